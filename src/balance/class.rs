@@ -1,0 +1,111 @@
+//! Why attempts fail, and whose failure it is.
+
+use std::time::Duration;
+
+/// Why an attempt failed. The one vocabulary for retries, cooldowns, answers and metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ErrorClass {
+    /// Too many requests or tokens.
+    RateLimited,
+    /// The account has no quota or credit left.
+    QuotaExhausted,
+    /// The provider refuses the credential.
+    Authentication,
+    /// No connection, or it broke.
+    Connection,
+    /// No answer in time.
+    Timeout,
+    /// The provider failed.
+    ServerError,
+    /// 404 or 410 of one deployment, 403 for one model.
+    ModelUnavailable,
+    /// The provider refuses the request itself.
+    BadRequest,
+    /// The provider's content filter refuses the request.
+    ContentFiltered,
+    /// The caller went away.
+    Cancelled,
+}
+
+/// What a failure of one member says of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Of this member alone: its credential may well serve other models.
+    Member,
+    /// Of the credential: every pool of the tenant that uses it learns at once.
+    Credential,
+}
+
+impl ErrorClass {
+    /// Every class, in the order of the contract.
+    pub const ALL: [Self; 10] = [
+        Self::RateLimited,
+        Self::QuotaExhausted,
+        Self::Authentication,
+        Self::Connection,
+        Self::Timeout,
+        Self::ServerError,
+        Self::ModelUnavailable,
+        Self::BadRequest,
+        Self::ContentFiltered,
+        Self::Cancelled,
+    ];
+
+    /// Whether another member may do better. Where not, the call ends and nothing cools.
+    #[must_use]
+    pub const fn moves_on(self) -> bool {
+        !matches!(self, Self::BadRequest | Self::ContentFiltered | Self::Cancelled)
+    }
+
+    /// Whose failure it is. Rate limits are counted per credential and model by every vendor we know.
+    #[must_use]
+    pub const fn scope(self) -> Scope {
+        match self {
+            Self::Authentication | Self::QuotaExhausted => Scope::Credential,
+            _ => Scope::Member,
+        }
+    }
+
+    /// The name in logs, error reasons (`UPSTREAM_` + name) and the state store.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RateLimited => "RATE_LIMITED",
+            Self::QuotaExhausted => "QUOTA_EXHAUSTED",
+            Self::Authentication => "AUTHENTICATION",
+            Self::Connection => "CONNECTION",
+            Self::Timeout => "TIMEOUT",
+            Self::ServerError => "SERVER_ERROR",
+            Self::ModelUnavailable => "MODEL_UNAVAILABLE",
+            Self::BadRequest => "BAD_REQUEST",
+            Self::ContentFiltered => "CONTENT_FILTERED",
+            Self::Cancelled => "CANCELLED",
+        }
+    }
+
+    /// The class of that [`name`](Self::name).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
+    }
+}
+
+/// One failed attempt, as a driver reports it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// Why it failed.
+    pub class: ErrorClass,
+    /// The provider's HTTP status; none where no answer came.
+    pub http_status: Option<u16>,
+    /// How long the provider asks callers to stay away (Retry-After or a reset header).
+    pub retry_after: Option<Duration>,
+    /// The provider's text, shortened and without secrets: callers see it.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure without an HTTP answer.
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self { class, http_status: None, retry_after: None, message: message.into() }
+    }
+}

@@ -1,0 +1,71 @@
+//! The heart, pure: who may serve next, what a failure means, how long it cools.
+//!
+//! Nothing here does I/O, waits, or reads a clock: time and randomness are arguments. The stores in
+//! [`crate::state`] keep what this room decides; the Redis store runs the same rules in Lua, and a test holds the two
+//! against each other.
+//!
+//! A member of a pool is in one of three states:
+//!
+//! ```text
+//!               failure that cools                cooldown over
+//! available ───────────────────────▶ cooling ───────────────────▶ half-open
+//!     ▲                                 ▲                              │ one trial call
+//!     │                                 └────────── it fails ──────────┤
+//!     └──────────────────────────────────────────── it serves ─────────┘
+//! ```
+
+mod class;
+mod cooldown;
+mod pick;
+mod record;
+
+pub use class::{ErrorClass, Failure, Scope};
+pub use cooldown::{Cooldown, Cooldowns};
+pub use pick::{Candidate, Pick, pick};
+pub use record::{Record, Standing, Trial};
+
+use std::{fmt, sync::Arc};
+use uuid::Uuid;
+
+/// What the balancer knows of one model's pool: its members in ring order.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    /// The row id of the model, which names the pool in the state store.
+    pub id: Uuid,
+    /// The row id of the tenant.
+    pub tenant: Uuid,
+    /// Those that may be picked, by ascending [`Member::ordinal`].
+    pub members: Vec<Member>,
+}
+
+/// One member of a pool, as the balancer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its place in the ring. Never given twice within a pool, so the pointer of the rotation survives edits.
+    pub ordinal: u32,
+    /// Names the member's record. Changes with its key or address, so that neither a cooldown nor a late failure of
+    /// the old one touches the new one.
+    pub key: Arc<str>,
+    /// Names the record of the credential behind it, which all pools of the tenant share.
+    pub credential: Arc<str>,
+    /// The lower serves first.
+    pub priority: i32,
+}
+
+/// Names one call's hold on one member. The caller makes it, so that a repeated command is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LeaseId(Uuid);
+
+impl LeaseId {
+    /// A new, random id.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+}
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_simple().fmt(f)
+    }
+}

@@ -1,0 +1,125 @@
+//! One driver a wire protocol, behind one trait.
+//!
+//! A driver makes one attempt at one [`Target`]. It never retries, never picks, and never reads the caller's metadata.
+//! It fails with a [`Failure`] whose class says what the balancer should think of it, and whose text holds no secret.
+//! When the provider is gone, an attempt fails with `CONNECTION` or `TIMEOUT`; the engine decides what comes next.
+
+mod chat;
+mod embedding;
+
+pub use chat::*;
+pub use embedding::*;
+
+use crate::balance::Failure;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use url::Url;
+
+/// What a model does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ModelType {
+    /// Chat.
+    Llm,
+    /// Text embeddings.
+    TextEmbedding,
+    /// Reranking of documents.
+    Rerank,
+    /// Speech to text.
+    SpeechToText,
+    /// Moderation of text.
+    Moderation,
+    /// Text to speech.
+    Tts,
+}
+
+impl ModelType {
+    /// Every type, in the order of the contract.
+    pub const ALL: [Self; 6] =
+        [Self::Llm, Self::TextEmbedding, Self::Rerank, Self::SpeechToText, Self::Moderation, Self::Tts];
+
+    /// The name it is stored under.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Llm => "llm",
+            Self::TextEmbedding => "text-embedding",
+            Self::Rerank => "rerank",
+            Self::SpeechToText => "speech2text",
+            Self::Moderation => "moderation",
+            Self::Tts => "tts",
+        }
+    }
+
+    /// The type of that [`name`](Self::name).
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// A kind of provider: what a driver needs to know before it can call.
+#[derive(Debug)]
+pub struct KindSpec {
+    /// The name tenants choose it by.
+    pub name: &'static str,
+    /// For people.
+    pub display_name: &'static str,
+    /// What its models can do.
+    pub model_types: &'static [ModelType],
+    /// Where it is, where the vendor has one address; else the tenant must say.
+    pub default_base_url: Option<&'static str>,
+    /// What a credential of this kind holds.
+    pub credential_fields: &'static [CredentialField],
+}
+
+/// One field of a credential.
+#[derive(Debug)]
+pub struct CredentialField {
+    /// Its name in the `fields` map.
+    pub name: &'static str,
+    /// For people.
+    pub label: &'static str,
+    /// Encrypted at rest, masked in every answer.
+    pub secret: bool,
+    /// Refused where it is missing.
+    pub required: bool,
+    /// At most this many characters.
+    pub max_length: usize,
+    /// A line of help.
+    pub help: &'static str,
+}
+
+/// Where one attempt goes: an address, a model, and the credential for it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The API's root, such as `https://api.openai.com/v1`; no trailing slash is needed.
+    pub base_url: Url,
+    /// The model's name as the provider knows it.
+    pub model: String,
+    /// The credential's fields by name; all of them are treated as secrets from here on.
+    pub fields: BTreeMap<String, SecretString>,
+}
+
+/// A streamed answer. Dropping it ends the upstream request.
+pub type ChatStream = BoxStream<'static, Result<ChatEvent, Failure>>;
+
+/// Speaks one wire protocol.
+#[async_trait]
+pub trait Driver: Send + Sync + 'static {
+    /// The kind it serves.
+    fn spec(&self) -> &'static KindSpec;
+
+    /// One chat completion.
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure>;
+
+    /// One streamed chat completion; returns when the provider has accepted the request.
+    async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure>;
+
+    /// Embeds texts, one vector a text, in their order.
+    async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure>;
+
+    /// The cheapest call that shows whether the credential works.
+    async fn validate(&self, target: &Target) -> Result<(), Failure>;
+}
