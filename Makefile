@@ -1,0 +1,28 @@
+# `make` alone lists the targets.
+TOOLS := $(CURDIR)/target/tools
+# Tools that `make check` had to install live under target/tools; those on the machine come first.
+export PATH := $(PATH):$(TOOLS)/bin:$(TOOLS)/node_modules/.bin
+
+.PHONY: help check test fmt demo
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check: ## Format, clippy, docs, licences and bans, proto lint. Installs cargo-deny and buf under target/ where missing.
+	@scripts/check-setup.sh
+	cargo fmt --check
+	cargo clippy --locked --all-targets --quiet -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+	cargo deny --log-level warn check --hide-inclusion-graph bans licenses sources
+	@# The shell looks buf up: the make of macOS would use the PATH it was started with.
+	PATH="$$PATH" buf lint
+
+test: ## The whole suite on real Redis and PostgreSQL. Installs what is missing where it may.
+	@scripts/test-setup.sh
+	cargo test --locked
+
+fmt: ## Format the code.
+	cargo fmt
+
+demo: ## Show Rota at work in this terminal; Ctrl-C ends it.
+	cargo run --locked --release -- demo

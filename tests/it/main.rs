@@ -1,0 +1,13 @@
+//! Rota seen from outside: the built program, called through its gRPC API, on real Redis and real PostgreSQL.
+//!
+//! One binary, a file a capability; `support` starts the servers. `make test` installs what they need.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that meets the unexpected has failed; the `allow-…-in-tests` settings do not reach helpers"
+)]
+
+mod house;
+mod python;
+mod support;

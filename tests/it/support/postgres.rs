@@ -1,0 +1,186 @@
+//! A real PostgreSQL.
+//!
+//! It refuses to run as root, so a root harness runs it as the user `postgres`, or `nobody` where that is missing.
+
+use std::{
+    fmt::Write,
+    fs,
+    os::unix::{fs::chown, process::CommandExt},
+    path::PathBuf,
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use super::process::{Process, find_program, free_port};
+
+/// A PostgreSQL server of its own, with the super user `postgres`, no password, and nothing synced to disk.
+pub struct Postgres {
+    port: u16,
+    process: Process,
+    folder: TempDir,
+}
+
+impl Postgres {
+    /// Starts one and waits until it answers.
+    pub async fn start() -> Self {
+        // Not TMPDIR: the user it runs as must be able to reach the folder.
+        let folder = tempfile::Builder::new().prefix("rota-postgres").tempdir_in("/tmp").unwrap();
+        if let Some((uid, gid)) = ordinary_user() {
+            chown(folder.path(), Some(uid), Some(gid)).unwrap();
+        }
+        let mut initdb = program("initdb");
+        initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]);
+        done(initdb.current_dir(folder.path()).arg("--pgdata").arg(folder.path().join("data")));
+        // A free port may be taken by another test before PostgreSQL has it.
+        let mut failure = String::new();
+        for _ in 0..5 {
+            let port = free_port();
+            match run(port, &folder).await {
+                Ok(process) => return Self { port, process, folder },
+                Err(log) => failure = log,
+            }
+        }
+        panic!("postgres does not start:\n{failure}");
+    }
+
+    /// The one that the tests of this process share, each with its [`fresh_database`](Self::fresh_database). Whoever
+    /// stops a PostgreSQL starts its own.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Postgres> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// Makes an empty database and returns its address, for `--database-url`.
+    pub fn fresh_database(&self) -> String {
+        let name = format!("rota_{}", Uuid::new_v4().simple());
+        self.sql(&self.url("postgres"), &format!("CREATE DATABASE {name}"));
+        self.url(&name)
+    }
+
+    /// What `statements` answer in the database at `url`: a line a row, `|` between columns.
+    pub fn sql(&self, url: &str, statements: &str) -> String {
+        let mut psql = program("psql");
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
+        let output = done(psql.current_dir(self.folder.path()).args(["--command", statements, url]));
+        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    }
+
+    /// Whether `text` stands anywhere in the database at `url`, in a text or in the bytes of a binary column.
+    pub fn holds(&self, url: &str, text: &str) -> bool {
+        let mut dump = program("pg_dump");
+        let output = done(dump.current_dir(self.folder.path()).args(["--inserts", url]));
+        let dump = String::from_utf8_lossy(&output.stdout).into_owned();
+        // A dump writes binary columns in hexadecimal.
+        let mut hexadecimal = String::new();
+        for byte in text.bytes() {
+            write!(hexadecimal, "{byte:02x}").unwrap();
+        }
+        dump.contains(text) || dump.contains(&hexadecimal)
+    }
+
+    /// Ends it at once, as a crash would: PostgreSQL recovers from its log at the next start. Not by `kill -9`, after
+    /// which its own child processes would hold up that start.
+    pub fn crash(&mut self) {
+        self.process.stop();
+    }
+
+    /// Stops it and starts it again on the same port, with what it has stored.
+    pub async fn restart(&mut self) {
+        self.process.stop();
+        self.process = run(self.port, &self.folder).await.unwrap_or_else(|log| panic!("no restart:\n{log}"));
+    }
+
+    fn url(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+}
+
+async fn run(port: u16, folder: &TempDir) -> Result<Process, String> {
+    // The log of a run before says that it is ready.
+    let _ = fs::remove_file(folder.path().join("log"));
+    let mut command = program("postgres");
+    command.current_dir(folder.path()).arg("-D").arg(folder.path().join("data"));
+    for setting in [
+        format!("port={port}"),
+        "listen_addresses=127.0.0.1".to_owned(),
+        "unix_socket_directories=".to_owned(),
+        "fsync=off".to_owned(),
+        "synchronous_commit=off".to_owned(),
+        "full_page_writes=off".to_owned(),
+        "max_connections=400".to_owned(),
+    ] {
+        command.args(["-c", &setting]);
+    }
+    // QUIT is its immediate shutdown, the one that leaves neither children nor shared memory behind.
+    let mut process = Process::start(command, folder.path(), "QUIT");
+    process
+        .wait_for_line(|line| line.contains("database system is ready to accept connections").then_some(()))
+        .await?;
+    Ok(process)
+}
+
+/// One of PostgreSQL's programs, to run as an ordinary user.
+fn program(name: &str) -> Command {
+    // Debian keeps them off the PATH, Homebrew those of a versioned formula.
+    let installed = ["/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt"];
+    let folders: Vec<PathBuf> = installed
+        .iter()
+        .filter_map(|folder| fs::read_dir(folder).ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin")))
+        .collect();
+    let program = find_program(name, &folders).unwrap_or_else(|| {
+        panic!("{name} is missing. Run: apt-get install -y postgresql   (macOS: brew install postgresql@17)")
+    });
+    let mut command = Command::new(program);
+    if let Some((uid, gid)) = ordinary_user() {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
+/// User and group to run as; `None` where this process is an ordinary user itself.
+fn ordinary_user() -> Option<(u32, u32)> {
+    let id = |words: &[&str]| -> Option<u32> {
+        let output = Command::new("id").args(words).output().ok()?;
+        String::from_utf8(output.stdout).ok()?.trim().parse().ok()
+    };
+    if id(&["-u"]) != Some(0) {
+        return None;
+    }
+    let user = |name| Some((id(&["-u", name])?, id(&["-g", name])?));
+    Some(user("postgres").or_else(|| user("nobody")).expect("there is neither a user postgres nor nobody"))
+}
+
+/// Runs it to its end and fails where it fails.
+fn done(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+#[tokio::test]
+async fn postgres_starts_and_keeps_its_data_over_a_crash() {
+    let mut postgres = Postgres::start().await;
+    let url = postgres.fresh_database();
+    postgres.sql(&url, "CREATE TABLE t (a text, b bytea); INSERT INTO t VALUES ('plain', 'sécret')");
+    assert!(postgres.holds(&url, "plain") && postgres.holds(&url, "sécret"));
+    assert!(!postgres.holds(&url, "elsewhere"));
+    postgres.sql(&url, "CHECKPOINT");
+
+    postgres.crash();
+    assert!(tokio::net::TcpStream::connect(("127.0.0.1", postgres.port)).await.is_err());
+    postgres.restart().await;
+    assert_eq!(postgres.sql(&url, "SELECT a, length(b) FROM t"), "plain|7");
+}
+
+#[tokio::test]
+async fn fresh_databases_are_apart() {
+    let postgres = Postgres::shared().await;
+    let (first, second) = (postgres.fresh_database(), postgres.fresh_database());
+    postgres.sql(&first, "CREATE TABLE only_here (a int)");
+    assert_eq!(postgres.sql(&second, "SELECT count(*) FROM pg_tables WHERE tablename = 'only_here'"), "0");
+}

@@ -1,0 +1,158 @@
+//! A real Redis.
+
+use std::{pin::Pin, process::Command};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    sync::OnceCell,
+};
+
+use super::process::{Process, find_program, free_port};
+
+/// A Redis server of its own, without persistence: killed, it forgets everything.
+pub struct Redis {
+    port: u16,
+    process: Process,
+    folder: TempDir,
+}
+
+impl Redis {
+    /// Starts one and waits until it answers.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // A free port may be taken by another test before Redis has it.
+        let mut failure = String::new();
+        for _ in 0..5 {
+            let port = free_port();
+            match run(port, &folder).await {
+                Ok(process) => return Self { port, process, folder },
+                Err(log) => failure = log,
+            }
+        }
+        panic!("redis-server does not start:\n{failure}");
+    }
+
+    /// The one that the tests of this process share. Whoever kills or floods a Redis starts its own.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Redis> = OnceCell::const_new();
+        SHARED.get_or_init(Self::start).await
+    }
+
+    /// Its address, for `--redis-url`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Stops it and starts an empty one on the same port.
+    pub async fn restart(&mut self) {
+        self.process.kill9();
+        self.process = run(self.port, &self.folder).await.unwrap_or_else(|log| panic!("no restart:\n{log}"));
+    }
+
+    /// The answer to one command. Arrays come as a line an element, nil as an empty text; an error fails the test.
+    pub async fn command(&self, words: &[&str]) -> String {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("Redis is gone");
+        let mut stream = BufReader::new(stream);
+        let mut request = format!("*{}\r\n", words.len());
+        for word in words {
+            request += &format!("${}\r\n{word}\r\n", word.len());
+        }
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_reply(&mut stream).await
+    }
+
+    /// Every key and value as text, raw: what a search for a secret has to look through.
+    pub async fn everything(&self) -> String {
+        let mut text = String::new();
+        for key in self.command(&["KEYS", "*"]).await.lines() {
+            let read: &[&str] = match self.command(&["TYPE", key]).await.as_str() {
+                "string" => &["GET", key],
+                "hash" => &["HGETALL", key],
+                "zset" => &["ZRANGE", key, "0", "-1", "WITHSCORES"],
+                "set" => &["SMEMBERS", key],
+                "list" => &["LRANGE", key, "0", "-1"],
+                // It may have expired between the two commands.
+                "none" => continue,
+                other => panic!("{key} is of type {other}: teach this helper to read it"),
+            };
+            text += &format!("{key}\n{}\n", self.command(read).await);
+        }
+        text
+    }
+}
+
+async fn run(port: u16, folder: &TempDir) -> Result<Process, String> {
+    let program = find_program("redis-server", &[])
+        .expect("redis-server is missing. Run: apt-get install -y redis-server   (macOS: brew install redis)");
+    // The log of a run before says that it is ready.
+    let _ = std::fs::remove_file(folder.path().join("log"));
+    let mut command = Command::new(program);
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
+        .arg("--dir")
+        .arg(folder.path());
+    let mut process = Process::start(command, folder.path(), "KILL");
+    process.wait_for_line(|line| line.contains("Ready to accept connections").then_some(())).await?;
+    Ok(process)
+}
+
+type Stream = BufReader<TcpStream>;
+
+/// One reply of the Redis protocol, version 2 (redis.io/docs/latest/develop/reference/protocol-spec).
+fn read_reply(stream: &mut Stream) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+    Box::pin(async move {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let line = line.trim_end();
+        let (kind, rest) = line.split_at_checked(1).expect("Redis closed the connection");
+        match kind {
+            "+" | ":" => rest.to_owned(),
+            "-" => panic!("Redis says: {rest}"),
+            "$" => {
+                let Ok(length) = rest.parse::<usize>() else { return String::new() };
+                let mut bytes = vec![0; length + 2];
+                stream.read_exact(&mut bytes).await.unwrap();
+                String::from_utf8_lossy(&bytes[..length]).into_owned()
+            }
+            "*" => {
+                let mut lines = Vec::new();
+                for _ in 0..rest.parse::<usize>().unwrap_or(0) {
+                    lines.push(read_reply(stream).await);
+                }
+                lines.join("\n")
+            }
+            _ => panic!("not a Redis reply: {line}"),
+        }
+    })
+}
+
+#[tokio::test]
+async fn redis_starts_answers_and_restarts_empty() {
+    let mut redis = Redis::start().await;
+    assert_eq!(redis.command(&["PING"]).await, "PONG");
+    assert_eq!(redis.command(&["HSET", "h", "secret", "two\r\nlines"]).await, "1");
+    assert_eq!(redis.command(&["MGET", "absent", "other"]).await, "\n");
+    assert_eq!(redis.everything().await, "h\nsecret\ntwo\r\nlines\n");
+
+    redis.kill9();
+    assert!(TcpStream::connect(("127.0.0.1", redis.port)).await.is_err());
+    let url = redis.url();
+    redis.restart().await;
+    assert_eq!(redis.url(), url);
+    assert_eq!(redis.command(&["DBSIZE"]).await, "0");
+}
+
+#[tokio::test]
+async fn the_shared_redis_is_one() {
+    let first = Redis::shared().await;
+    first.command(&["SET", "from", "first"]).await;
+    assert_eq!(Redis::shared().await.command(&["GET", "from"]).await, "first");
+    first.command(&["DEL", "from"]).await;
+}
