@@ -78,7 +78,8 @@ impl Process {
 
     /// Waits for its end.
     pub async fn wait(&mut self, limit: Duration) -> ExitStatus {
-        eventually(limit, async || self.exited().ok_or_else(|| format!("still running:\n{}", self.log()))).await
+        eventually(limit, async || self.exited().ok_or_else(|| format!("still running:\n{}", self.log())))
+            .await
     }
 
     /// Waits for a line of its output for which `find` returns something. `Err` holds the output where it ends or
@@ -123,7 +124,8 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.exited().is_none() {
-            let _ = Command::new("kill").args([&format!("-{}", self.signal), &self.id().to_string()]).status();
+            let _ =
+                Command::new("kill").args([&format!("-{}", self.signal), &self.id().to_string()]).status();
             let _ = self.server.wait();
         }
         self.dismiss_keeper();

@@ -60,17 +60,14 @@ impl Redis {
     pub async fn command(&self, words: &[&str]) -> String {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("Redis is gone");
         let mut stream = BufReader::new(stream);
-        let mut request = format!("*{}\r\n", words.len());
-        for word in words {
-            request += &format!("${}\r\n{word}\r\n", word.len());
-        }
-        stream.write_all(request.as_bytes()).await.unwrap();
+        let request: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+        stream.write_all(format!("*{}\r\n{request}", words.len()).as_bytes()).await.unwrap();
         read_reply(&mut stream).await
     }
 
     /// Every key and value as text, raw: what a search for a secret has to look through.
     pub async fn everything(&self) -> String {
-        let mut text = String::new();
+        let mut texts = Vec::new();
         for key in self.command(&["KEYS", "*"]).await.lines() {
             let read: &[&str] = match self.command(&["TYPE", key]).await.as_str() {
                 "string" => &["GET", key],
@@ -82,15 +79,16 @@ impl Redis {
                 "none" => continue,
                 other => panic!("{key} is of type {other}: teach this helper to read it"),
             };
-            text += &format!("{key}\n{}\n", self.command(read).await);
+            texts.push(format!("{key}\n{}\n", self.command(read).await));
         }
-        text
+        texts.concat()
     }
 }
 
 async fn run(port: u16, folder: &TempDir) -> Result<Process, String> {
-    let program = find_program("redis-server", &[])
-        .expect("redis-server is missing. Run: apt-get install -y redis-server   (macOS: brew install redis)");
+    let program = find_program("redis-server", &[]).expect(
+        "redis-server is missing. Run: apt-get install -y redis-server   (macOS: brew install redis)",
+    );
     // The log of a run before says that it is ready.
     let _ = std::fs::remove_file(folder.path().join("log"));
     let mut command = Command::new(program);

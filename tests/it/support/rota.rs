@@ -1,0 +1,274 @@
+//! The built `rota`, run as a service.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use rota::api::pb::{
+    admin_service_client::AdminServiceClient, config_service_client::ConfigServiceClient,
+    invoke_service_client::InvokeServiceClient,
+};
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+use tonic_health::pb::{
+    HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+};
+
+use super::{eventually, process::Process};
+
+/// How to start a Rota. Each [`start`](Self::start) makes a replica of its own: same settings, same master key, and
+/// its own data directory where none is given.
+#[derive(Clone, Default)]
+pub struct Builder {
+    redis: Option<String>,
+    database: Option<String>,
+    data_dir: Option<Arc<TempDir>>,
+    env: Vec<(String, String)>,
+    args: Vec<String>,
+}
+
+impl Builder {
+    /// Shares state through the Redis at `url`.
+    pub fn redis(mut self, url: impl Into<String>) -> Self {
+        self.redis = Some(url.into());
+        self
+    }
+
+    /// Keeps its catalog in the PostgreSQL database at `url`, under a random master key.
+    pub fn database(mut self, url: impl Into<String>) -> Self {
+        self.database = Some(url.into());
+        let key: [u8; 32] = rand::random();
+        self.env("ROTA_MASTER_KEY", BASE64_STANDARD.encode(key))
+    }
+
+    /// Works in this folder instead of one of its own.
+    pub fn data_dir(mut self, folder: Arc<TempDir>) -> Self {
+        self.data_dir = Some(folder);
+        self
+    }
+
+    /// Sets an environment variable; the last one of a name holds.
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Adds an argument to `rota serve`.
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// Starts it and waits until it serves.
+    pub async fn start(&self) -> Rota {
+        self.try_start().await.unwrap_or_else(|log| panic!("rota serve does not start: {log}"))
+    }
+
+    /// The same, for a start that is to fail: `Err` holds its exit status and what it wrote.
+    pub async fn try_start(&self) -> Result<Rota, String> {
+        let settings = Self {
+            data_dir: Some(self.data_dir.clone().unwrap_or_else(|| Arc::new(tempfile::tempdir().unwrap()))),
+            ..self.clone()
+        };
+        let (process, address, run) = settings.run().await?;
+        let rota = Rota { settings, process, address, run, operator_token: OnceCell::new() };
+        rota.wait_until_serving().await;
+        Ok(rota)
+    }
+
+    /// Starts the process and waits until it says where it listens.
+    async fn run(&self) -> Result<(Process, String, TempDir), String> {
+        // Apart from the data directory: a search for secrets there must not meet the log, nor the log of another run.
+        let run = tempfile::tempdir().unwrap();
+        let mut command = self.command(run.path());
+        command.args(["serve", "--listen", "127.0.0.1:0"]).arg("--data-dir").arg(self.data_path());
+        for (flag, url) in [("--redis-url", &self.redis), ("--database-url", &self.database)] {
+            if let Some(url) = url {
+                command.args([flag, url]);
+            }
+        }
+        command.args(&self.args);
+        let mut process = Process::start(command, run.path(), "KILL");
+        let address = process.wait_for_line(listening_address).await?;
+        Ok((process, address, run))
+    }
+
+    /// `rota` with this environment and nothing of the developer's own settings.
+    fn command(&self, folder: &Path) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ROTA_") || name == "RUST_LOG")
+        {
+            command.env_remove(name);
+        }
+        command.current_dir(folder).env("NO_COLOR", "1").envs(self.env.iter().cloned());
+        command
+    }
+
+    fn data_path(&self) -> &Path {
+        self.data_dir.as_ref().expect("set before the start").path()
+    }
+}
+
+/// The address in the log line `listening … 127.0.0.1:PORT`, whatever stands around it.
+fn listening_address(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("listening")?;
+    let (_, port) = rest.split_once("127.0.0.1:")?;
+    let digits = port.find(|c: char| !c.is_ascii_digit()).unwrap_or(port.len());
+    (digits > 0).then(|| format!("127.0.0.1:{}", &port[..digits]))
+}
+
+/// A running Rota. Dropped, it is killed.
+pub struct Rota {
+    settings: Builder,
+    process: Process,
+    address: String,
+    /// Holds the log.
+    run: TempDir,
+    operator_token: OnceCell<String>,
+}
+
+impl Rota {
+    /// With no more said: embedded, on SQLite and in-process state.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Where it keeps its data.
+    pub fn data_dir(&self) -> PathBuf {
+        self.settings.data_path().to_owned()
+    }
+
+    /// What it has written so far, standard output and standard error together.
+    pub fn logs(&self) -> String {
+        self.process.log()
+    }
+
+    /// Kills it as a crash would.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
+    }
+
+    /// Asks it to end; see [`wait_exit`](Self::wait_exit).
+    pub fn sigterm(&self) {
+        self.process.signal("TERM");
+    }
+
+    /// Waits for its end; fails after `limit`.
+    pub async fn wait_exit(&mut self, limit: Duration) -> ExitStatus {
+        self.process.wait(limit).await
+    }
+
+    /// Kills it where it still runs and starts it again with the same settings and data, on another port.
+    pub async fn restart(&mut self) {
+        self.process.kill9();
+        let restarted = self.settings.run().await.unwrap_or_else(|log| panic!("no restart: {log}"));
+        (self.process, self.address, self.run) = restarted;
+        self.wait_until_serving().await;
+    }
+
+    /// The secret of an operator's token: the one it made at its first start on SQLite, or one made by
+    /// `rota token create` on PostgreSQL.
+    pub async fn operator_token(&self) -> &str {
+        self.operator_token
+            .get_or_init(async || {
+                let Some(database) = &self.settings.database else {
+                    let file = self.data_dir().join("operator-token");
+                    let secret = fs::read_to_string(&file)
+                        .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+                    return secret.trim().to_owned();
+                };
+                let mut command = self.settings.command(self.run.path());
+                command
+                    .args(["token", "create", "--role", "operator"])
+                    .env("ROTA_DATABASE_URL", database)
+                    .env("ROTA_DATA_DIR", self.data_dir());
+                let output = command.stdin(Stdio::null()).output().unwrap();
+                let problem = String::from_utf8_lossy(&output.stderr);
+                assert!(output.status.success(), "rota token create: {problem}");
+                String::from_utf8(output.stdout).unwrap().trim().to_owned()
+            })
+            .await
+    }
+
+    /// Clients that send `token`, on a connection of their own.
+    pub async fn clients(&self, token: &str) -> Clients {
+        let channel = self.channel().await;
+        let bearer = Bearer(format!("Bearer {token}").parse().unwrap());
+        Clients {
+            admin: AdminServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone()),
+            invoke: InvokeServiceClient::with_interceptor(channel, bearer),
+        }
+    }
+
+    /// A connection without a token.
+    pub async fn channel(&self) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.address)).unwrap();
+        endpoint.connect().await.unwrap_or_else(|error| panic!("{error:?}; its log:\n{}", self.logs()))
+    }
+
+    /// What `grpc.health.v1` says of a service; `""` is the whole.
+    pub async fn health(&self, service: &str) -> Result<ServingStatus, Status> {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        Ok(HealthClient::new(self.channel().await).check(request).await?.into_inner().status())
+    }
+
+    async fn wait_until_serving(&self) {
+        eventually(Duration::from_secs(30), async || match self.health("").await {
+            Ok(ServingStatus::Serving) => Ok(()),
+            other => Err(format!("health is {other:?}; its log:\n{}", self.logs())),
+        })
+        .await;
+    }
+}
+
+/// One client a service. Cheap to clone: a clone shares the connection.
+#[derive(Clone)]
+pub struct Clients {
+    pub admin: AdminServiceClient<Authenticated>,
+    pub config: ConfigServiceClient<Authenticated>,
+    pub invoke: InvokeServiceClient<Authenticated>,
+}
+
+/// A connection that sends a token with every call.
+pub type Authenticated = InterceptedService<Channel, Bearer>;
+
+/// Adds `authorization: Bearer …`.
+#[derive(Clone)]
+pub struct Bearer(MetadataValue<Ascii>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+#[test]
+fn the_address_is_found_in_every_form_of_the_log_line() {
+    for line in [
+        "2026-11-23T08:00:00Z  INFO rota::app: listening address=127.0.0.1:4711 admin=none",
+        "\u{1b}[32m INFO\u{1b}[0m listening \u{1b}[3maddress\u{1b}[0m\u{1b}[2m=\u{1b}[0m127.0.0.1:4711",
+        r#"{"level":"INFO","fields":{"message":"listening","address":"127.0.0.1:4711"}}"#,
+    ] {
+        assert_eq!(listening_address(line).as_deref(), Some("127.0.0.1:4711"), "{line}");
+    }
+    assert_eq!(listening_address("connected to 127.0.0.1:6379"), None);
+    assert_eq!(listening_address("listening address=127.0.0.1:"), None);
+}
