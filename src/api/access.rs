@@ -1,0 +1,132 @@
+//! Which role may call which RPC: one table.
+
+use crate::catalog::Role;
+use std::{collections::HashMap, sync::LazyLock};
+
+/// What an RPC asks of its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Access {
+    /// The operator's own.
+    Operate,
+    /// Changes a tenant's configuration.
+    Write,
+    /// Reads a tenant's configuration.
+    Read,
+    /// Calls a model.
+    Call,
+}
+
+impl Access {
+    pub(super) const fn allows(self, role: Role) -> bool {
+        match role {
+            Role::Operator => true,
+            Role::TenantAdmin => matches!(self, Self::Write | Self::Read | Self::Call),
+            Role::Invoker => matches!(self, Self::Call),
+            Role::Viewer => matches!(self, Self::Read),
+        }
+    }
+}
+
+const RPCS: &[(Access, &str, &[&str])] = &[
+    (
+        Access::Operate,
+        "AdminService",
+        &[
+            "CreateTenant",
+            "GetTenant",
+            "ListTenants",
+            "DeleteTenant",
+            "CreateToken",
+            "ListTokens",
+            "RevokeToken",
+        ],
+    ),
+    (
+        Access::Read,
+        "ConfigService",
+        &[
+            "GetProvider",
+            "ListProviders",
+            "GetCredential",
+            "ListCredentials",
+            "GetModel",
+            "ListModels",
+            "GetDefaultModel",
+            "GetLoadBalancingConfigs",
+            "GetLoadBalancingConfig",
+            "GetCooldown",
+        ],
+    ),
+    (
+        Access::Write,
+        "ConfigService",
+        &[
+            "CreateProvider",
+            "UpdateProvider",
+            "DeleteProvider",
+            "CreateCredential",
+            "UpdateCredential",
+            "DeleteCredential",
+            "ActivateCredential",
+            "PutModel",
+            "DeleteModel",
+            "EnableModel",
+            "DisableModel",
+            "SetDefaultModel",
+            "EnableModelLoadBalancing",
+            "DisableModelLoadBalancing",
+            "UpdateLoadBalancingConfigs",
+            // It stores nothing, but it sends a stored secret out.
+            "ValidateLoadBalancingCredentials",
+        ],
+    ),
+    (Access::Call, "InvokeService", &["InvokeLlm", "StreamLlm", "InvokeTextEmbedding"]),
+];
+
+static BY_PATH: LazyLock<HashMap<String, Access>> = LazyLock::new(|| {
+    let rows = RPCS.iter().flat_map(|(access, service, methods)| {
+        methods.iter().map(move |method| (format!("/rota.v1.{service}/{method}"), *access))
+    });
+    rows.collect()
+});
+
+/// What the RPC at that path asks; `None` for those that are not ours, such as health and reflection.
+pub(super) fn of(path: &str) -> Option<Access> {
+    BY_PATH.get(path).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::pb::FILE_DESCRIPTOR_SET;
+    use prost::Message;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_rpc_of_the_contract_has_a_row_and_every_row_an_rpc() {
+        let set = prost_types::FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap();
+        let contract: BTreeSet<_> = set
+            .file
+            .iter()
+            .filter(|file| file.package() == "rota.v1")
+            .flat_map(|file| &file.service)
+            .flat_map(|service| {
+                service
+                    .method
+                    .iter()
+                    .map(move |method| format!("/rota.v1.{}/{}", service.name(), method.name()))
+            })
+            .collect();
+        assert_eq!(contract, BY_PATH.keys().cloned().collect());
+    }
+
+    #[test]
+    fn roles_reach_what_they_are_for() {
+        use Access::{Call, Operate, Read, Write};
+        let allowed = |role| [Operate, Write, Read, Call].map(|access| access.allows(role));
+        assert_eq!(allowed(Role::Operator), [true, true, true, true]);
+        assert_eq!(allowed(Role::TenantAdmin), [false, true, true, true]);
+        assert_eq!(allowed(Role::Invoker), [false, false, false, true]);
+        assert_eq!(allowed(Role::Viewer), [false, false, true, false]);
+    }
+}

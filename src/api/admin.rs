@@ -1,0 +1,130 @@
+//! AdminService: tenants and tokens.
+
+use super::{
+    convert,
+    pb::{self, admin_service_server::AdminService},
+    status,
+};
+use crate::catalog::{Catalog, NewToken, Tenant, Token};
+use secrecy::ExposeSecret;
+use tonic::{Request, Response, Status, async_trait};
+
+/// See the module's documentation.
+#[derive(Clone)]
+pub struct Admin {
+    catalog: Catalog,
+}
+
+impl Admin {
+    /// Serves that catalog.
+    #[must_use]
+    pub fn new(catalog: Catalog) -> Self {
+        Self { catalog }
+    }
+}
+
+#[async_trait]
+impl AdminService for Admin {
+    async fn create_tenant(
+        &self,
+        request: Request<pb::CreateTenantRequest>,
+    ) -> Result<Response<pb::CreateTenantResponse>, Status> {
+        let tenant = request.into_inner().tenant.ok_or_else(|| status::invalid("tenant", "is required"))?;
+        let tenant = self
+            .catalog
+            .create_tenant(&tenant.id, &tenant.name)
+            .await
+            .map_err(|error| status::from_catalog(error.under("tenant")))?;
+        Ok(Response::new(pb::CreateTenantResponse { tenant: Some(tenant_out(tenant)) }))
+    }
+
+    async fn get_tenant(
+        &self,
+        request: Request<pb::GetTenantRequest>,
+    ) -> Result<Response<pb::GetTenantResponse>, Status> {
+        let tenant =
+            self.catalog.get_tenant(&request.get_ref().tenant_id).await.map_err(status::from_catalog)?;
+        Ok(Response::new(pb::GetTenantResponse { tenant: Some(tenant_out(tenant)) }))
+    }
+
+    async fn list_tenants(
+        &self,
+        request: Request<pb::ListTenantsRequest>,
+    ) -> Result<Response<pb::ListTenantsResponse>, Status> {
+        let request = request.into_inner();
+        let page = convert::page(request.page_size, request.page_token);
+        let page = self.catalog.list_tenants(page).await.map_err(status::from_catalog)?;
+        Ok(Response::new(pb::ListTenantsResponse {
+            tenants: page.items.into_iter().map(tenant_out).collect(),
+            next_page_token: page.next,
+        }))
+    }
+
+    async fn delete_tenant(
+        &self,
+        request: Request<pb::DeleteTenantRequest>,
+    ) -> Result<Response<pb::DeleteTenantResponse>, Status> {
+        self.catalog.delete_tenant(&request.get_ref().tenant_id).await.map_err(status::from_catalog)?;
+        Ok(Response::new(pb::DeleteTenantResponse {}))
+    }
+
+    async fn create_token(
+        &self,
+        request: Request<pb::CreateTokenRequest>,
+    ) -> Result<Response<pb::CreateTokenResponse>, Status> {
+        let token = request.into_inner().token.ok_or_else(|| status::invalid("token", "is required"))?;
+        let expires_at = token.expires_at.map(|time| convert::time(time, "token.expires_at")).transpose()?;
+        let new = NewToken {
+            role: convert::role(token.role, "token.role")?,
+            tenant: token.tenant_id,
+            name: token.name,
+            expires_at,
+        };
+        let (token, secret) = self
+            .catalog
+            .create_token(new)
+            .await
+            .map_err(|error| status::from_catalog(error.under("token")))?;
+        Ok(Response::new(pb::CreateTokenResponse {
+            token: Some(token_out(token)),
+            secret: secret.expose_secret().to_owned(),
+        }))
+    }
+
+    async fn list_tokens(
+        &self,
+        request: Request<pb::ListTokensRequest>,
+    ) -> Result<Response<pb::ListTokensResponse>, Status> {
+        let request = request.into_inner();
+        let page = convert::page(request.page_size, request.page_token);
+        let page = self.catalog.list_tokens(&request.tenant_id, page).await.map_err(status::from_catalog)?;
+        Ok(Response::new(pb::ListTokensResponse {
+            tokens: page.items.into_iter().map(token_out).collect(),
+            next_page_token: page.next,
+        }))
+    }
+
+    async fn revoke_token(
+        &self,
+        request: Request<pb::RevokeTokenRequest>,
+    ) -> Result<Response<pb::RevokeTokenResponse>, Status> {
+        self.catalog.revoke_token(&request.get_ref().id).await.map_err(status::from_catalog)?;
+        Ok(Response::new(pb::RevokeTokenResponse {}))
+    }
+}
+
+fn tenant_out(tenant: Tenant) -> pb::Tenant {
+    pb::Tenant { id: tenant.id, name: tenant.name, created_at: Some(convert::timestamp(tenant.created_at)) }
+}
+
+fn token_out(token: Token) -> pb::Token {
+    pb::Token {
+        id: token.id.to_string(),
+        tenant_id: token.tenant,
+        role: convert::role_out(token.role),
+        name: token.name,
+        expires_at: token.expires_at.map(convert::timestamp),
+        prefix: token.prefix,
+        created_at: Some(convert::timestamp(token.created_at)),
+    }
+}

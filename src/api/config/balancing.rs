@@ -1,0 +1,194 @@
+//! A model's balancing configs, with the live state of each.
+
+use super::{ConfigApi, convert, models::model_out, pb, status};
+use crate::{
+    balance::{ErrorClass, Failure, Pool},
+    catalog::{Caller, Config, ConfigFrom, ConfigSet, ModelKey, NewConfig},
+    state::MemberState,
+};
+use std::time::{Duration, Instant};
+use tonic::Status;
+
+/// A validation asks the provider for at most this long.
+const VALIDATION_LIMIT: Duration = Duration::from_secs(10);
+
+impl ConfigApi {
+    pub(super) async fn enable_model_load_balancing(
+        &self,
+        caller: &Caller,
+        request: pb::EnableModelLoadBalancingRequest,
+    ) -> Result<pb::EnableModelLoadBalancingResponse, Status> {
+        let model = self.set_balancing(caller, request.key, true).await?;
+        Ok(pb::EnableModelLoadBalancingResponse { model })
+    }
+
+    pub(super) async fn disable_model_load_balancing(
+        &self,
+        caller: &Caller,
+        request: pb::DisableModelLoadBalancingRequest,
+    ) -> Result<pb::DisableModelLoadBalancingResponse, Status> {
+        let model = self.set_balancing(caller, request.key, false).await?;
+        Ok(pb::DisableModelLoadBalancingResponse { model })
+    }
+
+    async fn set_balancing(
+        &self,
+        caller: &Caller,
+        key: Option<pb::ModelKey>,
+        on: bool,
+    ) -> Result<Option<pb::Model>, Status> {
+        let key = convert::key(caller, key, "key")?;
+        let model = self.catalog.set_balancing(&key, on).await.map_err(status::from_catalog)?;
+        Ok(Some(model_out(model)))
+    }
+
+    pub(super) async fn get_load_balancing_configs(
+        &self,
+        caller: &Caller,
+        request: pb::GetLoadBalancingConfigsRequest,
+    ) -> Result<pb::GetLoadBalancingConfigsResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        let from = config_from(&request.config_from)?;
+        let set = self.catalog.configs(&key, from).await.map_err(status::from_catalog)?;
+        let (enabled, revision) = (set.enabled, set.revision);
+        Ok(pb::GetLoadBalancingConfigsResponse { enabled, revision, configs: self.with_state(set).await })
+    }
+
+    pub(super) async fn get_load_balancing_config(
+        &self,
+        caller: &Caller,
+        request: pb::GetLoadBalancingConfigRequest,
+    ) -> Result<pb::GetLoadBalancingConfigResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        let config = self.one_config(&key, &request.id).await?;
+        Ok(pb::GetLoadBalancingConfigResponse { config: Some(config) })
+    }
+
+    pub(super) async fn update_load_balancing_configs(
+        &self,
+        caller: &Caller,
+        request: pb::UpdateLoadBalancingConfigsRequest,
+    ) -> Result<pb::UpdateLoadBalancingConfigsResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        let from = config_from(&request.config_from)?;
+        let configs = request.configs.into_iter().map(config_in).collect();
+        let set = self
+            .catalog
+            .update_configs(&key, from, request.revision, configs)
+            .await
+            .map_err(status::from_catalog)?;
+        let (enabled, revision) = (set.enabled, set.revision);
+        Ok(pb::UpdateLoadBalancingConfigsResponse { enabled, revision, configs: self.with_state(set).await })
+    }
+
+    pub(super) async fn validate_load_balancing_credentials(
+        &self,
+        caller: &Caller,
+        request: pb::ValidateLoadBalancingCredentialsRequest,
+    ) -> Result<pb::ValidateLoadBalancingCredentialsResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        let credentials = request.credentials.into_iter().collect();
+        let (kind, target) = self
+            .catalog
+            .trial_target(&key, credentials, &request.config_id, &request.base_url)
+            .await
+            .map_err(status::from_catalog)?;
+        let driver = self
+            .drivers
+            .get(kind.name)
+            .ok_or_else(|| status::invalid("key.provider", "is of a kind that this build does not speak"))?;
+        let began = Instant::now();
+        let outcome = tokio::time::timeout(VALIDATION_LIMIT, driver.validate(&target)).await;
+        let failure = match outcome {
+            Ok(outcome) => outcome.err(),
+            Err(_) => Some(Failure::new(ErrorClass::Timeout, "no answer within 10 seconds")),
+        };
+        Ok(pb::ValidateLoadBalancingCredentialsResponse {
+            valid: failure.is_none(),
+            error_class: convert::class_out(failure.as_ref().map(|failure| failure.class)),
+            message: failure.map(|failure| failure.message).unwrap_or_default(),
+            latency: Some(convert::duration(began.elapsed())),
+        })
+    }
+
+    pub(super) async fn get_cooldown(
+        &self,
+        caller: &Caller,
+        request: pb::GetCooldownRequest,
+    ) -> Result<pb::GetCooldownResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        let config = self.one_config(&key, &request.config_id).await?;
+        Ok(pb::GetCooldownResponse {
+            in_cooldown: config.in_cooldown,
+            ttl: config.ttl,
+            reason: config.cooldown_reason,
+        })
+    }
+
+    async fn one_config(&self, key: &ModelKey, id: &str) -> Result<pb::LoadBalancingConfig, Status> {
+        let mut set = self.catalog.configs(key, ConfigFrom::Any).await.map_err(status::from_catalog)?;
+        set.configs.retain(|config| config.id == id);
+        set.roster.members = set.configs.iter().map(|config| config.member.clone()).collect();
+        let config = self.with_state(set).await.pop();
+        config.ok_or_else(|| status::not_found(crate::catalog::Thing::Config, id))
+    }
+
+    /// The configs with their live state. Without the state store the listing still stands, without cooldowns.
+    async fn with_state(&self, set: ConfigSet) -> Vec<pb::LoadBalancingConfig> {
+        let states = self.states(&set.roster).await;
+        set.configs.into_iter().zip(states).map(|(config, state)| config_out(config, state)).collect()
+    }
+
+    async fn states(&self, roster: &Pool) -> Vec<MemberState> {
+        match self.state.view(roster).await {
+            Ok(states) => states,
+            Err(error) => {
+                tracing::debug!(%error, "listing without live state");
+                vec![MemberState::default(); roster.members.len()]
+            }
+        }
+    }
+}
+
+fn config_from(text: &str) -> Result<ConfigFrom, Status> {
+    match text {
+        "" => Ok(ConfigFrom::Any),
+        "predefined-model" => Ok(ConfigFrom::PredefinedModel),
+        "custom-model" => Ok(ConfigFrom::CustomModel),
+        _ => Err(status::invalid("config_from", "is empty, `predefined-model` or `custom-model`")),
+    }
+}
+
+fn config_in(config: pb::LoadBalancingConfig) -> NewConfig {
+    NewConfig {
+        id: config.id,
+        name: config.name,
+        credential_id: config.credential_id,
+        credentials: config.credentials.into_iter().collect(),
+        enabled: config.enabled,
+        weight: config.weight,
+        priority: config.priority,
+        base_url: config.base_url,
+        upstream_model: config.upstream_model,
+    }
+}
+
+fn config_out(config: Config, state: MemberState) -> pb::LoadBalancingConfig {
+    let (ttl, class) = state.cooling.unzip();
+    pb::LoadBalancingConfig {
+        id: config.id,
+        name: config.name,
+        credential_id: config.credential_id,
+        credentials: config.credentials.into_iter().collect(),
+        enabled: Some(config.enabled),
+        weight: Some(config.weight),
+        priority: config.priority,
+        base_url: config.base_url,
+        upstream_model: config.upstream_model,
+        in_cooldown: ttl.is_some(),
+        ttl: ttl.map(convert::duration),
+        cooldown_reason: convert::class_out(class),
+        in_flight: i32::try_from(state.in_flight).unwrap_or(i32::MAX),
+        warning: config.warning,
+    }
+}

@@ -1,0 +1,124 @@
+//! Models and default models.
+
+use super::{ConfigApi, convert, pb, status};
+use crate::catalog::{Caller, Model, NewModel};
+use tonic::Status;
+
+impl ConfigApi {
+    pub(super) async fn put_model(
+        &self,
+        caller: &Caller,
+        request: pb::PutModelRequest,
+    ) -> Result<pb::PutModelResponse, Status> {
+        let model = request.model.ok_or_else(|| status::invalid("model", "is required"))?;
+        let new = NewModel {
+            key: convert::key(caller, model.key, "model.key")?,
+            upstream_model: model.upstream_model,
+            enabled: model.enabled,
+            revision: model.revision,
+        };
+        let model =
+            self.catalog.put_model(new).await.map_err(|error| status::from_catalog(error.under("model")))?;
+        Ok(pb::PutModelResponse { model: Some(model_out(model)) })
+    }
+
+    pub(super) async fn get_model(
+        &self,
+        caller: &Caller,
+        request: pb::GetModelRequest,
+    ) -> Result<pb::GetModelResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        let model = self.catalog.get_model(&key).await.map_err(status::from_catalog)?;
+        Ok(pb::GetModelResponse { model: Some(model_out(model)) })
+    }
+
+    pub(super) async fn list_models(
+        &self,
+        caller: &Caller,
+        request: pb::ListModelsRequest,
+    ) -> Result<pb::ListModelsResponse, Status> {
+        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let model_type = convert::optional_model_type(request.model_type, "model_type")?;
+        let page = convert::page(request.page_size, request.page_token);
+        let page = self
+            .catalog
+            .list_models(&tenant, &request.provider, model_type, page)
+            .await
+            .map_err(status::from_catalog)?;
+        Ok(pb::ListModelsResponse {
+            models: page.items.into_iter().map(model_out).collect(),
+            next_page_token: page.next,
+        })
+    }
+
+    pub(super) async fn delete_model(
+        &self,
+        caller: &Caller,
+        request: pb::DeleteModelRequest,
+    ) -> Result<pb::DeleteModelResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        self.catalog.delete_model(&key).await.map_err(status::from_catalog)?;
+        Ok(pb::DeleteModelResponse {})
+    }
+
+    pub(super) async fn enable_model(
+        &self,
+        caller: &Caller,
+        request: pb::EnableModelRequest,
+    ) -> Result<pb::EnableModelResponse, Status> {
+        let model = self.set_model_enabled(caller, request.key, true).await?;
+        Ok(pb::EnableModelResponse { model })
+    }
+
+    pub(super) async fn disable_model(
+        &self,
+        caller: &Caller,
+        request: pb::DisableModelRequest,
+    ) -> Result<pb::DisableModelResponse, Status> {
+        let model = self.set_model_enabled(caller, request.key, false).await?;
+        Ok(pb::DisableModelResponse { model })
+    }
+
+    async fn set_model_enabled(
+        &self,
+        caller: &Caller,
+        key: Option<pb::ModelKey>,
+        enabled: bool,
+    ) -> Result<Option<pb::Model>, Status> {
+        let key = convert::key(caller, key, "key")?;
+        let model = self.catalog.set_model_enabled(&key, enabled).await.map_err(status::from_catalog)?;
+        Ok(Some(model_out(model)))
+    }
+
+    pub(super) async fn get_default_model(
+        &self,
+        caller: &Caller,
+        request: pb::GetDefaultModelRequest,
+    ) -> Result<pb::GetDefaultModelResponse, Status> {
+        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let model_type = convert::model_type(request.model_type, "model_type")?;
+        let (key, computed) =
+            self.catalog.default_model(&tenant, model_type).await.map_err(status::from_catalog)?;
+        Ok(pb::GetDefaultModelResponse { key: Some(convert::key_out(key)), computed })
+    }
+
+    pub(super) async fn set_default_model(
+        &self,
+        caller: &Caller,
+        request: pb::SetDefaultModelRequest,
+    ) -> Result<pb::SetDefaultModelResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        let key = self.catalog.set_default_model(&key).await.map_err(status::from_catalog)?;
+        Ok(pb::SetDefaultModelResponse { key: Some(convert::key_out(key)) })
+    }
+}
+
+pub(super) fn model_out(model: Model) -> pb::Model {
+    pb::Model {
+        key: Some(convert::key_out(model.key)),
+        upstream_model: model.upstream_model,
+        enabled: Some(model.enabled),
+        load_balancing_enabled: model.load_balancing_enabled,
+        revision: model.revision,
+    }
+}

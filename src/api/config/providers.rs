@@ -1,0 +1,103 @@
+//! Providers.
+
+use super::{ConfigApi, Mask, convert, pb, status};
+use crate::catalog::{Caller, NewProvider, Provider, ProviderChange};
+use tonic::Status;
+
+impl ConfigApi {
+    pub(super) async fn create_provider(
+        &self,
+        caller: &Caller,
+        request: pb::CreateProviderRequest,
+    ) -> Result<pb::CreateProviderResponse, Status> {
+        let provider = request.provider.ok_or_else(|| status::invalid("provider", "is required"))?;
+        let tenant = convert::tenant(caller, &provider.tenant_id, "provider.tenant_id")?;
+        let new = NewProvider {
+            name: provider.name,
+            kind: provider.kind,
+            display_name: provider.display_name,
+            base_url: provider.base_url,
+            enabled: provider.enabled,
+        };
+        let provider = self
+            .catalog
+            .create_provider(&tenant, new)
+            .await
+            .map_err(|error| status::from_catalog(error.under("provider")))?;
+        Ok(pb::CreateProviderResponse { provider: Some(provider_out(provider)) })
+    }
+
+    pub(super) async fn get_provider(
+        &self,
+        caller: &Caller,
+        request: pb::GetProviderRequest,
+    ) -> Result<pb::GetProviderResponse, Status> {
+        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let provider =
+            self.catalog.get_provider(&tenant, &request.provider).await.map_err(status::from_catalog)?;
+        Ok(pb::GetProviderResponse { provider: Some(provider_out(provider)) })
+    }
+
+    pub(super) async fn list_providers(
+        &self,
+        caller: &Caller,
+        request: pb::ListProvidersRequest,
+    ) -> Result<pb::ListProvidersResponse, Status> {
+        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let page = convert::page(request.page_size, request.page_token);
+        let page = self.catalog.list_providers(&tenant, page).await.map_err(status::from_catalog)?;
+        Ok(pb::ListProvidersResponse {
+            providers: page.items.into_iter().map(provider_out).collect(),
+            next_page_token: page.next,
+        })
+    }
+
+    pub(super) async fn update_provider(
+        &self,
+        caller: &Caller,
+        request: pb::UpdateProviderRequest,
+    ) -> Result<pb::UpdateProviderResponse, Status> {
+        let provider = request.provider.ok_or_else(|| status::invalid("provider", "is required"))?;
+        let tenant = convert::tenant(caller, &provider.tenant_id, "provider.tenant_id")?;
+        let mask = Mask::read(request.update_mask, &["display_name", "base_url", "enabled"])?;
+        let change = ProviderChange {
+            display_name: mask.pick(
+                "display_name",
+                !provider.display_name.is_empty(),
+                provider.display_name,
+            ),
+            base_url: mask.pick("base_url", !provider.base_url.is_empty(), provider.base_url),
+            enabled: mask.pick("enabled", provider.enabled.is_some(), provider.enabled.unwrap_or(true)),
+            revision: provider.revision,
+        };
+        let provider = self
+            .catalog
+            .update_provider(&tenant, &provider.name, change)
+            .await
+            .map_err(|error| status::from_catalog(error.under("provider")))?;
+        Ok(pb::UpdateProviderResponse { provider: Some(provider_out(provider)) })
+    }
+
+    pub(super) async fn delete_provider(
+        &self,
+        caller: &Caller,
+        request: pb::DeleteProviderRequest,
+    ) -> Result<pb::DeleteProviderResponse, Status> {
+        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        self.catalog.delete_provider(&tenant, &request.provider).await.map_err(status::from_catalog)?;
+        Ok(pb::DeleteProviderResponse {})
+    }
+}
+
+fn provider_out(provider: Provider) -> pb::Provider {
+    pb::Provider {
+        tenant_id: provider.tenant,
+        name: provider.name,
+        kind: provider.kind,
+        display_name: provider.display_name,
+        base_url: provider.base_url,
+        enabled: Some(provider.enabled),
+        active_credential_id: provider.active_credential.map(|id| id.to_string()).unwrap_or_default(),
+        revision: provider.revision,
+    }
+}

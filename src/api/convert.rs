@@ -1,0 +1,232 @@
+//! Messages to domain values and back. What cannot be converted is a violation, with the field's path.
+
+use super::{pb, status};
+use crate::{
+    balance::ErrorClass,
+    catalog::{Caller, ModelKey, PageRequest, Role, Thing},
+    invoke::Route,
+    provider::{ModelType, TokenUsage},
+};
+use chrono::{DateTime, Utc};
+use prost_types::{Struct, Timestamp, Value, value::Kind};
+use serde_json::Map;
+use std::time::Duration;
+use tonic::Status;
+
+/// The tenant that a request is about: the token's own, or for an operator the one named.
+pub(super) fn tenant(caller: &Caller, named: &str, field: &str) -> Result<String, Status> {
+    match &caller.tenant {
+        Some(own) if named.is_empty() || named == own => Ok(own.clone()),
+        // Whether it exists is not this caller's business.
+        Some(_) => Err(status::not_found(Thing::Tenant, named)),
+        None if named.is_empty() => Err(status::invalid(field, "is required with an operator's token")),
+        None => Ok(named.to_owned()),
+    }
+}
+
+/// The key of a request that must name a model.
+pub(super) fn key(caller: &Caller, key: Option<pb::ModelKey>, field: &str) -> Result<ModelKey, Status> {
+    let key = key.ok_or_else(|| status::invalid(field, "is required"))?;
+    let tenant = tenant(caller, &key.tenant_id, &format!("{field}.tenant_id"))?;
+    let model_type = model_type(key.model_type, &format!("{field}.model_type"))?;
+    Ok(ModelKey { tenant, provider: key.provider, model_type, model: key.model })
+}
+
+/// A model type that must be there.
+pub(super) fn model_type(value: i32, field: &str) -> Result<ModelType, Status> {
+    optional_model_type(value, field)?.ok_or_else(|| status::invalid(field, "is required"))
+}
+
+/// A model type, or none.
+pub(super) fn optional_model_type(value: i32, field: &str) -> Result<Option<ModelType>, Status> {
+    let Ok(value) = pb::ModelType::try_from(value) else {
+        return Err(status::invalid(field, "is not a model type"));
+    };
+    Ok(match value {
+        pb::ModelType::Unspecified => None,
+        pb::ModelType::Llm => Some(ModelType::Llm),
+        pb::ModelType::TextEmbedding => Some(ModelType::TextEmbedding),
+        pb::ModelType::Rerank => Some(ModelType::Rerank),
+        pb::ModelType::SpeechToText => Some(ModelType::SpeechToText),
+        pb::ModelType::Moderation => Some(ModelType::Moderation),
+        pb::ModelType::Tts => Some(ModelType::Tts),
+    })
+}
+
+pub(super) fn model_type_out(model_type: ModelType) -> i32 {
+    let value = match model_type {
+        ModelType::Llm => pb::ModelType::Llm,
+        ModelType::TextEmbedding => pb::ModelType::TextEmbedding,
+        ModelType::Rerank => pb::ModelType::Rerank,
+        ModelType::SpeechToText => pb::ModelType::SpeechToText,
+        ModelType::Moderation => pb::ModelType::Moderation,
+        ModelType::Tts => pb::ModelType::Tts,
+    };
+    value.into()
+}
+
+pub(super) fn key_out(key: ModelKey) -> pb::ModelKey {
+    pb::ModelKey {
+        tenant_id: key.tenant,
+        provider: key.provider,
+        model_type: model_type_out(key.model_type),
+        model: key.model,
+    }
+}
+
+pub(super) fn role(value: i32, field: &str) -> Result<Option<Role>, Status> {
+    match pb::Role::try_from(value) {
+        Ok(pb::Role::Unspecified) => Ok(None),
+        Ok(pb::Role::Operator) => Ok(Some(Role::Operator)),
+        Ok(pb::Role::TenantAdmin) => Ok(Some(Role::TenantAdmin)),
+        Ok(pb::Role::Invoker) => Ok(Some(Role::Invoker)),
+        Ok(pb::Role::Viewer) => Ok(Some(Role::Viewer)),
+        Err(_) => Err(status::invalid(field, "is not a role")),
+    }
+}
+
+pub(super) fn role_out(role: Role) -> i32 {
+    let value = match role {
+        Role::Operator => pb::Role::Operator,
+        Role::TenantAdmin => pb::Role::TenantAdmin,
+        Role::Invoker => pb::Role::Invoker,
+        Role::Viewer => pb::Role::Viewer,
+    };
+    value.into()
+}
+
+pub(super) fn class_out(class: Option<ErrorClass>) -> i32 {
+    let value = match class {
+        None => pb::ErrorClass::Unspecified,
+        Some(ErrorClass::RateLimited) => pb::ErrorClass::RateLimited,
+        Some(ErrorClass::QuotaExhausted) => pb::ErrorClass::QuotaExhausted,
+        Some(ErrorClass::Authentication) => pb::ErrorClass::Authentication,
+        Some(ErrorClass::Connection) => pb::ErrorClass::Connection,
+        Some(ErrorClass::Timeout) => pb::ErrorClass::Timeout,
+        Some(ErrorClass::ServerError) => pb::ErrorClass::ServerError,
+        Some(ErrorClass::ModelUnavailable) => pb::ErrorClass::ModelUnavailable,
+        Some(ErrorClass::BadRequest) => pb::ErrorClass::BadRequest,
+        Some(ErrorClass::ContentFiltered) => pb::ErrorClass::ContentFiltered,
+        Some(ErrorClass::Cancelled) => pb::ErrorClass::Cancelled,
+    };
+    value.into()
+}
+
+pub(super) fn page(size: i32, token: String) -> PageRequest {
+    PageRequest { size, token }
+}
+
+pub(super) fn duration(duration: Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
+    Timestamp {
+        seconds: time.timestamp(),
+        nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0),
+    }
+}
+
+pub(super) fn time(timestamp: Timestamp, field: &str) -> Result<DateTime<Utc>, Status> {
+    u32::try_from(timestamp.nanos)
+        .ok()
+        .and_then(|nanos| DateTime::from_timestamp(timestamp.seconds, nanos))
+        .ok_or_else(|| status::invalid(field, "is not a time"))
+}
+
+pub(super) fn route(route: Route) -> pb::Route {
+    let attempts = route.attempts.into_iter().map(|attempt| pb::Attempt {
+        config_id: attempt.config_id.to_string(),
+        config_name: attempt.config_name.to_string(),
+        error_class: class_out(attempt.class),
+        http_status: attempt.http_status.map_or(0, i32::from),
+        message: attempt.message,
+        latency: Some(duration(attempt.latency)),
+        cooldown: attempt.cooldown.map(duration),
+    });
+    pb::Route {
+        attempts: attempts.collect(),
+        config_id: route.config_id,
+        config_name: route.config_name,
+        provider: route.provider,
+        model: route.model,
+        upstream_model: route.upstream_model,
+        degraded: false,
+    }
+}
+
+pub(super) fn usage(usage: TokenUsage, latency: Duration, first_token: Option<Duration>) -> pb::Usage {
+    pb::Usage {
+        prompt_tokens: usage.prompt,
+        completion_tokens: usage.completion,
+        total_tokens: usage.total,
+        cached_tokens: usage.cached,
+        reasoning_tokens: usage.reasoning,
+        latency: Some(duration(latency)),
+        time_to_first_token: first_token.map(duration),
+    }
+}
+
+/// A free-form map as JSON. Whole numbers lose the fraction that a Struct gives every number: providers refuse
+/// `"max_tokens": 100.0`.
+pub(super) fn json_map(fields: Struct, field: &str) -> Result<Map<String, serde_json::Value>, Status> {
+    fields.fields.into_iter().map(|(name, value)| Ok((name, json(value, field)?))).collect()
+}
+
+fn json(value: Value, field: &str) -> Result<serde_json::Value, Status> {
+    use serde_json::Value as Json;
+    Ok(match value.kind {
+        None | Some(Kind::NullValue(_)) => Json::Null,
+        Some(Kind::BoolValue(value)) => Json::Bool(value),
+        Some(Kind::NumberValue(value)) => number(value)
+            .ok_or_else(|| status::invalid(field, "holds a number that JSON does not have"))?,
+        Some(Kind::StringValue(value)) => Json::String(value),
+        Some(Kind::ListValue(list)) => {
+            Json::Array(list.values.into_iter().map(|value| json(value, field)).collect::<Result<_, _>>()?)
+        }
+        Some(Kind::StructValue(value)) => Json::Object(json_map(value, field)?),
+    })
+}
+
+fn number(value: f64) -> Option<serde_json::Value> {
+    /// Beyond this a double does not tell whole numbers apart.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    if value.fract() == 0.0 && value.abs() <= EXACT {
+        #[expect(clippy::cast_possible_truncation, reason = "whole, and within what an i64 holds")]
+        return Some((value as i64).into());
+    }
+    serde_json::Number::from_f64(value).map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_go_out_without_a_fraction() {
+        let text = |value| number(value).map(|number| number.to_string());
+        assert_eq!(text(100.0).as_deref(), Some("100"));
+        assert_eq!(text(-0.0).as_deref(), Some("0"));
+        assert_eq!(text(0.7).as_deref(), Some("0.7"));
+        assert_eq!(text(1e300).as_deref(), Some("1e+300"));
+        assert_eq!(text(f64::NAN), None);
+        assert_eq!(text(f64::INFINITY), None);
+    }
+
+    #[test]
+    fn a_tenants_token_sees_no_other_tenant() {
+        let caller = |tenant: Option<&str>| Caller {
+            token: uuid::Uuid::nil(),
+            role: Role::TenantAdmin,
+            tenant: tenant.map(ToOwned::to_owned),
+        };
+        assert_eq!(tenant(&caller(Some("a")), "", "f").unwrap(), "a");
+        assert_eq!(tenant(&caller(Some("a")), "a", "f").unwrap(), "a");
+        assert_eq!(tenant(&caller(Some("a")), "b", "f").unwrap_err().code(), tonic::Code::NotFound);
+        assert_eq!(tenant(&caller(None), "b", "f").unwrap(), "b");
+        assert_eq!(tenant(&caller(None), "", "f").unwrap_err().code(), tonic::Code::InvalidArgument);
+    }
+}

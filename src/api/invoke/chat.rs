@@ -1,0 +1,207 @@
+//! Chat messages between the contract and the drivers.
+
+use super::{StreamLlm, convert, pb, status};
+use crate::{
+    invoke::LlmStream,
+    provider::{ChatEvent, ChatRequest, Content, Media, Message, Part, Tool, ToolCall},
+};
+use futures::StreamExt;
+use prost_types::Struct;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
+
+pub(super) fn request_in(
+    messages: Vec<pb::Message>,
+    parameters: Option<Struct>,
+    tools: Vec<pb::Tool>,
+    stop: Vec<String>,
+    options: Option<&pb::CallOptions>,
+) -> Result<ChatRequest, Status> {
+    if messages.is_empty() {
+        return Err(status::invalid("messages", "must hold at least one message"));
+    }
+    let messages = messages
+        .into_iter()
+        .enumerate()
+        .map(|(index, message)| message_in(message, &format!("messages[{index}]")))
+        .collect::<Result<_, _>>()?;
+    let tools = tools
+        .into_iter()
+        .enumerate()
+        .map(|(index, tool)| tool_in(tool, &format!("tools[{index}]")))
+        .collect::<Result<_, _>>()?;
+    Ok(ChatRequest {
+        messages,
+        parameters: convert::json_map(parameters.unwrap_or_default(), "parameters")?,
+        tools,
+        stop,
+        user: options.map(|options| options.user.clone()).unwrap_or_default(),
+    })
+}
+
+fn message_in(message: pb::Message, field: &str) -> Result<Message, Status> {
+    if !ROLES.contains(&message.role.as_str()) {
+        return Err(status::invalid(format!("{field}.role"), format!("is one of {}", ROLES.join(", "))));
+    }
+    let content = if message.parts.is_empty() {
+        Content::Text(message.content)
+    } else if message.content.is_empty() {
+        let parts = message.parts.into_iter().enumerate();
+        Content::Parts(
+            parts
+                .map(|(index, part)| part_in(part, &format!("{field}.parts[{index}]")))
+                .collect::<Result<_, _>>()?,
+        )
+    } else {
+        return Err(status::invalid(format!("{field}.parts"), "stands instead of `content`, not beside it"));
+    };
+    Ok(Message {
+        role: message.role,
+        content,
+        name: message.name,
+        tool_calls: message.tool_calls.into_iter().map(tool_call_in).collect(),
+        tool_call_id: message.tool_call_id,
+        reasoning: message.reasoning_content,
+        refusal: message.refusal,
+    })
+}
+
+fn part_in(part: pb::Part, field: &str) -> Result<Part, Status> {
+    use pb::part::Kind;
+    match part.kind {
+        Some(Kind::Text(text)) => Ok(Part::Text(text)),
+        Some(Kind::Image(media)) => Ok(Part::Image(media_in(media, &format!("{field}.image"))?)),
+        Some(Kind::Audio(media)) => data_only(media, &format!("{field}.audio")).map(Part::Audio),
+        Some(Kind::Document(media)) => data_only(media, &format!("{field}.document")).map(Part::Document),
+        None => Err(status::invalid(field, "is text, image, audio or document")),
+    }
+}
+
+fn media_in(media: pb::Media, field: &str) -> Result<Media, Status> {
+    use pb::media::Source;
+    match media.source {
+        Some(Source::Url(url)) if !url.is_empty() => Ok(Media::Url(url)),
+        Some(Source::Data(bytes)) if !bytes.is_empty() => {
+            let well_formed = media.mime_type.contains('/')
+                && media.mime_type.chars().all(|c| c.is_ascii_graphic() && c != ',' && c != '"');
+            if well_formed {
+                Ok(Media::Data { bytes, mime_type: media.mime_type })
+            } else {
+                Err(status::invalid(format!("{field}.mime_type"), "is required with `data`"))
+            }
+        }
+        _ => Err(status::invalid(field, "needs a `url` or `data`")),
+    }
+}
+
+fn data_only(media: pb::Media, field: &str) -> Result<Media, Status> {
+    match media_in(media, field)? {
+        Media::Url(_) => Err(status::invalid(format!("{field}.url"), "is for images alone; send `data`")),
+        data @ Media::Data { .. } => Ok(data),
+    }
+}
+
+fn tool_in(tool: pb::Tool, field: &str) -> Result<Tool, Status> {
+    if tool.name.is_empty() {
+        return Err(status::invalid(format!("{field}.name"), "must not be empty"));
+    }
+    let parameters = tool
+        .parameters
+        .map(|parameters| convert::json_map(parameters, &format!("{field}.parameters")))
+        .transpose()?;
+    Ok(Tool { name: tool.name, description: tool.description, parameters })
+}
+
+fn tool_call_in(call: pb::ToolCall) -> ToolCall {
+    let function = call.function.unwrap_or_default();
+    ToolCall {
+        index: call.index,
+        id: call.id,
+        kind: call.r#type,
+        name: function.name,
+        arguments: function.arguments,
+    }
+}
+
+pub(super) fn message_out(message: Message) -> pb::Message {
+    let (content, parts) = match message.content {
+        Content::Text(text) => (text, Vec::new()),
+        Content::Parts(parts) => (String::new(), parts.into_iter().map(part_out).collect()),
+    };
+    pb::Message {
+        role: message.role,
+        content,
+        parts,
+        name: message.name,
+        tool_calls: message.tool_calls.into_iter().map(tool_call_out).collect(),
+        tool_call_id: message.tool_call_id,
+        reasoning_content: message.reasoning,
+        refusal: message.refusal,
+    }
+}
+
+fn part_out(part: Part) -> pb::Part {
+    use pb::part::Kind;
+    let kind = match part {
+        Part::Text(text) => Kind::Text(text),
+        Part::Image(media) => Kind::Image(media_out(media)),
+        Part::Audio(media) => Kind::Audio(media_out(media)),
+        Part::Document(media) => Kind::Document(media_out(media)),
+    };
+    pb::Part { kind: Some(kind) }
+}
+
+fn media_out(media: Media) -> pb::Media {
+    use pb::media::Source;
+    match media {
+        Media::Url(url) => pb::Media { source: Some(Source::Url(url)), mime_type: String::new() },
+        Media::Data { bytes, mime_type } => pb::Media { source: Some(Source::Data(bytes)), mime_type },
+    }
+}
+
+fn tool_call_out(call: ToolCall) -> pb::ToolCall {
+    pb::ToolCall {
+        id: call.id,
+        r#type: call.kind,
+        function: Some(pb::FunctionCall { name: call.name, arguments: call.arguments }),
+        index: call.index,
+    }
+}
+
+/// The pieces of a streamed answer as the contract's messages. Nothing is read ahead: a slow reader slows the
+/// provider. Cancelling `stop` ends it.
+pub(super) fn stream_out(stream: LlmStream, stop: CancellationToken) -> StreamLlm {
+    let pieces = futures::stream::unfold(Some(stream), move |stream| {
+        let stop = stop.clone();
+        async move {
+            let mut stream = stream?;
+            let piece = tokio::select! {
+                piece = stream.next() => piece?,
+                () = stop.cancelled() => return Some((Err(status::draining()), None)),
+            };
+            match piece {
+                Ok(piece) => {
+                    let route = piece.route.map(convert::route);
+                    Some((Ok(event_out(piece.event, &stream, route)), Some(stream)))
+                }
+                Err(error) => Some((Err(status::from_call(error)), None)),
+            }
+        }
+    });
+    pieces.boxed()
+}
+
+fn event_out(event: ChatEvent, stream: &LlmStream, route: Option<pb::Route>) -> pb::StreamLlmResponse {
+    let usage =
+        event.usage.map(|usage| convert::usage(usage, stream.latency(), Some(stream.time_to_first_token())));
+    let delta = event.is_content().then(|| pb::Delta {
+        index: event.index,
+        content: event.content,
+        tool_calls: event.tool_calls.into_iter().map(tool_call_out).collect(),
+        reasoning_content: event.reasoning,
+        refusal: event.refusal,
+    });
+    pb::StreamLlmResponse { delta, finish_reason: event.finish_reason, usage, route }
+}

@@ -1,0 +1,207 @@
+//! InvokeService: calls that are balanced.
+
+mod chat;
+
+use super::{
+    config::caller,
+    convert,
+    pb::{self, invoke_service_server::InvokeService},
+    status,
+};
+use crate::{
+    catalog::Catalog,
+    invoke::{Call, Engine},
+    provider::{EmbeddingRequest, ModelType},
+};
+use futures::stream::BoxStream;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, async_trait, metadata::MetadataMap};
+
+/// The engine stops this much before the client's deadline, so that the client gets the reason instead of its own
+/// timeout: 2 %, and never less than this.
+const LEAST_MARGIN: Duration = Duration::from_millis(10);
+const MARGIN_SHARE: u32 = 50;
+/// More texts than any provider takes in one request.
+const MAX_TEXTS: usize = 10_000;
+
+/// See the module's documentation.
+#[derive(Clone)]
+pub struct InvokeApi {
+    catalog: Catalog,
+    engine: Arc<Engine>,
+    default_deadline: Duration,
+    stop: CancellationToken,
+}
+
+impl InvokeApi {
+    /// Serves that catalog's models. A call without a deadline gets `default_deadline`; streams end when `stop` is
+    /// cancelled.
+    #[must_use]
+    pub fn new(
+        catalog: Catalog,
+        engine: Arc<Engine>,
+        default_deadline: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { catalog, engine, default_deadline, stop }
+    }
+
+    async fn call(
+        &self,
+        metadata: &MetadataMap,
+        caller: &crate::catalog::Caller,
+        key: Option<pb::ModelKey>,
+        model_type: ModelType,
+        options: Option<&pb::CallOptions>,
+    ) -> Result<Call, Status> {
+        let began = Instant::now();
+        let given = client_timeout(metadata).unwrap_or(self.default_deadline);
+        let margin = (given / MARGIN_SHARE).max(LEAST_MARGIN);
+        let key = key.unwrap_or_default();
+        let named = convert::optional_model_type(key.model_type, "key.model_type")?;
+        if named.is_some_and(|named| named != model_type) {
+            return Err(status::invalid("key.model_type", "is not what this RPC calls; it may be left out"));
+        }
+        let tenant = convert::tenant(caller, &key.tenant_id, "key.tenant_id")?;
+        let max_attempts = options.map_or(0, |options| options.max_attempts);
+        let max_attempts = usize::try_from(max_attempts)
+            .map_err(|_| status::invalid("options.max_attempts", "must not be negative"))?;
+        let pool = self
+            .catalog
+            .resolve(&tenant, &key.provider, model_type, &key.model)
+            .await
+            .map_err(|error| status::from_catalog(error.under("key")))?;
+        Ok(Call { pool, began, deadline: began + given.saturating_sub(margin), max_attempts })
+    }
+}
+
+type StreamLlm = BoxStream<'static, Result<pb::StreamLlmResponse, Status>>;
+
+#[async_trait]
+impl InvokeService for InvokeApi {
+    type StreamLlmStream = StreamLlm;
+
+    async fn invoke_llm(
+        &self,
+        request: Request<pb::InvokeLlmRequest>,
+    ) -> Result<Response<pb::InvokeLlmResponse>, Status> {
+        let caller = caller(&request)?;
+        let (metadata, _, request) = request.into_parts();
+        let chat = chat::request_in(
+            request.messages,
+            request.parameters,
+            request.tools,
+            request.stop,
+            request.options.as_ref(),
+        )?;
+        let call =
+            self.call(&metadata, &caller, request.key, ModelType::Llm, request.options.as_ref()).await?;
+        let served = self.engine.chat(&call, &chat).await.map_err(status::from_call)?;
+        let reply = served.reply;
+        Ok(Response::new(pb::InvokeLlmResponse {
+            message: Some(chat::message_out(reply.message)),
+            finish_reason: reply.finish_reason,
+            usage: Some(convert::usage(reply.usage, served.latency, None)),
+            model: reply.model,
+            system_fingerprint: reply.system_fingerprint,
+            route: Some(convert::route(served.route)),
+        }))
+    }
+
+    async fn stream_llm(
+        &self,
+        request: Request<pb::StreamLlmRequest>,
+    ) -> Result<Response<Self::StreamLlmStream>, Status> {
+        let caller = caller(&request)?;
+        let (metadata, _, request) = request.into_parts();
+        let chat = chat::request_in(
+            request.messages,
+            request.parameters,
+            request.tools,
+            request.stop,
+            request.options.as_ref(),
+        )?;
+        let call =
+            self.call(&metadata, &caller, request.key, ModelType::Llm, request.options.as_ref()).await?;
+        let stream = self.engine.chat_stream(&call, &chat).await.map_err(status::from_call)?;
+        Ok(Response::new(chat::stream_out(stream, self.stop.clone())))
+    }
+
+    async fn invoke_text_embedding(
+        &self,
+        request: Request<pb::InvokeTextEmbeddingRequest>,
+    ) -> Result<Response<pb::InvokeTextEmbeddingResponse>, Status> {
+        let caller = caller(&request)?;
+        let (metadata, _, request) = request.into_parts();
+        if request.texts.is_empty() || request.texts.len() > MAX_TEXTS {
+            return Err(status::invalid("texts", format!("must hold 1 to {MAX_TEXTS} texts")));
+        }
+        if let Some(empty) = request.texts.iter().position(String::is_empty) {
+            return Err(status::invalid(format!("texts[{empty}]"), "must not be empty"));
+        }
+        let options = request.options.as_ref();
+        let embedding = EmbeddingRequest {
+            texts: request.texts,
+            input_type: request.input_type,
+            dimensions: u32::try_from(request.dimensions)
+                .map_err(|_| status::invalid("dimensions", "must not be negative"))?,
+            user: options.map(|options| options.user.clone()).unwrap_or_default(),
+        };
+        let call = self.call(&metadata, &caller, request.key, ModelType::TextEmbedding, options).await?;
+        let served = self.engine.embed(&call, &embedding).await.map_err(status::from_call)?;
+        Ok(Response::new(pb::InvokeTextEmbeddingResponse {
+            embeddings: served.reply.vectors.into_iter().map(|values| pb::Embedding { values }).collect(),
+            usage: Some(convert::usage(served.reply.usage, served.latency, None)),
+            route: Some(convert::route(served.route)),
+        }))
+    }
+}
+
+/// The client's deadline, from the `grpc-timeout` header: at most 8 digits and a unit.
+///
+/// See the [gRPC over HTTP/2 protocol](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+fn client_timeout(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeout(text: &str) -> Option<Duration> {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", text.parse().unwrap());
+        client_timeout(&metadata)
+    }
+
+    #[test]
+    fn timeouts_of_the_protocol_are_read() {
+        assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for malformed in ["S", "5", "5x", "-1S", "123456789S", "5 S"] {
+            assert_eq!(timeout(malformed), None, "{malformed}");
+        }
+    }
+
+    #[test]
+    fn no_timeout_is_none() {
+        assert_eq!(client_timeout(&MetadataMap::new()), None);
+    }
+}

@@ -1,0 +1,274 @@
+//! Every error's gRPC code, reason and details, in one place.
+//!
+//! Details are `google.rpc` messages, at most [`MAX_DETAILS`] bytes in all: they travel in a trailer, whose size peers
+//! limit. Nothing here can hold a secret: the texts come from us, or from a driver that has cleaned them.
+
+use super::{convert, pb};
+use crate::{
+    balance::ErrorClass,
+    catalog::{Error, Thing, Violation},
+    invoke::{CallError, Route},
+};
+use prost::Message;
+use prost_types::Any;
+use std::time::Duration;
+use tonic::{Code, Status};
+use tonic_types::pb::{BadRequest, ErrorInfo, ResourceInfo, RetryInfo, bad_request::FieldViolation};
+
+const MAX_DETAILS: usize = 4096;
+const MAX_MESSAGE: usize = 1024;
+const MAX_NAME: usize = 256;
+const MAX_VIOLATIONS: usize = 16;
+/// How long a caller should stay away where nothing better is known.
+const SOON: Duration = Duration::from_secs(1);
+
+pub(super) fn token_invalid() -> Status {
+    Reply::new(Code::Unauthenticated, "TOKEN_INVALID", "a valid token is needed: authorization: Bearer rota_…").into()
+}
+
+pub(super) fn role_not_allowed() -> Status {
+    Reply::new(Code::PermissionDenied, "ROLE_NOT_ALLOWED", "this token's role may not call this").into()
+}
+
+pub(super) fn draining() -> Status {
+    Reply::new(Code::Unavailable, "DRAINING", "this replica is shutting down").retry(SOON).into()
+}
+
+pub(super) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Status {
+    from_catalog(Error::invalid(field, description))
+}
+
+pub(super) fn not_found(thing: Thing, name: &str) -> Status {
+    from_catalog(Error::NotFound(thing, name.to_owned()))
+}
+
+/// The status of a catalog's refusal.
+pub(super) fn from_catalog(error: Error) -> Status {
+    let text = error.to_string();
+    match error {
+        Error::Invalid(violations) => {
+            Reply::new(Code::InvalidArgument, "INVALID_FIELD", &text).detail("google.rpc.BadRequest", &bad_request(violations)).into()
+        }
+        Error::NotFound(thing, name) => {
+            Reply::new(Code::NotFound, not_found_reason(thing), &text).detail("google.rpc.ResourceInfo", &resource(thing, &name)).into()
+        }
+        Error::AlreadyExists(thing, name) => {
+            Reply::new(Code::AlreadyExists, "ALREADY_EXISTS", &text).detail("google.rpc.ResourceInfo", &resource(thing, &name)).into()
+        }
+        Error::InUse(thing, name) => {
+            Reply::new(Code::FailedPrecondition, "IN_USE", &text).detail("google.rpc.ResourceInfo", &resource(thing, &name)).into()
+        }
+        Error::StaleRevision { .. } => Reply::new(Code::Aborted, "STALE_REVISION", &text).into(),
+        Error::NotEnoughConfigs(_) => {
+            Reply::new(Code::FailedPrecondition, "NOT_ENOUGH_CONFIGS", &text).into()
+        }
+        Error::DatabaseUnavailable => {
+            Reply::new(Code::Unavailable, "DATABASE_UNAVAILABLE", &text).retry(SOON).into()
+        }
+        Error::Internal => Reply::new(Code::Internal, "INTERNAL", &text).into(),
+    }
+}
+
+/// The status of a call that was not served.
+pub(super) fn from_call(error: CallError) -> Status {
+    let text = error.to_string();
+    match error {
+        CallError::Disabled => Reply::new(Code::FailedPrecondition, "MODEL_DISABLED", &text).into(),
+        CallError::NoCredentials => {
+            Reply::new(Code::FailedPrecondition, "CREDENTIALS_NOT_CONFIGURED", &text).into()
+        }
+        CallError::Unreadable => Reply::new(Code::FailedPrecondition, "SECRET_UNREADABLE", &text).into(),
+        CallError::Unsupported(_) => invalid("key.model_type", text),
+        CallError::AllCooling { retry_after, class } => {
+            let code = match class {
+                ErrorClass::RateLimited | ErrorClass::QuotaExhausted => Code::ResourceExhausted,
+                _ => Code::Unavailable,
+            };
+            Reply::new(code, "ALL_CONFIGS_COOLING_DOWN", &text).retry(retry_after).into()
+        }
+        CallError::Upstream { failure, route, retry_after } => {
+            let reason = format!("UPSTREAM_{}", failure.class.name());
+            let reply = Reply::new(upstream_code(failure.class), &reason, &text);
+            match retry_after {
+                Some(after) => reply.retry(after),
+                None => reply,
+            }
+            .route(route)
+            .into()
+        }
+        // The cause is for the log, not for callers.
+        CallError::State(error) => {
+            tracing::warn!(%error, "a call failed");
+            Reply::new(Code::Unavailable, "STATE_UNAVAILABLE", "the shared state cannot be reached; try again")
+                .retry(SOON)
+                .into()
+        }
+    }
+}
+
+const fn upstream_code(class: ErrorClass) -> Code {
+    match class {
+        ErrorClass::RateLimited | ErrorClass::QuotaExhausted => Code::ResourceExhausted,
+        ErrorClass::Connection | ErrorClass::ServerError => Code::Unavailable,
+        ErrorClass::Timeout => Code::DeadlineExceeded,
+        ErrorClass::Authentication | ErrorClass::ModelUnavailable => Code::FailedPrecondition,
+        ErrorClass::BadRequest | ErrorClass::ContentFiltered => Code::InvalidArgument,
+        ErrorClass::Cancelled => Code::Cancelled,
+    }
+}
+
+const fn not_found_reason(thing: Thing) -> &'static str {
+    match thing {
+        Thing::Tenant => "TENANT_NOT_FOUND",
+        Thing::Provider => "PROVIDER_NOT_FOUND",
+        Thing::Credential => "CREDENTIAL_NOT_FOUND",
+        Thing::Model => "MODEL_NOT_FOUND",
+        Thing::Config => "CONFIG_NOT_FOUND",
+        Thing::Token => "TOKEN_NOT_FOUND",
+    }
+}
+
+fn bad_request(mut violations: Vec<Violation>) -> BadRequest {
+    violations.truncate(MAX_VIOLATIONS);
+    let field_violations = violations.into_iter().map(|violation| FieldViolation {
+        field: shortened(&violation.field, MAX_NAME),
+        description: shortened(&violation.description, MAX_NAME),
+        ..FieldViolation::default()
+    });
+    BadRequest { field_violations: field_violations.collect() }
+}
+
+fn resource(thing: Thing, name: &str) -> ResourceInfo {
+    ResourceInfo {
+        resource_type: thing.to_string(),
+        resource_name: shortened(name, MAX_NAME),
+        ..ResourceInfo::default()
+    }
+}
+
+/// A status in the making.
+struct Reply {
+    code: Code,
+    message: String,
+    details: Vec<Any>,
+}
+
+impl Reply {
+    fn new(code: Code, reason: &str, message: &str) -> Self {
+        let info = ErrorInfo { reason: reason.to_owned(), domain: "rota".to_owned(), ..ErrorInfo::default() };
+        Self { code, message: shortened(message, MAX_MESSAGE), details: Vec::new() }.detail("google.rpc.ErrorInfo", &info)
+    }
+
+    /// Adds a detail where there is room for it.
+    fn detail(mut self, name: &str, detail: &impl Message) -> Self {
+        let any =
+            Any { type_url: format!("type.googleapis.com/{name}"), value: detail.encode_to_vec() };
+        let room = MAX_DETAILS.saturating_sub(self.size());
+        if any.encoded_len() <= room {
+            self.details.push(any);
+        }
+        self
+    }
+
+    fn retry(self, after: Duration) -> Self {
+        self.detail("google.rpc.RetryInfo", &RetryInfo { retry_delay: Some(convert::duration(after)) })
+    }
+
+    /// Adds the route; attempt messages are cut first, then left out, so that it fits.
+    fn route(self, route: Route) -> Self {
+        let mut route = convert::route(route);
+        let room = MAX_DETAILS.saturating_sub(self.size()).saturating_sub(64);
+        for limit in [MAX_NAME, 96, 32, 0] {
+            if route.encoded_len() <= room {
+                break;
+            }
+            for attempt in &mut route.attempts {
+                attempt.message = shortened(&attempt.message, limit);
+            }
+        }
+        while route.encoded_len() > room && !route.attempts.is_empty() {
+            // The first failures say least about why the call ended.
+            route.attempts.remove(0);
+        }
+        self.detail("rota.v1.Route", &route)
+    }
+
+    fn size(&self) -> usize {
+        self.details.iter().map(|any| any.encoded_len() + 4).sum()
+    }
+}
+
+impl From<Reply> for Status {
+    fn from(reply: Reply) -> Self {
+        let details = tonic_types::Status {
+            code: i32::from(reply.code),
+            message: reply.message.clone(),
+            details: reply.details,
+        };
+        Self::with_details(reply.code, reply.message, details.encode_to_vec().into())
+    }
+}
+
+fn shortened(text: &str, limit: usize) -> String {
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{balance::Failure, invoke::Attempt};
+
+    fn details(status: &Status) -> tonic_types::Status {
+        tonic_types::Status::decode(status.details()).unwrap()
+    }
+
+    fn reason(status: &Status) -> String {
+        ErrorInfo::decode(&*details(status).details[0].value).unwrap().reason
+    }
+
+    #[test]
+    fn a_huge_route_is_cut_to_fit_a_trailer() {
+        let attempt = Attempt {
+            config_id: "0190".repeat(9).into(),
+            config_name: "n".repeat(200).into(),
+            class: Some(ErrorClass::Timeout),
+            http_status: None,
+            message: "m".repeat(500),
+            latency: Duration::from_secs(1),
+            cooldown: None,
+        };
+        let route = Route { attempts: vec![attempt; 200], ..Route::default() };
+        let failure = Failure::new(ErrorClass::Timeout, "no answer in time");
+        let status = from_call(CallError::Upstream { failure, route, retry_after: Some(SOON) });
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "UPSTREAM_TIMEOUT"));
+        assert!(details(&status).encoded_len() <= MAX_DETAILS + MAX_MESSAGE);
+        let route = pb::Route::decode(&*details(&status).details[2].value).unwrap();
+        assert!(route.attempts.len() > 5);
+    }
+
+    #[test]
+    fn every_class_has_its_own_reason() {
+        for class in ErrorClass::ALL {
+            let failure = Failure::new(class, "x");
+            let status =
+                from_call(CallError::Upstream { failure, route: Route::default(), retry_after: None });
+            assert_eq!(reason(&status), format!("UPSTREAM_{}", class.name()));
+        }
+    }
+
+    #[test]
+    fn violations_are_listed_and_limited() {
+        let violation = Violation { field: "f".repeat(1000), description: "d".repeat(1000) };
+        let status = from_catalog(Error::Invalid(vec![violation; 1000]));
+        assert_eq!(reason(&status), "INVALID_FIELD");
+        assert!(status.message().chars().count() <= MAX_MESSAGE + 1);
+        let small = from_catalog(Error::invalid("tenant.id", "must not be empty"));
+        let details = details(&small);
+        assert_eq!(details.details[1].type_url, "type.googleapis.com/google.rpc.BadRequest");
+        let bad = BadRequest::decode(&*details.details[1].value).unwrap();
+        assert_eq!(bad.field_violations[0].field, "tenant.id");
+    }
+}

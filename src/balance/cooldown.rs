@@ -1,0 +1,170 @@
+//! What a failure costs: whether the member cools down, how long, and how firmly.
+
+use super::{ErrorClass, Failure, Scope};
+use std::time::Duration;
+
+/// How long each class cools where neither the tenant nor the provider says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cooldowns {
+    /// As in Dify: a minute, the window of most vendors' limits.
+    pub rate_limited: Duration,
+    /// Credit comes back by a person's hand or a billing period, so asking often is pointless.
+    pub quota_exhausted: Duration,
+    /// As in Dify. Short, since a key may be mended; growth over episodes is what makes a dead one cheap.
+    pub authentication: Duration,
+    /// As in Dify.
+    pub connection: Duration,
+    /// As in Dify.
+    pub timeout: Duration,
+    /// Overload passes quickly.
+    pub server_error: Duration,
+    /// A deployment that is not there yet may come up.
+    pub model_unavailable: Duration,
+    /// No cooldown is longer, whatever the provider asks for.
+    pub max: Duration,
+}
+
+impl Default for Cooldowns {
+    fn default() -> Self {
+        Self {
+            rate_limited: Duration::from_secs(60),
+            quota_exhausted: Duration::from_secs(300),
+            authentication: Duration::from_secs(10),
+            connection: Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
+            server_error: Duration::from_secs(10),
+            model_unavailable: Duration::from_secs(60),
+            max: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// What one failure asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cooldown {
+    /// Why.
+    pub class: ErrorClass,
+    /// Whose record it goes on.
+    pub scope: Scope,
+    /// How long from now.
+    pub duration: Duration,
+    /// Whether the provider named the time. Then it counts even when the attempt began before the running cooldown.
+    pub hinted: bool,
+    /// It trips at this many failures in a row.
+    pub trip_after: u32,
+}
+
+/// 5xx answers other than 503 come singly from healthy providers; three in a row do not.
+const SERVER_ERRORS_IN_A_ROW: u32 = 3;
+
+/// Spreads the ends of cooldowns by up to this share, so that members failed together do not return together.
+const JITTER: f64 = 0.1;
+
+impl Cooldowns {
+    /// What `failure` asks for; `None` where the class does not cool. `jitter` is a random number in `0.0..1.0`.
+    ///
+    /// The provider's hint wins over the class's own time and is neither grown nor jittered; both are clamped by
+    /// [`Cooldowns::max`].
+    ///
+    /// ```
+    /// use rota::balance::{Cooldowns, ErrorClass, Failure};
+    /// use std::time::Duration;
+    ///
+    /// let mut failure = Failure::new(ErrorClass::RateLimited, "slow down");
+    /// failure.retry_after = Some(Duration::from_secs(5));
+    /// let cooldown = Cooldowns::default().decide(&failure, 0.5).unwrap();
+    /// assert_eq!(cooldown.duration, Duration::from_secs(5));
+    /// ```
+    #[must_use]
+    pub fn decide(&self, failure: &Failure, jitter: f64) -> Option<Cooldown> {
+        let own = self.of(failure.class)?;
+        let hint = failure.retry_after.filter(|hint| !hint.is_zero());
+        let duration = hint.unwrap_or_else(|| own.mul_f64(1.0 + JITTER * jitter.clamp(0.0, 1.0)));
+        let at_once =
+            failure.class != ErrorClass::ServerError || hint.is_some() || failure.http_status == Some(503);
+        Some(Cooldown {
+            class: failure.class,
+            scope: failure.class.scope(),
+            duration: duration.min(self.max),
+            hinted: hint.is_some(),
+            trip_after: if at_once { 1 } else { SERVER_ERRORS_IN_A_ROW },
+        })
+    }
+
+    const fn of(&self, class: ErrorClass) -> Option<Duration> {
+        Some(match class {
+            ErrorClass::RateLimited => self.rate_limited,
+            ErrorClass::QuotaExhausted => self.quota_exhausted,
+            ErrorClass::Authentication => self.authentication,
+            ErrorClass::Connection => self.connection,
+            ErrorClass::Timeout => self.timeout,
+            ErrorClass::ServerError => self.server_error,
+            ErrorClass::ModelUnavailable => self.model_unavailable,
+            ErrorClass::BadRequest | ErrorClass::ContentFiltered | ErrorClass::Cancelled => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn failure(class: ErrorClass, status: Option<u16>, hint: Option<u64>) -> Failure {
+        Failure {
+            class,
+            http_status: status,
+            retry_after: hint.map(Duration::from_secs),
+            message: String::new(),
+        }
+    }
+
+    #[test]
+    fn classes_that_move_on_are_those_that_cool() {
+        for class in ErrorClass::ALL {
+            let cooldown = Cooldowns::default().decide(&failure(class, None, None), 0.0);
+            assert_eq!(cooldown.is_some(), class.moves_on(), "{class:?}");
+        }
+    }
+
+    #[test]
+    fn a_hint_wins_and_is_exact_and_clamped() {
+        let rules = Cooldowns::default();
+        for (hint, expected) in [(5, 5), (300, 300), (86_400, 3600)] {
+            let cooldown =
+                rules.decide(&failure(ErrorClass::RateLimited, Some(429), Some(hint)), 0.9).unwrap();
+            assert_eq!((cooldown.duration.as_secs(), cooldown.hinted), (expected, true));
+        }
+    }
+
+    #[test]
+    fn a_lone_500_does_not_trip_but_503_and_a_hint_do() {
+        let rules = Cooldowns::default();
+        let trip = |status, hint| {
+            rules.decide(&failure(ErrorClass::ServerError, Some(status), hint), 0.0).unwrap().trip_after
+        };
+        assert_eq!(trip(500, None), 3);
+        assert_eq!(trip(502, None), 3);
+        assert_eq!(trip(503, None), 1);
+        assert_eq!(trip(500, Some(2)), 1);
+    }
+
+    #[test]
+    fn a_dead_key_and_an_empty_account_concern_the_credential() {
+        for class in ErrorClass::ALL {
+            let shared = matches!(class, ErrorClass::Authentication | ErrorClass::QuotaExhausted);
+            assert_eq!(class.scope() == Scope::Credential, shared, "{class:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn jitter_adds_at_most_a_tenth(jitter in -1.0f64..2.0) {
+            let cooldown = Cooldowns::default()
+                .decide(&failure(ErrorClass::RateLimited, Some(429), None), jitter)
+                .unwrap();
+            prop_assert!(cooldown.duration >= Duration::from_secs(60));
+            prop_assert!(cooldown.duration <= Duration::from_secs(66));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The commands, a file each.
+
+mod migrate;
+mod serve;
+mod token;
+
+use crate::{
+    settings::{self, RawSettings, Settings},
+    telemetry::{self, LogFormat},
+};
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use std::{path::Path, process::ExitCode};
+
+/// Balances calls to model providers over a tenant's credentials and endpoints.
+#[derive(Parser)]
+#[command(name = "rota", version, about)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: RawSettings,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve gRPC (also what plain `rota` does)
+    Serve,
+    /// Bring the database's schema up to date, then exit
+    Migrate,
+    /// Tokens
+    #[command(subcommand)]
+    Token(token::Command),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        // The one crypto library, before anything makes a connection. A second start finds it in place.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        let outcome = match runtime {
+            Ok(runtime) => runtime.block_on(self.dispatch()),
+            Err(error) => Err(error.into()),
+        };
+        match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error);
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    async fn dispatch(self) -> Result<()> {
+        let raw = self.settings.over_file(Path::new(settings::FILE))?;
+        let format = match raw.log_format.as_deref() {
+            None | Some("" | "pretty") => LogFormat::Pretty,
+            Some("json") => LogFormat::Json,
+            Some(_) => bail!("--log-format: is `pretty` or `json`"),
+        };
+        let log = raw.log.clone().filter(|log| !log.is_empty()).unwrap_or_else(|| "info".into());
+        if telemetry::init(&log, format).is_err() {
+            bail!("--log: is a filter such as `info` or `rota=debug,info`");
+        }
+        match self.command.unwrap_or(Command::Serve) {
+            Command::Serve => serve::run(&Settings::resolve(raw)?).await,
+            Command::Migrate => migrate::run(&Settings::resolve(raw)?).await,
+            Command::Token(command) => token::run(command, &Settings::resolve(raw)?).await,
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("rota: {error:#}");
+}

@@ -1,0 +1,39 @@
+//! `rota serve`.
+
+use crate::{app::App, settings::Settings};
+use anyhow::Result;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Serves until SIGTERM or Ctrl-C, then drains. A second signal ends at once.
+pub(super) async fn run(settings: &Settings) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let app = App::start(settings).await?;
+    signals.next().await;
+    tokio::select! {
+        () = app.shut_down() => {}
+        () = signals.next() => tracing::warn!("a second signal: ending at once"),
+    }
+    Ok(())
+}
+
+/// The signals that end a service.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! A lease that gives itself back, whatever becomes of the call: answered, failed, cancelled or panicked.
+
+use crate::{
+    balance::Cooldown,
+    state::{Lease, StateError, StateStore},
+};
+use std::sync::Arc;
+
+#[derive(Debug)]
+pub(super) struct Held {
+    state: Arc<dyn StateStore>,
+    lease: Lease,
+    failure: Option<Cooldown>,
+}
+
+impl Held {
+    pub(super) fn new(state: Arc<dyn StateStore>, lease: Lease) -> Self {
+        Self { state, lease, failure: None }
+    }
+
+    pub(super) fn succeed(&self) {
+        self.state.succeed(&self.lease);
+    }
+
+    /// Notes a failure that the next `acquire` will carry.
+    pub(super) fn fail_with(&mut self, cooldown: Cooldown) {
+        self.failure = Some(cooldown);
+    }
+
+    pub(super) fn failure(&self) -> Option<(&Lease, &Cooldown)> {
+        self.failure.as_ref().map(|cooldown| (&self.lease, cooldown))
+    }
+
+    /// Writes the noted failure where no `acquire` follows.
+    pub(super) async fn write_failure(&mut self) -> Result<(), StateError> {
+        match self.failure.take() {
+            Some(cooldown) => self.state.fail(&self.lease, &cooldown).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.state.release(&self.lease);
+    }
+}

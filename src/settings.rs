@@ -1,0 +1,301 @@
+//! Every setting: type, default, meaning, check.
+//!
+//! Flags win over `ROTA_*` environment variables, those over `rota.toml`, that over the defaults. All problems are
+//! reported at once. Secrets have no flag: a flag stands in the process list.
+
+use crate::provider::Networks;
+use clap::Args;
+use secrecy::SecretString;
+use serde::Deserialize;
+use std::{
+    env, fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Settings as they are given. All are optional; [`Settings::resolve`] checks them and fills in the rest.
+#[derive(Args, Deserialize, Clone, Default)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[command(next_help_heading = "Settings")]
+pub struct RawSettings {
+    /// Where gRPC is served [default: 127.0.0.1:50051]
+    #[arg(long, global = true, env = "ROTA_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<String>,
+    /// Where the database, the master key and the operator's token lie [default: ./rota-data]
+    #[arg(long, global = true, env = "ROTA_DATA_DIR", value_name = "DIRECTORY")]
+    pub data_dir: Option<PathBuf>,
+    /// `sqlite://…` or `postgres://…` [default: SQLite in the data directory]
+    #[arg(long, global = true, env = "ROTA_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+    /// The most database connections of this replica [default: 8]
+    #[arg(long, global = true, env = "ROTA_DATABASE_CONNECTIONS", value_name = "COUNT")]
+    pub database_connections: Option<u32>,
+    /// `redis://…` or `rediss://…`: state shared by all replicas [default: none, state in the process]
+    #[arg(long, global = true, env = "ROTA_REDIS_URL", value_name = "URL", hide_env_values = true)]
+    pub redis_url: Option<String>,
+    /// Whether base URLs may reach private and loopback addresses: `private` or `public`
+    /// [default: private while --listen is loopback, else public]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_NETWORKS", value_name = "NETWORKS")]
+    pub upstream_networks: Option<String>,
+    /// The largest gRPC message in, such as `32MiB` [default: 32MiB]
+    #[arg(long, global = true, env = "ROTA_MAX_MESSAGE_SIZE", value_name = "SIZE")]
+    pub max_message_size: Option<String>,
+    /// How long a call without a deadline of its own may take [default: 600s]
+    #[arg(long, global = true, env = "ROTA_DEFAULT_DEADLINE", value_name = "TIME")]
+    pub default_deadline: Option<String>,
+    /// How long calls in flight may take to end after SIGTERM [default: 30s]
+    #[arg(long, global = true, env = "ROTA_DRAIN_LIMIT", value_name = "TIME")]
+    pub drain_limit: Option<String>,
+    /// What is logged, as in `info` or `rota=debug,info` [default: info]
+    #[arg(long, global = true, env = "ROTA_LOG", value_name = "FILTER")]
+    pub log: Option<String>,
+    /// `pretty` or `json` [default: pretty]
+    #[arg(long, global = true, env = "ROTA_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<String>,
+}
+
+/// Settings, checked and complete.
+#[derive(Clone)]
+pub struct Settings {
+    /// Where gRPC is served.
+    pub listen: SocketAddr,
+    /// Where files lie.
+    pub data_dir: PathBuf,
+    /// Where configuration is stored; may hold a password.
+    pub database_url: SecretString,
+    /// Whether that is SQLite.
+    pub embedded: bool,
+    /// The most database connections.
+    pub database_connections: u32,
+    /// Where state is shared; may hold a password. None: in the process.
+    pub redis_url: Option<SecretString>,
+    /// `ROTA_MASTER_KEY`. None with SQLite: a file in the data directory.
+    pub master_key: Option<SecretString>,
+    /// Which addresses a tenant's base URL may reach.
+    pub networks: Networks,
+    /// The largest gRPC message in, in bytes.
+    pub max_message_size: usize,
+    /// How long a call without a deadline may take.
+    pub default_deadline: Duration,
+    /// How long calls in flight may take to end.
+    pub drain_limit: Duration,
+}
+
+/// What is wrong with the settings: a line each, with the setting's name. No value of a URL stands in it.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct SettingsError(Vec<String>);
+
+/// The file read where it exists, in the working directory.
+pub const FILE: &str = "rota.toml";
+
+impl RawSettings {
+    /// Fills what flags and environment leave open from the file at `path`, where it exists.
+    ///
+    /// # Errors
+    /// Where it cannot be read or holds what is no setting.
+    pub fn over_file(self, path: &Path) -> Result<Self, SettingsError> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(self),
+            Err(error) => return Err(SettingsError(vec![format!("{}: {error}", path.display())])),
+        };
+        // The message alone: the whole error quotes the line, which may hold a password.
+        let file: Self = toml::from_str(&text)
+            .map_err(|error| SettingsError(vec![format!("{}: {}", path.display(), error.message())]))?;
+        Ok(Self {
+            listen: self.listen.or(file.listen),
+            data_dir: self.data_dir.or(file.data_dir),
+            database_url: self.database_url.or(file.database_url),
+            database_connections: self.database_connections.or(file.database_connections),
+            redis_url: self.redis_url.or(file.redis_url),
+            upstream_networks: self.upstream_networks.or(file.upstream_networks),
+            max_message_size: self.max_message_size.or(file.max_message_size),
+            default_deadline: self.default_deadline.or(file.default_deadline),
+            drain_limit: self.drain_limit.or(file.drain_limit),
+            log: self.log.or(file.log),
+            log_format: self.log_format.or(file.log_format),
+        })
+    }
+}
+
+impl Settings {
+    /// Checks `raw` and fills in the defaults. The master key is read from the environment.
+    ///
+    /// # Errors
+    /// Every problem found.
+    pub fn resolve(raw: RawSettings) -> Result<Self, SettingsError> {
+        let mut problems = Vec::new();
+        let mut problem = |setting: &str, what: &str| problems.push(format!("--{setting}: {what}"));
+
+        let listen = given(raw.listen).unwrap_or_else(|| "127.0.0.1:50051".into());
+        let listen = listen.parse().unwrap_or_else(|_| {
+            problem("listen", "is not an address and port, such as 127.0.0.1:50051");
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        });
+        let data_dir = raw.data_dir.unwrap_or_else(|| "rota-data".into());
+        let database_url = given(raw.database_url)
+            .unwrap_or_else(|| format!("sqlite://{}", data_dir.join("rota.db").display()));
+        let embedded = database_url.starts_with("sqlite:");
+        if !embedded && !database_url.starts_with("postgres:") && !database_url.starts_with("postgresql:") {
+            problem("database-url", "begins with sqlite: or postgres:");
+        }
+        let database_connections = raw.database_connections.unwrap_or(8);
+        if database_connections == 0 {
+            problem("database-connections", "must not be 0");
+        }
+        let redis_url = given(raw.redis_url);
+        if redis_url.as_ref().is_some_and(|url| !url.starts_with("redis://") && !url.starts_with("rediss://")) {
+            problem("redis-url", "begins with redis:// or rediss://");
+        }
+        let networks = match given(raw.upstream_networks).as_deref() {
+            None if listen.ip().is_loopback() => Networks::Private,
+            None | Some("public") => Networks::Public,
+            Some("private") => Networks::Private,
+            Some(_) => {
+                problem("upstream-networks", "is `private` or `public`");
+                Networks::Public
+            }
+        };
+        let max_message_size = match given(raw.max_message_size).as_deref().map(bytes) {
+            None => 32 << 20,
+            Some(Some(size)) if size >= 1024 => size,
+            Some(_) => {
+                problem("max-message-size", "is a size of at least 1KiB, such as 32MiB");
+                0
+            }
+        };
+        let mut time = |setting: &str, value: Option<String>, default: u64| match given(value) {
+            None => Duration::from_secs(default),
+            Some(text) => humantime::parse_duration(&text).unwrap_or_else(|_| {
+                problem(setting, "is a time, such as 30s");
+                Duration::ZERO
+            }),
+        };
+        let default_deadline = time("default-deadline", raw.default_deadline, 600);
+        let drain_limit = time("drain-limit", raw.drain_limit, 30);
+        let master_key = given(env::var("ROTA_MASTER_KEY").ok()).map(SecretString::from);
+        if master_key.is_none() && !embedded {
+            problems.push(
+                "ROTA_MASTER_KEY: is required with PostgreSQL: 32 random bytes in base64, the same for every \
+                 replica (`head -c 32 /dev/urandom | base64`)"
+                    .into(),
+            );
+        }
+        if !problems.is_empty() {
+            return Err(SettingsError(problems));
+        }
+        Ok(Self {
+            listen,
+            data_dir,
+            database_url: database_url.into(),
+            embedded,
+            database_connections,
+            redis_url: redis_url.map(SecretString::from),
+            master_key,
+            networks,
+            max_message_size,
+            default_deadline,
+            drain_limit,
+        })
+    }
+
+    /// Where the master key lies that SQLite uses where none is given.
+    #[must_use]
+    pub fn master_key_file(&self) -> PathBuf {
+        self.data_dir.join("master-key")
+    }
+
+    /// Where the first operator's token is written.
+    #[must_use]
+    pub fn operator_token_file(&self) -> PathBuf {
+        self.data_dir.join("operator-token")
+    }
+}
+
+/// An empty value means "not given": that is how compose files and shells leave a variable out.
+fn given(value: Option<String>) -> Option<String> {
+    value.filter(|value| !value.trim().is_empty())
+}
+
+fn bytes(text: &str) -> Option<usize> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (amount, unit) = text.split_at(digits);
+    let factor: usize = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    amount.parse::<usize>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(change: impl FnOnce(&mut RawSettings)) -> RawSettings {
+        let mut raw = RawSettings::default();
+        change(&mut raw);
+        raw
+    }
+
+    #[test]
+    fn nothing_given_is_an_embedded_service_on_loopback() {
+        let settings = Settings::resolve(RawSettings::default()).unwrap();
+        assert_eq!(settings.listen.to_string(), "127.0.0.1:50051");
+        assert!(settings.embedded && settings.redis_url.is_none());
+        assert_eq!(settings.networks, Networks::Private);
+        assert_eq!(settings.max_message_size, 32 * 1024 * 1024);
+    }
+
+    #[test]
+    fn listening_beyond_loopback_closes_private_networks() {
+        let settings =
+            Settings::resolve(raw(|raw| raw.listen = Some("0.0.0.0:50051".into()))).unwrap();
+        assert_eq!(settings.networks, Networks::Public);
+    }
+
+    #[test]
+    fn all_problems_are_told_at_once_and_no_password() {
+        let error = Settings::resolve(raw(|raw| {
+            raw.listen = Some("here".into());
+            raw.database_url = Some("mysql://root:hunter2@db".into());
+            raw.redis_url = Some("http://:hunter2@redis".into());
+            raw.max_message_size = Some("much".into());
+            raw.drain_limit = Some("soon".into());
+        }))
+        .err()
+        .unwrap()
+        .to_string();
+        for setting in ["--listen", "--database-url", "--redis-url", "--max-message-size", "--drain-limit"] {
+            assert!(error.contains(setting), "{error}");
+        }
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_file_fills_what_flags_leave_open() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(FILE);
+        fs::write(&path, "listen = \"127.0.0.1:1\"\nlog = \"debug\"\n").unwrap();
+        let merged = raw(|raw| raw.listen = Some("127.0.0.1:2".into())).over_file(&path).unwrap();
+        assert_eq!(merged.listen.as_deref(), Some("127.0.0.1:2"));
+        assert_eq!(merged.log.as_deref(), Some("debug"));
+        fs::write(&path, "redis_url = \"redis://:hunter2@x\"").unwrap();
+        let error = RawSettings::default().over_file(&path).err().unwrap().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(bytes("4MiB"), Some(4 << 20));
+        assert_eq!(bytes("4096"), Some(4096));
+        for wrong in ["", "MiB", "4 monkeys", "-1", "99999999999999999999GiB"] {
+            assert_eq!(bytes(wrong), None, "{wrong}");
+        }
+    }
+}

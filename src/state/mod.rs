@@ -1,0 +1,123 @@
+//! Where turns, cooldowns and in-flight counts live.
+//!
+//! [`MemoryStore`] keeps them in the process, for one replica alone. [`RedisStore`] keeps them in Redis, for any number
+//! of replicas. Both follow the rules of [`crate::balance`] and choose the same sequence from the same history.
+
+mod memory;
+mod redis;
+
+pub use memory::MemoryStore;
+pub use redis::{RedisOptions, RedisStore};
+
+use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool};
+use async_trait::async_trait;
+use std::{fmt, sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// The shared state of all pools.
+///
+/// An answer of [`acquire`](Self::acquire) is one atomic step, so that a caller that comes after a reported failure
+/// cannot be given the member that failed.
+#[async_trait]
+pub trait StateStore: Send + Sync + 'static {
+    /// Writes the failure of the attempt before, where there is one, then picks a member and counts it in flight.
+    ///
+    /// # Errors
+    /// Where the store cannot be reached. Nothing is held then.
+    async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError>;
+
+    /// Writes a failure that no `acquire` follows. Returns when every later `acquire` sees it.
+    ///
+    /// # Errors
+    /// Where the store cannot be reached.
+    async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError>;
+
+    /// Notes that the call under `lease` served. Off the caller's path.
+    fn succeed(&self, lease: &Lease);
+
+    /// Takes the in-flight count down and hands a trial without verdict on. Off the caller's path; call it once a
+    /// lease, whatever the outcome.
+    fn release(&self, lease: &Lease);
+
+    /// The state of each of `members`, in their order.
+    ///
+    /// # Errors
+    /// Where the store cannot be reached.
+    async fn view(&self, pool: &Pool) -> Result<Vec<MemberState>, StateError>;
+
+    /// Returns when everything noted so far is written.
+    async fn flush(&self);
+}
+
+/// What [`StateStore::acquire`] is asked.
+#[derive(Debug)]
+pub struct Acquire<'a> {
+    /// The pool to pick from.
+    pub pool: &'a Arc<Pool>,
+    /// Indices into `pool.members` that this call has tried.
+    pub tried: &'a [usize],
+    /// The attempt before, where it failed.
+    pub failed: Option<(&'a Lease, &'a Cooldown)>,
+    /// The id of the lease to be held.
+    pub lease: LeaseId,
+    /// How long a trial may take before another is let through.
+    pub trial_ttl: Duration,
+}
+
+/// What [`StateStore::acquire`] answers.
+#[derive(Debug)]
+pub enum Acquired {
+    /// This member serves.
+    Granted {
+        /// Its index in the pool.
+        index: usize,
+        /// To be released when the call is over.
+        lease: Lease,
+    },
+    /// None is eligible, but a trial is on its way: ask again soon.
+    TrialRunning,
+    /// None is eligible.
+    Exhausted {
+        /// The first to come back: in how long, and what it cools for. `None` where one is not cooling.
+        first_back: Option<(Duration, ErrorClass)>,
+    },
+}
+
+/// One call's hold on one member.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    /// Its id.
+    pub id: LeaseId,
+    /// The tenant's row id.
+    pub tenant: Uuid,
+    /// The pool's row id.
+    pub pool: Uuid,
+    /// The member held.
+    pub member: Member,
+    /// When it was granted, on the store's clock.
+    pub began: u64,
+    /// Whether the call is a member's trial.
+    pub trial: bool,
+    /// Whether success has something to clear: a trial or a row of failures.
+    pub marked: bool,
+}
+
+/// What an operator sees of one member.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MemberState {
+    /// What is left of its cooldown, and why it cools.
+    pub cooling: Option<(Duration, ErrorClass)>,
+    /// Calls in flight on it, over all replicas.
+    pub in_flight: u32,
+}
+
+/// The store cannot be reached. Its text holds no key and no value.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the state store cannot be reached: {0}")]
+pub struct StateError(pub String);
+
+impl fmt::Debug for dyn StateStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StateStore")
+    }
+}

@@ -1,0 +1,31 @@
+//! Logs. They go to standard error; standard output belongs to what a command prints.
+
+use std::io::{IsTerminal, stderr};
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Pretty,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging what `filter` lets through. Without effect where something logs already.
+///
+/// # Errors
+/// Where `filter` is malformed.
+pub fn init(filter: &str, format: LogFormat) -> Result<(), ParseError> {
+    let builder = fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(stderr);
+    let done = match format {
+        LogFormat::Pretty => {
+            let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+            builder.with_ansi(colours).with_target(false).try_init()
+        }
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+    };
+    // A second start in one process, such as a demo's, keeps the first one's logs.
+    drop(done);
+    Ok(())
+}
