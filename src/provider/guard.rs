@@ -140,7 +140,7 @@ fn refuse_v6(ip: Ipv6Addr, networks: Networks) -> Option<&'static str> {
         [0, 0, 0, 0, 0, 0, 0, 1] => Some("loopback"),
         [0xfc00..=0xfdff, ..] => Some("private network"),
         // Protocol assignments with Teredo and benchmarks (2001::/23), documentation.
-        [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("reserved"),
+        [0x2001, 0..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => Some("reserved"),
         // Global unicast.
         [0x2000..=0x3fff, ..] => None,
         _ => Some("reserved"),

@@ -83,6 +83,8 @@ mod tests {
     use super::*;
     use http::{HeaderName, HeaderValue};
 
+    type Case<'a> = (&'a [(&'a str, &'a str)], Option<Duration>);
+
     const NOW: &str = "Mon, 23 Nov 2026 10:00:00 GMT";
 
     fn hint(status: u16, headers: &[(&str, &str)]) -> Option<Duration> {
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn hints_are_read() {
         let ms = |ms| Some(Duration::from_millis(ms));
-        let table: &[(&[(&str, &str)], Option<Duration>)] = &[
+        let table: &[Case<'_>] = &[
             (&[], None),
             (&[("retry-after", "7")], ms(7_000)),
             (&[("retry-after", " 0.5 ")], ms(500)),
