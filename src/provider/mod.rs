@@ -5,10 +5,23 @@
 //! When the provider is gone, an attempt fails with `CONNECTION` or `TIMEOUT`; the engine decides what comes next.
 
 mod chat;
+mod classify;
+mod client;
+mod drivers;
 mod embedding;
+pub mod guard;
+mod openai;
+mod redact;
+mod retry_after;
+mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use chat::*;
+pub use client::{BuildError, UpstreamClient};
+pub use drivers::{Drivers, kind, kinds};
 pub use embedding::*;
+pub use guard::{Networks, check_url, same_origin};
 
 use crate::balance::Failure;
 use async_trait::async_trait;

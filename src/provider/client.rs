@@ -1,0 +1,154 @@
+//! The one HTTP client that all drivers share.
+//!
+//! Invariants: redirects are not followed, no proxy is used that the operator did not set (there is no setting yet),
+//! no address goes out unjudged (see [`guard`](super::guard)), no answer is read without a bound, and no error text
+//! holds a URL. It sets no deadline beyond connecting: the engine does. When the server is gone, calls fail with
+//! `CONNECTION` or `TIMEOUT`.
+
+use super::{
+    classify,
+    guard::{Guard, Networks, Refused, check_host},
+    redact::Redactor,
+};
+use crate::balance::{ErrorClass, Failure};
+use http::{HeaderMap, Method};
+use reqwest::{Response, redirect};
+use std::{
+    error::Error as _,
+    time::{Duration, SystemTime},
+};
+use url::Url;
+
+/// Bound of a whole answer, in bytes. 2048 embeddings of 3072 numbers in decimal stay below it.
+const MAX_ANSWER: usize = 96 << 20;
+
+/// How much of an error's body is read, in bytes.
+const MAX_ERROR: usize = 64 << 10;
+
+/// How long to wait for an error's body: its status and headers are known already.
+const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a connection may take, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an unused connection is kept. Below what common load balancers use, so that we close first.
+const POOL_IDLE: Duration = Duration::from_secs(50);
+
+/// How many unused connections per server are kept.
+const POOL_SIZE: usize = 256;
+
+/// Why there is no client: TLS cannot be set up, as where the machine has no root certificates.
+#[derive(Debug, thiserror::Error)]
+#[error("the HTTP client for upstream calls cannot be built")]
+pub struct BuildError(#[source] reqwest::Error);
+
+/// Sends requests upstream. Clones share one pool of connections.
+#[derive(Debug, Clone)]
+pub struct UpstreamClient {
+    http: reqwest::Client,
+    networks: Networks,
+}
+
+impl UpstreamClient {
+    /// A client that reaches those networks alone.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn new(networks: Networks) -> Result<Self, BuildError> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("rota/", env!("CARGO_PKG_VERSION")))
+            .no_proxy()
+            .redirect(redirect::Policy::none())
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_max_idle_per_host(POOL_SIZE)
+            .http2_keep_alive_interval(Duration::from_secs(30))
+            .http2_keep_alive_timeout(Duration::from_secs(10))
+            .dns_resolver(Guard(networks))
+            .build()
+            .map_err(|error| BuildError(error.without_url()))?;
+        Ok(Self { http, networks })
+    }
+
+    /// Which networks it reaches.
+    #[must_use]
+    pub fn networks(&self) -> Networks {
+        self.networks
+    }
+
+    /// Sends a request, with a JSON body where there is one, and returns the answer to it where the status is 2xx.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Option<Vec<u8>>,
+        redactor: &Redactor,
+    ) -> Result<Response, Failure> {
+        check_host(&url, self.networks).map_err(refused)?;
+        let mut request = self.http.request(method, url).headers(headers);
+        if let Some(body) = body {
+            request = request.header(http::header::CONTENT_TYPE, "application/json").body(body);
+        }
+        let response = request.send().await.map_err(failure)?;
+        if response.status().is_success() { Ok(response) } else { Err(refusal(response, redactor).await) }
+    }
+}
+
+/// Reads a whole answer.
+pub(super) async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
+    let mut body = Vec::with_capacity(response.content_length().map_or(0, |n| n.min(1 << 20) as usize));
+    while let Some(chunk) = response.chunk().await.map_err(failure)? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(Failure::new(ErrorClass::ServerError, "the provider's answer is too large"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// What an answer that is no success means. What cannot be read of its body is left out.
+async fn refusal(mut response: Response, redactor: &Redactor) -> Failure {
+    let mut body = Vec::new();
+    let fill = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            body.extend_from_slice(&chunk);
+            if body.len() >= MAX_ERROR {
+                break;
+            }
+        }
+    };
+    // Late or not, what has come is used.
+    let _ = tokio::time::timeout(ERROR_BODY_WAIT, fill).await;
+    body.truncate(MAX_ERROR);
+    classify::of_answer(response.status(), response.headers(), &body, redactor, SystemTime::now())
+}
+
+/// What an error of the HTTP client means. Takes its kind alone: its text holds the URL.
+pub(super) fn failure(error: reqwest::Error) -> Failure {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(reason) = inner.downcast_ref::<Refused>() {
+            return refused(*reason);
+        }
+        cause = inner.source();
+    }
+    let (class, message) = if error.is_timeout() {
+        (ErrorClass::Timeout, "the provider did not answer in time")
+    } else if error.is_dns() {
+        (ErrorClass::Connection, "the provider's name cannot be resolved")
+    } else if error.is_connect() {
+        (ErrorClass::Connection, "the provider cannot be reached")
+    } else if error.is_body() || error.is_decode() {
+        (ErrorClass::Connection, "the connection broke within the answer")
+    } else {
+        (ErrorClass::Connection, "the connection broke")
+    };
+    Failure::new(class, message)
+}
+
+fn refused(reason: Refused) -> Failure {
+    Failure::new(ErrorClass::Connection, reason.to_string())
+}

@@ -1,0 +1,42 @@
+//! Which kinds of provider this build can talk to. Invariant: every kind in [`kinds`] has a driver.
+
+use super::{
+    Driver, KindSpec, UpstreamClient,
+    openai::{self, OpenAi},
+};
+use std::sync::Arc;
+
+/// Every kind, in the order they are listed.
+static KINDS: [KindSpec; 2] = [openai::OPENAI, openai::OPENAI_COMPATIBLE];
+
+/// Every kind this build can talk to.
+#[must_use]
+pub fn kinds() -> &'static [KindSpec] {
+    &KINDS
+}
+
+/// The kind of that name.
+#[must_use]
+pub fn kind(name: &str) -> Option<&'static KindSpec> {
+    KINDS.iter().find(|kind| kind.name == name)
+}
+
+/// A driver a kind, over one client.
+#[derive(Clone)]
+pub struct Drivers(Vec<Arc<dyn Driver>>);
+
+impl Drivers {
+    /// The drivers of all [`kinds`].
+    #[must_use]
+    pub fn new(client: UpstreamClient) -> Self {
+        Self(
+            KINDS.iter().map(|spec| Arc::new(OpenAi::new(client.clone(), spec)) as Arc<dyn Driver>).collect(),
+        )
+    }
+
+    /// The driver of that kind.
+    #[must_use]
+    pub fn get(&self, kind: &str) -> Option<Arc<dyn Driver>> {
+        self.0.iter().find(|driver| driver.spec().name == kind).cloned()
+    }
+}

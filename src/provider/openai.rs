@@ -1,0 +1,190 @@
+//! The driver of everything that speaks OpenAI's API: OpenAI itself, and servers made to be compatible with it.
+//!
+//! The kinds are one driver with a small table of what differs (their [`KindSpec`]s, and [`SENDS_INPUT_TYPE`]).
+//! Invariant: the credential goes out in headers marked sensitive, and nowhere else. When the server is gone, an
+//! attempt fails with `CONNECTION` or `TIMEOUT`.
+
+mod body;
+pub(super) mod reply;
+
+use super::{
+    ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
+    ModelType, Target, UpstreamClient, client, redact::Redactor, stream,
+};
+use crate::balance::{ErrorClass, Failure};
+use async_trait::async_trait;
+use futures::{StreamExt, stream as streams};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use secrecy::ExposeSecret;
+use serde_json::Value;
+use url::Url;
+
+const MODEL_TYPES: &[ModelType] = &[ModelType::Llm, ModelType::TextEmbedding];
+
+const fn api_key(required: bool, help: &'static str) -> CredentialField {
+    CredentialField { name: "api_key", label: "API key", secret: true, required, max_length: 4096, help }
+}
+
+const ORGANIZATION: CredentialField = CredentialField {
+    name: "organization",
+    label: "Organization",
+    secret: false,
+    required: false,
+    max_length: 256,
+    help: "Sent as OpenAI-Organization, for keys that belong to several.",
+};
+
+/// OpenAI itself.
+pub(super) const OPENAI: KindSpec = KindSpec {
+    name: "openai",
+    display_name: "OpenAI",
+    model_types: MODEL_TYPES,
+    default_base_url: Some("https://api.openai.com/v1"),
+    credential_fields: &[api_key(true, "Begins with sk-."), ORGANIZATION],
+};
+
+/// Any server with the same API: vLLM, Ollama, most gateways.
+pub(super) const OPENAI_COMPATIBLE: KindSpec = KindSpec {
+    name: "openai_compatible",
+    display_name: "OpenAI-compatible",
+    model_types: MODEL_TYPES,
+    default_base_url: None,
+    credential_fields: &[api_key(false, "Leave it out where the server asks for none."), ORGANIZATION],
+};
+
+/// The kinds whose embeddings take `input_type`. OpenAI refuses fields that it does not know.
+const SENDS_INPUT_TYPE: &[&str] = &[OPENAI_COMPATIBLE.name];
+
+/// Speaks OpenAI's API for one kind.
+pub(super) struct OpenAi {
+    client: UpstreamClient,
+    spec: &'static KindSpec,
+}
+
+impl OpenAi {
+    pub(super) fn new(client: UpstreamClient, spec: &'static KindSpec) -> Self {
+        Self { client, spec }
+    }
+
+    async fn post(
+        &self,
+        target: &Target,
+        path: &[&str],
+        body: &Value,
+        redactor: &Redactor,
+    ) -> Result<reqwest::Response, Failure> {
+        let body = body.to_string().into_bytes();
+        self.client
+            .send(Method::POST, join(&target.base_url, path), headers(target)?, Some(body), redactor)
+            .await
+    }
+}
+
+#[async_trait]
+impl Driver for OpenAi {
+    fn spec(&self) -> &'static KindSpec {
+        self.spec
+    }
+
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
+        let redactor = Redactor::new(target);
+        let body = body::chat(&target.model, request, false)?;
+        let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
+        reply::completion(&client::read(response).await?, &redactor)
+    }
+
+    async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
+        let redactor = Redactor::new(target);
+        let body = body::chat(&target.model, request, true)?;
+        let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
+        let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if content_type.is_some_and(|value| value.starts_with(b"application/json")) {
+            // No stream: an error, or a server that answers as a whole whatever is asked.
+            let events = reply::whole(&client::read(response).await?, &redactor)?;
+            return Ok(streams::iter(events.into_iter().map(Ok)).boxed());
+        }
+        Ok(stream::chat_events(response.bytes_stream().map(|chunk| chunk.map_err(client::failure)), redactor))
+    }
+
+    async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
+        let redactor = Redactor::new(target);
+        let body = body::embeddings(&target.model, request, SENDS_INPUT_TYPE.contains(&self.spec.name));
+        let response = self.post(target, &["embeddings"], &body, &redactor).await?;
+        reply::embeddings(&client::read(response).await?, request.texts.len(), &redactor)
+    }
+
+    async fn validate(&self, target: &Target) -> Result<(), Failure> {
+        let redactor = Redactor::new(target);
+        let url = join(&target.base_url, &["models"]);
+        let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
+        reply::models(&client::read(response).await?, &redactor)
+    }
+}
+
+/// The URL of a path below the base, whose own path stays.
+fn join(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    // Fails for URLs without a host alone, which no `base_url` is; the client refuses them.
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
+/// The credential as headers.
+fn headers(target: &Target) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    let mut put = |name: HeaderName, field: &str, prefix: &str| {
+        let value = target.fields.get(field).map(|value| value.expose_secret().trim()).unwrap_or_default();
+        if !value.is_empty() {
+            let mut value = HeaderValue::from_str(&format!("{prefix}{value}")).map_err(|_| {
+                Failure::new(
+                    ErrorClass::Authentication,
+                    format!("{field} has characters that no header can hold"),
+                )
+            })?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(())
+    };
+    put(header::AUTHORIZATION, "api_key", "Bearer ")?;
+    put(HeaderName::from_static("openai-organization"), ORGANIZATION.name, "")?;
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_path_is_kept() {
+        let table = [
+            ("https://h/v1", "https://h/v1/chat/completions"),
+            ("https://h/v1/", "https://h/v1/chat/completions"),
+            ("https://h", "https://h/chat/completions"),
+            ("https://h:8443/a/b%20c", "https://h:8443/a/b%20c/chat/completions"),
+        ];
+        for (base, url) in table {
+            assert_eq!(join(&base.parse().unwrap(), &["chat", "completions"]).as_str(), url);
+        }
+    }
+
+    #[test]
+    fn credentials_become_sensitive_headers() {
+        let target = |fields: &[(&str, &str)]| Target {
+            base_url: "http://h/".parse().unwrap(),
+            model: "m".into(),
+            fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect(),
+        };
+        let sent = headers(&target(&[("api_key", " k\n"), ("organization", "org-1")])).unwrap();
+        assert_eq!(sent["authorization"], "Bearer k");
+        assert_eq!(sent["openai-organization"], "org-1");
+        assert!(sent.values().all(HeaderValue::is_sensitive));
+        assert!(headers(&target(&[])).unwrap().is_empty());
+        assert!(headers(&target(&[("api_key", "")])).unwrap().is_empty());
+        let failure = headers(&target(&[("api_key", "se\ncret")])).unwrap_err();
+        assert_eq!(failure.class, ErrorClass::Authentication);
+        assert!(!failure.message.contains("cret"), "{}", failure.message);
+    }
+}

@@ -1,0 +1,450 @@
+//! What comes back from an OpenAI-speaking server. Pure. Reads with tolerance: unknown fields are ignored, missing
+//! ones and nulls are empty. Invariant: what is not the protocol is a failure, never an empty success.
+
+use crate::{
+    balance::{ErrorClass, Failure},
+    provider::{
+        ChatEvent, ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall, classify,
+        redact::Redactor,
+    },
+};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, IgnoredAny, SeqAccess, Visitor},
+};
+use serde_json::{Value, json};
+use std::fmt;
+
+/// The failure of an answer that is not the protocol.
+pub(in crate::provider) fn malformed() -> Failure {
+    server_error("the provider's answer is not what its protocol says")
+}
+
+fn server_error(message: &str) -> Failure {
+    Failure { http_status: Some(200), ..Failure::new(ErrorClass::ServerError, message) }
+}
+
+/// Reads a whole chat completion.
+pub(super) fn completion(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+    let answer: Completion = parse(body)?;
+    check_error(answer.error, redactor)?;
+    let choice = answer.choices.into_iter().flatten().next().ok_or_else(malformed)?;
+    let message = choice.message.ok_or_else(malformed)?;
+    let tool_calls: Vec<ToolCall> = calls(message.tool_calls)
+        .map(|call| if call.kind.is_empty() { ToolCall { kind: "function".into(), ..call } } else { call })
+        .collect();
+    Ok(ChatReply {
+        message: Message {
+            role: message.role.filter(|role| !role.is_empty()).unwrap_or_else(|| "assistant".into()),
+            content: Content::Text(text(message.content)),
+            tool_calls,
+            reasoning: message.reasoning_content.or(message.reasoning).unwrap_or_default(),
+            refusal: message.refusal.unwrap_or_default(),
+            ..Message::default()
+        },
+        finish_reason: choice.finish_reason.unwrap_or_default(),
+        usage: answer.usage.map(TokenUsage::from).unwrap_or_default(),
+        model: answer.model.unwrap_or_default(),
+        system_fingerprint: answer.system_fingerprint.unwrap_or_default(),
+    })
+}
+
+/// Reads one chunk of a streamed chat completion: an event a choice; the last one carries the usage.
+pub(in crate::provider) fn chunk(data: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
+    let chunk: Completion = parse(data)?;
+    check_error(chunk.error, redactor)?;
+    let event = |choice: Choice| {
+        let delta = choice.delta.unwrap_or_default();
+        ChatEvent {
+            index: choice.index.unwrap_or_default(),
+            content: text(delta.content),
+            reasoning: delta.reasoning_content.or(delta.reasoning).unwrap_or_default(),
+            refusal: delta.refusal.unwrap_or_default(),
+            tool_calls: calls(delta.tool_calls).collect(),
+            finish_reason: choice.finish_reason.unwrap_or_default(),
+            usage: None,
+        }
+    };
+    let mut events: Vec<ChatEvent> = chunk.choices.into_iter().flatten().map(event).collect();
+    // A chunk without choices is a sign of life all the same.
+    if events.is_empty() {
+        events.push(ChatEvent::default());
+    }
+    if let Some(last) = events.last_mut() {
+        last.usage = chunk.usage.map(TokenUsage::from);
+    }
+    Ok(events)
+}
+
+/// Reads a whole chat completion as the events it would have been.
+pub(super) fn whole(body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
+    let ChatReply { message, finish_reason, usage, .. } = completion(body, redactor)?;
+    let content = match message.content {
+        Content::Text(text) => text,
+        Content::Parts(_) => String::new(),
+    };
+    Ok(vec![ChatEvent {
+        index: 0,
+        content,
+        reasoning: message.reasoning,
+        refusal: message.refusal,
+        tool_calls: message.tool_calls,
+        finish_reason,
+        usage: Some(usage),
+    }])
+}
+
+/// Reads a list of models, of which only matters that it is one.
+pub(super) fn models(body: &[u8], redactor: &Redactor) -> Result<(), Failure> {
+    let answer: Models = parse(body)?;
+    check_error(answer.error, redactor)?;
+    answer.data.map(|_| ()).ok_or_else(malformed)
+}
+
+/// Reads embeddings; there must be as many as `count`.
+pub(super) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
+    let answer: Embeddings = parse(body)?;
+    check_error(answer.error, redactor)?;
+    let mut data = answer.data.ok_or_else(malformed)?;
+    if data.len() != count {
+        return Err(server_error("the provider returned a wrong number of embeddings"));
+    }
+    // A stable sort: a server that gives no index gives them in order.
+    data.sort_by_key(|datum| datum.index.unwrap_or_default());
+    if data.iter().enumerate().any(|(i, datum)| datum.index.is_some_and(|index| index != i)) {
+        return Err(server_error("the provider's embeddings have wrong indices"));
+    }
+    Ok(EmbeddingReply {
+        vectors: data.into_iter().map(|datum| datum.embedding.0).collect(),
+        usage: answer.usage.map(TokenUsage::from).unwrap_or_default(),
+    })
+}
+
+fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|_| malformed())
+}
+
+/// Some servers report an error under status 200, or in the middle of a stream.
+fn check_error(error: Option<Value>, redactor: &Redactor) -> Result<(), Failure> {
+    error.map_or(Ok(()), |error| Err(classify::of_value(&json!({ "error": error }), redactor)))
+}
+
+#[derive(Deserialize)]
+struct Completion {
+    error: Option<Value>,
+    model: Option<String>,
+    system_fingerprint: Option<String>,
+    choices: Option<Vec<Choice>>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    index: Option<i32>,
+    message: Option<Text>,
+    delta: Option<Text>,
+    finish_reason: Option<String>,
+}
+
+/// A message or a delta.
+#[derive(Default, Deserialize)]
+struct Text {
+    role: Option<String>,
+    content: Option<Value>,
+    refusal: Option<String>,
+    /// DeepSeek's name for it, which most others took.
+    reasoning_content: Option<String>,
+    /// OpenRouter's and newer vLLM's name for it.
+    reasoning: Option<String>,
+    tool_calls: Option<Vec<Call>>,
+}
+
+#[derive(Deserialize)]
+struct Call {
+    index: Option<i32>,
+    id: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    function: Option<Function>,
+}
+
+#[derive(Default, Deserialize)]
+struct Function {
+    name: Option<String>,
+    arguments: Option<Value>,
+}
+
+/// Some servers count in floating point.
+#[derive(Deserialize)]
+struct Usage {
+    prompt_tokens: Option<f64>,
+    completion_tokens: Option<f64>,
+    total_tokens: Option<f64>,
+    prompt_tokens_details: Option<PromptDetails>,
+    completion_tokens_details: Option<CompletionDetails>,
+}
+
+#[derive(Deserialize)]
+struct PromptDetails {
+    cached_tokens: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct CompletionDetails {
+    reasoning_tokens: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct Models {
+    error: Option<Value>,
+    data: Option<Vec<IgnoredAny>>,
+}
+
+#[derive(Deserialize)]
+struct Embeddings {
+    error: Option<Value>,
+    data: Option<Vec<Datum>>,
+    usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+struct Datum {
+    index: Option<usize>,
+    embedding: Vector,
+}
+
+/// A vector: numbers, or little-endian floats in base64 (OpenAI's `encoding_format`).
+struct Vector(Vec<f32>);
+
+impl From<Usage> for TokenUsage {
+    fn from(usage: Usage) -> Self {
+        // The cast saturates.
+        let count = |number: Option<f64>| number.unwrap_or_default() as u32;
+        let (prompt, completion) = (count(usage.prompt_tokens), count(usage.completion_tokens));
+        Self {
+            prompt,
+            completion,
+            total: usage.total_tokens.map_or(prompt.saturating_add(completion), |total| count(Some(total))),
+            cached: count(usage.prompt_tokens_details.and_then(|details| details.cached_tokens)),
+            reasoning: count(usage.completion_tokens_details.and_then(|details| details.reasoning_tokens)),
+        }
+    }
+}
+
+/// Content is a text, or with some servers a list of parts of which the texts count.
+fn text(content: Option<Value>) -> String {
+    match content {
+        Some(Value::String(text)) => text,
+        Some(Value::Array(parts)) => {
+            parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect()
+        }
+        _ => String::new(),
+    }
+}
+
+fn calls(calls: Option<Vec<Call>>) -> impl Iterator<Item = ToolCall> {
+    (0..).zip(calls.into_iter().flatten()).map(|(position, call): (i32, Call)| {
+        let function = call.function.unwrap_or_default();
+        ToolCall {
+            index: call.index.unwrap_or(position),
+            id: call.id.unwrap_or_default(),
+            kind: call.kind.unwrap_or_default(),
+            name: function.name.unwrap_or_default(),
+            arguments: match function.arguments {
+                None | Some(Value::Null) => String::new(),
+                Some(Value::String(text)) => text,
+                Some(other) => other.to_string(),
+            },
+        }
+    })
+}
+
+impl<'de> Deserialize<'de> for Vector {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Vector;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of numbers or base64")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vector, A::Error> {
+                let mut vector = Vec::with_capacity(1024);
+                while let Some(number) = items.next_element::<f32>()? {
+                    vector.push(number);
+                }
+                vector.shrink_to_fit();
+                Ok(Vector(vector))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Vector, E> {
+                let bytes = BASE64_STANDARD.decode(text).map_err(|_| E::custom("not base64"))?;
+                let (floats, []) = bytes.as_chunks::<4>() else {
+                    return Err(E::custom("not a list of floats"));
+                };
+                Ok(Vector(floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
+            }
+        }
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::Target;
+
+    fn redactor() -> Redactor {
+        Redactor::new(&Target {
+            base_url: "http://a/".parse().unwrap(),
+            model: String::new(),
+            fields: [].into(),
+        })
+    }
+
+    fn read(body: Value) -> Result<ChatReply, Failure> {
+        completion(body.to_string().as_bytes(), &redactor())
+    }
+
+    #[test]
+    fn a_full_answer_is_read() {
+        let reply = read(json!({
+            "id": "x", "object": "chat.completion", "created": 1, "model": "m-1", "system_fingerprint": "fp",
+            "service_tier": "default",
+            "choices": [{
+                "index": 0, "finish_reason": "tool_calls", "logprobs": null,
+                "message": {
+                    "role": "assistant", "content": null, "refusal": "no", "reasoning_content": "hm", "annotations": [],
+                    "tool_calls": [
+                        {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}},
+                        {"id": "c2", "function": {"name": "g", "arguments": {"b": 2}}},
+                    ],
+                },
+            }],
+            "usage": {
+                "prompt_tokens": 10, "completion_tokens": 5.0, "total_tokens": 15,
+                "prompt_tokens_details": {"cached_tokens": 4, "audio_tokens": 0},
+                "completion_tokens_details": {"reasoning_tokens": 3},
+            },
+        }))
+        .unwrap();
+        let call = |index, id: &str, name: &str, arguments: &str| ToolCall {
+            index,
+            id: id.into(),
+            kind: "function".into(),
+            name: name.into(),
+            arguments: arguments.into(),
+        };
+        let expected = ChatReply {
+            message: Message {
+                role: "assistant".into(),
+                tool_calls: vec![call(0, "c1", "f", "{\"a\":1}"), call(1, "c2", "g", "{\"b\":2}")],
+                reasoning: "hm".into(),
+                refusal: "no".into(),
+                ..Message::default()
+            },
+            finish_reason: "tool_calls".into(),
+            usage: TokenUsage { prompt: 10, completion: 5, total: 15, cached: 4, reasoning: 3 },
+            model: "m-1".into(),
+            system_fingerprint: "fp".into(),
+        };
+        assert_eq!(reply, expected);
+    }
+
+    #[test]
+    fn sparse_answers_are_read() {
+        let reply =
+            read(json!({"choices": [{"message": {"content": "x", "reasoning": "y"}}], "usage": null}))
+                .unwrap();
+        assert_eq!(reply.message.content, Content::Text("x".into()));
+        assert_eq!((reply.message.role.as_str(), reply.message.reasoning.as_str()), ("assistant", "y"));
+        let parts =
+            json!([{"type": "thinking"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
+        let usage = json!({"prompt_tokens": 1, "completion_tokens": 2});
+        let reply = read(json!({"choices": [{"message": {"content": parts}}], "usage": usage})).unwrap();
+        assert_eq!(reply.message.content, Content::Text("ab".into()));
+        assert_eq!(reply.usage.total, 3);
+    }
+
+    #[test]
+    fn what_is_not_the_protocol_is_a_failure() {
+        for body in
+            ["", "hello", "[]", "{}", "{\"choices\":[]}", "{\"choices\":[{}]}", "{\"choices\":[{\"mess"]
+        {
+            let failure = completion(body.as_bytes(), &redactor()).unwrap_err();
+            assert_eq!(failure.class, ErrorClass::ServerError, "{body}");
+        }
+        let failure = read(json!({"error": {"message": "m", "code": "insufficient_quota"}})).unwrap_err();
+        assert_eq!(failure.class, ErrorClass::QuotaExhausted);
+        assert!(read(json!({"error": null, "choices": [{"message": {"content": ""}}]})).is_ok());
+    }
+
+    #[test]
+    fn choices_of_one_chunk_are_events_of_their_own() {
+        let data = json!({
+            "choices": [
+                {"index": 0, "delta": {"content": "a"}, "finish_reason": ""},
+                {"index": 1, "delta": {"refusal": "b"}, "finish_reason": "stop"},
+            ],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        });
+        let events = chunk(data.to_string().as_bytes(), &redactor()).unwrap();
+        let usage = TokenUsage { prompt: 1, completion: 1, total: 2, ..TokenUsage::default() };
+        let expected = [
+            ChatEvent { content: "a".into(), ..ChatEvent::default() },
+            ChatEvent {
+                index: 1,
+                refusal: "b".into(),
+                finish_reason: "stop".into(),
+                usage: Some(usage),
+                ..ChatEvent::default()
+            },
+        ];
+        assert_eq!(events, expected);
+        let empty = chunk(b"{\"choices\":[],\"prompt_filter_results\":[]}", &redactor()).unwrap();
+        assert_eq!(empty, [ChatEvent::default()]);
+        assert!(!empty[0].is_content());
+    }
+
+    #[test]
+    fn an_error_beside_choices_counts() {
+        let data = json!({
+            "error": {"message": "m", "code": 429},
+            "choices": [{"delta": {"content": ""}, "finish_reason": "error"}],
+        });
+        let failure = chunk(data.to_string().as_bytes(), &redactor()).unwrap_err();
+        assert_eq!(failure.class, ErrorClass::RateLimited);
+    }
+
+    #[test]
+    fn embeddings_come_in_the_order_of_the_texts() {
+        let read = |data: Value, count| {
+            let body = json!({"data": data, "usage": {"prompt_tokens": 3, "total_tokens": 3}});
+            embeddings(body.to_string().as_bytes(), count, &redactor())
+        };
+        let shuffled = json!([{"index": 1, "embedding": [3, 4.5]}, {"index": 0, "embedding": [1.0, -2e-1]}]);
+        let reply = read(shuffled.clone(), 2).unwrap();
+        assert_eq!(reply.vectors, [[1.0, -0.2], [3.0, 4.5]]);
+        assert_eq!(reply.usage, TokenUsage { prompt: 3, total: 3, ..TokenUsage::default() });
+        let base64 = BASE64_STANDARD.encode([1.0f32, -2.5].map(f32::to_le_bytes).concat());
+        assert_eq!(read(json!([{"embedding": base64}]), 1).unwrap().vectors, [[1.0, -2.5]]);
+        let unnumbered = json!([{"embedding": [1]}, {"embedding": [2]}]);
+        assert_eq!(read(unnumbered, 2).unwrap().vectors, [[1.0], [2.0]]);
+
+        let wrong = [
+            (shuffled.clone(), 3),
+            (shuffled, 1),
+            (json!([{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [2]}]), 2),
+            (json!([{"embedding": "AAA"}]), 1),
+            (json!([{"embedding": "not base64!"}]), 1),
+            (json!([{"embedding": ["x"]}]), 1),
+            (json!([{}]), 1),
+            (Value::Null, 1),
+        ];
+        for (data, count) in wrong {
+            assert_eq!(read(data.clone(), count).unwrap_err().class, ErrorClass::ServerError, "{data}");
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Turns the bytes of a streamed answer into [`ChatEvent`]s: server-sent events (WHATWG HTML, section 9.2) whose data
+//! are chunks of a chat completion.
+//!
+//! Invariants: memory is bounded, the stream ends after its first failure, and it never ends well before the provider
+//! has said that it is done. No timeouts: the engine has them. When the provider goes away in the middle, the last
+//! item is a `CONNECTION` failure.
+
+use super::{ChatEvent, ChatStream, classify, openai::reply, redact::Redactor};
+use crate::balance::{ErrorClass, Failure};
+use eventsource_stream::{EventStream, EventStreamError, Eventsource};
+use futures::{
+    Stream, StreamExt,
+    stream::{self, BoxStream},
+};
+use std::{
+    collections::VecDeque,
+    future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+/// Bound of one event, in bytes; what the parser may hold.
+const MAX_EVENT: usize = 8 << 20;
+
+/// How long to wait for the end of the body after `[DONE]`. Read to its end, a connection can serve again.
+const END_WAIT: Duration = Duration::from_millis(50);
+
+/// Reads chat events from a body's chunks, cut anywhere.
+pub(super) fn chat_events<S, B>(body: S, redactor: Redactor) -> ChatStream
+where
+    S: Stream<Item = Result<B, Failure>> + Send + 'static,
+    B: AsRef<[u8]> + From<&'static [u8]> + Send + 'static,
+{
+    let unparsed = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&unparsed);
+    let counted = body.map(move |chunk| {
+        let chunk = chunk?;
+        let length = chunk.as_ref().len();
+        if counter.fetch_add(length, Ordering::Relaxed) + length > MAX_EVENT {
+            return Err(Failure::new(ErrorClass::ServerError, "an event of the stream is too large"));
+        }
+        Ok(chunk)
+    });
+    // eventsource-stream 0.2.3 panics on a byte order mark at the start, so the start is an empty comment of ours.
+    let start = stream::once(future::ready(Ok(B::from(b":\n".as_slice()))));
+    let frames = start.chain(counted).boxed().eventsource();
+    let reader = Reader { frames, unparsed, ready: VecDeque::new(), finished: false, redactor };
+    stream::unfold(Some(reader), |reader| async {
+        let mut reader = reader?;
+        match reader.next().await? {
+            Ok(event) => Some((Ok(event), Some(reader))),
+            Err(failure) => Some((Err(failure), None)),
+        }
+    })
+    .boxed()
+}
+
+struct Reader<B> {
+    frames: EventStream<BoxStream<'static, Result<B, Failure>>>,
+    /// Bytes read since the last frame.
+    unparsed: Arc<AtomicUsize>,
+    /// Events of the last frame that are not yet taken.
+    ready: VecDeque<ChatEvent>,
+    /// Whether a finish reason has come.
+    finished: bool,
+    redactor: Redactor,
+}
+
+impl<B: AsRef<[u8]>> Reader<B> {
+    async fn next(&mut self) -> Option<Result<ChatEvent, Failure>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Some(Ok(event));
+            }
+            let frame = match self.frames.next().await {
+                Some(Ok(frame)) => frame,
+                Some(Err(EventStreamError::Transport(failure))) => return Some(Err(failure)),
+                Some(Err(_)) => return Some(Err(reply::malformed())),
+                None if self.finished => return None,
+                None => return Some(Err(Failure::new(ErrorClass::Connection, "the stream ended early"))),
+            };
+            self.unparsed.store(0, Ordering::Relaxed);
+            let data = frame.data.trim();
+            if data.is_empty() {
+                continue;
+            }
+            if data == "[DONE]" {
+                let rest = async { while let Some(Ok(_)) = self.frames.next().await {} };
+                let _ = tokio::time::timeout(END_WAIT, rest).await;
+                return None;
+            }
+            if frame.event == "error" {
+                let error = serde_json::from_str(data).unwrap_or_else(|_| data.into());
+                return Some(Err(classify::of_value(&error, &self.redactor)));
+            }
+            match reply::chunk(data.as_bytes(), &self.redactor) {
+                Ok(events) => {
+                    self.finished |= events.iter().any(|event| !event.finish_reason.is_empty());
+                    self.ready.extend(events);
+                }
+                Err(failure) => return Some(Err(failure)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Target, TokenUsage, ToolCall};
+
+    /// Comments, CR LF and CR line ends, several lines of data, text of several bytes a character, and both ends.
+    const FIXTURE: &str = concat!(
+        ": ping\n\n",
+        "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\r\n\r\n",
+        "event: message\r\ndata:{\"choices\":[{\"delta\":{\"content\":\"Grüße 🌍\"}}],\"usage\":null}\n\n",
+        ": ping\r\r",
+        "data: {\"choices\":[{\"delta\":\ndata: {\"reasoning_content\":\"hm\"}}]}\n\n",
+        "id: 7\ndata: {\"choices\":[{\"index\":0,\"delta\":{\"tool_calls\":[{\"index\":1,\"id\":\"c\",\"type\":\"function\",",
+        "\"function\":{\"name\":\"f\",\"arguments\":\"{\"}}]}}]}\n\n",
+        "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n",
+        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":4,\"total_tokens\":7}}\n\n",
+        "data: [DONE]\n\n",
+    );
+
+    fn redactor() -> Redactor {
+        let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
+        Redactor::new(&Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields })
+    }
+
+    async fn read(chunks: Vec<Result<Vec<u8>, Failure>>) -> Vec<Result<ChatEvent, Failure>> {
+        chat_events(stream::iter(chunks), redactor()).collect().await
+    }
+
+    async fn read_text(text: &str) -> Vec<Result<ChatEvent, Failure>> {
+        read(vec![Ok(text.into())]).await
+    }
+
+    fn expected() -> Vec<Result<ChatEvent, Failure>> {
+        let call = ToolCall {
+            index: 1,
+            id: "c".into(),
+            kind: "function".into(),
+            name: "f".into(),
+            arguments: "{".into(),
+        };
+        let usage = TokenUsage { prompt: 3, completion: 4, total: 7, ..TokenUsage::default() };
+        vec![
+            Ok(ChatEvent::default()),
+            Ok(ChatEvent { content: "Grüße 🌍".into(), ..ChatEvent::default() }),
+            Ok(ChatEvent { reasoning: "hm".into(), ..ChatEvent::default() }),
+            Ok(ChatEvent { tool_calls: vec![call], ..ChatEvent::default() }),
+            Ok(ChatEvent { finish_reason: "stop".into(), ..ChatEvent::default() }),
+            Ok(ChatEvent { usage: Some(usage), ..ChatEvent::default() }),
+        ]
+    }
+
+    #[tokio::test]
+    async fn a_stream_means_the_same_wherever_it_is_cut() {
+        let bytes = FIXTURE.as_bytes();
+        for cut in 0..=bytes.len() {
+            let (a, b) = bytes.split_at(cut);
+            assert_eq!(read(vec![Ok(a.to_vec()), Ok(b.to_vec())]).await, expected(), "cut at {cut}");
+        }
+        let single = bytes.iter().map(|byte| Ok(vec![*byte])).collect();
+        assert_eq!(read(single).await, expected(), "byte by byte");
+    }
+
+    #[tokio::test]
+    async fn nothing_after_done_is_read() {
+        let text = format!("{FIXTURE}data: {{\"error\":\"late\"}}\n\n");
+        assert_eq!(read_text(&text).await, expected());
+    }
+
+    #[tokio::test]
+    async fn ends_are_told_apart() {
+        let finish = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\n";
+        let content = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
+        let broken = || Failure::new(ErrorClass::Connection, "broken");
+        let class = |items: Vec<Result<ChatEvent, Failure>>| match items.last() {
+            Some(Err(failure)) => Some(failure.class),
+            _ => None,
+        };
+
+        assert_eq!(class(read_text(finish).await), None);
+        assert_eq!(class(read_text(&format!("{content}data: [DONE]\n\n")).await), None);
+        assert_eq!(class(read_text(content).await), Some(ErrorClass::Connection));
+        assert_eq!(class(read_text("").await), Some(ErrorClass::Connection));
+        assert_eq!(class(read_text("not an event stream\n\n").await), Some(ErrorClass::Connection));
+        assert_eq!(class(read(vec![Ok(content.into()), Err(broken())]).await), Some(ErrorClass::Connection));
+        assert_eq!(class(read_text("data: {\"choices\":\n\n").await), Some(ErrorClass::ServerError));
+        assert_eq!(class(read(vec![Ok(b"data: \xff\n\n".to_vec())]).await), Some(ErrorClass::ServerError));
+    }
+
+    #[tokio::test]
+    async fn an_error_frame_is_classified_and_ends_the_stream() {
+        let table = [
+            "data: {\"error\":{\"message\":\"slow down, hunter2hunter2\",\"code\":429}}\n\ndata: {\"choices\":[]}\n\n",
+            "event: error\ndata: {\"message\":\"slow down, hunter2hunter2\",\"code\":429}\n\n",
+        ];
+        for text in table {
+            let items = read_text(text).await;
+            let [Err(failure)] = items.as_slice() else { panic!("{items:?}") };
+            assert_eq!(failure.class, ErrorClass::RateLimited);
+            assert_eq!(failure.message, "slow down, [removed]");
+        }
+        let items = read_text("event: error\ndata: it broke\n\n").await;
+        assert_eq!(items[0].as_ref().unwrap_err().message, "it broke");
+    }
+
+    #[tokio::test]
+    async fn an_endless_event_is_refused() {
+        let chunk = vec![b'x'; 1 << 20];
+        let body = stream::once(future::ready(Ok(b"data: ".to_vec())))
+            .chain(stream::repeat_with(move || Ok(chunk.clone())));
+        let items: Vec<_> = chat_events(body, redactor()).collect().await;
+        assert_eq!(items.len(), 1);
+        assert_eq!(items[0].as_ref().unwrap_err().class, ErrorClass::ServerError);
+    }
+
+    #[tokio::test]
+    async fn many_events_in_one_stream_are_no_endless_event() {
+        let frame =
+            format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(1 << 20));
+        let mut chunks: Vec<_> = (0..10).map(|_| Ok(frame.clone().into_bytes())).collect();
+        chunks.push(Ok(b"data: [DONE]\n\n".to_vec()));
+        assert_eq!(read(chunks).await.len(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_byte_order_mark_does_no_harm() {
+        let mut bytes = b"\xef\xbb\xbf\n".to_vec();
+        bytes.extend_from_slice(FIXTURE.as_bytes());
+        assert_eq!(read(vec![Ok(bytes)]).await, expected());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_break_it(chunks: Vec<Vec<u8>>) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let items = runtime.block_on(read(chunks.into_iter().map(Ok).collect()));
+            proptest::prop_assert!(items.last().is_some_and(Result::is_err));
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A scripted upstream: a server on loopback that speaks OpenAI's protocol and misbehaves on demand.
+//!
+//! `rota demo` and the tests call it in place of a provider. It answers `/v1/chat/completions`, `/v1/embeddings` and
+//! `/v1/models`; what it does is scripted per API key ([`Script`]). Invariant: without a script it answers well, and
+//! says in its answer which key served. It stops when its [`Upstream`] is dropped; calls then cannot connect.
+
+mod answer;
+mod script;
+
+pub use script::Script;
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, StatusCode, Uri, header},
+    response::Response,
+};
+use futures::stream;
+use parking_lot::Mutex;
+use script::{Reply, Step};
+use serde_json::Value;
+use std::{
+    collections::{HashMap, VecDeque},
+    future, io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+/// How many requests are remembered.
+const REMEMBERED: usize = 1000;
+
+/// A request as it came in.
+#[derive(Clone)]
+pub struct Recorded {
+    /// The bearer token; empty where there was none.
+    pub key: String,
+    /// Such as `/v1/chat/completions`.
+    pub path: String,
+    /// The JSON body; null where there was none.
+    pub body: Value,
+    /// The headers, the key among them.
+    pub headers: HeaderMap,
+}
+
+/// A running scripted upstream.
+pub struct Upstream {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    _stop: DropGuard,
+}
+
+impl Upstream {
+    /// Starts on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// Where no port can be had.
+    pub async fn start() -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared::default());
+        let stop = CancellationToken::new();
+        let router = Router::new().fallback(serve).with_state(Arc::clone(&shared));
+        let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+        tokio::spawn(server.into_future());
+        Ok(Self { address, shared, _stop: stop.drop_guard() })
+    }
+
+    /// What goes into a provider's `base_url`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// From now on, requests with that key get this.
+    pub fn script(&self, key: impl Into<String>, script: Script) {
+        self.shared.scripts.lock().insert(key.into(), script);
+    }
+
+    /// How many requests came with that key.
+    #[must_use]
+    pub fn hits(&self, key: &str) -> u64 {
+        self.shared.hits.lock().get(key).copied().unwrap_or_default()
+    }
+
+    /// How many requests came.
+    #[must_use]
+    pub fn total_hits(&self) -> u64 {
+        self.shared.hits.lock().values().sum()
+    }
+
+    /// How many requests are being answered now.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// How many clients went away before the end of their answer.
+    #[must_use]
+    pub fn cancelled(&self) -> u64 {
+        self.shared.cancelled.load(Ordering::SeqCst)
+    }
+
+    /// The last requests, at most 1000, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.shared.requests.lock().iter().cloned().collect()
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    scripts: Mutex<HashMap<String, Script>>,
+    hits: Mutex<HashMap<String, u64>>,
+    in_flight: AtomicUsize,
+    cancelled: AtomicU64,
+    requests: Mutex<VecDeque<Recorded>>,
+}
+
+/// One request being answered. Dropped before [`finish`](Self::finish), its client went away.
+struct InFlight {
+    shared: Arc<Shared>,
+    finished: bool,
+}
+
+impl InFlight {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.in_flight.fetch_add(1, Ordering::SeqCst);
+        Self { shared, finished: false }
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        // Before the count goes down: who waits for that may then read this.
+        if !self.finished {
+            self.shared.cancelled.fetch_add(1, Ordering::SeqCst);
+        }
+        self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let key = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
+    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let mut in_flight = InFlight::new(Arc::clone(&shared));
+    *shared.hits.lock().entry(key.clone()).or_default() += 1;
+    let behaviour = shared.scripts.lock().get_mut(&key).map_or(Script::Answer, Script::next);
+    let reply = behaviour.reply(uri.path(), &key, &body);
+    remember(&shared, Recorded { key, path: uri.path().to_owned(), body, headers });
+
+    let Some(Reply { status, headers, delay, steps }) = reply else { return future::pending().await };
+    tokio::time::sleep(delay).await;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().extend(headers);
+    if steps.is_empty() {
+        in_flight.finish();
+        return response;
+    }
+    *response.body_mut() = Body::from_stream(stream::unfold((steps, in_flight), play));
+    response
+}
+
+/// Plays the next step of a body.
+async fn play(
+    (mut steps, mut in_flight): (VecDeque<Step>, InFlight),
+) -> Option<(io::Result<Bytes>, (VecDeque<Step>, InFlight))> {
+    loop {
+        let item = match steps.pop_front()? {
+            Step::Send(bytes) => Ok(bytes),
+            Step::Wait(delay) => {
+                tokio::time::sleep(delay).await;
+                continue;
+            }
+            Step::Stall => future::pending().await,
+            Step::Flush => {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            Step::Break => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+        };
+        if steps.is_empty() || item.is_err() {
+            in_flight.finish();
+        }
+        return Some((item, (steps, in_flight)));
+    }
+}
+
+fn remember(shared: &Shared, request: Recorded) {
+    let mut requests = shared.requests.lock();
+    if requests.len() == REMEMBERED {
+        requests.pop_front();
+    }
+    requests.push_back(request);
+}
+
+/// A reply of JSON, all at once.
+fn json_reply(status: StatusCode, body: &Value) -> Reply {
+    let mut reply = Reply { status, ..Reply::default() };
+    reply.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    reply.steps.push_back(Step::Send(body.to_string().into()));
+    reply
+}

@@ -1,0 +1,217 @@
+//! What a scripted upstream does with a request. Invariant: a stream sends its role-only delta before anything else
+//! happens, so "after 0 chunks" is still before the first content.
+
+use super::{answer, json_reply};
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+};
+use serde_json::{Value, json};
+use std::{collections::VecDeque, time::Duration};
+use tokio::time::Instant;
+
+/// What the upstream does with the requests of one key. "Chunks" are a stream's chunks with content; where a script
+/// speaks of them and the request is for no stream, the half of the body takes their place.
+#[derive(Debug, Clone)]
+pub enum Script {
+    /// Answers well.
+    Answer,
+    /// Waits, then does the other.
+    Delayed(Duration, Box<Script>),
+    /// One after the other, a request each; the last repeats.
+    Sequence(VecDeque<Script>),
+    /// Does the other until then, and answers well afterwards. See [`Script::for_duration`].
+    Until(Instant, Box<Script>),
+    /// Fails with a status, a `Retry-After` header, and an error body; without one, with the usual for the status.
+    Fail {
+        /// The HTTP status.
+        status: u16,
+        /// The header's text, verbatim.
+        retry_after: Option<String>,
+        /// The body.
+        body: Option<Value>,
+    },
+    /// Fails with 429 and `Retry-After` = the seconds until then, rounded up; answers well afterwards. See
+    /// [`Script::rate_limited_for`].
+    RateLimitedUntil(Instant),
+    /// Never answers.
+    Hang,
+    /// Closes the connection without an answer.
+    Close,
+    /// Breaks the connection after so many chunks.
+    BreakAfter(usize),
+    /// Goes silent after so many chunks, without closing.
+    StallAfter(usize),
+    /// Ends the stream cleanly, but without finish reason or `[DONE]`, after so many chunks.
+    EndAfter(usize),
+    /// Sends an error under status 200 after so many chunks, then ends. The value is what stands under `error`.
+    ErrorAfter(usize, Value),
+    /// Waits so long before every chunk.
+    Slow(Duration),
+    /// Streams all but the `[DONE]`.
+    WithoutDone,
+    /// Sends JSON that breaks off.
+    MalformedJson,
+    /// Sends, under status 200, what is not the protocol.
+    NotTheProtocol,
+}
+
+/// What to send.
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) delay: Duration,
+    pub(super) steps: VecDeque<Step>,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            delay: Duration::ZERO,
+            steps: VecDeque::new(),
+        }
+    }
+}
+
+/// One step of a body.
+pub(super) enum Step {
+    Send(Bytes),
+    Wait(Duration),
+    Stall,
+    /// Lets what was sent before go out. Without it, a break takes that along, the head included.
+    Flush,
+    Break,
+}
+
+impl Script {
+    /// Fails with a status and the usual error body for it.
+    #[must_use]
+    pub fn fail(status: u16) -> Self {
+        Self::Fail { status, retry_after: None, body: None }
+    }
+
+    /// Fails with a status and a `Retry-After` header.
+    #[must_use]
+    pub fn fail_for(status: u16, retry_after: impl Into<String>) -> Self {
+        Self::Fail { status, retry_after: Some(retry_after.into()), body: None }
+    }
+
+    /// Fails with a status and what stands under `error` in the body.
+    #[must_use]
+    pub fn fail_with(status: u16, error: &Value) -> Self {
+        Self::Fail { status, retry_after: None, body: Some(json!({ "error": error })) }
+    }
+
+    /// One after the other, a request each; the last repeats.
+    #[must_use]
+    pub fn sequence(scripts: impl IntoIterator<Item = Self>) -> Self {
+        Self::Sequence(scripts.into_iter().collect())
+    }
+
+    /// Waits, then does this.
+    #[must_use]
+    pub fn after(self, delay: Duration) -> Self {
+        Self::Delayed(delay, Box::new(self))
+    }
+
+    /// Does this for so long from now, and answers well afterwards.
+    #[must_use]
+    pub fn for_duration(self, duration: Duration) -> Self {
+        Self::Until(Instant::now() + duration, Box::new(self))
+    }
+
+    /// Answers 429 for so long from now, saying in `Retry-After` how long that still is.
+    #[must_use]
+    pub fn rate_limited_for(duration: Duration) -> Self {
+        Self::RateLimitedUntil(Instant::now() + duration)
+    }
+
+    /// What the next request gets: never a sequence, and nothing that is over.
+    pub(super) fn next(&mut self) -> Self {
+        match self {
+            Self::Sequence(scripts) if scripts.len() > 1 => {
+                scripts.pop_front().map_or(Self::Answer, |mut script| script.next())
+            }
+            Self::Sequence(scripts) => scripts.front_mut().map_or(Self::Answer, Self::next),
+            Self::Until(end, script) if Instant::now() < *end => script.next(),
+            Self::RateLimitedUntil(end) if Instant::now() < *end => {
+                let left = end.saturating_duration_since(Instant::now());
+                Self::fail_for(429, (left.as_millis().div_ceil(1000)).to_string())
+            }
+            Self::Until(..) | Self::RateLimitedUntil(_) => Self::Answer,
+            Self::Delayed(delay, script) => script.next().after(*delay),
+            other => other.clone(),
+        }
+    }
+
+    /// What to send to that request; none means never to answer.
+    pub(super) fn reply(self, path: &str, key: &str, request: &Value) -> Option<Reply> {
+        let streamed = request.get("stream").and_then(Value::as_bool).unwrap_or_default();
+        Some(match self {
+            Self::Hang => return None,
+            Self::Delayed(delay, script) => {
+                let reply = script.reply(path, key, request)?;
+                Reply { delay: reply.delay + delay, ..reply }
+            }
+            Self::Close => Reply { steps: [Step::Break].into(), ..Reply::default() },
+            Self::Fail { status, retry_after, body } => {
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+                let mut reply =
+                    json_reply(status, &body.unwrap_or_else(|| answer::error(status.as_u16(), key)));
+                if let Some(value) = retry_after.and_then(|text| HeaderValue::from_str(&text).ok()) {
+                    reply.headers.insert(header::RETRY_AFTER, value);
+                }
+                reply
+            }
+            script if streamed => script.streamed(answer::chunks(key, request)),
+            script => match answer::whole(path, key, request) {
+                Some(body) => script.whole(&body),
+                None => json_reply(StatusCode::NOT_FOUND, &answer::error(404, key)),
+            },
+        })
+    }
+
+    fn whole(self, body: &Value) -> Reply {
+        let mut reply = json_reply(StatusCode::OK, body);
+        let text = body.to_string();
+        let half = || Step::Send(text.as_bytes().iter().take(text.len() / 2).copied().collect());
+        reply.steps = match self {
+            Self::BreakAfter(_) => [half(), Step::Flush, Step::Break].into(),
+            Self::StallAfter(_) => [half(), Step::Stall].into(),
+            Self::EndAfter(_) | Self::MalformedJson => [half()].into(),
+            Self::ErrorAfter(_, error) => return json_reply(StatusCode::OK, &json!({ "error": error })),
+            Self::NotTheProtocol => return json_reply(StatusCode::OK, &json!({"hello": "world"})),
+            Self::Slow(delay) => [Step::Wait(delay), Step::Send(text.into())].into(),
+            _ => return reply,
+        };
+        reply
+    }
+
+    fn streamed(self, chunks: answer::Chunks) -> Reply {
+        let frame = |value: &Value| Step::Send(format!("data: {value}\n\n").into());
+        let done = || Step::Send("data: [DONE]\n\n".into());
+        let answer::Chunks { role, content, end } = chunks;
+        let until = |count: usize, last: Vec<Step>| {
+            [frame(&role)].into_iter().chain(content.iter().take(count).map(frame)).chain(last).collect()
+        };
+        let all = || [&role].into_iter().chain(&content).chain(&end);
+        let steps = match self {
+            Self::BreakAfter(count) => until(count, vec![Step::Flush, Step::Break]),
+            Self::StallAfter(count) => until(count, vec![Step::Stall]),
+            Self::EndAfter(count) => until(count, Vec::new()),
+            Self::ErrorAfter(count, error) => until(count, vec![frame(&json!({ "error": error }))]),
+            Self::MalformedJson => until(0, vec![Step::Send("data: {\"choices\":[{\"del\n\n".into())]),
+            Self::NotTheProtocol => [Step::Send("hello, world\n\n".into())].into(),
+            Self::WithoutDone => all().map(frame).collect(),
+            Self::Slow(delay) => {
+                all().flat_map(|chunk| [Step::Wait(delay), frame(chunk)]).chain([done()]).collect()
+            }
+            _ => all().map(frame).chain([done()]).collect(),
+        };
+        let mut reply = Reply { steps, ..Reply::default() };
+        reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        reply
+    }
+}
