@@ -14,6 +14,15 @@
 //!
 //! Arrows point one way: `api -> invoke -> {catalog, state} -> provider -> balance`; a test walks the imports.
 
+pub mod api;
+pub mod app;
 pub mod balance;
+pub mod catalog;
+pub mod cli;
+pub mod health;
+pub mod invoke;
 pub mod provider;
+pub mod scripted;
+pub mod settings;
 pub mod state;
+pub mod telemetry;
