@@ -1,7 +1,7 @@
 //! Puts everything together: the one place that knows every concrete type.
 
 use crate::{
-    api::{Admin, ConfigApi, Gate, InvokeApi, pb},
+    api::{self, Admin, ConfigApi, Gate, InvokeApi},
     catalog::{Catalog, MasterKeySource, NewToken, OpenOptions, Role},
     health,
     invoke::{Engine, Timeouts},
@@ -23,7 +23,6 @@ use std::{
 use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{codec::CompressionEncoding, transport::Server};
 
 /// Connections that stay open after the last call has ended, such as those of health watchers, get this long.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -57,7 +56,7 @@ pub async fn open_catalog(settings: &Settings) -> Result<Catalog> {
         None => MasterKeySource::File(settings.master_key_file()),
     };
     let catalog = Catalog::open(OpenOptions {
-        database_url: settings.database_url.clone(),
+        database_url: settings.database_url.expose_secret().to_owned(),
         master_key,
         networks: settings.networks,
         max_connections: settings.database_connections,
@@ -91,7 +90,26 @@ impl App {
         let address = listener.local_addr()?;
         let (draining, stop, inside) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let server = serve(settings, &catalog, &state, listener, &draining, &stop, &inside).await?;
+        let drivers = Drivers::new(UpstreamClient::new(settings.networks)?);
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        health::not_serving(&reporter).await;
+        let router = api::router(
+            Gate::new(catalog.clone(), draining.clone(), inside.clone()),
+            health_service,
+            Admin::new(catalog.clone()),
+            ConfigApi::new(catalog.clone(), state.clone(), drivers.clone()),
+            InvokeApi::new(
+                catalog.clone(),
+                Arc::new(Engine::new(state.clone(), drivers, Timeouts::default())),
+                settings.default_deadline,
+                stop.clone(),
+            ),
+            settings.max_message_size,
+        )?;
+        let incoming = TcpListenerStream::new(listener);
+        let server =
+            tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
+        tokio::spawn(health::follow(reporter, catalog.clone(), draining.clone()));
         tokio::spawn(catalog.clone().follow(draining.clone()));
         tracing::info!(%address, "listening");
         Ok(Self {
@@ -135,61 +153,6 @@ impl App {
         self.state.flush().await;
         tracing::info!("stopped");
     }
-}
-
-async fn serve(
-    settings: &Settings,
-    catalog: &Catalog,
-    state: &Arc<dyn StateStore>,
-    listener: TcpListener,
-    draining: &CancellationToken,
-    stop: &CancellationToken,
-    inside: &TaskTracker,
-) -> Result<JoinHandle<Result<(), tonic::transport::Error>>> {
-    let drivers = Drivers::new(UpstreamClient::new(settings.networks)?);
-    let engine = Arc::new(Engine::new(state.clone(), drivers.clone(), Timeouts::default()));
-    let (reporter, health_service) = tonic_health::server::health_reporter();
-    health::not_serving(&reporter).await;
-    tokio::spawn(health::follow(reporter, catalog.clone(), draining.clone()));
-
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    // Compressed requests are understood everywhere; answers go out as they are, since most are small.
-    let gzip = CompressionEncoding::Gzip;
-    let limit = settings.max_message_size;
-    let invoke = InvokeApi::new(catalog.clone(), engine, settings.default_deadline, stop.clone());
-    let router = Server::builder()
-        .tcp_nodelay(true)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .layer(Gate::new(catalog.clone(), draining.clone(), inside.clone()))
-        .add_service(health_service.accept_compressed(gzip))
-        .add_service(reflection().build_v1()?.accept_compressed(gzip))
-        .add_service(reflection().build_v1alpha()?.accept_compressed(gzip))
-        .add_service(
-            pb::admin_service_server::AdminServiceServer::new(Admin::new(catalog.clone()))
-                .max_decoding_message_size(limit)
-                .accept_compressed(gzip),
-        )
-        .add_service(
-            pb::config_service_server::ConfigServiceServer::new(ConfigApi::new(
-                catalog.clone(),
-                state.clone(),
-                drivers,
-            ))
-            .max_decoding_message_size(limit)
-            .accept_compressed(gzip),
-        )
-        .add_service(
-            pb::invoke_service_server::InvokeServiceServer::new(invoke)
-                .max_decoding_message_size(limit)
-                .accept_compressed(gzip),
-        );
-    let incoming = TcpListenerStream::new(listener);
-    let drained = draining.clone().cancelled_owned();
-    Ok(tokio::spawn(router.serve_with_incoming_shutdown(incoming, drained)))
 }
 
 async fn write_operator_token(catalog: &Catalog, path: &Path) -> Result<()> {

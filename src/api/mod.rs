@@ -1,5 +1,6 @@
 //! The gRPC edge: authenticates, validates, converts. It decides nothing.
 //!
+//! - `server`: the services behind one port.
 //! - `gate`: who may call what, and what is in flight.
 //! - `admin`, `config`, `invoke`: a file a service.
 //! - `convert`: messages to domain values and back.
@@ -11,12 +12,14 @@ mod config;
 mod convert;
 mod gate;
 mod invoke;
+mod server;
 mod status;
 
 pub use admin::Admin;
 pub use config::ConfigApi;
 pub use gate::Gate;
 pub use invoke::InvokeApi;
+pub use server::router;
 
 /// The generated contract. Used here and by clients (the demo, the tests), nowhere else.
 #[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated; the protos hold the documentation")]

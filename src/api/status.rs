@@ -3,7 +3,7 @@
 //! Details are `google.rpc` messages, at most [`MAX_DETAILS`] bytes in all: they travel in a trailer, whose size peers
 //! limit. Nothing here can hold a secret: the texts come from us, or from a driver that has cleaned them.
 
-use super::{convert, pb};
+use super::convert;
 use crate::{
     balance::ErrorClass,
     catalog::{Error, Thing, Violation},
@@ -219,6 +219,7 @@ fn shortened(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::pb;
     use crate::{balance::Failure, invoke::Attempt};
 
     fn details(status: &Status) -> tonic_types::Status {

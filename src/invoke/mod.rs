@@ -118,7 +118,6 @@ pub enum CallError {
 }
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub struct Engine {
     state: Arc<dyn StateStore>,
     drivers: Drivers,

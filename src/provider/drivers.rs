@@ -36,7 +36,7 @@ impl Drivers {
 
     /// The driver of that kind.
     #[must_use]
-    pub fn get(&self, kind: &str) -> Option<Arc<dyn Driver>> {
-        self.0.iter().find(|driver| driver.spec().name == kind).cloned()
+    pub fn get(&self, kind: &str) -> Option<&dyn Driver> {
+        self.0.iter().map(AsRef::as_ref).find(|driver| driver.spec().name == kind)
     }
 }

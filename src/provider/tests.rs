@@ -7,20 +7,29 @@ use crate::{
 };
 use futures::StreamExt;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// A key that is not a common word, so that its absence means something.
 const KEY: &str = "key-hunter2hunter2";
 
 struct Rig {
     upstream: Upstream,
-    driver: Arc<dyn Driver>,
+    drivers: Drivers,
+    kind: String,
 }
 
 impl Rig {
     async fn start(kind: &str) -> Self {
         let client = UpstreamClient::new(Networks::Private).unwrap();
-        Self { upstream: Upstream::start().await.unwrap(), driver: Drivers::new(client).get(kind).unwrap() }
+        Self {
+            upstream: Upstream::start().await.unwrap(),
+            drivers: Drivers::new(client),
+            kind: kind.to_owned(),
+        }
+    }
+
+    fn driver(&self) -> &dyn Driver {
+        self.drivers.get(&self.kind).unwrap()
     }
 
     async fn scripted(script: Script) -> Self {
@@ -39,11 +48,11 @@ impl Rig {
     }
 
     async fn chat(&self) -> Result<ChatReply, Failure> {
-        self.driver.chat(&self.target(), &hello()).await
+        self.driver().chat(&self.target(), &hello()).await
     }
 
     async fn stream(&self) -> Result<Vec<Result<ChatEvent, Failure>>, Failure> {
-        Ok(self.driver.chat_stream(&self.target(), &hello()).await?.collect().await)
+        Ok(self.driver().chat_stream(&self.target(), &hello()).await?.collect().await)
     }
 
     async fn settled(&self) {
@@ -129,7 +138,7 @@ async fn a_server_that_refuses_stream_options_need_not_get_them() {
     let rig = Rig::start("openai_compatible").await;
     let mut request = hello();
     request.parameters.insert("stream_options".into(), Value::Null);
-    let stream = rig.driver.chat_stream(&rig.target(), &request).await.unwrap();
+    let stream = rig.driver().chat_stream(&rig.target(), &request).await.unwrap();
     let events: Vec<_> = stream.collect().await;
     assert_eq!(events.last().unwrap().as_ref().unwrap().finish_reason, "stop");
     assert!(rig.upstream.requests()[0].body.get("stream_options").is_none());
@@ -139,7 +148,7 @@ async fn a_server_that_refuses_stream_options_need_not_get_them() {
 async fn tools_go_up_and_their_calls_come_back() {
     let rig = Rig::start("openai").await;
     let mut request = with_tool();
-    let reply = rig.driver.chat(&rig.target(), &request).await.unwrap();
+    let reply = rig.driver().chat(&rig.target(), &request).await.unwrap();
     let [call] = reply.message.tool_calls.as_slice() else { panic!("{reply:?}") };
     assert_eq!(
         (call.name.as_str(), call.arguments.as_str(), call.kind.as_str()),
@@ -154,7 +163,7 @@ async fn tools_go_up_and_their_calls_come_back() {
         tool_call_id: call.id.clone(),
         ..Message::default()
     });
-    let reply = rig.driver.chat(&rig.target(), &request).await.unwrap();
+    let reply = rig.driver().chat(&rig.target(), &request).await.unwrap();
     assert_eq!(reply.message.content, Content::Text(format!("served by {KEY}")));
     let messages = &rig.upstream.requests()[1].body["messages"];
     assert_eq!(messages[1]["tool_calls"][0]["function"]["arguments"], "{}");
@@ -164,7 +173,7 @@ async fn tools_go_up_and_their_calls_come_back() {
 #[tokio::test]
 async fn tool_calls_are_streamed_in_fragments() {
     let rig = Rig::start("openai").await;
-    let stream = rig.driver.chat_stream(&rig.target(), &with_tool()).await.unwrap();
+    let stream = rig.driver().chat_stream(&rig.target(), &with_tool()).await.unwrap();
     let events: Vec<ChatEvent> = stream.map(Result::unwrap).collect().await;
     let fragments: Vec<&ToolCall> = events.iter().flat_map(|event| &event.tool_calls).collect();
     assert_eq!(fragments.len(), 3);
@@ -183,7 +192,7 @@ async fn texts_are_embedded() {
     };
     for (kind, input_type) in [("openai", None), ("openai_compatible", Some("query"))] {
         let rig = Rig::start(kind).await;
-        let reply = rig.driver.embed(&rig.target(), &request).await.unwrap();
+        let reply = rig.driver().embed(&rig.target(), &request).await.unwrap();
         assert_eq!(reply.vectors, [[1.0, 0.0, 1.0], [3.0, 1.0, 1.0]]);
         assert_eq!(reply.usage.prompt, 2);
         let body = &rig.upstream.requests()[0].body;
@@ -196,7 +205,7 @@ async fn texts_are_embedded() {
 async fn credentials_are_validated() {
     let rig =
         Rig::scripted(Script::sequence([Script::Answer, Script::fail(401), Script::NotTheProtocol])).await;
-    let validate = || async { rig.driver.validate(&rig.target()).await };
+    let validate = || async { rig.driver().validate(&rig.target()).await };
     assert_eq!(validate().await, Ok(()));
     assert_eq!(rig.upstream.requests()[0].path, "/v1/models");
     assert_eq!(validate().await.unwrap_err().class, ErrorClass::Authentication);
@@ -207,7 +216,7 @@ async fn credentials_are_validated() {
 async fn a_server_without_keys_gets_none() {
     let rig = Rig::start("openai_compatible").await;
     let target = Target { fields: [].into(), ..rig.target() };
-    rig.driver.chat(&target, &hello()).await.unwrap();
+    rig.driver().chat(&target, &hello()).await.unwrap();
     assert!(!rig.upstream.requests()[0].headers.contains_key("authorization"));
 }
 
@@ -279,7 +288,7 @@ async fn broken_whole_answers_are_failures() {
         let rig = Rig::scripted(script.clone()).await;
         assert_eq!(rig.chat().await.unwrap_err().class, class, "{script:?}");
         let texts = EmbeddingRequest { texts: vec!["a".into()], ..EmbeddingRequest::default() };
-        let failure = rig.driver.embed(&rig.target(), &texts).await.unwrap_err();
+        let failure = rig.driver().embed(&rig.target(), &texts).await.unwrap_err();
         assert_eq!(failure.class, class, "{script:?}");
     }
 }
@@ -332,7 +341,7 @@ async fn a_dropped_attempt_ends_the_upstream_request() {
     let rig = Rig::scripted(Script::Hang).await;
     let target = rig.target();
     let request = hello();
-    let mut attempt = rig.driver.chat(&target, &request);
+    let mut attempt = rig.driver().chat(&target, &request);
     tokio::select! {
         _ = &mut attempt => panic!("it hangs"),
         () = until(|| rig.upstream.in_flight() == 1) => {}
@@ -342,7 +351,7 @@ async fn a_dropped_attempt_ends_the_upstream_request() {
     assert_eq!(rig.upstream.cancelled(), 1);
 
     rig.upstream.script(KEY, Script::StallAfter(1));
-    let mut stream = rig.driver.chat_stream(&target, &request).await.unwrap();
+    let mut stream = rig.driver().chat_stream(&target, &request).await.unwrap();
     assert!(!stream.next().await.unwrap().unwrap().is_content());
     assert_eq!(stream.next().await.unwrap().unwrap().content, "served ");
     assert_eq!(rig.upstream.in_flight(), 1);
@@ -367,7 +376,8 @@ async fn a_server_that_is_gone_is_a_connection_failure() {
     let rig = Rig::start("openai_compatible").await;
     assert!(rig.chat().await.is_ok());
     let target = rig.target();
-    let Rig { upstream, driver } = rig;
+    let Rig { upstream, drivers, kind } = rig;
+    let driver = drivers.get(&kind).unwrap();
     drop(upstream);
     // The server stops soon, not at once.
     let failure = loop {
@@ -382,7 +392,8 @@ async fn a_server_that_is_gone_is_a_connection_failure() {
 #[tokio::test]
 async fn refused_addresses_are_never_called() {
     let rig = Rig::start("openai_compatible").await;
-    let public = Drivers::new(UpstreamClient::new(Networks::Public).unwrap()).get("openai").unwrap();
+    let public = Drivers::new(UpstreamClient::new(Networks::Public).unwrap());
+    let public = public.get("openai").unwrap();
     let port = rig.target().base_url.port().unwrap();
     let literal = rig.target();
     let failure = public.chat(&literal, &hello()).await.unwrap_err();
@@ -391,7 +402,7 @@ async fn refused_addresses_are_never_called() {
 
     let metadata =
         Target { base_url: format!("http://169.254.169.254:{port}/v1").parse().unwrap(), ..literal };
-    let failure = rig.driver.chat(&metadata, &hello()).await.unwrap_err();
+    let failure = rig.driver().chat(&metadata, &hello()).await.unwrap_err();
     assert!(failure.message.starts_with("address not allowed"), "{failure:?}");
     assert_eq!(rig.upstream.total_hits(), 0);
 }

@@ -11,14 +11,14 @@ async fn a_python_client_that_knows_only_reflection_is_balanced_exactly() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let python = root.join("target/python/bin/python");
     assert!(python.is_file(), "the Python environment is missing. Run: make test");
-    let upstream = Upstream::start().await;
+    let upstream = Upstream::start().await.unwrap();
     let rota = Rota::builder().start().await;
 
     let mut client = Command::new(python);
     client
         .arg(root.join("tests/clients/python/balanced_call.py"))
         .args(["--address", rota.address(), "--operator-token", rota.operator_token().await])
-        .args(["--upstream", upstream.base_url().as_ref()])
+        .args(["--upstream", &upstream.base_url()])
         .env("PYTHONDONTWRITEBYTECODE", "1");
     let output = tokio::task::spawn_blocking(move || client.output()).await.unwrap().unwrap();
 
