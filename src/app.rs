@@ -47,9 +47,11 @@ pub struct App {
 /// Where the database, the data directory or the master key cannot be used.
 pub async fn open_catalog(settings: &Settings) -> Result<Catalog> {
     if settings.embedded {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&settings.data_dir).with_context(|| {
-            format!("the data directory {} cannot be made", settings.data_dir.display())
-        })?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&settings.data_dir)
+            .with_context(|| format!("the data directory {} cannot be made", settings.data_dir.display()))?;
     }
     let master_key = match &settings.master_key {
         Some(key) => MasterKeySource::Value(key.clone()),
@@ -142,7 +144,10 @@ impl App {
         self.draining.cancel();
         self.inside.close();
         if timeout(self.drain_limit, self.inside.wait()).await.is_err() {
-            tracing::warn!(in_flight = self.inside.len(), "the drain limit is over: ending what is in flight");
+            tracing::warn!(
+                in_flight = self.inside.len(),
+                "the drain limit is over: ending what is in flight"
+            );
         }
         self.stop.cancel();
         let aborted = self.server.abort_handle();

@@ -146,7 +146,8 @@ impl Settings {
             problem("database-connections", "must not be 0");
         }
         let redis_url = given(raw.redis_url);
-        if redis_url.as_ref().is_some_and(|url| !url.starts_with("redis://") && !url.starts_with("rediss://")) {
+        if redis_url.as_ref().is_some_and(|url| !url.starts_with("redis://") && !url.starts_with("rediss://"))
+        {
             problem("redis-url", "begins with redis:// or rediss://");
         }
         let networks = match given(raw.upstream_networks).as_deref() {
@@ -254,8 +255,7 @@ mod tests {
 
     #[test]
     fn listening_beyond_loopback_closes_private_networks() {
-        let settings =
-            Settings::resolve(raw(|raw| raw.listen = Some("0.0.0.0:50051".into()))).unwrap();
+        let settings = Settings::resolve(raw(|raw| raw.listen = Some("0.0.0.0:50051".into()))).unwrap();
         assert_eq!(settings.networks, Networks::Public);
     }
 

@@ -124,10 +124,7 @@ pub(super) fn duration(duration: Duration) -> prost_types::Duration {
 }
 
 pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
-    Timestamp {
-        seconds: time.timestamp(),
-        nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0),
-    }
+    Timestamp { seconds: time.timestamp(), nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0) }
 }
 
 pub(super) fn time(timestamp: Timestamp, field: &str) -> Result<DateTime<Utc>, Status> {
@@ -181,8 +178,9 @@ fn json(value: Value, field: &str) -> Result<serde_json::Value, Status> {
     Ok(match value.kind {
         None | Some(Kind::NullValue(_)) => Json::Null,
         Some(Kind::BoolValue(value)) => Json::Bool(value),
-        Some(Kind::NumberValue(value)) => number(value)
-            .ok_or_else(|| status::invalid(field, "holds a number that JSON does not have"))?,
+        Some(Kind::NumberValue(value)) => {
+            number(value).ok_or_else(|| status::invalid(field, "holds a number that JSON does not have"))?
+        }
         Some(Kind::StringValue(value)) => Json::String(value),
         Some(Kind::ListValue(list)) => {
             Json::Array(list.values.into_iter().map(|value| json(value, field)).collect::<Result<_, _>>()?)

@@ -22,7 +22,12 @@ pub use invoke::InvokeApi;
 pub use server::router;
 
 /// The generated contract. Used here and by clients (the demo, the tests), nowhere else.
-#[expect(missing_docs, clippy::all, clippy::pedantic, reason = "generated; the protos hold the documentation")]
+#[expect(
+    missing_docs,
+    clippy::all,
+    clippy::pedantic,
+    reason = "generated; the protos hold the documentation"
+)]
 pub mod pb {
     tonic::include_proto!("rota.v1");
 

@@ -23,7 +23,12 @@ const MAX_VIOLATIONS: usize = 16;
 const SOON: Duration = Duration::from_secs(1);
 
 pub(super) fn token_invalid() -> Status {
-    Reply::new(Code::Unauthenticated, "TOKEN_INVALID", "a valid token is needed: authorization: Bearer rota_…").into()
+    Reply::new(
+        Code::Unauthenticated,
+        "TOKEN_INVALID",
+        "a valid token is needed: authorization: Bearer rota_…",
+    )
+    .into()
 }
 
 pub(super) fn role_not_allowed() -> Status {
@@ -46,18 +51,18 @@ pub(super) fn not_found(thing: Thing, name: &str) -> Status {
 pub(super) fn from_catalog(error: Error) -> Status {
     let text = error.to_string();
     match error {
-        Error::Invalid(violations) => {
-            Reply::new(Code::InvalidArgument, "INVALID_FIELD", &text).detail("google.rpc.BadRequest", &bad_request(violations)).into()
-        }
-        Error::NotFound(thing, name) => {
-            Reply::new(Code::NotFound, not_found_reason(thing), &text).detail("google.rpc.ResourceInfo", &resource(thing, &name)).into()
-        }
-        Error::AlreadyExists(thing, name) => {
-            Reply::new(Code::AlreadyExists, "ALREADY_EXISTS", &text).detail("google.rpc.ResourceInfo", &resource(thing, &name)).into()
-        }
-        Error::InUse(thing, name) => {
-            Reply::new(Code::FailedPrecondition, "IN_USE", &text).detail("google.rpc.ResourceInfo", &resource(thing, &name)).into()
-        }
+        Error::Invalid(violations) => Reply::new(Code::InvalidArgument, "INVALID_FIELD", &text)
+            .detail("google.rpc.BadRequest", &bad_request(violations))
+            .into(),
+        Error::NotFound(thing, name) => Reply::new(Code::NotFound, not_found_reason(thing), &text)
+            .detail("google.rpc.ResourceInfo", &resource(thing, &name))
+            .into(),
+        Error::AlreadyExists(thing, name) => Reply::new(Code::AlreadyExists, "ALREADY_EXISTS", &text)
+            .detail("google.rpc.ResourceInfo", &resource(thing, &name))
+            .into(),
+        Error::InUse(thing, name) => Reply::new(Code::FailedPrecondition, "IN_USE", &text)
+            .detail("google.rpc.ResourceInfo", &resource(thing, &name))
+            .into(),
         Error::StaleRevision { .. } => Reply::new(Code::Aborted, "STALE_REVISION", &text).into(),
         Error::NotEnoughConfigs(_) => {
             Reply::new(Code::FailedPrecondition, "NOT_ENOUGH_CONFIGS", &text).into()
@@ -99,9 +104,13 @@ pub(super) fn from_call(error: CallError) -> Status {
         // The cause is for the log, not for callers.
         CallError::State(error) => {
             tracing::warn!(%error, "a call failed");
-            Reply::new(Code::Unavailable, "STATE_UNAVAILABLE", "the shared state cannot be reached; try again")
-                .retry(SOON)
-                .into()
+            Reply::new(
+                Code::Unavailable,
+                "STATE_UNAVAILABLE",
+                "the shared state cannot be reached; try again",
+            )
+            .retry(SOON)
+            .into()
         }
     }
 }
@@ -156,13 +165,13 @@ struct Reply {
 impl Reply {
     fn new(code: Code, reason: &str, message: &str) -> Self {
         let info = ErrorInfo { reason: reason.to_owned(), domain: "rota".to_owned(), ..ErrorInfo::default() };
-        Self { code, message: shortened(message, MAX_MESSAGE), details: Vec::new() }.detail("google.rpc.ErrorInfo", &info)
+        Self { code, message: shortened(message, MAX_MESSAGE), details: Vec::new() }
+            .detail("google.rpc.ErrorInfo", &info)
     }
 
     /// Adds a detail where there is room for it.
     fn detail(mut self, name: &str, detail: &impl Message) -> Self {
-        let any =
-            Any { type_url: format!("type.googleapis.com/{name}"), value: detail.encode_to_vec() };
+        let any = Any { type_url: format!("type.googleapis.com/{name}"), value: detail.encode_to_vec() };
         let room = MAX_DETAILS.saturating_sub(self.size());
         if any.encoded_len() <= room {
             self.details.push(any);

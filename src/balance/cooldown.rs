@@ -27,14 +27,14 @@ pub struct Cooldowns {
 impl Default for Cooldowns {
     fn default() -> Self {
         Self {
-            rate_limited: Duration::from_secs(60),
-            quota_exhausted: Duration::from_secs(300),
+            rate_limited: Duration::from_mins(1),
+            quota_exhausted: Duration::from_mins(5),
             authentication: Duration::from_secs(10),
             connection: Duration::from_secs(10),
             timeout: Duration::from_secs(10),
             server_error: Duration::from_secs(10),
-            model_unavailable: Duration::from_secs(60),
-            max: Duration::from_secs(3600),
+            model_unavailable: Duration::from_mins(1),
+            max: Duration::from_hours(1),
         }
     }
 }

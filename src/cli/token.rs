@@ -42,7 +42,8 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
     let expires_at = match expires_in {
         Some(text) => {
             let time = humantime::parse_duration(&text).context("--expires-in: is a time, such as 30d")?;
-            let end = chrono::Duration::from_std(time).ok().and_then(|time| Utc::now().checked_add_signed(time));
+            let end =
+                chrono::Duration::from_std(time).ok().and_then(|time| Utc::now().checked_add_signed(time));
             Some(end.context("--expires-in: is too far away")?)
         }
         None => None,

@@ -42,15 +42,15 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            attempt: Duration::from_secs(300),
-            first_token: Duration::from_secs(60),
-            stream_idle: Duration::from_secs(60),
+            attempt: Duration::from_mins(5),
+            first_token: Duration::from_mins(1),
+            stream_idle: Duration::from_mins(1),
         }
     }
 }
 
 /// A trial that has not reported for this long is taken for lost, and another may go.
-const MAX_TRIAL: Duration = Duration::from_secs(60);
+const MAX_TRIAL: Duration = Duration::from_mins(1);
 /// How often a caller without an eligible member looks for the verdict of a trial: the pause grows between these.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LAST_LOOK: Duration = Duration::from_millis(100);
@@ -143,7 +143,8 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn chat(&self, call: &Call, request: &ChatRequest) -> Result<Served<ChatReply>, CallError> {
-        let won = self.run(call, self.timeouts.attempt, |driver, target| driver.chat(target, request)).await?;
+        let won =
+            self.run(call, self.timeouts.attempt, |driver, target| driver.chat(target, request)).await?;
         Ok(won.served(call))
     }
 
@@ -156,7 +157,8 @@ impl Engine {
         call: &Call,
         request: &EmbeddingRequest,
     ) -> Result<Served<EmbeddingReply>, CallError> {
-        let won = self.run(call, self.timeouts.attempt, |driver, target| driver.embed(target, request)).await?;
+        let won =
+            self.run(call, self.timeouts.attempt, |driver, target| driver.embed(target, request)).await?;
         Ok(won.served(call))
     }
 
@@ -205,9 +207,7 @@ impl Engine {
                 let acquired = self.state.acquire(&ask).await?;
                 failed = None;
                 match acquired {
-                    Acquired::Granted { index, lease } => {
-                        (index, Some(Held::new(self.state.clone(), lease)))
-                    }
+                    Acquired::Granted { index, lease } => (index, Some(Held::new(self.state.clone(), lease))),
                     Acquired::TrialRunning if call.left() > look => {
                         sleep_until((Instant::now() + look).min(call.deadline)).await;
                         look = (look * 2).min(LAST_LOOK);

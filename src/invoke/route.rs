@@ -52,11 +52,8 @@ pub(super) struct Trail {
 
 impl Trail {
     pub(super) fn new(pool: &Pool) -> Self {
-        let route = Route {
-            provider: pool.key.provider.clone(),
-            model: pool.key.model.clone(),
-            ..Route::default()
-        };
+        let route =
+            Route { provider: pool.key.provider.clone(), model: pool.key.model.clone(), ..Route::default() };
         Self { route, last_failure: None }
     }
 
@@ -83,12 +80,11 @@ impl Trail {
     /// Nothing more can be tried.
     pub(super) fn exhausted(mut self, first_back: Option<(Duration, ErrorClass)>) -> CallError {
         let retry_after = first_back.map(|(after, _)| after);
-        match self.last_failure.take() {
-            Some(failure) => self.failed_with(failure, retry_after),
-            None => {
-                let (retry_after, class) = first_back.unwrap_or((Duration::ZERO, ErrorClass::ServerError));
-                CallError::AllCooling { retry_after, class }
-            }
+        if let Some(failure) = self.last_failure.take() {
+            self.failed_with(failure, retry_after)
+        } else {
+            let (retry_after, class) = first_back.unwrap_or((Duration::ZERO, ErrorClass::ServerError));
+            CallError::AllCooling { retry_after, class }
         }
     }
 
@@ -104,7 +100,12 @@ impl Trail {
         self.route
     }
 
-    fn push(&mut self, member: &PoolMember, latency: Duration, failure: Option<(&Failure, Option<&Cooldown>)>) {
+    fn push(
+        &mut self,
+        member: &PoolMember,
+        latency: Duration,
+        failure: Option<(&Failure, Option<&Cooldown>)>,
+    ) {
         self.route.upstream_model.clone_from(&member.target.model);
         let (failure, cooldown) = failure.unzip();
         self.route.attempts.push(Attempt {

@@ -131,8 +131,11 @@ impl LlmStream {
             }
         }
         tracing::debug!(
-            tenant = self.pool.key.tenant, provider = self.pool.key.provider, model = self.pool.key.model,
-            class = failure.class.name(), "stream broke off"
+            tenant = self.pool.key.tenant,
+            provider = self.pool.key.provider,
+            model = self.pool.key.model,
+            class = failure.class.name(),
+            "stream broke off"
         );
         let mut route = self.trail.take().map(Trail::into_route).unwrap_or_default();
         if let Some(attempt) = route.attempts.last_mut() {

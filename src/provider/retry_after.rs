@@ -7,7 +7,7 @@ use http::{HeaderMap, header};
 use std::time::{Duration, SystemTime};
 
 /// Longer hints are shortened to this.
-pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+pub const LONGEST: Duration = Duration::from_hours(24);
 
 /// How long to stay away, from an answer's headers. In this order: `retry-after-ms` (milliseconds, OpenAI and Azure),
 /// `Retry-After` (RFC 9110 section 10.2.3: seconds or a date), and for status 429 the reset times of those limits that

@@ -68,9 +68,7 @@ impl TenantState {
 
     fn fail(&mut self, lease: &Lease, cooldown: &Cooldown, now: u64) {
         let (records, key) = match cooldown.scope {
-            Scope::Member => {
-                (&mut self.pools.entry(lease.pool).or_default().members, &lease.member.key)
-            }
+            Scope::Member => (&mut self.pools.entry(lease.pool).or_default().members, &lease.member.key),
             Scope::Credential => (&mut self.credentials, &lease.member.credential),
         };
         records.entry(key.clone()).or_default().fail(now, lease.began, lease.id, cooldown);
@@ -107,8 +105,8 @@ impl StateStore for MemoryStore {
                 };
                 pool.last = Some(member.ordinal);
                 *pool.in_flight.entry(member.key.clone()).or_default() += 1;
-                let marked =
-                    pool.members.contains_key(&member.key) || tenant.credentials.contains_key(&member.credential);
+                let marked = pool.members.contains_key(&member.key)
+                    || tenant.credentials.contains_key(&member.credential);
                 if trial {
                     let until = now.saturating_add(millis(ask.trial_ttl));
                     tenant.change(ask.pool.id, member, |record| {

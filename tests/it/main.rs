@@ -10,4 +10,5 @@
 
 mod house;
 mod python;
+mod state;
 mod support;

@@ -61,11 +61,7 @@ impl ConfigApi {
         let tenant = convert::tenant(caller, &provider.tenant_id, "provider.tenant_id")?;
         let mask = Mask::read(request.update_mask, &["display_name", "base_url", "enabled"])?;
         let change = ProviderChange {
-            display_name: mask.pick(
-                "display_name",
-                !provider.display_name.is_empty(),
-                provider.display_name,
-            ),
+            display_name: mask.pick("display_name", !provider.display_name.is_empty(), provider.display_name),
             base_url: mask.pick("base_url", !provider.base_url.is_empty(), provider.base_url),
             enabled: mask.pick("enabled", provider.enabled.is_some(), provider.enabled.unwrap_or(true)),
             revision: provider.revision,

@@ -48,10 +48,9 @@ impl RedisOptions {
 const REPLICA_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// State of a pool that nobody has called for this long is forgotten.
-const STATE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+const STATE_TTL: Duration = Duration::from_hours(720);
 /// Beyond this many commands waiting for the server, further ones fail.
 const MAX_QUEUED_COMMANDS: usize = 10_000;
-
 
 /// See the module's documentation.
 #[derive(Clone)]
@@ -163,7 +162,8 @@ impl Shared {
             }
             2 => Ok(Acquired::TrialRunning),
             3 => {
-                let class = answer.get(2).and_then(Value::as_str).and_then(|name| ErrorClass::from_name(&name));
+                let class =
+                    answer.get(2).and_then(Value::as_str).and_then(|name| ErrorClass::from_name(&name));
                 let back = u64::try_from(number(1)).ok().map(Duration::from_millis);
                 Ok(Acquired::Exhausted { first_back: back.zip(class) })
             }
@@ -251,7 +251,8 @@ impl StateStore for RedisStore {
             .chunks_exact(3)
             .map(|three| {
                 let number = |at: usize| three.get(at).and_then(Value::as_u64).unwrap_or(0);
-                let class = three.get(1).and_then(Value::as_str).and_then(|name| ErrorClass::from_name(&name));
+                let class =
+                    three.get(1).and_then(Value::as_str).and_then(|name| ErrorClass::from_name(&name));
                 MemberState {
                     cooling: class.map(|class| (Duration::from_millis(number(0)), class)),
                     in_flight: u32::try_from(number(2)).unwrap_or(u32::MAX),

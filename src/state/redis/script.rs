@@ -34,7 +34,11 @@ impl Script {
     }
 
     /// Runs it, and sends the source along where the server has lost it.
-    pub(super) async fn run<T: FromValue>(&self, client: &impl ClientLike, run: Run) -> Result<T, StateError> {
+    pub(super) async fn run<T: FromValue>(
+        &self,
+        client: &impl ClientLike,
+        run: Run,
+    ) -> Result<T, StateError> {
         match self.send(client, run.clone()).await {
             Err(error) if is_unknown(&error) => self.send_source(client, run).await.map_err(state_error),
             answer => answer.map_err(state_error),

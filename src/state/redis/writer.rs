@@ -6,11 +6,7 @@ use super::{
     state_error,
 };
 use crate::state::{Lease, StateError};
-use fred::{
-    clients::WithOptions,
-    prelude::Client,
-    types::Value,
-};
+use fred::{clients::WithOptions, prelude::Client, types::Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -58,7 +54,12 @@ struct Scripts {
     release: Script,
 }
 
-async fn run(client: WithOptions<Client>, replica: String, scripts: Scripts, mut inbox: mpsc::UnboundedReceiver<Note>) {
+async fn run(
+    client: WithOptions<Client>,
+    replica: String,
+    scripts: Scripts,
+    mut inbox: mpsc::UnboundedReceiver<Note>,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     let failing = AtomicBool::new(false);
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
@@ -74,9 +75,10 @@ async fn run(client: WithOptions<Client>, replica: String, scripts: Scripts, mut
         let error = if commands.is_empty() { None } else { write(&client, commands).await.err() };
         // One line a transition, never one a failed command.
         if failing.swap(error.is_some(), Ordering::Relaxed) != error.is_some() {
-            match error {
-                Some(error) => tracing::warn!(%error, "redis: successes and releases are being dropped"),
-                None => tracing::info!("redis: successes and releases are written again"),
+            if let Some(error) = error {
+                tracing::warn!(%error, "redis: successes and releases are being dropped")
+            } else {
+                tracing::info!("redis: successes and releases are written again")
             }
         }
         for done in waiting {
@@ -102,11 +104,8 @@ async fn write(client: &WithOptions<Client>, commands: Vec<(&Script, Run)>) -> R
 }
 
 fn success(lease: Lease) -> Run {
-    let args = vec![
-        lease.id.to_string().into(),
-        (&*lease.member.key).into(),
-        (&*lease.member.credential).into(),
-    ];
+    let args =
+        vec![lease.id.to_string().into(), (&*lease.member.key).into(), (&*lease.member.credential).into()];
     Run::new(Keys::of(lease.tenant, lease.pool).records(), args)
 }
 

@@ -1,0 +1,450 @@
+//! The two state stores, one suite: what holds in memory holds on Redis.
+
+use crate::support::{eventually, redis::Redis};
+use rota::{
+    balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope},
+    state::{Acquire, Acquired, Lease, MemoryStore, RedisOptions, RedisStore, StateStore},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+type Store = Arc<dyn StateStore>;
+
+async fn memory() -> Store {
+    Arc::new(MemoryStore::default())
+}
+
+async fn redis() -> Store {
+    Arc::new(RedisStore::connect(&RedisOptions::new(Redis::shared().await.url())).await.unwrap())
+}
+
+/// Runs each test on both stores.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod on_memory {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name(super::memory().await).await; })*
+        }
+        mod on_redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name(super::redis().await).await; })*
+        }
+    };
+}
+
+on_both_stores!(
+    turns_are_exact_under_concurrency,
+    two_of_four_cooling_is_never_all_cooling_and_never_skewed,
+    when_all_cooldowns_end_at_once_nobody_is_refused,
+    a_member_that_has_failed_is_not_given_again,
+    a_credentials_failure_concerns_every_pool_that_uses_it,
+    a_trial_is_handed_on_without_a_verdict,
+    a_trial_that_never_reports_expires,
+    in_flight_counts_follow_the_leases,
+    failures_in_a_row_trip_together,
+);
+
+fn pool(members: u32) -> Arc<Pool> {
+    let tenant = Uuid::new_v4();
+    Arc::new(Pool { id: Uuid::new_v4(), tenant, members: (1..=members).map(member).collect() })
+}
+
+fn member(ordinal: u32) -> Member {
+    Member {
+        ordinal,
+        key: format!("{ordinal}.0000").into(),
+        credential: format!("credential-{ordinal}").into(),
+        priority: 0,
+    }
+}
+
+fn cooldown(duration: Duration) -> Cooldown {
+    let (class, scope) = (ErrorClass::RateLimited, Scope::Member);
+    Cooldown { class, scope, duration, hinted: true, trip_after: 1 }
+}
+
+const LONG: Duration = Duration::from_secs(3600);
+const TRIAL: Duration = Duration::from_secs(30);
+
+async fn acquire(store: &Store, pool: &Arc<Pool>, tried: &[usize], trial_ttl: Duration) -> Acquired {
+    let ask = Acquire { pool, tried, failed: None, lease: LeaseId::random(), trial_ttl };
+    store.acquire(&ask).await.unwrap()
+}
+
+async fn granted(store: &Store, pool: &Arc<Pool>) -> (usize, Lease) {
+    match acquire(store, pool, &[], TRIAL).await {
+        Acquired::Granted { index, lease } => (index, lease),
+        other => panic!("nothing granted: {other:?}"),
+    }
+}
+
+/// Cools the members at those indices for that long.
+async fn cool(store: &Store, pool: &Arc<Pool>, indices: &[usize], duration: Duration) {
+    let mut left = indices.to_vec();
+    while !left.is_empty() {
+        let (index, lease) = granted(store, pool).await;
+        if left.contains(&index) {
+            store.fail(&lease, &cooldown(duration)).await.unwrap();
+            left.retain(|&other| other != index);
+        }
+        store.release(&lease);
+    }
+    store.flush().await;
+}
+
+async fn turns_are_exact_under_concurrency(store: Store) {
+    let pool = pool(3);
+    let shares = Arc::new([const { AtomicUsize::new(0) }; 3]);
+    let mut callers = JoinSet::new();
+    for _ in 0..16 {
+        let (store, pool, shares) = (store.clone(), pool.clone(), shares.clone());
+        callers.spawn(async move {
+            for _ in 0..200 {
+                let (index, lease) = granted(&store, &pool).await;
+                shares[index].fetch_add(1, Ordering::Relaxed);
+                store.release(&lease);
+            }
+        });
+    }
+    callers.join_all().await;
+    let shares: Vec<_> = shares.iter().map(|share| share.load(Ordering::Relaxed)).collect();
+    assert_eq!(shares.iter().sum::<usize>(), 3200);
+    assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1, "{shares:?}");
+}
+
+async fn two_of_four_cooling_is_never_all_cooling_and_never_skewed(store: Store) {
+    let pool = pool(4);
+    cool(&store, &pool, &[0, 1], LONG).await;
+    let shares = Arc::new([const { AtomicUsize::new(0) }; 4]);
+    let left = Arc::new(AtomicUsize::new(10_000));
+    let mut callers = JoinSet::new();
+    for _ in 0..64 {
+        let (store, pool, shares, left) = (store.clone(), pool.clone(), shares.clone(), left.clone());
+        callers.spawn(async move {
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+            {
+                let (index, lease) = granted(&store, &pool).await;
+                shares[index].fetch_add(1, Ordering::Relaxed);
+                store.release(&lease);
+            }
+        });
+    }
+    callers.join_all().await;
+    let shares: Vec<_> = shares.iter().map(|share| share.load(Ordering::Relaxed)).collect();
+    assert_eq!(shares, [0, 0, 5000, 5000]);
+}
+
+async fn when_all_cooldowns_end_at_once_nobody_is_refused(store: Store) {
+    let pool = pool(4);
+    let ends = Duration::from_millis(300);
+    let mut leases = Vec::new();
+    for _ in 0..4 {
+        leases.push(granted(&store, &pool).await.1);
+    }
+    for lease in &leases {
+        store.fail(lease, &cooldown(ends)).await.unwrap();
+        store.release(lease);
+    }
+    let Acquired::Exhausted { first_back: Some((left, ErrorClass::RateLimited)) } =
+        acquire(&store, &pool, &[], TRIAL).await
+    else {
+        panic!("all are cooling");
+    };
+    assert!(left <= ends && left > ends / 3, "{left:?}");
+    tokio::time::sleep(ends).await;
+
+    let trials = Arc::new(AtomicUsize::new(0));
+    let mut callers = JoinSet::new();
+    for _ in 0..64 {
+        let (store, pool, trials) = (store.clone(), pool.clone(), trials.clone());
+        callers.spawn(async move {
+            loop {
+                match acquire(&store, &pool, &[], TRIAL).await {
+                    Acquired::Granted { lease, .. } => {
+                        if lease.trial {
+                            trials.fetch_add(1, Ordering::Relaxed);
+                            tokio::time::sleep(Duration::from_millis(50)).await;
+                        }
+                        store.succeed(&lease);
+                        store.release(&lease);
+                        return;
+                    }
+                    Acquired::TrialRunning => tokio::time::sleep(Duration::from_millis(5)).await,
+                    Acquired::Exhausted { .. } => panic!("refused while trials run"),
+                }
+            }
+        });
+    }
+    callers.join_all().await;
+    assert_eq!(trials.load(Ordering::Relaxed), 4, "one trial a member");
+}
+
+async fn a_member_that_has_failed_is_not_given_again(store: Store) {
+    let pool = pool(3);
+    let (first, lease) = granted(&store, &pool).await;
+    let failure = cooldown(LONG);
+    // Carried by the acquire that follows: one step for both.
+    let ask = Acquire {
+        pool: &pool,
+        tried: &[first],
+        failed: Some((&lease, &failure)),
+        lease: LeaseId::random(),
+        trial_ttl: TRIAL,
+    };
+    assert!(matches!(store.acquire(&ask).await.unwrap(), Acquired::Granted { index, .. } if index != first));
+    for _ in 0..20 {
+        assert_ne!(granted(&store, &pool).await.0, first);
+    }
+    let view = store.view(&pool).await.unwrap();
+    let (left, class) = view[first].cooling.unwrap();
+    assert!(class == ErrorClass::RateLimited && left > LONG - Duration::from_secs(60), "{left:?}");
+    let all: Vec<_> = (0..3).collect();
+    assert!(matches!(acquire(&store, &pool, &all, TRIAL).await, Acquired::Exhausted { first_back: None }));
+}
+
+async fn a_credentials_failure_concerns_every_pool_that_uses_it(store: Store) {
+    let one = pool(2);
+    let other = Arc::new(Pool { id: Uuid::new_v4(), ..(*one).clone() });
+    let strangers = pool(2);
+    let (index, lease) = granted(&store, &one).await;
+    let cooldown = Cooldown {
+        class: ErrorClass::Authentication,
+        scope: Scope::Credential,
+        duration: LONG,
+        hinted: false,
+        trip_after: 1,
+    };
+    store.fail(&lease, &cooldown).await.unwrap();
+    for _ in 0..4 {
+        assert_ne!(granted(&store, &other).await.0, index);
+    }
+    assert_eq!(store.view(&other).await.unwrap()[index].cooling.unwrap().1, ErrorClass::Authentication);
+    let served = [granted(&store, &strangers).await.0, granted(&store, &strangers).await.0];
+    assert_eq!(served, [0, 1], "another tenant's credential of the same name is another credential");
+}
+
+async fn trial(store: &Store, pool: &Arc<Pool>, ttl: Duration) -> Lease {
+    let due = eventually(Duration::from_secs(5), async || match acquire(store, pool, &[], ttl).await {
+        Acquired::Granted { lease, .. } => Ok(lease),
+        other => Err(format!("{other:?}")),
+    });
+    let lease = due.await;
+    assert!(lease.trial);
+    lease
+}
+
+async fn a_trial_is_handed_on_without_a_verdict(store: Store) {
+    let pool = pool(1);
+    cool(&store, &pool, &[0], Duration::from_millis(50)).await;
+    let first = trial(&store, &pool, TRIAL).await;
+    assert!(matches!(acquire(&store, &pool, &[], TRIAL).await, Acquired::TrialRunning));
+    store.release(&first);
+    store.flush().await;
+    let second = trial(&store, &pool, TRIAL).await;
+    store.succeed(&second);
+    store.release(&second);
+    store.flush().await;
+    assert!(!granted(&store, &pool).await.1.trial, "it is available again");
+}
+
+async fn a_trial_that_never_reports_expires(store: Store) {
+    let pool = pool(1);
+    cool(&store, &pool, &[0], Duration::from_millis(50)).await;
+    trial(&store, &pool, Duration::from_millis(100)).await;
+    assert!(matches!(acquire(&store, &pool, &[], TRIAL).await, Acquired::TrialRunning));
+    trial(&store, &pool, TRIAL).await;
+}
+
+async fn in_flight_counts_follow_the_leases(store: Store) {
+    let pool = pool(2);
+    let mut leases = Vec::new();
+    for _ in 0..5 {
+        leases.push(granted(&store, &pool).await.1);
+    }
+    let counts = async || -> Vec<u32> {
+        store.flush().await;
+        store.view(&pool).await.unwrap().iter().map(|state| state.in_flight).collect()
+    };
+    assert_eq!(counts().await, [3, 2]);
+    for lease in &leases {
+        store.release(lease);
+    }
+    assert_eq!(counts().await, [0, 0]);
+}
+
+async fn failures_in_a_row_trip_together(store: Store) {
+    let pool = pool(1);
+    let rule = Cooldown { trip_after: 3, hinted: false, ..cooldown(LONG) };
+    for failures in [2, 3] {
+        for _ in 0..failures {
+            let (_, lease) = granted(&store, &pool).await;
+            store.fail(&lease, &rule).await.unwrap();
+            store.release(&lease);
+        }
+        if failures == 2 {
+            let (_, lease) = granted(&store, &pool).await;
+            store.succeed(&lease);
+            store.release(&lease);
+            store.flush().await;
+        }
+    }
+    assert!(matches!(acquire(&store, &pool, &[], TRIAL).await, Acquired::Exhausted { first_back: Some(_) }));
+}
+
+/// Histories without the passing of time: the same picks, cooldowns and counts on both.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_and_redis_choose_the_same_from_the_same_history() {
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+    let stores = [memory().await, redis().await];
+    for seed in 0..100 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let members = (1..=random.random_range(1..=6)).map(|ordinal| Member {
+            priority: random.random_range(0..2),
+            credential: format!("credential-{}", random.random_range(0..4)).into(),
+            ..member(ordinal)
+        });
+        let mut pool = Pool { id: Uuid::new_v4(), tenant: Uuid::new_v4(), members: members.collect() };
+        let mut held: Vec<[Lease; 2]> = Vec::new();
+        for step in 0..60 {
+            let choice = random.random_range(0..10);
+            if choice < 5 || held.is_empty() {
+                let tried: Vec<_> = (0..pool.members.len()).filter(|_| random.random_ratio(1, 5)).collect();
+                let shared = Arc::new(pool.clone());
+                let mut answers = Vec::new();
+                for store in &stores {
+                    answers.push(acquire(store, &shared, &tried, TRIAL).await);
+                }
+                let [Acquired::Granted { index: a, lease: one }, Acquired::Granted { index: b, lease: two }] =
+                    &answers[..]
+                else {
+                    let kinds: Vec<_> = answers.iter().map(std::mem::discriminant).collect();
+                    assert_eq!(kinds[0], kinds[1], "seed {seed}, step {step}: {answers:?}");
+                    continue;
+                };
+                assert_eq!(
+                    (a, one.trial, one.marked),
+                    (b, two.trial, two.marked),
+                    "seed {seed}, step {step}"
+                );
+                held.push([one.clone(), two.clone()]);
+            } else if choice < 9 {
+                let leases = held.swap_remove(random.random_range(0..held.len()));
+                let rule = Cooldown {
+                    class: ErrorClass::ServerError,
+                    scope: if random.random() { Scope::Member } else { Scope::Credential },
+                    duration: LONG,
+                    hinted: random.random(),
+                    trip_after: random.random_range(1..4),
+                };
+                let fails = random.random_ratio(1, 3);
+                for (store, lease) in stores.iter().zip(&leases) {
+                    if fails {
+                        store.fail(lease, &rule).await.unwrap();
+                    } else {
+                        store.succeed(lease);
+                    }
+                    store.release(lease);
+                    store.flush().await;
+                }
+            } else if pool.members.len() > 1 {
+                pool.members.remove(random.random_range(0..pool.members.len()));
+            }
+        }
+        let mut views = Vec::new();
+        for store in &stores {
+            let view = store.view(&pool).await.unwrap();
+            let seen = view.iter().map(|state| (state.cooling.map(|(_, class)| class), state.in_flight));
+            views.push(seen.collect::<Vec<_>>());
+        }
+        assert_eq!(views[0], views[1], "seed {seed}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_replicas_on_one_redis_share_turns_and_cooldowns() {
+    let (one, two) = (redis().await, redis().await);
+    let pool = pool(4);
+    let mut served = Vec::new();
+    for turn in 0..8 {
+        served.push(granted(if turn % 2 == 0 { &one } else { &two }, &pool).await.0);
+    }
+    assert_eq!(served, [0, 1, 2, 3, 0, 1, 2, 3]);
+    cool(&one, &pool, &[2], LONG).await;
+    for _ in 0..8 {
+        assert_ne!(granted(&two, &pool).await.0, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_acquire_is_one_command_and_survives_the_loss_of_the_scripts() {
+    let server = Redis::start().await;
+    let store: Store = Arc::new(RedisStore::connect(&RedisOptions::new(server.url())).await.unwrap());
+    let pool = pool(4);
+    granted(&store, &pool).await;
+    server.command(&["CONFIG", "RESETSTAT"]).await;
+    for _ in 0..50 {
+        granted(&store, &pool).await;
+    }
+    let stats = server.command(&["INFO", "commandstats"]).await;
+    assert!(stats.contains("cmdstat_evalsha:calls=50,"), "{stats}");
+    assert!(!stats.contains("cmdstat_eval:"), "{stats}");
+
+    server.command(&["SCRIPT", "FLUSH"]).await;
+    let (_, lease) = granted(&store, &pool).await;
+    server.command(&["SCRIPT", "FLUSH"]).await;
+    store.release(&lease);
+    store.flush().await;
+    let held: u32 = store.view(&pool).await.unwrap().iter().map(|state| state.in_flight).sum();
+    assert_eq!(held, 51, "the release was written too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_grants_to_a_caller_that_has_gone_is_given_back() {
+    let store = redis().await;
+    let pool = pool(2);
+    for _ in 0..50 {
+        let ask =
+            Acquire { pool: &pool, tried: &[], failed: None, lease: LeaseId::random(), trial_ttl: TRIAL };
+        let mut acquiring = store.acquire(&ask);
+        // The command is on its way after the first poll.
+        assert!(futures::poll!(acquiring.as_mut()).is_pending());
+        drop(acquiring);
+    }
+    eventually(Duration::from_secs(5), async || {
+        let held: u32 = store.view(&pool).await.unwrap().iter().map(|state| state.in_flight).sum();
+        if held == 0 { Ok(()) } else { Err(format!("{held} are held")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_redis_an_acquire_fails_fast_and_comes_back_by_itself() {
+    let mut server = Redis::start().await;
+    let store: Store = Arc::new(RedisStore::connect(&RedisOptions::new(server.url())).await.unwrap());
+    let pool = pool(2);
+    granted(&store, &pool).await;
+    server.kill9();
+    let ask =
+        || Acquire { pool: &pool, tried: &[], failed: None, lease: LeaseId::random(), trial_ttl: TRIAL };
+    eventually(Duration::from_secs(5), async || {
+        let began = std::time::Instant::now();
+        let answer = store.acquire(&ask()).await;
+        match answer {
+            Err(_) if began.elapsed() < Duration::from_millis(100) => Ok(()),
+            other => Err(format!("{other:?} after {:?}", began.elapsed())),
+        }
+    })
+    .await;
+    server.restart().await;
+    eventually(Duration::from_secs(5), async || {
+        store.acquire(&ask()).await.map_err(|error| error.to_string())
+    })
+    .await;
+}
