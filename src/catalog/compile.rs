@@ -1,0 +1,269 @@
+//! Turns stored rows into what serves: the members of a pool with their addresses and opened credentials.
+//!
+//! A pool and a listing are compiled from the same [`Row`]s. A row whose secret does not open takes no part in the pool
+//! and says so in the listing.
+
+use super::{
+    Config, ConfigFrom, ConfigSet, INHERIT, Pool, PoolMember,
+    entity::{credentials, lb_configs},
+    fields::{self, Holder},
+    load::{Inherit, Parts, source_name},
+    secrets::{hex, sha256_of},
+};
+use crate::{
+    balance,
+    provider::{self, KindSpec, Target},
+};
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use url::Url;
+
+const UNREADABLE: &str = "secret cannot be read";
+const ALONE: &str = "the only usable config: nothing to fail over to";
+
+/// One config, compiled.
+pub struct Row {
+    /// As listed.
+    pub config: Config,
+    /// As stored: which listing it belongs to.
+    pub source: String,
+    /// Where it goes; none where its secret or address cannot be read.
+    pub target: Option<Target>,
+}
+
+impl Row {
+    /// Whether it may be picked.
+    pub fn usable(&self) -> bool {
+        self.config.enabled && self.config.weight > 0 && self.target.is_some()
+    }
+}
+
+/// What differs between the virtual config and a stored one.
+struct Draft<'a> {
+    id: String,
+    ordinal: u32,
+    name: &'a str,
+    linked: Option<&'a credentials::Model>,
+    inline: Option<&'a lb_configs::Model>,
+    enabled: bool,
+    weight: i32,
+    priority: i32,
+    base_url: &'a str,
+    upstream_model: &'a str,
+}
+
+/// The holder of a credential's fields.
+pub fn credential_holder(id: uuid::Uuid) -> Holder {
+    Holder { table: "credentials", row: id }
+}
+
+/// The holder of a config's own fields.
+pub fn config_holder(id: uuid::Uuid) -> Holder {
+    Holder { table: "lb_configs", row: id }
+}
+
+/// What a provider's kind can do; logged where this build does not know it.
+pub fn kind_of(parts: &Parts) -> Option<&'static KindSpec> {
+    let kind = provider::kind(&parts.provider.kind);
+    if kind.is_none() {
+        tracing::error!(provider = %parts.provider.id, kind = parts.provider.kind, "unknown kind of provider");
+    }
+    kind
+}
+
+/// A provider's address: its own, else the kind's.
+pub fn provider_address<'a>(kind: &KindSpec, base_url: &'a str) -> &'a str {
+    if base_url.is_empty() { kind.default_base_url.unwrap_or_default() } else { base_url }
+}
+
+/// A config's address: its own, else the provider's.
+pub fn config_address<'a>(kind: &KindSpec, provider: &'a str, own: &'a str) -> &'a str {
+    if own.is_empty() { provider_address(kind, provider) } else { own }
+}
+
+/// The rows of a model's set in ring order, [`INHERIT`] first where it is one of them.
+pub fn rows(parts: &Parts, kind: &'static KindSpec) -> Vec<Row> {
+    let state = Inherit::from_name(&parts.model.inherit);
+    let inherit =
+        (state != Inherit::LeftOut).then(|| inherit_row(parts, kind, state != Inherit::Disabled)).flatten();
+    let stored = parts.configs.iter().map(|row| stored_row(parts, kind, row));
+    inherit.into_iter().chain(stored).collect()
+}
+
+fn inherit_row(parts: &Parts, kind: &'static KindSpec, enabled: bool) -> Option<Row> {
+    let credential = parts.inherit.as_deref()?;
+    let draft = Draft { linked: Some(credential), ..bare_inherit(enabled) };
+    Some(compile(parts, kind, &draft, ""))
+}
+
+fn bare_inherit(enabled: bool) -> Draft<'static> {
+    Draft {
+        id: INHERIT.to_owned(),
+        ordinal: 0,
+        name: INHERIT,
+        linked: None,
+        inline: None,
+        enabled,
+        weight: 1,
+        priority: 0,
+        base_url: "",
+        upstream_model: "",
+    }
+}
+
+/// The one that serves without balancing. Without a credential only a kind that needs none can be called.
+pub fn single(parts: &Parts, kind: &'static KindSpec) -> Option<Row> {
+    inherit_row(parts, kind, true).or_else(|| {
+        let callable =
+            !needs_credential(kind) && !provider_address(kind, &parts.provider.base_url).is_empty();
+        callable.then(|| compile(parts, kind, &bare_inherit(true), ""))
+    })
+}
+
+/// Whether a kind cannot be called without a credential.
+pub fn needs_credential(kind: &KindSpec) -> bool {
+    kind.credential_fields.iter().any(|field| field.required)
+}
+
+fn stored_row(parts: &Parts, kind: &'static KindSpec, row: &lb_configs::Model) -> Row {
+    let linked = row.credential_id.and_then(|id| parts.credentials.get(&id)).map(AsRef::as_ref);
+    let draft = Draft {
+        id: row.id.to_string(),
+        ordinal: u32::try_from(row.ordinal).unwrap_or_default(),
+        name: linked.map_or(row.name.as_str(), |credential| &credential.name),
+        linked,
+        inline: linked.is_none().then_some(row),
+        enabled: row.enabled,
+        weight: row.weight,
+        priority: row.priority,
+        base_url: &row.base_url,
+        upstream_model: &row.upstream_model,
+    };
+    compile(parts, kind, &draft, &row.source)
+}
+
+fn compile(parts: &Parts, kind: &'static KindSpec, draft: &Draft<'_>, source: &str) -> Row {
+    let none = format!("m{}.{}", parts.model.id.simple(), draft.ordinal);
+    let mut shown = BTreeMap::new();
+    let (values, credential) = match (draft.linked, draft.inline) {
+        (Some(linked), _) => (
+            fields::read(&linked.fields, credential_holder(linked.id), &parts.keys),
+            format!("{}.{}", linked.id.simple(), linked.revision),
+        ),
+        (None, Some(row)) => {
+            let holder = config_holder(row.id);
+            shown = fields::masked(Some(kind), &row.fields, holder, &parts.keys);
+            let values = fields::read(&row.fields, holder, &parts.keys);
+            let identity = match &values {
+                Ok(values) if !values.is_empty() => {
+                    parts.keys.get(&parts.tenant.data_key_id).map(|key| key.identity(values))
+                }
+                _ => None,
+            };
+            (values, identity.unwrap_or(none))
+        }
+        (None, None) => (Ok(BTreeMap::new()), none),
+    };
+    let base_url = config_address(kind, &parts.provider.base_url, draft.base_url);
+    let upstream = [draft.upstream_model, &parts.model.upstream_model]
+        .into_iter()
+        .find(|name| !name.is_empty())
+        .unwrap_or(&parts.model.name);
+    let target = target(values, base_url, upstream);
+    let digest = hex(&sha256_of(&[&credential, base_url, upstream]), 8);
+    let warning = if target.is_none() { UNREADABLE } else { "" };
+    Row {
+        config: Config {
+            id: draft.id.clone(),
+            name: draft.name.to_owned(),
+            // `__inherit__` is whichever credential is active, so it names none.
+            credential_id: match draft.linked {
+                Some(linked) if draft.id != INHERIT => linked.id.to_string(),
+                _ => String::new(),
+            },
+            credentials: shown,
+            enabled: draft.enabled,
+            weight: draft.weight,
+            priority: draft.priority,
+            base_url: draft.base_url.to_owned(),
+            upstream_model: draft.upstream_model.to_owned(),
+            warning: warning.to_owned(),
+            member: balance::Member {
+                ordinal: draft.ordinal,
+                key: format!("{}.{digest}", draft.ordinal).into(),
+                credential: credential.into(),
+                priority: draft.priority,
+            },
+        },
+        source: source.to_owned(),
+        target,
+    }
+}
+
+fn target(
+    values: Result<BTreeMap<String, SecretString>, fields::Unreadable>,
+    base_url: &str,
+    upstream: &str,
+) -> Option<Target> {
+    Some(Target { base_url: Url::parse(base_url).ok()?, model: upstream.to_owned(), fields: values.ok()? })
+}
+
+/// What serves calls of this model; none where its kind is unknown.
+pub fn pool(parts: &Parts) -> Option<Pool> {
+    let kind = kind_of(parts)?;
+    let balanced = parts.model.lb_enabled;
+    let rows = if balanced { rows(parts, kind) } else { single(parts, kind).into_iter().collect() };
+    let mut pool = Pool {
+        key: parts.key.clone(),
+        kind,
+        enabled: parts.model.enabled && parts.provider.enabled,
+        balanced,
+        unreadable: false,
+        roster: roster(parts),
+        members: Vec::new(),
+    };
+    for row in rows {
+        if row.target.is_none() {
+            pool.unreadable = true;
+            tracing::error!(
+                tenant = parts.key.tenant,
+                provider = parts.key.provider,
+                config = row.config.id,
+                "a config is left out of its pool: its secret cannot be read"
+            );
+        }
+        if !row.usable() {
+            continue;
+        }
+        let Some(target) = row.target else { continue };
+        pool.roster.members.push(row.config.member);
+        pool.members.push(PoolMember { id: row.config.id.into(), name: row.config.name.into(), target });
+    }
+    Some(pool)
+}
+
+fn roster(parts: &Parts) -> balance::Pool {
+    balance::Pool { id: parts.model.id, tenant: parts.tenant.id, members: Vec::new() }
+}
+
+/// The listing of a model's configs.
+pub fn config_set(parts: &Parts, kind: &'static KindSpec, from: ConfigFrom) -> ConfigSet {
+    let mut rows = rows(parts, kind);
+    if parts.model.lb_enabled && rows.iter().filter(|row| row.usable()).count() == 1 {
+        for row in rows.iter_mut().filter(|row| row.usable()) {
+            ALONE.clone_into(&mut row.config.warning);
+        }
+    }
+    let mut roster = roster(parts);
+    let mut configs = Vec::new();
+    for row in rows.into_iter().filter(|row| in_scope(&row.source, from)) {
+        roster.members.push(row.config.member.clone());
+        configs.push(row.config);
+    }
+    ConfigSet { enabled: parts.model.lb_enabled, revision: parts.model.lb_revision, roster, configs }
+}
+
+/// Whether a row of that source belongs to that listing.
+pub fn in_scope(source: &str, from: ConfigFrom) -> bool {
+    from == ConfigFrom::Any || source.is_empty() || source == source_name(from)
+}

@@ -1,0 +1,285 @@
+//! The fields of a credential: checked against their kind, sealed at rest, masked in answers.
+//!
+//! Stored as JSON, plain fields as texts, secret ones as `{"key": data key id, "sealed": base64}`. A sealed value that
+//! does not open is never used as a value.
+
+use super::{
+    Error, HIDDEN,
+    names::{Check, shown},
+    secrets::{DataKey, Place},
+};
+use crate::provider::{CredentialField, KindSpec};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+use uuid::Uuid;
+
+/// The data keys that could be opened, by row id.
+pub type Keys = HashMap<Uuid, Arc<DataKey>>;
+
+/// A row that holds fields: its table and its id.
+#[derive(Clone, Copy)]
+pub struct Holder {
+    /// The table's name.
+    pub table: &'static str,
+    /// The row's id.
+    pub row: Uuid,
+}
+
+impl Holder {
+    fn field(self, field: &str) -> Place<'_> {
+        Place { table: self.table, row: self.row, field }
+    }
+}
+
+/// One field as it is stored.
+#[derive(Serialize, Deserialize, Clone)]
+#[serde(untagged)]
+enum Stored {
+    Plain(String),
+    Sealed { key: Uuid, sealed: String },
+}
+
+type StoredFields = BTreeMap<String, Stored>;
+
+/// A stored field does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreadable;
+
+/// What a set of no fields is stored as.
+pub const NONE: &str = "{}";
+
+fn open(stored: &Stored, place: Place<'_>, keys: &Keys) -> Result<SecretString, Unreadable> {
+    match stored {
+        Stored::Plain(value) => Ok(SecretString::from(value.as_str())),
+        Stored::Sealed { key, sealed } => {
+            keys.get(key).and_then(|key| key.open(place, sealed)).ok_or(Unreadable)
+        }
+    }
+}
+
+/// All fields of a row in the clear.
+pub fn read(json: &str, holder: Holder, keys: &Keys) -> Result<BTreeMap<String, SecretString>, Unreadable> {
+    let stored: StoredFields = serde_json::from_str(json).map_err(|_| Unreadable)?;
+    stored.iter().map(|(name, stored)| Ok((name.clone(), open(stored, holder.field(name), keys)?))).collect()
+}
+
+/// Whether a row keeps any secret.
+pub fn hold_secret(json: &str) -> bool {
+    serde_json::from_str::<StoredFields>(json)
+        .map_or(true, |fields| fields.values().any(|field| matches!(field, Stored::Sealed { .. })))
+}
+
+/// All fields of a row as answers show them: secrets masked, one that does not open as the mask of a short one.
+pub fn masked(kind: Option<&KindSpec>, json: &str, holder: Holder, keys: &Keys) -> BTreeMap<String, String> {
+    let stored: StoredFields = serde_json::from_str(json).unwrap_or_default();
+    stored
+        .iter()
+        .map(|(name, stored)| (name.clone(), masked_field(kind, name, stored, holder, keys)))
+        .collect()
+}
+
+fn masked_field(kind: Option<&KindSpec>, name: &str, stored: &Stored, holder: Holder, keys: &Keys) -> String {
+    // A field this build does not know is taken for a secret.
+    let secret = kind.and_then(|kind| spec(kind, name)).is_none_or(|field| field.secret);
+    match open(stored, holder.field(name), keys) {
+        Ok(value) if secret => mask(value.expose_secret()),
+        Ok(value) => value.expose_secret().to_owned(),
+        Err(Unreadable) => SHORT_MASK.to_owned(),
+    }
+}
+
+fn spec<'a>(kind: &'a KindSpec, name: &str) -> Option<&'a CredentialField> {
+    kind.credential_fields.iter().find(|field| field.name == name)
+}
+
+/// The mask of a value too short to show any of.
+const SHORT_MASK: &str = "********************";
+/// The middle of the others.
+const MASK: &str = "************";
+
+/// What answers show of a secret: first 6, 12 asterisks, last 2; of fewer than 16 characters 20 asterisks.
+pub fn mask(value: &str) -> String {
+    let count = value.chars().count();
+    match count {
+        0 => String::new(),
+        1..16 => SHORT_MASK.to_owned(),
+        _ => {
+            let first: String = value.chars().take(6).collect();
+            let last: String = value.chars().skip(count - 2).collect();
+            format!("{first}{MASK}{last}")
+        }
+    }
+}
+
+/// Where new fields go.
+pub struct Writing<'a> {
+    /// What a credential of this kind holds.
+    pub kind: &'static KindSpec,
+    /// The row.
+    pub holder: Holder,
+    /// The row's fields up to now; none for a new row.
+    pub stored: Option<&'a str>,
+    /// What opens them.
+    pub keys: &'a Keys,
+    /// What seals new ones.
+    pub seal_with: &'a DataKey,
+}
+
+/// Fields ready to be stored.
+pub struct Written {
+    /// For the column.
+    pub json: String,
+    /// Whether there is any.
+    pub any: bool,
+    /// Whether a stored secret was kept.
+    pub kept: bool,
+}
+
+impl Writing<'_> {
+    /// Checks what came in, keeps the hidden secrets, seals the new ones. What is wrong goes to `check`, under `path`.
+    pub fn write(
+        &self,
+        given: &BTreeMap<String, String>,
+        path: &str,
+        check: &mut Check,
+    ) -> Result<Written, Error> {
+        let mut stored: StoredFields =
+            self.stored.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+        let unknown = given.keys().filter(|name| spec(self.kind, name).is_none());
+        // A few names help; a thousand would be a huge answer.
+        for name in unknown.take(8) {
+            check.add(
+                format!("{path}.{}", shown(name)),
+                format!("is not a credential field of kind {}", self.kind.name),
+            );
+        }
+        let mut fields = StoredFields::new();
+        let mut kept = false;
+        for field in self.kind.credential_fields {
+            let at = format!("{path}.{}", field.name);
+            let old = stored.remove(field.name);
+            let value = match (given.get(field.name).map(String::as_str), old) {
+                (None, Some(old)) if field.secret => {
+                    kept = true;
+                    Some(old)
+                }
+                (Some(value), Some(old)) if field.secret && self.stands_for(value, field.name, &old) => {
+                    kept = true;
+                    Some(old)
+                }
+                (None | Some(""), _) => None,
+                (Some(value), _) => {
+                    self.check(field, value, &at, check);
+                    Some(self.store(field, value)?)
+                }
+            };
+            match value {
+                Some(value) => drop(fields.insert(field.name.to_owned(), value)),
+                None if field.required => check.add(at, format!("Variable {} is required", field.name)),
+                None => {}
+            }
+        }
+        let json = serde_json::to_string(&fields).map_err(|_| Error::Internal)?;
+        Ok(Written { json, any: !fields.is_empty(), kept })
+    }
+
+    fn stands_for(&self, value: &str, name: &str, old: &Stored) -> bool {
+        value == HIDDEN || value == masked_field(Some(self.kind), name, old, self.holder, self.keys)
+    }
+
+    fn check(&self, field: &CredentialField, value: &str, at: &str, check: &mut Check) {
+        if value.chars().count() > field.max_length {
+            check.add(at, format!("is longer than {} characters", field.max_length));
+        } else if value.chars().any(char::is_control) {
+            check.add(at, "holds a control character");
+        } else if field.secret && value == HIDDEN {
+            check.add(at, "is hidden, but no value is stored");
+        } else if field.secret && value.contains(MASK) {
+            // A mask of something else, such as of a key that was changed meanwhile, is never meant.
+            check.add(at, "is a mask, but not that of the stored value");
+        }
+    }
+
+    fn store(&self, field: &CredentialField, value: &str) -> Result<Stored, Error> {
+        if !field.secret {
+            return Ok(Stored::Plain(value.to_owned()));
+        }
+        let sealed = self.seal_with.seal(self.holder.field(field.name), value).map_err(|_| {
+            tracing::error!("a secret could not be sealed");
+            Error::Internal
+        })?;
+        Ok(Stored::Sealed { key: self.seal_with.id, sealed })
+    }
+}
+
+/// Checks fields that are to be tried, not stored; hidden ones are taken from `stored`.
+pub fn for_trial(
+    kind: &KindSpec,
+    given: &BTreeMap<String, String>,
+    stored: &BTreeMap<String, SecretString>,
+    path: &str,
+    check: &mut Check,
+) -> BTreeMap<String, SecretString> {
+    for name in given.keys().filter(|name| spec(kind, name).is_none()).take(8) {
+        check.add(
+            format!("{path}.{}", shown(name)),
+            format!("is not a credential field of kind {}", kind.name),
+        );
+    }
+    let mut fields = BTreeMap::new();
+    for field in kind.credential_fields {
+        let at = format!("{path}.{}", field.name);
+        let old = stored.get(field.name);
+        let value = match given.get(field.name).map(String::as_str) {
+            None => old.cloned(),
+            Some("") => None,
+            Some(value)
+                if field.secret
+                    && (value == HIDDEN || old.is_some_and(|old| mask(old.expose_secret()) == value)) =>
+            {
+                if old.is_none() {
+                    check.add(&at, "is hidden, but no value is stored");
+                    continue;
+                }
+                old.cloned()
+            }
+            Some(value) => {
+                if value.chars().count() > field.max_length {
+                    check.add(&at, format!("is longer than {} characters", field.max_length));
+                } else if value.chars().any(char::is_control) {
+                    check.add(&at, "holds a control character");
+                }
+                Some(SecretString::from(value))
+            }
+        };
+        match value {
+            Some(value) => drop(fields.insert(field.name.to_owned(), value)),
+            None if field.required => check.add(at, format!("Variable {} is required", field.name)),
+            None => {}
+        }
+    }
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mask;
+
+    #[test]
+    fn masks() {
+        for (value, expected) in [
+            ("", ""),
+            ("x", "********************"),
+            ("123456789012345", "********************"),
+            ("1234567890123456", "123456************56"),
+            ("sk-proj-abcdefghijklmnopqrstuvwxyz", "sk-pro************yz"),
+            ("äöüßäöüßäöüßäöüß", "äöüßäö************üß"),
+        ] {
+            assert_eq!(mask(value), expected, "{value}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Follows the outbox: how a replica learns what others changed.
+//!
+//! When the database is gone, it says so once, goes on asking, and catches up when the database is back. A replica that
+//! was away for longer than the outbox is kept loads everything anew.
+
+use super::{
+    Catalog, Error,
+    database::{Change, now, patiently},
+    entity::outbox,
+};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use std::{collections::HashSet, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// How often the outbox is read.
+const INTERVAL: Duration = Duration::from_millis(250);
+/// How often old rows are removed.
+const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+/// How long a row is kept, in milliseconds.
+const KEPT: i64 = 24 * 3600 * 1000;
+/// Rows a read.
+const BATCH: u64 = 500;
+
+impl Catalog {
+    /// Takes in what other replicas change, until cancelled. Loads first where nothing was loaded.
+    pub async fn follow(self, cancel: CancellationToken) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut down = false;
+        // A fresh start does not prune at once: many replicas may start together.
+        let mut pruned = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            // A refresh is left half done at most; the next start loads anew.
+            let caught_up = tokio::select! {
+                () = cancel.cancelled() => return,
+                result = self.catch_up() => result,
+            };
+            match caught_up {
+                Ok(()) if down => {
+                    down = false;
+                    tracing::info!("the database is back; configuration is up to date");
+                }
+                Err(error) if !down => {
+                    down = true;
+                    tracing::warn!(%error, "changes of configuration cannot be read; serving what is known");
+                }
+                _ => {}
+            }
+            if !down && pruned.elapsed() >= PRUNE_INTERVAL {
+                pruned = tokio::time::Instant::now();
+                if let Err(error) = self.prune(now() - KEPT).await {
+                    tracing::warn!(%error, "old outbox rows were not removed");
+                }
+            }
+        }
+    }
+
+    /// Takes in all there is now.
+    pub(super) async fn catch_up(&self) -> Result<(), Error> {
+        loop {
+            let Some(seen) = self.snapshot().seen() else { return self.load().await };
+            // Starts with the last one seen: where that is gone, others may be gone behind it.
+            let query = outbox::Entity::find()
+                .filter(outbox::Column::Number.gte(seen))
+                .order_by_asc(outbox::Column::Number)
+                .limit(BATCH);
+            let rows = patiently(query.all(self.db())).await?;
+            let first = rows.first().map(|row| row.number);
+            let in_step = if seen == 0 { matches!(first, None | Some(1)) } else { first == Some(seen) };
+            if !in_step {
+                tracing::info!(seen, "the outbox does not reach back to here; loading everything");
+                return self.load().await;
+            }
+            let Some(last) = rows.last().map(|row| row.number).filter(|&last| last > seen) else {
+                return Ok(());
+            };
+            let mut known = HashSet::new();
+            let changes: Vec<Change> = rows
+                .iter()
+                .filter(|row| row.number > seen)
+                .filter_map(Change::from_row)
+                .filter(|change| known.insert(*change))
+                .collect();
+            self.refresh(&changes).await?;
+            self.snapshot().set_seen(last);
+        }
+    }
+
+    /// Removes rows from before a time, but never the newest: it tells a replica that nothing is missing.
+    pub(super) async fn prune(&self, before: i64) -> Result<(), Error> {
+        let newest: Option<i64> = patiently(async {
+            outbox::Entity::find()
+                .select_only()
+                .column(outbox::Column::Number)
+                .order_by_desc(outbox::Column::Number)
+                .limit(1)
+                .into_tuple()
+                .one(self.db())
+                .await
+        })
+        .await?;
+        let Some(newest) = newest else { return Ok(()) };
+        patiently(async {
+            outbox::Entity::delete_many()
+                .filter(outbox::Column::Number.lt(newest))
+                .filter(outbox::Column::CreatedAt.lt(before))
+                .exec(self.db())
+                .await?;
+            Ok::<_, DbErr>(())
+        })
+        .await
+    }
+}

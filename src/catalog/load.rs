@@ -1,0 +1,282 @@
+//! Reads all that models are compiled from, with a fixed number of statements a page.
+//!
+//! Start, first call, refresh and listings all read through here, so that they cannot disagree.
+
+use super::{
+    ConfigFrom, ModelKey,
+    entity::{credentials, data_keys, lb_configs, models, providers, tenants},
+    fields::Keys,
+    secrets::KeyRing,
+};
+use crate::provider::ModelType;
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
+    QueryTrait, Statement,
+};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+use uuid::Uuid;
+
+/// Models a page.
+const PAGE: u64 = 500;
+
+/// Which models.
+#[derive(Debug, Clone, Copy)]
+pub enum Filter {
+    /// Every one.
+    All,
+    /// A tenant's.
+    Tenant(Uuid),
+    /// A provider's.
+    Provider(Uuid),
+    /// This one.
+    Model(Uuid),
+}
+
+/// One model with everything it is compiled from.
+pub struct Parts {
+    /// The model's name.
+    pub key: ModelKey,
+    /// Its tenant.
+    pub tenant: Arc<tenants::Model>,
+    /// Its provider.
+    pub provider: Arc<providers::Model>,
+    /// Its row.
+    pub model: models::Model,
+    /// Its configs by ordinal.
+    pub configs: Vec<lb_configs::Model>,
+    /// The credential that serves without balancing: the model's own, else the provider's.
+    pub inherit: Option<Arc<credentials::Model>>,
+    /// At least those that configs link, by id.
+    pub credentials: Arc<HashMap<Uuid, Arc<credentials::Model>>>,
+    /// The tenant's data keys.
+    pub keys: Arc<Keys>,
+}
+
+/// Where a config comes from, as it is stored.
+pub fn source_name(from: ConfigFrom) -> &'static str {
+    match from {
+        ConfigFrom::Any => "",
+        ConfigFrom::PredefinedModel => "predefined-model",
+        ConfigFrom::CustomModel => "custom-model",
+    }
+}
+
+/// What the saved set of a model says of `__inherit__`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inherit {
+    /// Nothing was said: it is a member.
+    Default,
+    /// A saved set holds it.
+    Enabled,
+    /// A saved set switches it off.
+    Disabled,
+    /// A saved set leaves it out.
+    LeftOut,
+}
+
+impl Inherit {
+    /// As stored.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Enabled => "enabled",
+            Self::Disabled => "disabled",
+            Self::LeftOut => "left_out",
+        }
+    }
+
+    /// From the column; what it does not know is the default.
+    pub fn from_name(name: &str) -> Self {
+        [Self::Enabled, Self::Disabled, Self::LeftOut]
+            .into_iter()
+            .find(|state| state.name() == name)
+            .unwrap_or(Self::Default)
+    }
+}
+
+/// One page of models by id, after that one; empty when there is no more.
+pub async fn page(
+    db: &impl ConnectionTrait,
+    ring: &KeyRing,
+    filter: Filter,
+    after: Option<Uuid>,
+) -> Result<Vec<Parts>, DbErr> {
+    let mut query = models::Entity::find().order_by_asc(models::Column::Id).limit(PAGE);
+    query = match filter {
+        Filter::All => query,
+        Filter::Tenant(id) => query.filter(models::Column::TenantId.eq(id)),
+        Filter::Provider(id) => query.filter(models::Column::ProviderId.eq(id)),
+        Filter::Model(id) => query.filter(models::Column::Id.eq(id)),
+    };
+    if let Some(after) = after {
+        query = query.filter(models::Column::Id.gt(after));
+    }
+    let models = query.all(db).await?;
+    if models.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = models.iter().map(|model| model.id).collect();
+    let names: BTreeSet<&str> = models.iter().map(|model| model.name.as_str()).collect();
+    let of_providers: BTreeSet<Uuid> = models.iter().map(|model| model.provider_id).collect();
+    let of_tenants: BTreeSet<Uuid> = models.iter().map(|model| model.tenant_id).collect();
+
+    let providers = providers::Entity::find().filter(providers::Column::Id.is_in(of_providers.clone()));
+    let providers = by_id(providers.all(db).await?, |row| row.id);
+    let tenants = tenants::Entity::find().filter(tenants::Column::Id.is_in(of_tenants.clone()));
+    let tenants = by_id(tenants.all(db).await?, |row| row.id);
+    let credentials = credentials(db, &ids, &of_providers, names).await?;
+    let keys = keys(db, ring, of_tenants).await?;
+    let mut configs: HashMap<Uuid, Vec<lb_configs::Model>> = HashMap::new();
+    for row in lb_configs::Entity::find()
+        .filter(lb_configs::Column::ModelId.is_in(ids))
+        .order_by_asc(lb_configs::Column::Ordinal)
+        .all(db)
+        .await?
+    {
+        configs.entry(row.model_id).or_default().push(row);
+    }
+
+    let active: HashMap<(Uuid, &str, &str), &Arc<credentials::Model>> = credentials
+        .values()
+        .filter(|row| row.active)
+        .map(|row| ((row.provider_id, row.model_type.as_str(), row.model.as_str()), row))
+        .collect();
+    let parts = models.into_iter().filter_map(|model| {
+        // Foreign keys and one snapshot a read: the parents are there.
+        let provider = providers.get(&model.provider_id)?;
+        let tenant = tenants.get(&model.tenant_id)?;
+        let Some(model_type) = ModelType::from_name(&model.model_type) else {
+            tracing::error!(model = %model.id, "a model is of a type that this build does not know");
+            return None;
+        };
+        let inherit = active
+            .get(&(provider.id, model.model_type.as_str(), model.name.as_str()))
+            .or_else(|| active.get(&(provider.id, "", "")))
+            .map(|row| Arc::clone(row));
+        Some(Parts {
+            key: ModelKey {
+                tenant: tenant.name.clone(),
+                provider: provider.name.clone(),
+                model_type,
+                model: model.name.clone(),
+            },
+            tenant: Arc::clone(tenant),
+            provider: Arc::clone(provider),
+            configs: configs.remove(&model.id).unwrap_or_default(),
+            inherit,
+            credentials: Arc::clone(&credentials),
+            keys: keys.get(&tenant.id).cloned().unwrap_or_default(),
+            model,
+        })
+    });
+    let parts = parts.collect();
+    Ok(parts)
+}
+
+/// One model.
+pub async fn one(db: &impl ConnectionTrait, ring: &KeyRing, model: Uuid) -> Result<Option<Parts>, DbErr> {
+    Ok(page(db, ring, Filter::Model(model), None).await?.pop())
+}
+
+fn by_id<R>(rows: Vec<R>, id: impl Fn(&R) -> Uuid) -> HashMap<Uuid, Arc<R>> {
+    rows.into_iter().map(|row| (id(&row), Arc::new(row))).collect()
+}
+
+/// The active credentials of these models and their providers, and those their configs link.
+async fn credentials(
+    db: &impl ConnectionTrait,
+    models: &[Uuid],
+    providers: &BTreeSet<Uuid>,
+    names: BTreeSet<&str>,
+) -> Result<Arc<HashMap<Uuid, Arc<credentials::Model>>>, DbErr> {
+    let linked = lb_configs::Entity::find()
+        .select_only()
+        .column(lb_configs::Column::CredentialId)
+        .filter(lb_configs::Column::ModelId.is_in(models.iter().copied()))
+        .filter(lb_configs::Column::CredentialId.is_not_null())
+        .into_query();
+    let active = Condition::all()
+        .add(credentials::Column::ProviderId.is_in(providers.iter().copied()))
+        .add(credentials::Column::Active.eq(true))
+        .add(
+            Condition::any()
+                .add(credentials::Column::Model.eq(""))
+                .add(credentials::Column::Model.is_in(names)),
+        );
+    let rows = credentials::Entity::find()
+        .filter(Condition::any().add(active).add(credentials::Column::Id.in_subquery(linked)))
+        .all(db)
+        .await?;
+    Ok(Arc::new(by_id(rows, |row| row.id)))
+}
+
+/// The data keys of tenants, opened. One that no master key opens is left out: what it sealed is unreadable.
+pub async fn keys(
+    db: &impl ConnectionTrait,
+    ring: &KeyRing,
+    tenants: impl IntoIterator<Item = Uuid>,
+) -> Result<HashMap<Uuid, Arc<Keys>>, DbErr> {
+    let rows = data_keys::Entity::find().filter(data_keys::Column::TenantId.is_in(tenants)).all(db).await?;
+    let mut keys: HashMap<Uuid, Keys> = HashMap::new();
+    for row in rows {
+        match ring.data_key(&row) {
+            Some(key) => drop(keys.entry(row.tenant_id).or_default().insert(row.id, Arc::new(key))),
+            None => tracing::error!(
+                tenant = %row.tenant_id,
+                master_key_id = row.master_key_id,
+                "a data key cannot be opened with this master key ring"
+            ),
+        }
+    }
+    Ok(keys.into_iter().map(|(tenant, keys)| (tenant, Arc::new(keys))).collect())
+}
+
+/// A tenant's default model of one type.
+pub struct DefaultModel {
+    /// Its tenant's row id.
+    pub tenant: Uuid,
+    /// Its name.
+    pub key: ModelKey,
+    /// Nothing is set: it is the first, by provider and name, that is enabled.
+    pub computed: bool,
+}
+
+/// The default models of a tenant, or of all: the one set, else the first that is enabled.
+pub async fn defaults(db: &impl ConnectionTrait, tenant: Option<Uuid>) -> Result<Vec<DefaultModel>, DbErr> {
+    let only = if tenant.is_some() { "AND m.tenant_id = $1" } else { "" };
+    let sql = format!(
+        "SELECT tenant_id, tenant, model_type, provider, model, computed FROM (
+           SELECT m.tenant_id, t.name AS tenant, m.model_type, p.name AS provider, m.name AS model,
+             d.model_id IS NULL AS computed,
+             ROW_NUMBER() OVER (PARTITION BY m.tenant_id, m.model_type
+               ORDER BY CASE WHEN d.model_id IS NULL THEN 1 ELSE 0 END, p.name, m.name) AS place
+           FROM models m
+           JOIN providers p ON p.id = m.provider_id
+           JOIN tenants t ON t.id = m.tenant_id
+           LEFT JOIN default_models d ON d.model_id = m.id
+           WHERE (d.model_id IS NOT NULL OR (m.enabled AND p.enabled)) {only}
+         ) ranked WHERE place = 1"
+    );
+    let values = tenant.map(sea_orm::Value::from);
+    let statement = Statement::from_sql_and_values(db.get_database_backend(), sql, values);
+    let mut found = Vec::new();
+    for row in db.query_all_raw(statement).await? {
+        let Some(model_type) = ModelType::from_name(&row.try_get::<String>("", "model_type")?) else {
+            continue;
+        };
+        found.push(DefaultModel {
+            tenant: row.try_get("", "tenant_id")?,
+            key: ModelKey {
+                tenant: row.try_get("", "tenant")?,
+                provider: row.try_get("", "provider")?,
+                model_type,
+                model: row.try_get("", "model")?,
+            },
+            computed: row.try_get("", "computed")?,
+        });
+    }
+    Ok(found)
+}

@@ -1,0 +1,92 @@
+//! The schema, version by version. Released migrations are never edited; a change is a new one.
+//!
+//! Column types are the few that SQLite and PostgreSQL share. Where a row goes when its parent goes, the database sees
+//! to it.
+
+use sea_orm_migration::prelude::*;
+
+/// Every migration, oldest first.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(First)]
+    }
+}
+
+struct First;
+
+impl MigrationName for First {
+    fn name(&self) -> &'static str {
+        "m0001_first"
+    }
+}
+
+/// `{uuid}`, `{blob}` and `{bool}` are filled in per database.
+const FIRST: &[&str] = &[
+    "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)",
+    "CREATE TABLE counter (id INTEGER PRIMARY KEY NOT NULL CHECK (id = 1), last BIGINT NOT NULL)",
+    "INSERT INTO counter (id, last) VALUES (1, 0)",
+    "CREATE TABLE outbox (number BIGINT PRIMARY KEY NOT NULL, tenant_id {uuid}, scope TEXT NOT NULL,
+        scope_id {uuid} NOT NULL, created_at BIGINT NOT NULL)",
+    "CREATE TABLE tenants (id {uuid} PRIMARY KEY NOT NULL, name TEXT NOT NULL UNIQUE, display_name TEXT NOT NULL,
+        data_key_id {uuid} NOT NULL, created_at BIGINT NOT NULL)",
+    "CREATE TABLE data_keys (id {uuid} PRIMARY KEY NOT NULL,
+        tenant_id {uuid} NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        master_key_id TEXT NOT NULL, sealed TEXT NOT NULL)",
+    "CREATE INDEX data_keys_tenant ON data_keys (tenant_id)",
+    "CREATE TABLE tokens (id {uuid} PRIMARY KEY NOT NULL,
+        tenant_id {uuid} REFERENCES tenants (id) ON DELETE CASCADE,
+        role TEXT NOT NULL, name TEXT NOT NULL, hash {blob} NOT NULL UNIQUE, prefix TEXT NOT NULL,
+        expires_at BIGINT, created_at BIGINT NOT NULL)",
+    "CREATE INDEX tokens_tenant ON tokens (tenant_id)",
+    "CREATE TABLE providers (id {uuid} PRIMARY KEY NOT NULL,
+        tenant_id {uuid} NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        name TEXT NOT NULL, kind TEXT NOT NULL, display_name TEXT NOT NULL, base_url TEXT NOT NULL,
+        enabled {bool} NOT NULL, revision BIGINT NOT NULL, UNIQUE (tenant_id, name))",
+    "CREATE TABLE credentials (id {uuid} PRIMARY KEY NOT NULL,
+        tenant_id {uuid} NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        provider_id {uuid} NOT NULL REFERENCES providers (id) ON DELETE CASCADE,
+        model_type TEXT NOT NULL, model TEXT NOT NULL, name TEXT NOT NULL, fields TEXT NOT NULL,
+        active {bool} NOT NULL, revision BIGINT NOT NULL, UNIQUE (provider_id, model_type, model, name))",
+    "CREATE UNIQUE INDEX credentials_active ON credentials (provider_id, model_type, model) WHERE active",
+    "CREATE INDEX credentials_tenant ON credentials (tenant_id)",
+    "CREATE TABLE models (id {uuid} PRIMARY KEY NOT NULL,
+        tenant_id {uuid} NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        provider_id {uuid} NOT NULL REFERENCES providers (id) ON DELETE CASCADE,
+        model_type TEXT NOT NULL, name TEXT NOT NULL, upstream_model TEXT NOT NULL, enabled {bool} NOT NULL,
+        lb_enabled {bool} NOT NULL, lb_revision BIGINT NOT NULL, next_ordinal INTEGER NOT NULL,
+        inherit TEXT NOT NULL, revision BIGINT NOT NULL, UNIQUE (provider_id, model_type, name))",
+    "CREATE INDEX models_tenant ON models (tenant_id)",
+    "CREATE TABLE lb_configs (id {uuid} PRIMARY KEY NOT NULL,
+        tenant_id {uuid} NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        model_id {uuid} NOT NULL REFERENCES models (id) ON DELETE CASCADE,
+        ordinal INTEGER NOT NULL, source TEXT NOT NULL, name TEXT NOT NULL,
+        credential_id {uuid} REFERENCES credentials (id) ON DELETE CASCADE,
+        fields TEXT NOT NULL, enabled {bool} NOT NULL, weight INTEGER NOT NULL, priority INTEGER NOT NULL,
+        base_url TEXT NOT NULL, upstream_model TEXT NOT NULL, UNIQUE (model_id, ordinal))",
+    "CREATE INDEX lb_configs_credential ON lb_configs (credential_id)",
+    "CREATE INDEX lb_configs_tenant ON lb_configs (tenant_id)",
+    "CREATE TABLE default_models (
+        tenant_id {uuid} NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
+        model_type TEXT NOT NULL, model_id {uuid} NOT NULL REFERENCES models (id) ON DELETE CASCADE,
+        PRIMARY KEY (tenant_id, model_type))",
+    "CREATE INDEX default_models_model ON default_models (model_id)",
+];
+
+#[async_trait::async_trait]
+impl MigrationTrait for First {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let (uuid, blob) = match manager.get_database_backend() {
+            sea_orm::DbBackend::Sqlite => ("BLOB", "BLOB"),
+            _ => ("UUID", "BYTEA"),
+        };
+        for statement in FIRST {
+            let statement =
+                statement.replace("{uuid}", uuid).replace("{blob}", blob).replace("{bool}", "BOOLEAN");
+            manager.get_connection().execute_unprepared(&statement).await?;
+        }
+        Ok(())
+    }
+}

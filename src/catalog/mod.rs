@@ -1,0 +1,243 @@
+//! What tenants configured: providers, credentials, models, pools, and the tokens that may use them.
+//!
+//! A [`Catalog`] stores it in SQLite or PostgreSQL and keeps compiled [`Pool`]s in memory, so that a call needs no SQL.
+//! Every write is one transaction with a row in the outbox, and returns when this replica serves the change; the others
+//! read the outbox. Secrets are sealed at rest and opened inside a snapshot only.
+//!
+//! When the database is gone: writes and listings answer [`Error::DatabaseUnavailable`], calls and known tokens go on
+//! from memory.
+
+mod compile;
+mod config_update;
+mod configs;
+mod credentials;
+mod database;
+mod defaults;
+mod entity;
+mod fields;
+mod follow;
+mod load;
+mod migration;
+mod models;
+mod names;
+mod providers;
+mod secrets;
+mod snapshot;
+mod tenants;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod types;
+
+pub use secrets::{KeyRing, KeyRingError, MasterKeySource, load_or_create_master_key};
+pub use types::*;
+
+use crate::provider::guard::Networks;
+use migration::Migrator;
+use sea_orm::{
+    ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, EntityTrait,
+    IntoActiveModel, Statement, TransactionOptions, TransactionTrait,
+    sea_query::OnConflict,
+    sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode},
+};
+use sea_orm_migration::MigratorTrait;
+use secrecy::ExposeSecret;
+use snapshot::Snapshot;
+use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr, sync::Arc, time::Duration};
+
+/// How long a statement waits for SQLite's write lock, and a caller for a connection.
+const WAIT: Duration = Duration::from_secs(5);
+/// The longest a statement may run on PostgreSQL.
+const STATEMENT: Duration = Duration::from_secs(10);
+/// Names our advisory lock on PostgreSQL: `rota` in ASCII.
+const MIGRATION_LOCK: i64 = 0x726f_7461;
+/// The row of [`entity::meta`] that tells the right master key.
+const CHECK_VALUE: &str = "master_key_check";
+
+/// How to open a catalog. No `Debug`: the URL may hold a password.
+pub struct OpenOptions {
+    /// `sqlite://…` or `postgres://…`.
+    pub database_url: String,
+    /// Where the master key comes from.
+    pub master_key: MasterKeySource,
+    /// Which networks a tenant's `base_url` may reach.
+    pub networks: Networks,
+    /// The most database connections; at least 2 are used.
+    pub max_connections: u32,
+}
+
+/// Why a catalog cannot be opened or migrated. Never the address: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Neither of the two databases, or SQLite without a file.
+    #[error("the database URL must be sqlite://<file> or postgres://<host>/<database>")]
+    Url,
+    /// The SQLite file cannot be made.
+    #[error("the database file cannot be made: {0}")]
+    File(#[source] io::Error),
+    /// The master key cannot be used.
+    #[error(transparent)]
+    MasterKey(#[from] KeyRingError),
+    /// The database was sealed with another key.
+    #[error("the master key does not open this database: give the one it was first started with")]
+    WrongMasterKey,
+    /// The database refuses, or is away.
+    #[error("the database: {0}")]
+    Database(#[from] DbErr),
+    /// The check value could not be sealed.
+    #[error("a key could not be made")]
+    Seal,
+}
+
+/// What tenants configured. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog(Arc<Inner>);
+
+struct Inner {
+    db: DatabaseConnection,
+    ring: KeyRing,
+    networks: Networks,
+    snapshot: Snapshot,
+}
+
+impl Catalog {
+    /// Connects, and checks the master key where the schema is there. Does not migrate.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a wrong master key is refused before anything is written.
+    pub async fn open(options: OpenOptions) -> Result<Self, OpenError> {
+        let OpenOptions { database_url, master_key, networks, max_connections } = options;
+        let url = database_url.as_str();
+        let sqlite = url.starts_with("sqlite:");
+        if !sqlite && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
+            return Err(OpenError::Url);
+        }
+        let ring = match &master_key {
+            MasterKeySource::Value(text) => KeyRing::parse(text.expose_secret())?,
+            MasterKeySource::File(path) => load_or_create_master_key(path)?,
+        };
+        if sqlite {
+            create_file(url)?;
+        }
+        let mut connect = ConnectOptions::new(url);
+        connect
+            .max_connections(max_connections.max(2))
+            .acquire_timeout(WAIT)
+            .connect_timeout(WAIT)
+            .sqlx_logging(false)
+            .statement_timeout(STATEMENT)
+            .set_application_name("rota")
+            .map_sqlx_sqlite_opts(|sqlite| {
+                sqlite.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(WAIT)
+            });
+        let db = Database::connect(connect).await?;
+        let catalog = Self(Arc::new(Inner { db, ring, networks, snapshot: Snapshot::default() }));
+        if catalog.migrated().await? {
+            catalog.check_master_key().await?;
+        }
+        Ok(catalog)
+    }
+
+    /// Brings the schema up to date. Several may try at once: they take turns.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a failed migration leaves nothing behind.
+    pub async fn migrate(&self) -> Result<(), OpenError> {
+        let sqlite = self.db().get_database_backend() == DbBackend::Sqlite;
+        let options = TransactionOptions {
+            sqlite_transaction_mode: sqlite.then_some(sea_orm::SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let tx = self.db().begin_with_options(options).await?;
+        if !sqlite {
+            // Held until the commit; a second migrator then finds nothing left to do.
+            let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
+            tx.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
+            tx.execute_unprepared(&lock).await?;
+        }
+        Migrator::up(&tx, None).await?;
+        tx.commit().await?;
+        self.check_master_key().await
+    }
+
+    /// Whether the schema is up to date.
+    ///
+    /// # Errors
+    /// [`OpenError::Database`].
+    pub async fn migrated(&self) -> Result<bool, OpenError> {
+        Ok(Migrator::get_pending_migrations_read_only(self.db()).await?.is_empty())
+    }
+
+    /// Writes the check value where there is none, and compares.
+    async fn check_master_key(&self) -> Result<(), OpenError> {
+        let find = || entity::meta::Entity::find_by_id(CHECK_VALUE).one(self.db());
+        let stored = match find().await? {
+            Some(row) => Some(row),
+            None => {
+                let value = self.ring().check_value().map_err(|_| OpenError::Seal)?;
+                let row = entity::meta::Model { key: CHECK_VALUE.to_owned(), value };
+                // Two first starts may race: the first one's value stays, and the second is held against it.
+                let first = OnConflict::column(entity::meta::Column::Key).do_nothing().to_owned();
+                entity::meta::Entity::insert(row.into_active_model())
+                    .on_conflict(first)
+                    .exec_without_returning(self.db())
+                    .await?;
+                find().await?
+            }
+        };
+        if stored.is_some_and(|row| self.ring().opens(&row.value)) {
+            Ok(())
+        } else {
+            Err(OpenError::WrongMasterKey)
+        }
+    }
+
+    /// Asks the database for an answer.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        database::patiently(async {
+            let one = Statement::from_string(self.db().get_database_backend(), "SELECT 1");
+            self.db().query_one_raw(one).await.map(drop)
+        })
+        .await
+    }
+
+    /// Whether there is no tenant and no token yet.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`].
+    pub async fn is_empty(&self) -> Result<bool, Error> {
+        let token = entity::tokens::Entity::find().one(self.db()).await?;
+        let tenant = entity::tenants::Entity::find().one(self.db()).await?;
+        Ok(token.is_none() && tenant.is_none())
+    }
+
+    fn db(&self) -> &DatabaseConnection {
+        &self.0.db
+    }
+
+    fn ring(&self) -> &KeyRing {
+        &self.0.ring
+    }
+
+    fn networks(&self) -> Networks {
+        self.0.networks
+    }
+
+    fn snapshot(&self) -> &Snapshot {
+        &self.0.snapshot
+    }
+}
+
+/// Makes the SQLite file, readable by its owner alone; SQLite gives its WAL files the same mode.
+fn create_file(url: &str) -> Result<(), OpenError> {
+    let options = SqliteConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
+    let path = options.get_filename();
+    if path == Path::new(":memory:") || path.as_os_str().is_empty() || url.contains("mode=memory") {
+        return Err(OpenError::Url);
+    }
+    let made = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    made.map(drop).map_err(OpenError::File)
+}

@@ -1,0 +1,328 @@
+//! Keys and sealed values.
+//!
+//! A master key seals a tenant's data key; the data key seals that tenant's secrets. Each seal is AES-256-GCM with a
+//! random nonce, and its associated data says where it belongs (table, tenant row, row, field, key), so that a value
+//! moved anywhere else does not open. Key bytes live in zeroizing types without `Debug`, and no error repeats them.
+
+use super::entity::data_keys;
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
+    digest, hmac, rand,
+};
+use base64::{
+    Engine,
+    alphabet::STANDARD as ALPHABET,
+    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
+};
+use secrecy::{ExposeSecret, SecretString};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+/// Base64 with or without padding, since people paste both.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &ALPHABET,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// What the check value holds; only that it opens matters.
+const CHECK: &[u8] = b"rota";
+
+/// Why a master key cannot be used. Never the key itself.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyRingError {
+    /// Nothing was given.
+    #[error("the master key is empty")]
+    Empty,
+    /// An entry is neither `base64` alone nor `id:base64`.
+    #[error("entry {0} of the master key ring must be `id:base64`; a single key may be base64 alone")]
+    Entry(usize),
+    /// An id is empty, too long or odd.
+    #[error("entry {0} of the master key ring: an id is 1 to 32 letters, digits, `-` or `_`")]
+    Id(usize),
+    /// An id stands there twice.
+    #[error("entry {0} of the master key ring repeats an id")]
+    Repeated(usize),
+    /// Not base64.
+    #[error("entry {0} of the master key ring is not base64")]
+    Base64(usize),
+    /// Not 32 bytes.
+    #[error("entry {0} of the master key ring is not 32 bytes long")]
+    Length(usize),
+    /// All bytes are the same: a placeholder, not a key.
+    #[error("entry {0} of the master key ring is one byte repeated; make a random one")]
+    Trivial(usize),
+    /// The key file cannot be read or written.
+    #[error("the master key file {path}: {source}", path = .0.display(), source = .1)]
+    File(PathBuf, #[source] io::Error),
+}
+
+/// A seal could not be made: the random source or the library failed.
+#[derive(Debug)]
+pub struct SealError;
+
+/// Where the master key comes from.
+pub enum MasterKeySource {
+    /// The setting's value: base64, or `id:base64[,id:base64]`.
+    Value(SecretString),
+    /// A file that is made, mode 0600, where it is not there.
+    File(PathBuf),
+}
+
+impl fmt::Debug for MasterKeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(_) => f.write_str("Value(..)"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+        }
+    }
+}
+
+struct Key(Zeroizing<[u8; 32]>);
+
+impl Key {
+    fn random() -> Result<Self, SealError> {
+        let mut bytes = Zeroizing::new([0; 32]);
+        rand::fill(bytes.as_mut()).map_err(|_| SealError)?;
+        Ok(Self(bytes))
+    }
+
+    fn cipher(&self) -> Result<RandomizedNonceKey, SealError> {
+        RandomizedNonceKey::new(&AES_256_GCM, self.0.as_ref()).map_err(|_| SealError)
+    }
+
+    fn seal(&self, aad: &[u8], plain: &[u8]) -> Result<String, SealError> {
+        // The text is overwritten in place by its ciphertext, so no clear copy stays behind.
+        let mut sealed = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
+        sealed.extend_from_slice(plain);
+        let nonce =
+            self.cipher()?.seal_in_place_append_tag(Aad::from(aad), &mut sealed).map_err(|_| SealError)?;
+        Ok(BASE64.encode([nonce.as_ref().as_slice(), sealed.as_slice()].concat()))
+    }
+
+    fn open(&self, aad: &[u8], sealed: &str) -> Option<Zeroizing<Vec<u8>>> {
+        let bytes = BASE64.decode(sealed).ok()?;
+        let (nonce, body) = bytes.split_at_checked(NONCE_LEN)?;
+        let mut body = Zeroizing::new(body.to_vec());
+        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+        let length = self.cipher().ok()?.open_in_place(nonce, Aad::from(aad), &mut body).ok()?.len();
+        body.truncate(length);
+        Some(body)
+    }
+}
+
+/// Each part with its length before it: no two lists of parts give the same bytes.
+fn joined(parts: &[&[u8]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        bytes.extend_from_slice(part);
+    }
+    bytes
+}
+
+/// The master keys: the first seals, all open.
+pub struct KeyRing {
+    first: (String, Key),
+    others: Vec<(String, Key)>,
+}
+
+impl KeyRing {
+    /// Reads `base64` (whose id is 1) or `id:base64[,id:base64]`.
+    ///
+    /// # Errors
+    /// Says which entry is wrong, never what it holds.
+    pub fn parse(text: &str) -> Result<Self, KeyRingError> {
+        let mut keys: Vec<(String, Key)> = Vec::new();
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(KeyRingError::Empty);
+        }
+        let bare = !text.contains([':', ',']);
+        for (index, entry) in text.split(',').enumerate() {
+            let place = index + 1;
+            let (id, value) = match entry.split_once(':') {
+                Some((id, value)) => (id.trim(), value.trim()),
+                None if bare => ("1", entry.trim()),
+                None => return Err(KeyRingError::Entry(place)),
+            };
+            let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+            if id.is_empty() || id.len() > 32 || !id.chars().all(plain) {
+                return Err(KeyRingError::Id(place));
+            }
+            if keys.iter().any(|(other, _)| other == id) {
+                return Err(KeyRingError::Repeated(place));
+            }
+            let bytes = Zeroizing::new(BASE64.decode(value).map_err(|_| KeyRingError::Base64(place))?);
+            let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| KeyRingError::Length(place))?;
+            let key = Zeroizing::new(key);
+            if key.iter().all(|byte| Some(byte) == key.first()) {
+                return Err(KeyRingError::Trivial(place));
+            }
+            keys.push((id.to_owned(), Key(key)));
+        }
+        let others = keys.split_off(1);
+        keys.pop().map(|first| Self { first, others }).ok_or(KeyRingError::Empty)
+    }
+
+    fn key(&self, id: &str) -> Option<&Key> {
+        std::iter::once(&self.first).chain(&self.others).find(|(own, _)| own == id).map(|(_, key)| key)
+    }
+
+    /// A new data key for a tenant, and the row that keeps it.
+    pub(super) fn new_data_key(&self, tenant: Uuid) -> Result<(DataKey, data_keys::Model), SealError> {
+        let (master, sealing) = &self.first;
+        let id = Uuid::now_v7();
+        let key = Key::random()?;
+        let sealed = sealing.seal(&data_key_aad(tenant, id, master), key.0.as_ref())?;
+        let row = data_keys::Model { id, tenant_id: tenant, master_key_id: master.clone(), sealed };
+        Ok((DataKey { id, tenant, key }, row))
+    }
+
+    /// The data key of that row; none where no master key of the ring opens it.
+    pub(super) fn data_key(&self, row: &data_keys::Model) -> Option<DataKey> {
+        let aad = data_key_aad(row.tenant_id, row.id, &row.master_key_id);
+        let bytes = self.key(&row.master_key_id)?.open(&aad, &row.sealed)?;
+        let key = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?);
+        Some(DataKey { id: row.id, tenant: row.tenant_id, key: Key(key) })
+    }
+
+    /// What an empty database keeps, to know the right ring by.
+    pub(super) fn check_value(&self) -> Result<String, SealError> {
+        let (id, key) = &self.first;
+        Ok(format!("{id}:{}", key.seal(&check_aad(id), CHECK)?))
+    }
+
+    /// Whether this ring opens that check value.
+    pub(super) fn opens(&self, check: &str) -> bool {
+        let opened =
+            check.split_once(':').and_then(|(id, sealed)| self.key(id)?.open(&check_aad(id), sealed));
+        opened.is_some_and(|bytes| bytes.as_slice() == CHECK)
+    }
+}
+
+fn data_key_aad(tenant: Uuid, id: Uuid, master: &str) -> Vec<u8> {
+    joined(&[b"data_keys", tenant.as_bytes(), id.as_bytes(), b"key", master.as_bytes()])
+}
+
+fn check_aad(master: &str) -> Vec<u8> {
+    joined(&[b"meta", b"master_key_check", master.as_bytes()])
+}
+
+/// Reads the master key file, and makes one, mode 0600, where there is none.
+///
+/// # Errors
+/// Where it cannot be read or written, or holds no usable key.
+pub fn load_or_create_master_key(path: &Path) -> Result<KeyRing, KeyRingError> {
+    let failed = |error| KeyRingError::File(path.to_owned(), error);
+    match read_key(path) {
+        Err(KeyRingError::File(_, error)) if error.kind() == io::ErrorKind::NotFound => {}
+        other => return other,
+    }
+    let key = Key::random().map_err(|_| failed(io::Error::other("no random bytes")))?;
+    let text = Zeroizing::new(format!("{}\n", BASE64.encode(key.0.as_ref())));
+    // Linked into place when complete: another start sees the whole file or none, and never overwrites it.
+    let draft = path.with_extension(format!("{}.draft", Uuid::new_v4().simple()));
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        match fs::hard_link(&draft, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    };
+    let written = write();
+    // A draft that could not even be made is not there to remove.
+    let _ = fs::remove_file(&draft);
+    written.map_err(failed)?;
+    read_key(path)
+}
+
+fn read_key(path: &Path) -> Result<KeyRing, KeyRingError> {
+    let text = fs::read_to_string(path).map_err(|error| KeyRingError::File(path.to_owned(), error))?;
+    KeyRing::parse(&Zeroizing::new(text))
+}
+
+/// Where a sealed value belongs.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub table: &'static str,
+    pub row: Uuid,
+    pub field: &'a str,
+}
+
+/// A tenant's key. Lives while a snapshot is compiled or a secret is stored, no longer.
+pub(super) struct DataKey {
+    pub id: Uuid,
+    tenant: Uuid,
+    key: Key,
+}
+
+impl DataKey {
+    fn aad(&self, place: Place<'_>) -> Vec<u8> {
+        joined(&[
+            place.table.as_bytes(),
+            self.tenant.as_bytes(),
+            place.row.as_bytes(),
+            place.field.as_bytes(),
+            self.id.as_bytes(),
+        ])
+    }
+
+    /// Seals a value for one place.
+    pub fn seal(&self, place: Place<'_>, value: &str) -> Result<String, SealError> {
+        self.key.seal(&self.aad(place), value.as_bytes())
+    }
+
+    /// Opens a value of that place; none where it was sealed for another, by another key, or is damaged.
+    pub fn open(&self, place: Place<'_>, sealed: &str) -> Option<SecretString> {
+        let bytes = self.key.open(&self.aad(place), sealed)?;
+        std::str::from_utf8(&bytes).ok().map(SecretString::from)
+    }
+
+    /// Names a set of fields without telling them: equal sets of a tenant have equal names.
+    pub fn identity(&self, fields: &BTreeMap<String, SecretString>) -> String {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.0.as_ref());
+        let mut context = hmac::Context::with_key(&key);
+        context.update(&joined(&[b"rota inline credential"]));
+        for (name, value) in fields {
+            context.update(&joined(&[name.as_bytes(), value.expose_secret().as_bytes()]));
+        }
+        hex(context.sign().as_ref(), 32)
+    }
+}
+
+/// The first `length` hex digits of bytes.
+pub(super) fn hex(bytes: &[u8], length: usize) -> String {
+    let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(length);
+    text
+}
+
+/// SHA-256.
+pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    let mut hash = [0; 32];
+    hash.copy_from_slice(digest.as_ref());
+    hash
+}
+
+/// SHA-256 over parts that cannot run into each other.
+pub(super) fn sha256_of(parts: &[&str]) -> [u8; 32] {
+    sha256(&joined(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>()))
+}
+
+/// A token's secret: `rota_` and 256 random bits in base64url.
+pub(super) fn new_token_secret() -> Result<SecretString, SealError> {
+    let key = Key::random()?;
+    let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(key.0.as_ref());
+    Ok(SecretString::from(format!("rota_{}", text.as_str())))
+}

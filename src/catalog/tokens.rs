@@ -1,0 +1,185 @@
+//! Access tokens. Only the SHA-256 of a secret is stored; 256 random bits need no slow hash.
+//!
+//! A token that was valid is kept in memory, so that callers are still known when the database is gone. A revocation
+//! reaches the other replicas through the outbox.
+
+use super::{
+    Caller, Catalog, Error, NewToken, Page, PageRequest, Role, Thing, Token,
+    database::{self, Paging, Scope, now, time},
+    entity::{tenants, tokens},
+    names::{self, Check, shown},
+    secrets::{new_token_secret, sha256},
+    snapshot::KnownToken,
+};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter, QueryOrder, QuerySelect};
+use secrecy::{ExposeSecret, SecretString};
+use std::{collections::HashMap, sync::Arc};
+use uuid::Uuid;
+
+/// The length of a secret: `rota_` and 43 characters of base64url.
+const SECRET_LENGTH: usize = 48;
+/// How much of a secret is shown to recognise it by.
+const PREFIX_LENGTH: usize = 10;
+
+impl Role {
+    const ALL: [Self; 4] = [Self::Operator, Self::TenantAdmin, Self::Invoker, Self::Viewer];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::TenantAdmin => "tenant_admin",
+            Self::Invoker => "invoker",
+            Self::Viewer => "viewer",
+        }
+    }
+
+    fn from_name(name: &str) -> Result<Self, Error> {
+        Self::ALL.into_iter().find(|role| role.name() == name).ok_or_else(|| {
+            tracing::error!("a token has a role that this build does not know");
+            Error::Internal
+        })
+    }
+}
+
+fn token(row: tokens::Model, tenant: String) -> Result<Token, Error> {
+    Ok(Token {
+        id: row.id,
+        tenant,
+        role: Role::from_name(&row.role)?,
+        name: row.name,
+        prefix: row.prefix,
+        expires_at: row.expires_at.map(time),
+        created_at: time(row.created_at),
+    })
+}
+
+impl Catalog {
+    /// Makes a token. Its secret is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], or [`Error::NotFound`] for its tenant.
+    pub async fn create_token(&self, new: NewToken) -> Result<(Token, SecretString), Error> {
+        let mut check = Check::default();
+        check.text("name", &new.name);
+        match new.role {
+            None => check.add("role", "is required"),
+            Some(Role::Operator) if new.tenant.is_empty() => {}
+            Some(Role::Operator) => check.add("tenant_id", "an operator belongs to no tenant"),
+            Some(_) => drop(check.note(names::tenant("tenant_id", &new.tenant))?),
+        }
+        let created_at = now();
+        let expires_at = new.expires_at.map(|at| at.timestamp_millis());
+        if expires_at.is_some_and(|at| at <= created_at) {
+            check.add("expires_at", "is in the past");
+        }
+        check.finish()?;
+        let Some(role) = new.role else { return Err(Error::invalid("role", "is required")) };
+        let secret = new_token_secret().map_err(|_| {
+            tracing::error!("a token could not be made");
+            Error::Internal
+        })?;
+        let write = self.write().await?;
+        let tenant = match role {
+            Role::Operator => None,
+            _ => Some(database::tenant(&write.tx, &new.tenant).await?.id),
+        };
+        let row = tokens::Model {
+            id: Uuid::now_v7(),
+            tenant_id: tenant,
+            role: role.name().to_owned(),
+            name: new.name,
+            hash: sha256(secret.expose_secret().as_bytes()).to_vec(),
+            prefix: secret.expose_secret().chars().take(PREFIX_LENGTH).collect(),
+            expires_at,
+            created_at,
+        };
+        tokens::Entity::insert(row.clone().into_active_model()).exec_without_returning(&write.tx).await?;
+        write.commit(tenant, Scope::Token(row.id)).await?;
+        Ok((token(row, new.tenant)?, secret))
+    }
+
+    /// Tokens, oldest first; of all where no tenant is given.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the tenant.
+    pub async fn list_tokens(&self, tenant: &str, page: PageRequest) -> Result<Page<Token>, Error> {
+        let paging = Paging::new(&page, 1)?;
+        let mut query = tokens::Entity::find().order_by_asc(tokens::Column::Id).limit(paging.size + 1);
+        if !tenant.is_empty() {
+            let tenant = database::tenant(self.db(), tenant).await?;
+            query = query.filter(tokens::Column::TenantId.eq(tenant.id));
+        }
+        if let Some(after) = paging.after_id()? {
+            query = query.filter(tokens::Column::Id.gt(after));
+        }
+        let rows = query.all(self.db()).await?;
+        let owners: Vec<Uuid> = rows.iter().filter_map(|row| row.tenant_id).collect();
+        let owners = tenants::Entity::find().filter(tenants::Column::Id.is_in(owners)).all(self.db()).await?;
+        let owners: HashMap<Uuid, String> = owners.into_iter().map(|row| (row.id, row.name)).collect();
+        let owner = |row: &tokens::Model| row.tenant_id.and_then(|id| owners.get(&id).cloned());
+        let page = paging.page(
+            rows,
+            |row| vec![row.id.to_string()],
+            |row| {
+                let tenant = owner(&row).unwrap_or_default();
+                token(row, tenant)
+            },
+        );
+        Ok(Page { items: page.items.into_iter().collect::<Result<_, _>>()?, next: page.next })
+    }
+
+    /// Revokes a token: on this replica before this returns.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn revoke_token(&self, id: &str) -> Result<(), Error> {
+        let missing = || Error::NotFound(Thing::Token, shown(id));
+        let id: Uuid = id.parse().map_err(|_| missing())?;
+        let write = self.write().await?;
+        let row = tokens::Entity::find_by_id(id).one(&write.tx).await?.ok_or_else(missing)?;
+        let tenant = row.tenant_id;
+        row.delete(&write.tx).await?;
+        write.commit(tenant, Scope::Token(id)).await
+    }
+
+    /// Who a secret stands for; none for a wrong, revoked or expired one.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`] for one that is not known here yet.
+    pub async fn authenticate(&self, secret: &str) -> Result<Option<Caller>, Error> {
+        if secret.len() != SECRET_LENGTH || !secret.starts_with("rota_") {
+            return Ok(None);
+        }
+        let hash = sha256(secret.as_bytes());
+        let known = match self.snapshot().token(&hash) {
+            Some(known) => known,
+            None => match self.look_up(hash).await? {
+                Some(known) => known,
+                None => return Ok(None),
+            },
+        };
+        if known.expires_at.is_some_and(|at| at <= now()) {
+            self.snapshot().forget_token(&hash);
+            return Ok(None);
+        }
+        Ok(Some(known.caller.clone()))
+    }
+
+    async fn look_up(&self, hash: [u8; 32]) -> Result<Option<Arc<KnownToken>>, Error> {
+        let before = self.snapshot().revocations();
+        let query = tokens::Entity::find().filter(tokens::Column::Hash.eq(hash.to_vec()));
+        let Some(row) = database::patiently(query.one(self.db())).await? else { return Ok(None) };
+        let tenant = match row.tenant_id {
+            None => None,
+            Some(id) => match tenants::Entity::find_by_id(id).one(self.db()).await? {
+                Some(tenant) => Some(tenant.name),
+                // Deleted between the two reads.
+                None => return Ok(None),
+            },
+        };
+        let caller = Caller { token: row.id, role: Role::from_name(&row.role)?, tenant };
+        let known = Arc::new(KnownToken { caller, tenant: row.tenant_id, expires_at: row.expires_at });
+        self.snapshot().keep_token(hash, Arc::clone(&known), before);
+        Ok(Some(known))
+    }
+}
