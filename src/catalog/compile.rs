@@ -15,7 +15,7 @@ use crate::{
     provider::{self, KindSpec, Target},
 };
 use secrecy::SecretString;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 use url::Url;
 
 const UNREADABLE: &str = "secret cannot be read";
@@ -213,18 +213,12 @@ pub fn pool(parts: &Parts) -> Option<Pool> {
     let kind = kind_of(parts)?;
     let balanced = parts.model.lb_enabled;
     let rows = if balanced { rows(parts, kind) } else { single(parts, kind).into_iter().collect() };
-    let mut pool = Pool {
-        key: parts.key.clone(),
-        kind,
-        enabled: parts.model.enabled && parts.provider.enabled,
-        balanced,
-        unreadable: false,
-        roster: roster(parts),
-        members: Vec::new(),
-    };
+    let mut roster = roster(parts);
+    let mut members = Vec::new();
+    let mut unreadable = false;
     for row in rows {
         if row.target.is_none() {
-            pool.unreadable = true;
+            unreadable = true;
             tracing::error!(
                 tenant = parts.key.tenant,
                 provider = parts.key.provider,
@@ -236,10 +230,18 @@ pub fn pool(parts: &Parts) -> Option<Pool> {
             continue;
         }
         let Some(target) = row.target else { continue };
-        pool.roster.members.push(row.config.member);
-        pool.members.push(PoolMember { id: row.config.id.into(), name: row.config.name.into(), target });
+        roster.members.push(row.config.member);
+        members.push(PoolMember { id: row.config.id.into(), name: row.config.name.into(), target });
     }
-    Some(pool)
+    Some(Pool {
+        key: parts.key.clone(),
+        kind,
+        enabled: parts.model.enabled && parts.provider.enabled,
+        balanced,
+        unreadable,
+        roster: Arc::new(roster),
+        members,
+    })
 }
 
 fn roster(parts: &Parts) -> balance::Pool {

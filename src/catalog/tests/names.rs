@@ -222,7 +222,7 @@ async fn resolve_says_what_is_missing() {
     assert_eq!(missing("nobody", "openai", "gpt").await, Thing::Tenant);
     assert_eq!(missing("acme", "nobody", "gpt").await, Thing::Provider);
     assert_eq!(missing("acme", "openai", "none").await, Thing::Model);
-    assert_eq!(violated(bed.catalog.resolve("acme", "openai", ModelType::Llm, "").await), ["key.model"]);
+    assert_eq!(violated(bed.catalog.resolve("acme", "openai", ModelType::Llm, "").await), ["model"]);
 }
 
 #[tokio::test]
