@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 /// How often the outbox is read.
 const INTERVAL: Duration = Duration::from_millis(250);
 /// How often old rows are removed.
-const PRUNE_INTERVAL: Duration = Duration::from_secs(3600);
+const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 /// How long a row is kept, in milliseconds.
 const KEPT: i64 = 24 * 3600 * 1000;
 /// Rows a read.

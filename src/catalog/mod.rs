@@ -171,20 +171,18 @@ impl Catalog {
     /// Writes the check value where there is none, and compares.
     async fn check_master_key(&self) -> Result<(), OpenError> {
         let find = || entity::meta::Entity::find_by_id(CHECK_VALUE).one(self.db());
-        let stored = match find().await? {
-            Some(row) => Some(row),
-            None => {
-                let value = self.ring().check_value().map_err(|_| OpenError::Seal)?;
-                let row = entity::meta::Model { key: CHECK_VALUE.to_owned(), value };
-                // Two first starts may race: the first one's value stays, and the second is held against it.
-                let first = OnConflict::column(entity::meta::Column::Key).do_nothing().to_owned();
-                entity::meta::Entity::insert(row.into_active_model())
-                    .on_conflict(first)
-                    .exec_without_returning(self.db())
-                    .await?;
-                find().await?
-            }
-        };
+        let mut stored = find().await?;
+        if stored.is_none() {
+            let value = self.ring().check_value().map_err(|_| OpenError::Seal)?;
+            let row = entity::meta::Model { key: CHECK_VALUE.to_owned(), value };
+            // Two first starts may race: the first one's value stays, and the second is held against it.
+            let first = OnConflict::column(entity::meta::Column::Key).do_nothing().to_owned();
+            entity::meta::Entity::insert(row.into_active_model())
+                .on_conflict(first)
+                .exec_without_returning(self.db())
+                .await?;
+            stored = find().await?;
+        }
         if stored.is_some_and(|row| self.ring().opens(&row.value)) {
             Ok(())
         } else {

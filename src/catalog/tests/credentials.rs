@@ -43,7 +43,7 @@ async fn new_fields_are_checked() {
         let new = new_credential("openai", None, "one", bad);
         let result = bed.catalog.create_credential("acme", new).await;
         assert!(result.as_ref().unwrap_err().to_string().len() < 300);
-        assert_eq!(violated(result), ["fields.api_key"], "{:.20}", bad);
+        assert_eq!(violated(result), ["fields.api_key"], "{bad:.20}");
     }
     let mut new = new_credential("openai", None, "", KEY);
     new.fields.insert("password".to_owned(), KEY.to_owned());
