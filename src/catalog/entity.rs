@@ -3,6 +3,11 @@
 //! Ids are UUIDv7 made here, so that a row's name is known before it is inserted: the associated data of a sealed field
 //! needs it. Times are milliseconds since 1970. `fields` is the JSON that [`super::fields`] reads and writes. An empty
 //! text means "none", so that unique indexes hold on both databases.
+#![allow(
+    missing_docs,
+    clippy::struct_field_names,
+    reason = "fields are columns; the macros want a struct Model"
+)]
 
 /// Who owns everything else.
 pub mod tenants {

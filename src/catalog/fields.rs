@@ -173,7 +173,7 @@ impl Writing<'_> {
                 }
                 (None | Some(""), _) => None,
                 (Some(value), _) => {
-                    self.check(field, value, &at, check);
+                    check_value(field, value, &at, check);
                     Some(self.store(field, value)?)
                 }
             };
@@ -191,19 +191,6 @@ impl Writing<'_> {
         value == HIDDEN || value == masked_field(Some(self.kind), name, old, self.holder, self.keys)
     }
 
-    fn check(&self, field: &CredentialField, value: &str, at: &str, check: &mut Check) {
-        if value.chars().count() > field.max_length {
-            check.add(at, format!("is longer than {} characters", field.max_length));
-        } else if value.chars().any(char::is_control) {
-            check.add(at, "holds a control character");
-        } else if field.secret && value == HIDDEN {
-            check.add(at, "is hidden, but no value is stored");
-        } else if field.secret && value.contains(MASK) {
-            // A mask of something else, such as of a key that was changed meanwhile, is never meant.
-            check.add(at, "is a mask, but not that of the stored value");
-        }
-    }
-
     fn store(&self, field: &CredentialField, value: &str) -> Result<Stored, Error> {
         if !field.secret {
             return Ok(Stored::Plain(value.to_owned()));
@@ -213,6 +200,19 @@ impl Writing<'_> {
             Error::Internal
         })?;
         Ok(Stored::Sealed { key: self.seal_with.id, sealed })
+    }
+}
+
+fn check_value(field: &CredentialField, value: &str, at: &str, check: &mut Check) {
+    if value.chars().count() > field.max_length {
+        check.add(at, format!("is longer than {} characters", field.max_length));
+    } else if value.chars().any(char::is_control) {
+        check.add(at, "holds a control character");
+    } else if field.secret && value == HIDDEN {
+        check.add(at, "is hidden, but no value is stored");
+    } else if field.secret && value.contains(MASK) {
+        // A mask of something else, such as of a key that was changed meanwhile, is never meant.
+        check.add(at, "is a mask, but not that of the stored value");
     }
 }
 
@@ -233,26 +233,16 @@ pub fn for_trial(
     let mut fields = BTreeMap::new();
     for field in kind.credential_fields {
         let at = format!("{path}.{}", field.name);
-        let old = stored.get(field.name);
-        let value = match given.get(field.name).map(String::as_str) {
-            None => old.cloned(),
-            Some("") => None,
-            Some(value)
-                if field.secret
-                    && (value == HIDDEN || old.is_some_and(|old| mask(old.expose_secret()) == value)) =>
+        let value = match (given.get(field.name).map(String::as_str), stored.get(field.name)) {
+            (None, old) => old.cloned(),
+            (Some(value), Some(old))
+                if field.secret && (value == HIDDEN || value == mask(old.expose_secret())) =>
             {
-                if old.is_none() {
-                    check.add(&at, "is hidden, but no value is stored");
-                    continue;
-                }
-                old.cloned()
+                Some(old.clone())
             }
-            Some(value) => {
-                if value.chars().count() > field.max_length {
-                    check.add(&at, format!("is longer than {} characters", field.max_length));
-                } else if value.chars().any(char::is_control) {
-                    check.add(&at, "holds a control character");
-                }
+            (Some(""), _) => None,
+            (Some(value), _) => {
+                check_value(field, value, &at, check);
                 Some(SecretString::from(value))
             }
         };

@@ -222,15 +222,15 @@ pub async fn keys(
     let rows = data_keys::Entity::find().filter(data_keys::Column::TenantId.is_in(tenants)).all(db).await?;
     let mut keys: HashMap<Uuid, Keys> = HashMap::new();
     for row in rows {
-        if let Some(key) = ring.data_key(&row) {
-            drop(keys.entry(row.tenant_id).or_default().insert(row.id, Arc::new(key)))
-        } else {
+        let Some(key) = ring.data_key(&row) else {
             tracing::error!(
                 tenant = %row.tenant_id,
                 master_key_id = row.master_key_id,
                 "a data key cannot be opened with this master key ring"
-            )
-        }
+            );
+            continue;
+        };
+        keys.entry(row.tenant_id).or_default().insert(row.id, Arc::new(key));
     }
     Ok(keys.into_iter().map(|(tenant, keys)| (tenant, Arc::new(keys))).collect())
 }

@@ -171,9 +171,8 @@ impl Catalog {
     /// Writes the check value where there is none, and compares.
     async fn check_master_key(&self) -> Result<(), OpenError> {
         let find = || entity::meta::Entity::find_by_id(CHECK_VALUE).one(self.db());
-        let stored = if let Some(row) = find().await? {
-            Some(row)
-        } else {
+        let mut stored = find().await?;
+        if stored.is_none() {
             let value = self.ring().check_value().map_err(|_| OpenError::Seal)?;
             let row = entity::meta::Model { key: CHECK_VALUE.to_owned(), value };
             // Two first starts may race: the first one's value stays, and the second is held against it.
@@ -182,8 +181,8 @@ impl Catalog {
                 .on_conflict(first)
                 .exec_without_returning(self.db())
                 .await?;
-            find().await?
-        };
+            stored = find().await?;
+        }
         if stored.is_some_and(|row| self.ring().opens(&row.value)) {
             Ok(())
         } else {

@@ -125,10 +125,15 @@ pub fn model(field: &str, name: &str) -> Result<(), Error> {
 
 /// A model's key in its one spelling. Violations are under `key`, as every request that takes one calls it.
 pub fn key(key: &ModelKey) -> Result<Cow<'_, ModelKey>, Error> {
+    key_parts(key).map_err(|error| error.under("key"))
+}
+
+/// As [`key`], with violations relative to the key.
+pub fn key_parts(key: &ModelKey) -> Result<Cow<'_, ModelKey>, Error> {
     let mut check = Check::default();
-    check.note(tenant("key.tenant_id", &key.tenant))?;
-    let provider = check.note(provider("key.provider", &key.provider))?;
-    check.note(model("key.model", &key.model))?;
+    check.note(tenant("tenant_id", &key.tenant))?;
+    let provider = check.note(provider("provider", &key.provider))?;
+    check.note(model("model", &key.model))?;
     check.finish()?;
     Ok(match provider {
         Some(name) if name != key.provider => {

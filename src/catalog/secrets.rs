@@ -326,3 +326,74 @@ pub(super) fn new_token_secret() -> Result<SecretString, SealError> {
     let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(key.0.as_ref());
     Ok(SecretString::from(format!("rota_{}", text.as_str())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn key(first: u8) -> String {
+        let mut bytes = [7; 32];
+        bytes[0] = first;
+        BASE64.encode(bytes)
+    }
+
+    #[test]
+    fn rings() {
+        let one = KeyRing::parse(&key(1)).unwrap();
+        let two = KeyRing::parse(&format!("b:{}, 1:{}\n", key(2), key(1))).unwrap();
+        assert!(two.opens(&one.check_value().unwrap()));
+        assert!(!one.opens(&two.check_value().unwrap()));
+        assert!(KeyRing::parse(key(1).trim_end_matches('=')).is_ok());
+        let short = BASE64.encode([1, 2, 3]);
+        let flat = BASE64.encode([9; 32]);
+        for (text, entry) in [
+            (String::new(), None),
+            (short, Some("not 32 bytes")),
+            (flat, Some("one byte repeated")),
+            ("%%%%".to_owned(), Some("not base64")),
+            (format!("{},{}", key(1), key(2)), Some("`id:base64`")),
+            (format!("1:{},1:{}", key(1), key(2)), Some("repeats")),
+            (format!("a b:{}", key(1)), Some("an id is")),
+        ] {
+            let error = KeyRing::parse(&text).err().expect("refused").to_string();
+            assert!(error.contains(entry.unwrap_or("empty")), "{error}");
+            assert!(text.is_empty() || !error.contains(&text));
+        }
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_and_for_its_owner_alone() {
+        let dir = tempfile::TempDir::new().unwrap();
+        let path = dir.path().join("master.key");
+        let first = load_or_create_master_key(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let second = load_or_create_master_key(&path).unwrap();
+        assert!(second.opens(&first.check_value().unwrap()));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft stays behind");
+        fs::write(&path, "short").unwrap();
+        assert!(load_or_create_master_key(&path).is_err(), "a bad file is not overwritten");
+    }
+
+    #[test]
+    fn a_seal_opens_in_its_place_alone() {
+        let ring = KeyRing::parse(&key(1)).unwrap();
+        let (tenant, row) = (Uuid::now_v7(), Uuid::now_v7());
+        let (data_key, stored) = ring.new_data_key(tenant).unwrap();
+        let place = Place { table: "credentials", row, field: "api_key" };
+        let sealed = data_key.seal(place, "secret").unwrap();
+        assert_ne!(sealed, data_key.seal(place, "secret").unwrap(), "the nonce is random");
+        assert_eq!(data_key.open(place, &sealed).unwrap().expose_secret(), "secret");
+        for elsewhere in [
+            Place { table: "lb_configs", ..place },
+            Place { row: Uuid::now_v7(), ..place },
+            Place { field: "organization", ..place },
+        ] {
+            assert!(data_key.open(elsewhere, &sealed).is_none());
+        }
+        assert!(ring.data_key(&stored).unwrap().open(place, &sealed).is_some());
+        let moved = data_keys::Model { tenant_id: Uuid::now_v7(), ..stored.clone() };
+        assert!(ring.data_key(&moved).is_none());
+        assert!(KeyRing::parse(&key(2)).unwrap().data_key(&stored).is_none());
+    }
+}

@@ -238,7 +238,8 @@ impl Catalog {
     /// that is not there is loaded once.
     ///
     /// # Errors
-    /// [`Error::NotFound`] says which of tenant, provider and model is missing.
+    /// [`Error::NotFound`] says which of tenant, provider and model is missing; [`Error::Invalid`] names fields of the
+    /// key, without `key.` before them.
     pub async fn resolve(
         &self,
         tenant: &str,
@@ -260,7 +261,7 @@ impl Catalog {
             return Ok(pool);
         }
         // A name that is not there never reaches the lock, so that it holds up nobody.
-        let key = names::key(&key)?;
+        let key = names::key_parts(&key)?;
         let located = patiently(database::locate(self.db(), &key)).await?;
         let _loading = self.snapshot().loading.lock().await;
         if let Some(pool) = self.snapshot().pool(&key) {

@@ -1,1 +1,173 @@
+//! The catalog on a real SQLite file.
 
+mod configs;
+mod credentials;
+mod names;
+mod pools;
+mod replicas;
+
+use super::*;
+use crate::provider::ModelType;
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use tempfile::TempDir;
+
+pub const KEY: &str = "sk-proj-aaaaaaaaaaaaaaaaaaaaaa11";
+pub const OTHER_KEY: &str = "sk-proj-bbbbbbbbbbbbbbbbbbbbbb22";
+/// 32 bytes that are not all the same.
+pub const MASTER: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+pub const OTHER_MASTER: &str = "HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+
+/// A database of its own, and one replica on it.
+pub struct Bed {
+    dir: TempDir,
+    pub catalog: Catalog,
+}
+
+impl Bed {
+    pub async fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let catalog = open(&dir, MASTER).await.unwrap();
+        catalog.migrate().await.unwrap();
+        catalog.load().await.unwrap();
+        Self { dir, catalog }
+    }
+
+    /// With tenant `acme`, its provider `openai` and the model `gpt`.
+    pub async fn with_model() -> (Self, ModelKey) {
+        let bed = Self::new().await;
+        bed.catalog.create_tenant("acme", "Acme").await.unwrap();
+        bed.provider("openai", "openai", "").await;
+        let key = bed.model("openai", "gpt").await;
+        (bed, key)
+    }
+
+    /// Another replica on the same database.
+    pub async fn replica(&self) -> Catalog {
+        let catalog = open(&self.dir, MASTER).await.unwrap();
+        catalog.load().await.unwrap();
+        catalog
+    }
+
+    pub async fn provider(&self, name: &str, kind: &str, base_url: &str) {
+        let new = NewProvider {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            base_url: base_url.to_owned(),
+            ..NewProvider::default()
+        };
+        self.catalog.create_provider("acme", new).await.unwrap();
+    }
+
+    pub async fn model(&self, provider: &str, model: &str) -> ModelKey {
+        let key = key(provider, model);
+        self.catalog.put_model(new_model(&key)).await.unwrap();
+        key
+    }
+
+    pub async fn credential(&self, provider: &str, name: &str, value: &str) -> Credential {
+        self.catalog.create_credential("acme", new_credential(provider, None, name, value)).await.unwrap()
+    }
+
+    pub async fn save(&self, key: &ModelKey, configs: Vec<NewConfig>) -> Result<ConfigSet, Error> {
+        self.catalog.update_configs(key, ConfigFrom::Any, 0, configs).await
+    }
+
+    pub async fn listed(&self, key: &ModelKey) -> Vec<Config> {
+        self.catalog.configs(key, ConfigFrom::Any).await.unwrap().configs
+    }
+
+    /// The secrets that serve, in ring order.
+    pub fn serving(&self, key: &ModelKey) -> Vec<String> {
+        serving(&self.catalog, key)
+    }
+}
+
+pub async fn open(dir: &TempDir, master: &str) -> Result<Catalog, OpenError> {
+    Catalog::open(OpenOptions {
+        database_url: format!("sqlite://{}", dir.path().join("rota.db").display()),
+        master_key: MasterKeySource::Value(SecretString::from(master)),
+        networks: Networks::Private,
+        max_connections: 4,
+    })
+    .await
+}
+
+pub fn serving(catalog: &Catalog, key: &ModelKey) -> Vec<String> {
+    let pool = catalog.pool(key).expect("the pool is in memory");
+    assert_eq!(pool.members.len(), pool.roster.members.len());
+    let secret = |member: &PoolMember| {
+        member.target.fields.get("api_key").map(|value| value.expose_secret().to_owned())
+    };
+    pool.members.iter().map(|member| secret(member).unwrap_or_default()).collect()
+}
+
+pub fn key(provider: &str, model: &str) -> ModelKey {
+    ModelKey {
+        tenant: "acme".to_owned(),
+        provider: provider.to_owned(),
+        model_type: ModelType::Llm,
+        model: model.to_owned(),
+    }
+}
+
+pub fn new_model(key: &ModelKey) -> NewModel {
+    NewModel { key: key.clone(), upstream_model: String::new(), enabled: None, revision: 0 }
+}
+
+pub fn api_key(value: &str) -> BTreeMap<String, String> {
+    BTreeMap::from([("api_key".to_owned(), value.to_owned())])
+}
+
+pub fn new_credential(provider: &str, model: Option<&str>, name: &str, value: &str) -> NewCredential {
+    NewCredential {
+        owner: CredentialOwner {
+            provider: provider.to_owned(),
+            model: model.map(|model| (ModelType::Llm, model.to_owned())),
+        },
+        name: name.to_owned(),
+        fields: api_key(value),
+        activate: false,
+    }
+}
+
+pub fn inline(name: &str, value: &str) -> NewConfig {
+    NewConfig {
+        name: name.to_owned(),
+        credentials: api_key(value),
+        enabled: Some(true),
+        ..NewConfig::default()
+    }
+}
+
+pub fn link(credential: &Credential) -> NewConfig {
+    NewConfig { credential_id: credential.id.to_string(), enabled: Some(true), ..NewConfig::default() }
+}
+
+pub fn inherit(enabled: bool) -> NewConfig {
+    NewConfig { id: INHERIT.to_owned(), enabled: Some(enabled), ..NewConfig::default() }
+}
+
+/// A listed config, to be saved again as it is.
+pub fn again(config: &Config) -> NewConfig {
+    NewConfig {
+        id: config.id.clone(),
+        name: config.name.clone(),
+        credential_id: config.credential_id.clone(),
+        credentials: config.credentials.clone(),
+        enabled: Some(config.enabled),
+        weight: Some(config.weight),
+        priority: config.priority,
+        base_url: config.base_url.clone(),
+        upstream_model: config.upstream_model.clone(),
+    }
+}
+
+/// The fields that a refusal names.
+pub fn violated<T>(result: Result<T, Error>) -> Vec<String> {
+    match result {
+        Err(Error::Invalid(violations)) => violations.into_iter().map(|v| v.field).collect(),
+        Err(other) => panic!("expected violations, got {other:?}"),
+        Ok(_) => panic!("expected violations, it was accepted"),
+    }
+}

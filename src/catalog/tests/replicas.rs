@@ -1,0 +1,115 @@
+//! Two replicas on one database.
+
+use super::*;
+use crate::catalog::entity::outbox;
+use sea_orm::EntityTrait;
+use secrecy::ExposeSecret;
+use std::{sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
+
+/// Waits for a condition, which a follower brings about within a second.
+async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    for _ in 0..500 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never: {what}");
+}
+
+#[tokio::test]
+async fn a_follower_learns_what_another_changes() {
+    let (bed, key) = Bed::with_model().await;
+    let other = bed.replica().await;
+    let cancel = CancellationToken::new();
+    let following = tokio::spawn(other.clone().follow(cancel.clone()));
+    assert!(serving(&other, &key).is_empty());
+
+    bed.credential("openai", "one", KEY).await;
+    until("the credential", async || serving(&other, &key) == [KEY]).await;
+    let late = bed.model("openai", "late").await;
+    until("the model", async || other.pool(&late).is_some()).await;
+    bed.catalog.delete_model(&late).await.unwrap();
+    until("the model's end", async || other.pool(&late).is_none()).await;
+
+    let new = NewToken { role: Some(Role::Operator), ..NewToken::default() };
+    let (token, secret) = bed.catalog.create_token(new).await.unwrap();
+    assert!(other.authenticate(secret.expose_secret()).await.unwrap().is_some());
+    bed.catalog.revoke_token(&token.id.to_string()).await.unwrap();
+    until("the revocation", async || other.authenticate(secret.expose_secret()).await.unwrap().is_none())
+        .await;
+
+    bed.catalog.delete_tenant("acme").await.unwrap();
+    until("the tenant's end", async || other.pool(&key).is_none()).await;
+    cancel.cancel();
+    following.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_replica_that_was_away_too_long_loads_everything() {
+    let (bed, key) = Bed::with_model().await;
+    let other = bed.replica().await;
+    bed.credential("openai", "one", KEY).await;
+    bed.model("openai", "late").await;
+    bed.catalog.prune(i64::MAX).await.unwrap();
+    let kept = outbox::Entity::find().all(bed.catalog.db()).await.unwrap();
+    assert_eq!(kept.len(), 1, "the newest stays");
+    assert!(serving(&other, &key).is_empty());
+    other.catch_up().await.unwrap();
+    assert_eq!(serving(&other, &key), [KEY]);
+    // Nothing changed since: the newest row says so, and nothing is loaded again.
+    let before = other.pool(&key).unwrap();
+    other.catch_up().await.unwrap();
+    assert!(Arc::ptr_eq(&before, &other.pool(&key).unwrap()));
+}
+
+#[tokio::test]
+async fn a_pool_that_is_not_there_yet_is_loaded_once() {
+    let (bed, _) = Bed::with_model().await;
+    let other = bed.replica().await;
+    let late = bed.model("openai", "late").await;
+    assert!(other.pool(&late).is_none());
+    let calls = (0..16).map(|_| {
+        let other = other.clone();
+        tokio::spawn(async move { other.resolve("acme", "openai", ModelType::Llm, "late").await.unwrap() })
+    });
+    let pools = futures::future::join_all(calls).await;
+    let first = pools[0].as_ref().unwrap();
+    assert!(pools.iter().all(|pool| Arc::ptr_eq(first, pool.as_ref().unwrap())));
+}
+
+#[tokio::test]
+async fn writers_on_two_replicas_leave_no_gap() {
+    let (bed, _) = Bed::with_model().await;
+    let other = bed.replica().await;
+    let writes = (0..20).map(|n| {
+        let catalog = if n % 2 == 0 { bed.catalog.clone() } else { other.clone() };
+        tokio::spawn(async move {
+            catalog.put_model(new_model(&key("openai", &format!("m{n}")))).await.unwrap();
+            // A refused write takes no number.
+            catalog.create_tenant("acme", "").await.unwrap_err();
+        })
+    });
+    for write in futures::future::join_all(writes).await {
+        write.unwrap();
+    }
+    let rows = outbox::Entity::find().all(bed.catalog.db()).await.unwrap();
+    let numbers: Vec<i64> = rows.iter().map(|row| row.number).collect();
+    assert_eq!(numbers, (1..=23).collect::<Vec<_>>());
+    other.catch_up().await.unwrap();
+    for n in 0..20 {
+        assert!(other.pool(&key("openai", &format!("m{n}"))).is_some());
+    }
+}
+
+#[tokio::test]
+async fn migrators_take_turns() {
+    let dir = TempDir::new().unwrap();
+    let (one, two) = (open(&dir, MASTER).await.unwrap(), open(&dir, MASTER).await.unwrap());
+    assert!(!one.migrated().await.unwrap());
+    let (first, second) = tokio::join!(one.migrate(), two.migrate());
+    first.unwrap();
+    second.unwrap();
+    assert!(two.migrated().await.unwrap());
+}
