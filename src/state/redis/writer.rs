@@ -76,9 +76,9 @@ async fn run(
         // One line a transition, never one a failed command.
         if failing.swap(error.is_some(), Ordering::Relaxed) != error.is_some() {
             if let Some(error) = error {
-                tracing::warn!(%error, "redis: successes and releases are being dropped")
+                tracing::warn!(%error, "redis: successes and releases are being dropped");
             } else {
-                tracing::info!("redis: successes and releases are written again")
+                tracing::info!("redis: successes and releases are written again");
             }
         }
         for done in waiting {
