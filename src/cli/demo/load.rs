@@ -18,7 +18,9 @@ use tonic::{Request, Status};
 const EASY: f64 = 19.0;
 /// The least and the most time that the calls are spread over, in seconds.
 const SPREAD: (f64, f64) = (7.5, 20.0);
-/// The most calls in flight at a time.
+/// Calls that begin together, so that more than one is on its way to a key when that begins to fail.
+const TOGETHER: u64 = 6;
+/// No more calls begin while so many are in flight.
 const IN_FLIGHT: usize = 32;
 /// Between two pictures.
 const FRAME: Duration = Duration::from_millis(125);
@@ -34,7 +36,7 @@ pub(super) async fn run(calls: u64, stage: &Stage, screen: &mut Screen) -> Resul
     // Whole seconds, as Retry-After has.
     let limited = Duration::from_secs((spread * 0.38).round() as u64);
     let mut tally = Tally::new();
-    let mut pace = interval(Duration::from_secs_f64(spread / calls as f64));
+    let mut pace = interval(Duration::from_secs_f64(spread * TOGETHER as f64 / calls as f64));
     let mut frame = interval(FRAME);
     let limit_at = Instant::now() + Duration::from_secs_f64(spread / 4.0);
     let mut limit_set = false;
@@ -43,8 +45,11 @@ pub(super) async fn run(calls: u64, stage: &Stage, screen: &mut Screen) -> Resul
     while tally.made() < calls {
         tokio::select! {
             _ = pace.tick(), if sent < calls && running.len() < IN_FLIGHT => {
-                running.spawn(call(stage.invoke.clone(), sent));
-                sent += 1;
+                let next = calls.min(sent + TOGETHER);
+                for number in sent..next {
+                    running.spawn(call(stage.invoke.clone(), number));
+                }
+                sent = next;
             }
             Some(ended) = running.join_next() => {
                 let (streamed, outcome) = ended.map_err(|_| anyhow!("a call's task broke"))?;
@@ -71,8 +76,8 @@ async fn look(stage: &Stage, tally: &mut Tally) -> Result<()> {
         ..pb::GetLoadBalancingConfigsRequest::default()
     };
     let hits = stage.hits();
-    let state = stage.config.clone().get_load_balancing_configs(request).await?.into_inner();
-    tally.see(&state.configs, hits);
+    let answer = stage.config.clone().get_load_balancing_configs(request).await?.into_inner();
+    tally.see(&answer.configs, hits);
     Ok(())
 }
 

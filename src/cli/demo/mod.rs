@@ -11,15 +11,21 @@ mod stage;
 mod tally;
 
 use super::serve::Signals;
-use crate::settings::{RawSettings, Settings};
-use anyhow::{Context, Result, bail};
+use crate::{
+    app::App,
+    settings::{RawSettings, Settings},
+};
+use anyhow::{Context, Error, Result, bail};
 use clap::Args;
 use screen::Screen;
 use stage::Stage;
-use std::{fs::Permissions, net::TcpListener, os::unix::fs::PermissionsExt, path::Path};
-
-/// Where it listens if nothing else is said and nobody else does.
-const USUAL: &str = "127.0.0.1:50051";
+use std::{
+    fs::Permissions,
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+};
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -38,7 +44,10 @@ pub(super) async fn run(options: &Options, raw: RawSettings) -> Result<()> {
     let mode = Permissions::from_mode(0o700);
     let directory = tempfile::Builder::new().prefix("rota-demo-").permissions(mode).tempdir();
     let directory = directory.context("no temporary directory")?;
-    let stage = Stage::set(&settings(raw, directory.path())?).await?;
+    let named = raw.listen.as_ref().is_some_and(|listen| !listen.trim().is_empty());
+    let settings = settings(raw, directory.path())?;
+    let token_file = settings.operator_token_file();
+    let stage = Stage::set(start(settings, named).await?, &token_file).await?;
     let shown = tokio::select! {
         shown = show(options, &stage) => shown.map(Some),
         () = signals.next() => Ok(None),
@@ -51,6 +60,9 @@ pub(super) async fn run(options: &Options, raw: RawSettings) -> Result<()> {
         () = signals.next() => {}
     }
     directory.close().context("the temporary directory cannot be removed")?;
+    if !options.exit {
+        screen::say("\nStopped, and the temporary directory removed.");
+    }
     match shown? {
         Some(failed) if failed > 0 => bail!("{failed} of {} calls failed", options.calls),
         _ => Ok(()),
@@ -59,26 +71,21 @@ pub(super) async fn run(options: &Options, raw: RawSettings) -> Result<()> {
 
 /// Makes the calls, says what happened, and returns how many failed.
 async fn show(options: &Options, stage: &Stage) -> Result<u64> {
+    screen::say(&report::opening(stage));
     let mut screen = Screen::new(options.calls);
-    screen.say(&report::opening(stage));
     let mut tally = load::run(options.calls, stage, &mut screen).await?;
     screen.finish(&mut tally);
-    screen.say(&report::happened(&tally));
-    screen.say(&report::go_on(stage));
+    screen::say(&report::happened(&tally));
+    screen::say(&report::go_on(stage));
     if !options.exit {
-        screen.say("Serving until Ctrl-C.");
+        screen::say("Serving until Ctrl-C.");
     }
     Ok(tally.failed)
 }
 
 /// Embedded, in that directory. What else the user has set stands.
 fn settings(raw: RawSettings, directory: &Path) -> Result<Settings> {
-    let listen = raw.listen.filter(|listen| !listen.trim().is_empty()).or_else(|| {
-        let free = TcpListener::bind(USUAL).is_ok();
-        Some(if free { USUAL } else { "127.0.0.1:0" }.to_owned())
-    });
     let mut settings = Settings::resolve(RawSettings {
-        listen,
         data_dir: Some(directory.join("data")),
         database_url: None,
         redis_url: None,
@@ -88,4 +95,20 @@ fn settings(raw: RawSettings, directory: &Path) -> Result<Settings> {
     })?;
     settings.master_key = None;
     Ok(settings)
+}
+
+/// Starts the service; on a free port where the usual one is taken and the user has named none.
+async fn start(settings: Settings, named: bool) -> Result<App> {
+    match App::start(&settings).await {
+        Err(error) if !named && in_use(&error) => {
+            let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            App::start(&Settings { listen, ..settings }).await
+        }
+        started => started,
+    }
+}
+
+fn in_use(error: &Error) -> bool {
+    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::AddrInUse)
 }

@@ -8,8 +8,8 @@ use super::{
 /// What is about to be seen.
 pub(super) fn opening(stage: &Stage) -> String {
     format!(
-        "Rota serves gRPC on {}. Provider `{PROVIDER}` is a server in this process that speaks OpenAI's\n\
-         protocol. Its model `{MODEL}` is balanced over three keys.\n",
+        "Rota serves gRPC on {}. Model `{MODEL}` is balanced over three keys of provider\n\
+         `{PROVIDER}`: a server in this process that speaks OpenAI's protocol and will refuse a key.\n",
         stage.address
     )
 }
@@ -40,19 +40,23 @@ pub(super) fn happened(tally: &Tally) -> String {
 fn cooldown(tally: &Tally) -> String {
     let failing = tally.members.iter().find(|member| member.name == FAILING);
     let (served, refused) = failing.map_or((0, 0), |member| (member.served, member.refused));
-    let times = if refused == 1 { "once".to_owned() } else { format!("{refused} times") };
+    let times = match refused {
+        1 => "once".to_owned(),
+        2 => "twice".to_owned(),
+        _ => format!("{refused} times"),
+    };
     let calls = if tally.moved_on == 1 { "1 call".to_owned() } else { format!("{} calls", tally.moved_on) };
-    let answered = format!("{FAILING} answered 429 {times}, {calls} moved on;");
-    let Some(rest) = &tally.rest else { return format!("{answered} it was not seen to cool down.") };
+    let answered = format!("{FAILING} answered 429 {times}, {calls} moved on.");
+    let Some(rest) = &tally.rest else { return format!("{answered} It was not seen to cool down.") };
     let meanwhile = match rest.hits {
-        0 => "no call".to_owned(),
-        1 => "1 call".to_owned(),
-        hits => format!("{hits} calls"),
+        0 => "without a call".to_owned(),
+        1 => "with 1 call".to_owned(),
+        hits => format!("with {hits} calls"),
     };
     match &rest.ended {
-        None => format!("{answered} it is cooling down and got {meanwhile} since."),
+        None => format!("{answered} It is cooling down, so far {meanwhile}."),
         Some(ended) => format!(
-            "{answered} it cooled {:.1} s, got {meanwhile} meanwhile, came back and served {} since.",
+            "{answered} It cooled {:.1} s {meanwhile}, came back and served {}.",
             ended.after.as_secs_f64(),
             served - ended.served,
         ),

@@ -9,8 +9,10 @@ use std::{
     time::Duration,
 };
 
-/// Pictures a second, at most.
-const HERTZ: u8 = 10;
+/// Between two pictures.
+const PICTURE: Duration = Duration::from_millis(100);
+/// Above all updates of the bars a second. A lower limit would show parts of a picture.
+const HERTZ: u8 = 250;
 /// Cells of a cooldown's clock.
 const CLOCK: usize = 10;
 
@@ -32,16 +34,16 @@ struct Bars {
     cooling: ProgressStyle,
 }
 
+/// Writes a text while no bar is there.
+pub(super) fn say(text: &str) {
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
 impl Screen {
     pub(super) fn new(calls: u64) -> Self {
-        let target = ProgressDrawTarget::stdout_with_hz(HERTZ * 2);
+        let target = ProgressDrawTarget::stdout_with_hz(HERTZ);
         let bars = if target.is_hidden() { None } else { Bars::new(target, calls) };
         Self { calls, bars, next_line: Duration::ZERO, next_picture: Duration::ZERO }
-    }
-
-    /// A text of its own, above the bars where they are still moving.
-    pub(super) fn say(&self, text: &str) {
-        let _ = writeln!(io::stdout(), "{text}");
     }
 
     /// Shows what is new, if it is time.
@@ -52,7 +54,7 @@ impl Screen {
         let now = tally.elapsed();
         match &mut self.bars {
             Some(bars) if now >= self.next_picture => {
-                self.next_picture = now + Duration::from_secs(1) / u32::from(HERTZ);
+                self.next_picture = now + PICTURE;
                 bars.draw(tally, self.calls);
             }
             None if now >= self.next_line => {
@@ -78,7 +80,7 @@ impl Screen {
     fn event(&self, text: &str) {
         match &self.bars {
             Some(bars) => drop(bars.all.println(format!("  {text}"))),
-            None => self.say(text),
+            None => say(text),
         }
     }
 }
@@ -92,6 +94,8 @@ impl Bars {
         };
         let (on_duty, cooling) = (style("green")?, style("yellow")?);
         let all = MultiProgress::with_draw_target(target);
+        // Overwrites instead of clearing: no flicker.
+        all.set_move_cursor(true);
         let bar = |name: &'static str, length: u64, style: &ProgressStyle| {
             let bar = all.add(ProgressBar::new(length));
             bar.set_style(style.clone());
@@ -110,16 +114,16 @@ impl Bars {
                 *was_cooling = member.cooling.is_some();
                 bar.set_style(if *was_cooling { &self.cooling } else { &self.on_duty }.clone());
             }
-            bar.set_message(format!("{:>3.0} %  {}", tally.share(member), state(tally, member)));
             bar.set_position(member.served);
+            bar.set_message(format!("{:>3.0} %  {}", tally.share(member), state(tally, member)));
         }
+        self.total.set_position(tally.made());
         self.total.set_message(format!(
             "of {calls}  {:>4.1} s  {} moved on  {} failed",
             tally.elapsed().as_secs_f64(),
             tally.moved_on,
             tally.failed,
         ));
-        self.total.set_position(tally.made());
     }
 }
 
@@ -140,7 +144,7 @@ fn state(tally: &Tally, member: &Member) -> String {
 fn line(tally: &Tally, calls: u64) -> String {
     let members = tally.members.iter().map(|member| {
         let cooling = member.cooling.map(|left| format!(" (cooling {:.1} s)", left.as_secs_f64()));
-        format!("  {} {}{}", member.name, member.served, cooling.unwrap_or_default())
+        format!("  {} {:>3}{}", member.name, member.served, cooling.unwrap_or_default())
     });
     let members: String = members.collect();
     format!(

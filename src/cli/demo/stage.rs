@@ -4,13 +4,13 @@ use crate::{
     api::pb::{self, config_service_client::ConfigServiceClient, invoke_service_client::InvokeServiceClient},
     app::App,
     scripted::{Script, Upstream},
-    settings::Settings,
 };
 use anyhow::{Context, Result};
 use std::{
     collections::HashMap,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
     time::Duration,
 };
 use tonic::{
@@ -46,9 +46,9 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) async fn set(settings: &Settings) -> Result<Self> {
+    /// Sets a service up that has just started with nothing in it.
+    pub(super) async fn set(app: App, operator_token: &Path) -> Result<Self> {
         let upstream = Upstream::start().await.context("the scripted upstream")?;
-        let app = App::start(settings).await?;
         let mut address = app.address();
         if address.ip().is_unspecified() {
             address.set_ip(match address.ip() {
@@ -57,7 +57,7 @@ impl Stage {
             });
         }
         let channel = Endpoint::from_shared(format!("http://{address}"))?.connect().await?;
-        let operator = fs::read_to_string(settings.operator_token_file()).context("the operator's token")?;
+        let operator = fs::read_to_string(operator_token).context("the operator's token")?;
         let token = make_tenant(&channel, operator.trim()).await.context("making the tenant")?;
         let bearer = Bearer::new(&token)?;
         let config = ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone());

@@ -165,3 +165,75 @@ impl Tally {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{super::report, *};
+    use crate::api::pb::{Attempt, Route};
+    use tonic::Status;
+
+    fn served_by(name: &str, refused_by: &[&str]) -> Outcome {
+        let refused = refused_by.iter().map(|name| Attempt {
+            config_name: (*name).into(),
+            error_class: ErrorClass::RateLimited.into(),
+            http_status: 429,
+            ..Attempt::default()
+        });
+        let served = Attempt { config_name: name.into(), ..Attempt::default() };
+        Ok(Route {
+            config_name: name.into(),
+            attempts: refused.chain([served]).collect(),
+            ..Route::default()
+        })
+    }
+
+    fn seen(cooling: bool) -> Vec<LoadBalancingConfig> {
+        let config = |name: &str| LoadBalancingConfig { name: name.into(), ..LoadBalancingConfig::default() };
+        let mut configs: Vec<_> = NAMES.map(config).into();
+        let failing = configs.iter_mut().find(|config| config.name == FAILING).unwrap();
+        failing.in_cooldown = cooling;
+        failing.ttl = cooling.then(|| Duration::from_secs(6).try_into().unwrap());
+        configs
+    }
+
+    #[test]
+    fn a_cooldown_and_a_comeback_are_told() {
+        let mut tally = Tally::new();
+        tally.see(&seen(false), 0);
+        tally.count(false, served_by("alice", &[]));
+        tally.count(true, served_by("carol", &["bob"]));
+        tally.see(&seen(true), 1);
+        tally.see(&seen(true), 1);
+        tally.see(&seen(false), 1);
+        tally.count(false, served_by("bob", &[]));
+        tally.see(&seen(false), 2);
+        let told = report::happened(&tally);
+        assert!(told.contains("2 unary and 1 streamed"), "{told}");
+        assert!(told.contains("none failed"), "{told}");
+        assert!(told.contains("alice 1 (33 %), bob 1 (33 %), carol 1 (33 %)"), "{told}");
+        assert!(
+            told.contains("bob answered 429 once, 1 call moved on. It cooled 0.0 s without a call"),
+            "{told}"
+        );
+        assert!(told.contains("came back and served 1."), "{told}");
+    }
+
+    #[test]
+    fn calls_during_a_cooldown_are_not_hidden() {
+        let mut tally = Tally::new();
+        tally.see(&seen(true), 5);
+        tally.see(&seen(true), 7);
+        let told = report::happened(&tally);
+        assert!(told.contains("so far with 2 calls"), "{told}");
+    }
+
+    #[test]
+    fn a_failed_call_is_told() {
+        let mut tally = Tally::new();
+        tally.count(true, Err(Status::unavailable("nobody is there")));
+        tally.count(true, served_by("alice", &[]));
+        assert_eq!((tally.made(), tally.failed), (2, 1));
+        let told = report::happened(&tally);
+        assert!(told.contains("1 FAILED, the first with Unavailable: nobody is there"), "{told}");
+    }
+}
