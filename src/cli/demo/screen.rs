@@ -70,10 +70,8 @@ impl Screen {
         self.next_line = Duration::ZERO;
         self.next_picture = Duration::ZERO;
         self.draw(tally);
-        if let Some(bars) = self.bars.take() {
-            for bar in bars.members.iter().map(|(bar, _)| bar).chain([&bars.total]) {
-                bar.abandon();
-            }
+        if self.bars.take().is_some() {
+            say("");
         }
     }
 
@@ -88,8 +86,10 @@ impl Screen {
 impl Bars {
     /// None where a template is wrong: plain lines then.
     fn new(target: ProgressDrawTarget, calls: u64) -> Option<Self> {
+        // All lines as long as one another, so that each hides what it overwrites, and with room for the `^C` that a
+        // terminal writes behind the last.
         let style = |colour: &str| {
-            let template = format!("  {{prefix:<6}} {{bar:30.{colour}}} {{pos:>5}}  {{wide_msg}}");
+            let template = format!("  {{prefix:<6}} {{bar:22.{colour}}} {{pos:>5}}  {{msg:38}}");
             ProgressStyle::with_template(&template).ok().map(|style| style.progress_chars("█▉▊▋▌▍▎▏ "))
         };
         let (on_duty, cooling) = (style("green")?, style("yellow")?);
@@ -124,6 +124,13 @@ impl Bars {
             tally.moved_on,
             tally.failed,
         ));
+    }
+}
+
+impl Drop for Bars {
+    /// What was drawn last stays; bars that go clear it otherwise.
+    fn drop(&mut self) {
+        self.all.set_draw_target(ProgressDrawTarget::hidden());
     }
 }
 
