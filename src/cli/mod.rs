@@ -23,6 +23,10 @@ pub struct Cli {
     settings: RawSettings,
 }
 
+/// What is logged where nothing is said. fred reports every lost connection, with a path of the build machine in it;
+/// our own lines say each change once.
+const DEFAULT_LOG: &str = "info,fred=off,sea_orm_migration=warn";
+
 #[derive(Subcommand)]
 enum Command {
     /// Serve gRPC (also what plain `rota` does)
@@ -65,7 +69,7 @@ impl Cli {
         };
         let command = self.command.unwrap_or(Command::Serve);
         // Log lines would stand in the middle of the demo's picture.
-        let usual = if matches!(command, Command::Demo(_)) { "warn" } else { "info" };
+        let usual = if matches!(command, Command::Demo(_)) { "warn,fred=off" } else { DEFAULT_LOG };
         let log = raw.log.clone().filter(|log| !log.is_empty()).unwrap_or_else(|| usual.into());
         if telemetry::init(&log, format).is_err() {
             bail!("--log: is a filter such as `info` or `rota=debug,info`");
