@@ -172,6 +172,7 @@ mod tests {
     use crate::api::pb::{Attempt, Route};
     use tonic::Status;
 
+    #[expect(clippy::unnecessary_wraps, reason = "an outcome is a result")]
     fn served_by(name: &str, refused_by: &[&str]) -> Outcome {
         let refused = refused_by.iter().map(|name| Attempt {
             config_name: (*name).into(),
