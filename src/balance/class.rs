@@ -66,6 +66,13 @@ impl ErrorClass {
         }
     }
 
+    /// Whether a health check that succeeds ends the cooldown. Listing models succeeds while rate limited or without
+    /// quota, so it says nothing of those.
+    #[must_use]
+    pub const fn health_check_ends(self) -> bool {
+        matches!(self, Self::Authentication | Self::Connection | Self::Timeout | Self::ServerError)
+    }
+
     /// The name in logs, error reasons (`UPSTREAM_` + name) and the state store.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -3,40 +3,25 @@
 use super::{ErrorClass, Failure, Scope};
 use std::time::Duration;
 
-/// How long each class cools where neither the tenant nor the provider says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How long each class cools: `None` is the default, zero is off.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cooldowns {
-    /// As in Dify: a minute, the window of most vendors' limits.
-    pub rate_limited: Duration,
-    /// Credit comes back by a person's hand or a billing period, so asking often is pointless.
-    pub quota_exhausted: Duration,
-    /// As in Dify. Short, since a key may be mended; growth over episodes is what makes a dead one cheap.
-    pub authentication: Duration,
-    /// As in Dify.
-    pub connection: Duration,
-    /// As in Dify.
-    pub timeout: Duration,
-    /// Overload passes quickly.
-    pub server_error: Duration,
-    /// A deployment that is not there yet may come up.
-    pub model_unavailable: Duration,
-    /// No cooldown is longer, whatever the provider asks for.
-    pub max: Duration,
-}
-
-impl Default for Cooldowns {
-    fn default() -> Self {
-        Self {
-            rate_limited: Duration::from_mins(1),
-            quota_exhausted: Duration::from_mins(5),
-            authentication: Duration::from_secs(10),
-            connection: Duration::from_secs(10),
-            timeout: Duration::from_secs(10),
-            server_error: Duration::from_secs(10),
-            model_unavailable: Duration::from_mins(1),
-            max: Duration::from_hours(1),
-        }
-    }
+    /// Default 60 s, as in Dify: the window of most vendors' limits.
+    pub rate_limited: Option<Duration>,
+    /// Default 300 s: credit comes back by a person's hand or a billing period, so asking often is pointless.
+    pub quota_exhausted: Option<Duration>,
+    /// Default 10 s, as in Dify. Short, since a key may be mended; growth over episodes makes a dead one cheap.
+    pub authentication: Option<Duration>,
+    /// Default 10 s, as in Dify.
+    pub connection: Option<Duration>,
+    /// Default 10 s, as in Dify.
+    pub timeout: Option<Duration>,
+    /// Default 10 s: overload passes quickly.
+    pub server_error: Option<Duration>,
+    /// Default 60 s: a deployment that is not there yet may come up.
+    pub model_unavailable: Option<Duration>,
+    /// Default 1 h: no cooldown is longer, whatever the provider asks for.
+    pub max: Option<Duration>,
 }
 
 /// What one failure asks for.
@@ -46,8 +31,12 @@ pub struct Cooldown {
     pub class: ErrorClass,
     /// Whose record it goes on.
     pub scope: Scope,
-    /// How long from now.
+    /// How long from now, before it grows with the episodes.
     pub duration: Duration,
+    /// It grows to this at most.
+    pub max: Duration,
+    /// Whether it doubles per episode.
+    pub grows: bool,
     /// Whether the provider named the time. Then it counts even when the attempt began before the running cooldown.
     pub hinted: bool,
     /// It trips at this many failures in a row.
@@ -60,11 +49,14 @@ const SERVER_ERRORS_IN_A_ROW: u32 = 3;
 /// Spreads the ends of cooldowns by up to this share, so that members failed together do not return together.
 const JITTER: f64 = 0.1;
 
+/// The clamp where none is set.
+const MAX: Duration = Duration::from_secs(3600);
+
 impl Cooldowns {
-    /// What `failure` asks for; `None` where the class does not cool. `jitter` is a random number in `0.0..1.0`.
+    /// What `failure` asks for; `None` where it does not cool. `jitter` is a random number in `0.0..1.0`.
     ///
-    /// The provider's hint wins over the class's own time and is neither grown nor jittered; both are clamped by
-    /// [`Cooldowns::max`].
+    /// A time that the tenant has set wins and is exact. Then the provider's hint, exact as well. Then the class's own
+    /// default, jittered, and doubled per episode. All are clamped by [`Cooldowns::max`].
     ///
     /// ```
     /// use rota::balance::{Cooldowns, ErrorClass, Failure};
@@ -77,29 +69,37 @@ impl Cooldowns {
     /// ```
     #[must_use]
     pub fn decide(&self, failure: &Failure, jitter: f64) -> Option<Cooldown> {
-        let own = self.of(failure.class)?;
+        let (own, default) = self.of(failure.class)?;
+        if own.is_some_and(|own| own.is_zero()) {
+            return None;
+        }
         let hint = failure.retry_after.filter(|hint| !hint.is_zero());
-        let duration = hint.unwrap_or_else(|| own.mul_f64(1.0 + JITTER * jitter.clamp(0.0, 1.0)));
+        let exact = own.or(hint);
+        let duration = exact.unwrap_or_else(|| default.mul_f64(1.0 + JITTER * jitter.clamp(0.0, 1.0)));
+        let max = self.max.unwrap_or(MAX);
         let at_once =
             failure.class != ErrorClass::ServerError || hint.is_some() || failure.http_status == Some(503);
         Some(Cooldown {
             class: failure.class,
             scope: failure.class.scope(),
-            duration: duration.min(self.max),
+            duration: duration.min(max),
+            max,
+            grows: exact.is_none(),
             hinted: hint.is_some(),
             trip_after: if at_once { 1 } else { SERVER_ERRORS_IN_A_ROW },
         })
     }
 
-    const fn of(&self, class: ErrorClass) -> Option<Duration> {
+    /// The time set and the default one.
+    const fn of(&self, class: ErrorClass) -> Option<(Option<Duration>, Duration)> {
         Some(match class {
-            ErrorClass::RateLimited => self.rate_limited,
-            ErrorClass::QuotaExhausted => self.quota_exhausted,
-            ErrorClass::Authentication => self.authentication,
-            ErrorClass::Connection => self.connection,
-            ErrorClass::Timeout => self.timeout,
-            ErrorClass::ServerError => self.server_error,
-            ErrorClass::ModelUnavailable => self.model_unavailable,
+            ErrorClass::RateLimited => (self.rate_limited, Duration::from_secs(60)),
+            ErrorClass::QuotaExhausted => (self.quota_exhausted, Duration::from_secs(300)),
+            ErrorClass::Authentication => (self.authentication, Duration::from_secs(10)),
+            ErrorClass::Connection => (self.connection, Duration::from_secs(10)),
+            ErrorClass::Timeout => (self.timeout, Duration::from_secs(10)),
+            ErrorClass::ServerError => (self.server_error, Duration::from_secs(10)),
+            ErrorClass::ModelUnavailable => (self.model_unavailable, Duration::from_secs(60)),
             ErrorClass::BadRequest | ErrorClass::ContentFiltered | ErrorClass::Cancelled => return None,
         })
     }
@@ -135,6 +135,19 @@ mod tests {
                 rules.decide(&failure(ErrorClass::RateLimited, Some(429), Some(hint)), 0.9).unwrap();
             assert_eq!((cooldown.duration.as_secs(), cooldown.hinted), (expected, true));
         }
+    }
+
+    #[test]
+    fn a_time_that_is_set_wins_and_is_exact_and_zero_is_off() {
+        let rules = Cooldowns {
+            rate_limited: Some(Duration::from_secs(7)),
+            timeout: Some(Duration::ZERO),
+            max: Some(Duration::from_secs(5)),
+            ..Cooldowns::default()
+        };
+        let cooldown = rules.decide(&failure(ErrorClass::RateLimited, Some(429), Some(90)), 0.9).unwrap();
+        assert_eq!((cooldown.duration.as_secs(), cooldown.grows), (5, false), "clamped like all");
+        assert_eq!(rules.decide(&failure(ErrorClass::Timeout, None, None), 0.0), None);
     }
 
     #[test]

@@ -16,13 +16,19 @@
 
 mod class;
 mod cooldown;
+mod limit;
 mod pick;
+mod policy;
 mod record;
+mod strategy;
 
 pub use class::{ErrorClass, Failure, Scope};
 pub use cooldown::{Cooldown, Cooldowns};
+pub use limit::{CONCURRENCY_PAUSE, Limits, Window};
 pub use pick::{Candidate, Pick, pick};
+pub use policy::{HealthCheck, Policy, Timeouts, WhenExhausted};
 pub use record::{Record, Standing, Trial};
+pub use strategy::{Credit, Strategy, Turn};
 
 use std::{fmt, sync::Arc};
 use uuid::Uuid;
@@ -34,6 +40,8 @@ pub struct Pool {
     pub id: Uuid,
     /// The row id of the tenant.
     pub tenant: Uuid,
+    /// How it chooses.
+    pub strategy: Strategy,
     /// Those that may be picked, by ascending [`Member::ordinal`].
     pub members: Vec<Member>,
 }
@@ -50,6 +58,10 @@ pub struct Member {
     pub credential: Arc<str>,
     /// The lower serves first.
     pub priority: i32,
+    /// Its share under the weighted strategies; at least 1.
+    pub weight: u32,
+    /// What it may take.
+    pub limits: Limits,
 }
 
 /// Names one call's hold on one member. The caller makes it, so that a repeated command is recognised.
@@ -61,6 +73,12 @@ impl LeaseId {
     #[must_use]
     pub fn random() -> Self {
         Self(Uuid::new_v4())
+    }
+
+    /// The id that displays as that text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Uuid::try_parse(text).ok().map(Self)
     }
 }
 

@@ -1,22 +1,29 @@
-//! Who serves next: round robin within the best priority tier.
+//! Who may serve, and who of them does: eligibility, priority tiers, then the pool's strategy.
 //!
-//! One pointer per pool remembers the last served. The next is the first eligible member after it in ring order, not
-//! "index plus linear skip", which would give the member behind a gap the gap's share as well.
 //! `src/state/redis/acquire.lua` holds the same rules.
 
-use super::{ErrorClass, Standing};
+use super::{ErrorClass, Standing, Strategy, strategy::Eligible, strategy::Turn};
+use std::sync::Arc;
 
 /// One member in the eyes of a pick.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// Its place in the ring.
     pub ordinal: u32,
+    /// Names it between picks.
+    pub key: Arc<str>,
     /// The lower serves first.
     pub priority: i32,
+    /// At least 1.
+    pub weight: u32,
     /// Whether this call has tried it already.
     pub tried: bool,
     /// Its own standing and its credential's, together.
     pub standing: Standing,
+    /// At one of its limits: until about when.
+    pub full_until: Option<u64>,
+    /// Calls in flight on it.
+    pub in_flight: u32,
 }
 
 /// The outcome of a pick.
@@ -33,53 +40,80 @@ pub enum Pick {
     TrialRunning,
     /// None may, and waiting for a trial does not help.
     Exhausted {
-        /// The first of all members to come back, tried ones included: when, and what it cools for. `None` where one
-        /// is not cooling at all.
+        /// The first of all members to come back, tried ones included: when, and what it waits for. `None` where one
+        /// could serve another call.
         first_back: Option<(u64, ErrorClass)>,
     },
 }
 
-/// Picks among `candidates`, given the ordinal of the last served.
+impl Candidate {
+    /// Until when it cannot serve, and why; `None` where it can, or a trial decides.
+    fn away(&self) -> Option<(u64, ErrorClass)> {
+        match (self.standing, self.full_until) {
+            (Standing::Cooling { until, class }, None) => Some((until, class)),
+            (Standing::Cooling { until, class }, Some(full)) if until >= full => Some((until, class)),
+            (_, Some(full)) => Some((full, ErrorClass::RateLimited)),
+            _ => None,
+        }
+    }
+}
+
+/// Picks among `candidates` and moves the pool's turn on.
 ///
 /// ```
-/// use rota::balance::{Candidate, Pick, Standing, pick};
+/// use rota::balance::{Candidate, Pick, Standing, Strategy, Turn, pick};
 ///
 /// let ring = [1, 2, 3].map(|ordinal| Candidate {
-///     ordinal, priority: 0, tried: false, standing: Standing::Available,
+///     ordinal,
+///     key: format!("{ordinal}.0").into(),
+///     priority: 0,
+///     weight: 1,
+///     tried: false,
+///     standing: Standing::Available,
+///     full_until: None,
+///     in_flight: 0,
 /// });
-/// assert_eq!(pick(&ring, Some(3)), Pick::Serve { index: 0, trial: false });
+/// let mut turn = Turn { last: Some(3), ..Turn::default() };
+/// assert_eq!(pick(&ring, Strategy::RoundRobin, &mut turn), Pick::Serve { index: 0, trial: false });
 /// ```
 #[must_use]
-pub fn pick(candidates: &[Candidate], last: Option<u32>) -> Pick {
-    let eligible = candidates.iter().enumerate().filter_map(|(index, candidate)| {
-        if candidate.tried {
-            return None;
+pub fn pick(candidates: &[Candidate], strategy: Strategy, turn: &mut Turn) -> Pick {
+    let may = |candidate: &Candidate| {
+        candidate.full_until.is_none()
+            && matches!(candidate.standing, Standing::Available | Standing::HalfOpen)
+    };
+    let tier = candidates.iter().filter(|c| !c.tried && may(c)).map(|c| c.priority).min();
+    if let Some(tier) = tier {
+        let eligible: Vec<_> = candidates
+            .iter()
+            .enumerate()
+            .filter(|(_, candidate)| candidate.priority == tier && may(candidate))
+            .map(|(index, candidate)| Eligible {
+                index,
+                ordinal: candidate.ordinal,
+                key: candidate.key.clone(),
+                weight: candidate.weight,
+                in_flight: candidate.in_flight,
+                tried: candidate.tried,
+            })
+            .collect();
+        let chosen = strategy
+            .choose(&eligible, turn)
+            .and_then(|chosen| candidates.get(chosen.index).zip(Some(chosen.index)));
+        if let Some((candidate, index)) = chosen {
+            return Pick::Serve { index, trial: candidate.standing == Standing::HalfOpen };
         }
-        match candidate.standing {
-            Standing::Available => Some((index, candidate, false)),
-            Standing::HalfOpen => Some((index, candidate, true)),
-            Standing::TrialRunning | Standing::Cooling { .. } => None,
-        }
-    });
-    let best = eligible.min_by_key(|(_, candidate, _)| {
-        let behind = last.is_some_and(|last| candidate.ordinal <= last);
-        (candidate.priority, behind, candidate.ordinal)
-    });
-    if let Some((index, _, trial)) = best {
-        return Pick::Serve { index, trial };
     }
-    if candidates.iter().any(|candidate| !candidate.tried && candidate.standing == Standing::TrialRunning) {
+    let waits = |c: &Candidate| !c.tried && c.full_until.is_none() && c.standing == Standing::TrialRunning;
+    if candidates.iter().any(waits) {
         return Pick::TrialRunning;
     }
-    let mut first_back = None;
+    let mut first_back: Option<(u64, ErrorClass)> = None;
     for candidate in candidates {
-        match candidate.standing {
-            Standing::Cooling { until, class } => {
-                if first_back.is_none_or(|(earliest, _)| until < earliest) {
-                    first_back = Some((until, class));
-                }
-            }
-            _ => return Pick::Exhausted { first_back: None },
+        match candidate.away() {
+            Some(away) if first_back.is_none_or(|(earliest, _)| away.0 < earliest) => first_back = Some(away),
+            Some(_) => {}
+            None => return Pick::Exhausted { first_back: None },
         }
     }
     Pick::Exhausted { first_back }
@@ -87,13 +121,23 @@ pub fn pick(candidates: &[Candidate], last: Option<u32>) -> Pick {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Strategy, *};
     use proptest::prelude::*;
+    use proptest::strategy::Strategy as _;
 
     fn ring(standings: &[Standing]) -> Vec<Candidate> {
         (1..)
             .zip(standings)
-            .map(|(ordinal, &standing)| Candidate { ordinal, priority: 0, tried: false, standing })
+            .map(|(ordinal, &standing)| Candidate {
+                ordinal,
+                key: format!("{ordinal}.0").into(),
+                priority: 0,
+                weight: 1,
+                tried: false,
+                standing,
+                full_until: None,
+                in_flight: 0,
+            })
             .collect()
     }
 
@@ -101,15 +145,17 @@ mod tests {
         Standing::Cooling { until, class: ErrorClass::RateLimited }
     }
 
+    fn after(last: u32) -> Turn {
+        Turn { last: Some(last), ..Turn::default() }
+    }
+
     fn turns(ring: &[Candidate], count: usize) -> Vec<u32> {
-        let mut last = None;
-        let mut served = Vec::new();
-        for _ in 0..count {
-            let Pick::Serve { index, .. } = pick(ring, last) else { panic!("nothing to serve") };
-            served.push(ring[index].ordinal);
-            last = Some(ring[index].ordinal);
-        }
-        served
+        let mut turn = Turn::default();
+        let served = |_| match pick(ring, Strategy::RoundRobin, &mut turn) {
+            Pick::Serve { index, .. } => ring[index].ordinal,
+            other => panic!("nothing to serve: {other:?}"),
+        };
+        (0..count).map(served).collect()
     }
 
     #[test]
@@ -128,7 +174,7 @@ mod tests {
     fn a_pointer_at_a_member_that_is_gone_keeps_its_place() {
         let mut ring = ring(&[Standing::Available; 4]);
         ring.remove(1);
-        assert_eq!(pick(&ring, Some(2)), Pick::Serve { index: 1, trial: false });
+        assert_eq!(pick(&ring, Strategy::RoundRobin, &mut after(2)), Pick::Serve { index: 1, trial: false });
     }
 
     #[test]
@@ -138,33 +184,40 @@ mod tests {
         assert_eq!(turns(&ring, 4), [2, 3, 2, 3]);
         ring[1].standing = cooling(5);
         ring[2].tried = true;
-        assert_eq!(pick(&ring, Some(2)), Pick::Serve { index: 0, trial: false });
+        assert_eq!(pick(&ring, Strategy::RoundRobin, &mut after(2)), Pick::Serve { index: 0, trial: false });
     }
 
     #[test]
     fn a_half_open_member_takes_its_turn_as_a_trial() {
         let ring = ring(&[Standing::Available, Standing::HalfOpen, Standing::TrialRunning]);
-        assert_eq!(pick(&ring, Some(1)), Pick::Serve { index: 1, trial: true });
-        assert_eq!(pick(&ring, Some(2)), Pick::Serve { index: 0, trial: false });
+        let next = |last| pick(&ring, Strategy::RoundRobin, &mut after(last));
+        assert_eq!(next(1), Pick::Serve { index: 1, trial: true });
+        assert_eq!(next(2), Pick::Serve { index: 0, trial: false });
     }
 
     #[test]
     fn a_running_trial_is_worth_waiting_for_unless_tried() {
         let mut ring = ring(&[Standing::TrialRunning, cooling(7)]);
-        assert_eq!(pick(&ring, None), Pick::TrialRunning);
+        let mut turn = Turn::default();
+        assert_eq!(pick(&ring, Strategy::RoundRobin, &mut turn), Pick::TrialRunning);
         ring[0].tried = true;
-        assert_eq!(pick(&ring, None), Pick::Exhausted { first_back: None });
+        assert_eq!(pick(&ring, Strategy::RoundRobin, &mut turn), Pick::Exhausted { first_back: None });
     }
 
     #[test]
-    fn all_cooling_says_who_is_back_first() {
-        let ring = ring(&[cooling(30), cooling(10), cooling(20)]);
-        let first_back = Some((10, ErrorClass::RateLimited));
-        assert_eq!(pick(&ring, None), Pick::Exhausted { first_back });
-        assert_eq!(pick(&[], None), Pick::Exhausted { first_back: None });
+    fn all_away_says_who_is_back_first() {
+        let mut ring = ring(&[cooling(30), cooling(10), Standing::Available]);
+        ring[2].full_until = Some(20);
+        let mut turn = Turn::default();
+        let first_back = |time| Pick::Exhausted { first_back: Some((time, ErrorClass::RateLimited)) };
+        assert_eq!(pick(&ring, Strategy::RoundRobin, &mut turn), first_back(10));
+        ring[1].full_until = Some(40);
+        assert_eq!(pick(&ring, Strategy::RoundRobin, &mut turn), first_back(20));
+        assert_eq!(pick(&[], Strategy::RoundRobin, &mut turn), Pick::Exhausted { first_back: None });
+        assert_eq!(turn, Turn::default(), "a pick that serves nobody moves nothing");
     }
 
-    fn any_standing() -> impl Strategy<Value = Standing> {
+    fn any_standing() -> impl proptest::strategy::Strategy<Value = Standing> {
         prop_oneof![
             Just(Standing::Available),
             Just(Standing::HalfOpen),
@@ -176,15 +229,19 @@ mod tests {
     proptest! {
         #[test]
         fn only_the_eligible_serve_and_none_is_overlooked(
-            members in proptest::collection::vec((any_standing(), any::<bool>(), -1i32..3), 0..12),
+            members in proptest::collection::vec(
+                (any_standing(), any::<bool>(), -1i32..3, proptest::option::weighted(0.2, 1u64..9), 0u32..5), 0..12),
             last in proptest::option::of(0u32..14),
+            strategy in proptest::sample::select(&Strategy::ALL[..]),
         ) {
-            let ring: Vec<_> = (1..).zip(&members).map(|(ordinal, &(standing, tried, priority))| Candidate {
-                ordinal, priority, tried, standing,
-            }).collect();
-            let may = |c: &Candidate| !c.tried
+            let mut ring = ring(&members.iter().map(|member| member.0).collect::<Vec<_>>());
+            for (candidate, &(_, tried, priority, full_until, in_flight)) in ring.iter_mut().zip(&members) {
+                (candidate.tried, candidate.priority) = (tried, priority);
+                (candidate.full_until, candidate.in_flight) = (full_until, in_flight);
+            }
+            let may = |c: &Candidate| !c.tried && c.full_until.is_none()
                 && matches!(c.standing, Standing::Available | Standing::HalfOpen);
-            match pick(&ring, last) {
+            match pick(&ring, strategy, &mut Turn { last, ..Turn::default() }) {
                 Pick::Serve { index, trial } => {
                     prop_assert!(may(&ring[index]));
                     prop_assert_eq!(trial, ring[index].standing == Standing::HalfOpen);

@@ -193,6 +193,8 @@ fn compile(parts: &Parts, kind: &'static KindSpec, draft: &Draft<'_>, source: &s
                 key: format!("{}.{digest}", draft.ordinal).into(),
                 credential: credential.into(),
                 priority: draft.priority,
+                weight: u32::try_from(draft.weight).unwrap_or_default(),
+                limits: balance::Limits::default(),
             },
         },
         source: source.to_owned(),
@@ -245,7 +247,12 @@ pub fn pool(parts: &Parts) -> Option<Pool> {
 }
 
 fn roster(parts: &Parts) -> balance::Pool {
-    balance::Pool { id: parts.model.id, tenant: parts.tenant.id, members: Vec::new() }
+    balance::Pool {
+        id: parts.model.id,
+        tenant: parts.tenant.id,
+        strategy: balance::Strategy::default(),
+        members: Vec::new(),
+    }
 }
 
 /// The listing of a model's configs.

@@ -11,15 +11,21 @@ pub(super) struct Held {
     state: Arc<dyn StateStore>,
     lease: Lease,
     failure: Option<Cooldown>,
+    used: Option<u64>,
 }
 
 impl Held {
     pub(super) fn new(state: Arc<dyn StateStore>, lease: Lease) -> Self {
-        Self { state, lease, failure: None }
+        Self { state, lease, failure: None, used: None }
     }
 
     pub(super) fn succeed(&self) {
         self.state.succeed(&self.lease);
+    }
+
+    /// Notes the tokens that the call has used, for its member's limit.
+    pub(super) fn used(&mut self, tokens: u64) {
+        self.used = Some(tokens);
     }
 
     /// Notes a failure that the next `acquire` will carry.
@@ -44,6 +50,6 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.state.release(&self.lease);
+        self.state.release(&self.lease, self.used);
     }
 }

@@ -203,6 +203,8 @@ impl Engine {
                     failed: failure,
                     lease: LeaseId::random(),
                     trial_ttl: limit.min(call.left()).min(MAX_TRIAL),
+                    tokens: 0,
+                    hold: None,
                 };
                 let acquired = match self.state.acquire(&ask).await {
                     Ok(acquired) => acquired,

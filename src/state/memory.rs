@@ -1,19 +1,21 @@
-//! State in the process: for one replica, and for tests.
+//! State in the process: for one replica, and for what goes on when Redis is away.
 //!
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
-use super::{Acquire, Acquired, Lease, MemberState, StateError, StateStore};
-use crate::balance::{Candidate, Cooldown, Member, Pick, Pool, Record, Scope, Standing, Trial, pick};
+use super::{
+    Acquire, Acquired, Clock, Inspection, Lease, MemberInspection, StateError, StateStore, Switch,
+    clock::millis,
+};
+use crate::balance::{Cooldown, LeaseId, Member, Pick, Pool, Record, Scope, Trial, Turn, Window, pick};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::time::Instant;
 use uuid::Uuid;
 
 /// Keeps everything behind one short lock a tenant: a pick touches its pool and the tenant's credentials together.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct MemoryStore {
-    start: Instant,
+    clock: Clock,
     tenants: DashMap<Uuid, TenantState>,
 }
 
@@ -25,44 +27,61 @@ struct TenantState {
 
 #[derive(Debug, Default)]
 struct PoolState {
-    last: Option<u32>,
+    turn: Turn,
     members: HashMap<Arc<str>, Record>,
     in_flight: HashMap<Arc<str>, u32>,
-}
-
-impl Default for MemoryStore {
-    fn default() -> Self {
-        Self { start: Instant::now(), tenants: DashMap::new() }
-    }
+    requests: HashMap<Arc<str>, Window>,
+    tokens: HashMap<Arc<str>, Window>,
+    /// Leases that end by themselves: whom they hold, and until when.
+    held: HashMap<LeaseId, (Arc<str>, u64)>,
 }
 
 impl MemoryStore {
-    /// Milliseconds since the store was made, plus one: 0 means "never" in a [`Record`].
-    fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    /// Its clock, for tests and simulations to move ahead.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+impl PoolState {
+    fn in_flight(&self, key: &Arc<str>, now: u64) -> u32 {
+        let own = self.in_flight.get(key).copied().unwrap_or(0);
+        let held = self.held.values().filter(|(held, until)| held == key && *until > now).count();
+        own.saturating_add(u32::try_from(held).unwrap_or(u32::MAX))
+    }
+
+    fn settle(&mut self, lease: &Lease, used: Option<u64>) {
+        if let (Some(used), Some(window)) = (used, self.tokens.get_mut(&lease.member.key)) {
+            window.settle(lease.began, lease.tokens, used);
+        }
     }
 }
 
 impl TenantState {
-    fn standing(&self, pool: Uuid, member: &Member, now: u64) -> Standing {
-        let of = |record: Option<&Record>| record.map_or(Standing::Available, |record| record.standing(now));
-        of(self.pools.get(&pool).and_then(|pool| pool.members.get(&member.key)))
-            .and(of(self.credentials.get(&member.credential)))
+    fn inspect(&self, pool: Uuid, member: &Member, now: u64) -> MemberInspection {
+        let credential = self.credentials.get(&member.credential).cloned();
+        let Some(pool) = self.pools.get(&pool) else {
+            return MemberInspection { credential, ..MemberInspection::default() };
+        };
+        let window = |windows: &HashMap<_, Window>, limit: u32| match limit {
+            0 => Window::default(),
+            _ => windows.get(&member.key).cloned().unwrap_or_default(),
+        };
+        MemberInspection {
+            own: pool.members.get(&member.key).cloned(),
+            credential,
+            in_flight: pool.in_flight(&member.key, now),
+            requests: window(&pool.requests, member.limits.requests_per_minute),
+            tokens: window(&pool.tokens, member.limits.tokens_per_minute),
+        }
     }
 
-    /// Changes the member's record and its credential's, and forgets those that have become clear.
+    /// Changes the member's record and its credential's, where they exist.
     fn change(&mut self, pool: Uuid, member: &Member, change: impl Fn(&mut Record)) {
-        let records = [
-            self.pools.get_mut(&pool).map(|pool| (&mut pool.members, &member.key)),
-            Some((&mut self.credentials, &member.credential)),
-        ];
-        for (records, key) in records.into_iter().flatten() {
-            if let Some(record) = records.get_mut(key) {
-                change(record);
-                if record.is_clear() {
-                    records.remove(key);
-                }
-            }
+        let own = self.pools.get_mut(&pool).and_then(|pool| pool.members.get_mut(&member.key));
+        for record in own.into_iter().chain(self.credentials.get_mut(&member.credential)) {
+            change(record);
         }
     }
 
@@ -75,44 +94,63 @@ impl TenantState {
         // A trial that was taken on the other record as well has had its verdict.
         self.change(lease.pool, &lease.member, |record| record.hand_on(lease.id));
     }
+
+    fn forget_spent(&mut self, pool: &Pool, now: u64) {
+        if let Some(state) = self.pools.get_mut(&pool.id) {
+            state.members.retain(|_, record| !record.is_spent(now));
+        }
+        for member in &pool.members {
+            if self.credentials.get(&member.credential).is_some_and(|record| record.is_spent(now)) {
+                self.credentials.remove(&member.credential);
+            }
+        }
+    }
 }
 
 #[async_trait]
 impl StateStore for MemoryStore {
     async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
-        let now = self.now();
+        let now = self.clock.now();
         let mut tenant = self.tenants.entry(ask.pool.tenant).or_default();
         if let Some((lease, cooldown)) = ask.failed {
             tenant.fail(lease, cooldown, now);
         }
+        tenant.forget_spent(ask.pool, now);
         let candidates: Vec<_> = ask
             .pool
             .members
             .iter()
             .enumerate()
-            .map(|(index, member)| Candidate {
-                ordinal: member.ordinal,
-                priority: member.priority,
-                tried: ask.tried.contains(&index),
-                standing: tenant.standing(ask.pool.id, member, now),
+            .map(|(index, member)| {
+                let tried = ask.tried.contains(&index);
+                tenant.inspect(ask.pool.id, member, now).candidate(member, now, tried, ask.tokens)
             })
             .collect();
         let pool = tenant.pools.entry(ask.pool.id).or_default();
-        match pick(&candidates, pool.last) {
+        match pick(&candidates, ask.pool.strategy, &mut pool.turn) {
             Pick::Serve { index, trial } => {
                 let Some(member) = ask.pool.members.get(index) else {
                     return Ok(Acquired::Exhausted { first_back: None });
                 };
-                pool.last = Some(member.ordinal);
-                *pool.in_flight.entry(member.key.clone()).or_default() += 1;
+                match ask.hold {
+                    Some(ttl) => {
+                        pool.held.retain(|_, (_, until)| *until > now);
+                        pool.held.insert(ask.lease, (member.key.clone(), now.saturating_add(millis(ttl))));
+                    }
+                    None => *pool.in_flight.entry(member.key.clone()).or_default() += 1,
+                }
+                if member.limits.requests_per_minute > 0 {
+                    pool.requests.entry(member.key.clone()).or_default().add(now, 1);
+                }
+                if member.limits.tokens_per_minute > 0 {
+                    pool.tokens.entry(member.key.clone()).or_default().add(now, ask.tokens);
+                }
                 let marked = pool.members.contains_key(&member.key)
                     || tenant.credentials.contains_key(&member.credential);
-                if trial {
-                    let until = now.saturating_add(millis(ask.trial_ttl));
-                    tenant.change(ask.pool.id, member, |record| {
-                        record.try_out(now, Trial { lease: ask.lease, until });
-                    });
-                }
+                let until = now.saturating_add(millis(ask.trial_ttl));
+                tenant.change(ask.pool.id, member, |record| {
+                    record.begin(now, Trial { lease: ask.lease, until });
+                });
                 let lease = Lease {
                     id: ask.lease,
                     tenant: ask.pool.tenant,
@@ -121,6 +159,7 @@ impl StateStore for MemoryStore {
                     began: now,
                     trial,
                     marked,
+                    tokens: ask.tokens,
                 };
                 Ok(Acquired::Granted { index, lease })
             }
@@ -133,28 +172,29 @@ impl StateStore for MemoryStore {
     }
 
     async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {
-        let now = self.now();
+        let now = self.clock.now();
         self.tenants.entry(lease.tenant).or_default().fail(lease, cooldown, now);
         Ok(())
     }
 
     fn succeed(&self, lease: &Lease) {
-        if !lease.marked {
-            return;
-        }
-        if let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) {
-            tenant.change(lease.pool, &lease.member, |record| record.succeed(lease.id));
+        if lease.marked
+            && let Some(mut tenant) = self.tenants.get_mut(&lease.tenant)
+        {
+            let now = self.clock.now();
+            tenant.change(lease.pool, &lease.member, |record| record.succeed(now, lease.id));
         }
     }
 
-    fn release(&self, lease: &Lease) {
+    fn release(&self, lease: &Lease, used: Option<u64>) {
         let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return };
-        if let Some(pool) = tenant.pools.get_mut(&lease.pool)
-            && let Some(count) = pool.in_flight.get_mut(&lease.member.key)
-        {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                pool.in_flight.remove(&lease.member.key);
+        if let Some(pool) = tenant.pools.get_mut(&lease.pool) {
+            pool.settle(lease, used);
+            if let Some(count) = pool.in_flight.get_mut(&lease.member.key) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    pool.in_flight.remove(&lease.member.key);
+                }
             }
         }
         if lease.trial {
@@ -162,27 +202,63 @@ impl StateStore for MemoryStore {
         }
     }
 
-    async fn view(&self, pool: &Pool) -> Result<Vec<MemberState>, StateError> {
-        let now = self.now();
-        let Some(tenant) = self.tenants.get(&pool.tenant) else {
-            return Ok(vec![MemberState::default(); pool.members.len()]);
-        };
-        let in_flight = tenant.pools.get(&pool.id).map(|pool| &pool.in_flight);
-        let state = |member: &Member| MemberState {
-            cooling: match tenant.standing(pool.id, member, now) {
-                Standing::Cooling { until, class } => {
-                    Some((Duration::from_millis(until.saturating_sub(now)), class))
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
+        let now = self.clock.now();
+        let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return Ok(false) };
+        let held = tenant.pools.get_mut(&lease.pool).and_then(|pool| pool.held.get_mut(&lease.id));
+        Ok(match held {
+            Some((_, until)) if *until > now => {
+                *until = now.saturating_add(millis(ttl));
+                true
+            }
+            _ => false,
+        })
+    }
+
+    async fn end(&self, lease: &Lease, used: Option<u64>) -> Result<bool, StateError> {
+        let now = self.clock.now();
+        let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return Ok(false) };
+        let Some(pool) = tenant.pools.get_mut(&lease.pool) else { return Ok(false) };
+        let held = pool.held.remove(&lease.id).is_some_and(|(_, until)| until > now);
+        if held {
+            pool.settle(lease, used);
+        }
+        Ok(held)
+    }
+
+    async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
+        let now = self.clock.now();
+        let Some(tenant) = self.tenants.get(&pool.tenant) else { return Ok(Inspection::blank(pool, now)) };
+        Ok(Inspection {
+            now,
+            turn: tenant.pools.get(&pool.id).map(|pool| pool.turn.clone()).unwrap_or_default(),
+            members: pool.members.iter().map(|member| tenant.inspect(pool.id, member, now)).collect(),
+        })
+    }
+
+    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError> {
+        let now = self.clock.now();
+        let mut tenant = self.tenants.entry(pool.tenant).or_default();
+        match switch {
+            Switch::Set { duration, class } => {
+                let until = now.saturating_add(millis(duration));
+                let records = &mut tenant.pools.entry(pool.id).or_default().members;
+                records.entry(member.key.clone()).or_default().set(now, until, class);
+            }
+            Switch::Clear => {
+                // A record of its own even where there is none: calls begun before must not cool it any more.
+                let records = &mut tenant.pools.entry(pool.id).or_default().members;
+                records.entry(member.key.clone()).or_default();
+                tenant.change(pool.id, member, |record| record.clear(now));
+            }
+            Switch::Recover => tenant.change(pool.id, member, |record| {
+                if record.class.is_some_and(crate::balance::ErrorClass::health_check_ends) {
+                    record.recover(now);
                 }
-                _ => None,
-            },
-            in_flight: in_flight.and_then(|counts| counts.get(&member.key)).copied().unwrap_or(0),
-        };
-        Ok(pool.members.iter().map(state).collect())
+            }),
+        }
+        Ok(())
     }
 
     async fn flush(&self) {}
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

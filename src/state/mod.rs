@@ -3,9 +3,13 @@
 //! [`MemoryStore`] keeps them in the process, for one replica alone. [`RedisStore`] keeps them in Redis, for any number
 //! of replicas. Both follow the rules of [`crate::balance`] and choose the same sequence from the same history.
 
+mod clock;
+mod inspection;
 mod memory;
 mod redis;
 
+pub use clock::Clock;
+pub use inspection::{Inspection, MemberInspection};
 pub use memory::MemoryStore;
 pub use redis::{RedisOptions, RedisStore};
 
@@ -17,33 +21,34 @@ use uuid::Uuid;
 /// The shared state of all pools.
 ///
 /// An answer of [`acquire`](Self::acquire) is one atomic step, so that a caller that comes after a reported failure
-/// cannot be given the member that failed.
+/// cannot be given the member that failed. Whatever fails here fails because the store cannot be reached; then nothing
+/// is held.
 #[async_trait]
 pub trait StateStore: Send + Sync + 'static {
     /// Writes the failure of the attempt before, where there is one, then picks a member and counts it in flight.
-    ///
-    /// # Errors
-    /// Where the store cannot be reached. Nothing is held then.
     async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError>;
 
     /// Writes a failure that no `acquire` follows. Returns when every later `acquire` sees it.
-    ///
-    /// # Errors
-    /// Where the store cannot be reached.
     async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError>;
 
     /// Notes that the call under `lease` served. Off the caller's path.
     fn succeed(&self, lease: &Lease);
 
-    /// Takes the in-flight count down and hands a trial without verdict on. Off the caller's path; call it once a
-    /// lease, whatever the outcome.
-    fn release(&self, lease: &Lease);
+    /// Takes the in-flight count down, hands a trial without verdict on, and settles the tokens reserved with those
+    /// `used`, where they are known. Off the caller's path; call it once a lease, whatever the outcome.
+    fn release(&self, lease: &Lease, used: Option<u64>);
 
-    /// The state of each of `members`, in their order.
-    ///
-    /// # Errors
-    /// Where the store cannot be reached.
-    async fn view(&self, pool: &Pool) -> Result<Vec<MemberState>, StateError>;
+    /// Moves the end of a [`Acquire::hold`] lease to `ttl` from now; false where it is over already.
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError>;
+
+    /// Ends a [`Acquire::hold`] lease; false where it is over already, so that an outcome counts once.
+    async fn end(&self, lease: &Lease, used: Option<u64>) -> Result<bool, StateError>;
+
+    /// All that is known of a pool's members, in their order. Changes nothing.
+    async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError>;
+
+    /// An operator's or a health check's hand on a member's cooldown.
+    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError>;
 
     /// Returns when everything noted so far is written.
     async fn flush(&self);
@@ -62,6 +67,11 @@ pub struct Acquire<'a> {
     pub lease: LeaseId,
     /// How long a trial may take before another is let through.
     pub trial_ttl: Duration,
+    /// Tokens to reserve where the member has a limit.
+    pub tokens: u64,
+    /// For a caller that calls the provider itself: the lease ends by itself after this long. Otherwise it lives as
+    /// long as this replica.
+    pub hold: Option<Duration>,
 }
 
 /// What [`StateStore::acquire`] answers.
@@ -78,13 +88,13 @@ pub enum Acquired {
     TrialRunning,
     /// None is eligible.
     Exhausted {
-        /// The first to come back: in how long, and what it cools for. `None` where one is not cooling.
+        /// The first to come back: in how long, and what it waits for. `None` where one could serve another call.
         first_back: Option<(Duration, ErrorClass)>,
     },
 }
 
 /// One call's hold on one member.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Its id.
     pub id: LeaseId,
@@ -100,15 +110,24 @@ pub struct Lease {
     pub trial: bool,
     /// Whether success has something to clear: a trial or a row of failures.
     pub marked: bool,
+    /// Tokens reserved.
+    pub tokens: u64,
 }
 
-/// What an operator sees of one member.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct MemberState {
-    /// What is left of its cooldown, and why it cools.
-    pub cooling: Option<(Duration, ErrorClass)>,
-    /// Calls in flight on it, over all replicas.
-    pub in_flight: u32,
+/// A hand on a cooldown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// An operator sets it, whatever it was.
+    Set {
+        /// For how long.
+        duration: Duration,
+        /// Why.
+        class: ErrorClass,
+    },
+    /// An operator clears it, the credential's as well; failures of calls begun before no longer count.
+    Clear,
+    /// A health check has succeeded: ends the cooldowns that [`ErrorClass::health_check_ends`].
+    Recover,
 }
 
 /// The store cannot be reached. Its text holds no key and no value.

@@ -8,6 +8,7 @@
     reason = "a test that meets the unexpected has failed; the `allow-…-in-tests` settings do not reach helpers"
 )]
 
+mod histories;
 mod house;
 mod python;
 mod state;

@@ -2,7 +2,7 @@
 
 use crate::support::{eventually, redis::Redis};
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope},
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
     state::{Acquire, Acquired, Lease, MemoryStore, RedisOptions, RedisStore, StateStore},
 };
 use std::{
@@ -53,8 +53,12 @@ on_both_stores!(
 );
 
 fn pool(members: u32) -> Arc<Pool> {
-    let tenant = Uuid::new_v4();
-    Arc::new(Pool { id: Uuid::new_v4(), tenant, members: (1..=members).map(member).collect() })
+    Arc::new(Pool { members: (1..=members).map(member).collect(), ..empty_pool() })
+}
+
+fn empty_pool() -> Pool {
+    let (id, tenant) = (Uuid::new_v4(), Uuid::new_v4());
+    Pool { id, tenant, strategy: Strategy::RoundRobin, members: Vec::new() }
 }
 
 fn member(ordinal: u32) -> Member {
@@ -63,20 +67,31 @@ fn member(ordinal: u32) -> Member {
         key: format!("{ordinal}.0000").into(),
         credential: format!("credential-{ordinal}").into(),
         priority: 0,
+        weight: 1,
+        limits: Limits::default(),
     }
 }
 
 fn cooldown(duration: Duration) -> Cooldown {
     let (class, scope) = (ErrorClass::RateLimited, Scope::Member);
-    Cooldown { class, scope, duration, hinted: true, trip_after: 1 }
+    Cooldown { class, scope, duration, max: LONG * 24, grows: false, hinted: true, trip_after: 1 }
 }
 
 const LONG: Duration = Duration::from_secs(3600);
 const TRIAL: Duration = Duration::from_secs(30);
 
+fn asking(pool: &Arc<Pool>) -> Acquire<'_> {
+    let lease = LeaseId::random();
+    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None }
+}
+
 async fn acquire(store: &Store, pool: &Arc<Pool>, tried: &[usize], trial_ttl: Duration) -> Acquired {
-    let ask = Acquire { pool, tried, failed: None, lease: LeaseId::random(), trial_ttl };
+    let ask = Acquire { tried, trial_ttl, ..asking(pool) };
     store.acquire(&ask).await.unwrap()
+}
+
+async fn in_flight(store: &Store, pool: &Pool) -> Vec<u32> {
+    store.inspect(pool).await.unwrap().members.iter().map(|member| member.in_flight).collect()
 }
 
 async fn granted(store: &Store, pool: &Arc<Pool>) -> (usize, Lease) {
@@ -95,7 +110,7 @@ async fn cool(store: &Store, pool: &Arc<Pool>, indices: &[usize], duration: Dura
             store.fail(&lease, &cooldown(duration)).await.unwrap();
             left.retain(|&other| other != index);
         }
-        store.release(&lease);
+        store.release(&lease, None);
     }
     store.flush().await;
 }
@@ -110,7 +125,7 @@ async fn turns_are_exact_under_concurrency(store: Store) {
             for _ in 0..200 {
                 let (index, lease) = granted(&store, &pool).await;
                 shares[index].fetch_add(1, Ordering::Relaxed);
-                store.release(&lease);
+                store.release(&lease, None);
             }
         });
     }
@@ -133,7 +148,7 @@ async fn two_of_four_cooling_is_never_all_cooling_and_never_skewed(store: Store)
             {
                 let (index, lease) = granted(&store, &pool).await;
                 shares[index].fetch_add(1, Ordering::Relaxed);
-                store.release(&lease);
+                store.release(&lease, None);
             }
         });
     }
@@ -151,7 +166,7 @@ async fn when_all_cooldowns_end_at_once_nobody_is_refused(store: Store) {
     }
     for lease in &leases {
         store.fail(lease, &cooldown(ends)).await.unwrap();
-        store.release(lease);
+        store.release(lease, None);
     }
     let Acquired::Exhausted { first_back: Some((left, ErrorClass::RateLimited)) } =
         acquire(&store, &pool, &[], TRIAL).await
@@ -174,7 +189,7 @@ async fn when_all_cooldowns_end_at_once_nobody_is_refused(store: Store) {
                             tokio::time::sleep(Duration::from_millis(50)).await;
                         }
                         store.succeed(&lease);
-                        store.release(&lease);
+                        store.release(&lease, None);
                         return;
                     }
                     Acquired::TrialRunning => tokio::time::sleep(Duration::from_millis(5)).await,
@@ -192,19 +207,13 @@ async fn a_member_that_has_failed_is_not_given_again(store: Store) {
     let (first, lease) = granted(&store, &pool).await;
     let failure = cooldown(LONG);
     // Carried by the acquire that follows: one step for both.
-    let ask = Acquire {
-        pool: &pool,
-        tried: &[first],
-        failed: Some((&lease, &failure)),
-        lease: LeaseId::random(),
-        trial_ttl: TRIAL,
-    };
+    let ask = Acquire { tried: &[first], failed: Some((&lease, &failure)), ..asking(&pool) };
     assert!(matches!(store.acquire(&ask).await.unwrap(), Acquired::Granted { index, .. } if index != first));
     for _ in 0..20 {
         assert_ne!(granted(&store, &pool).await.0, first);
     }
-    let view = store.view(&pool).await.unwrap();
-    let (left, class) = view[first].cooling.unwrap();
+    let seen = store.inspect(&pool).await.unwrap();
+    let (left, class) = seen.members[first].cooling(seen.now).unwrap();
     assert!(class == ErrorClass::RateLimited && left > LONG * 59 / 60, "{left:?}");
     let all: Vec<_> = (0..3).collect();
     assert!(matches!(acquire(&store, &pool, &all, TRIAL).await, Acquired::Exhausted { first_back: None }));
@@ -215,18 +224,18 @@ async fn a_credentials_failure_concerns_every_pool_that_uses_it(store: Store) {
     let other = Arc::new(Pool { id: Uuid::new_v4(), ..(*one).clone() });
     let strangers = pool(2);
     let (index, lease) = granted(&store, &one).await;
-    let cooldown = Cooldown {
+    let failure = Cooldown {
         class: ErrorClass::Authentication,
         scope: Scope::Credential,
-        duration: LONG,
         hinted: false,
-        trip_after: 1,
+        ..cooldown(LONG)
     };
-    store.fail(&lease, &cooldown).await.unwrap();
+    store.fail(&lease, &failure).await.unwrap();
     for _ in 0..4 {
         assert_ne!(granted(&store, &other).await.0, index);
     }
-    assert_eq!(store.view(&other).await.unwrap()[index].cooling.unwrap().1, ErrorClass::Authentication);
+    let seen = store.inspect(&other).await.unwrap();
+    assert_eq!(seen.members[index].cooling(seen.now).unwrap().1, ErrorClass::Authentication);
     let served = [granted(&store, &strangers).await.0, granted(&store, &strangers).await.0];
     assert_eq!(served, [0, 1], "another tenant's credential of the same name is another credential");
 }
@@ -246,11 +255,11 @@ async fn a_trial_is_handed_on_without_a_verdict(store: Store) {
     cool(&store, &pool, &[0], Duration::from_millis(50)).await;
     let first = trial(&store, &pool, TRIAL).await;
     assert!(matches!(acquire(&store, &pool, &[], TRIAL).await, Acquired::TrialRunning));
-    store.release(&first);
+    store.release(&first, None);
     store.flush().await;
     let second = trial(&store, &pool, TRIAL).await;
     store.succeed(&second);
-    store.release(&second);
+    store.release(&second, None);
     store.flush().await;
     assert!(!granted(&store, &pool).await.1.trial, "it is available again");
 }
@@ -271,11 +280,11 @@ async fn in_flight_counts_follow_the_leases(store: Store) {
     }
     let counts = async || -> Vec<u32> {
         store.flush().await;
-        store.view(&pool).await.unwrap().iter().map(|state| state.in_flight).collect()
+        in_flight(&store, &pool).await
     };
     assert_eq!(counts().await, [3, 2]);
     for lease in &leases {
-        store.release(lease);
+        store.release(lease, None);
     }
     assert_eq!(counts().await, [0, 0]);
 }
@@ -287,85 +296,16 @@ async fn failures_in_a_row_trip_together(store: Store) {
         for _ in 0..failures {
             let (_, lease) = granted(&store, &pool).await;
             store.fail(&lease, &rule).await.unwrap();
-            store.release(&lease);
+            store.release(&lease, None);
         }
         if failures == 2 {
             let (_, lease) = granted(&store, &pool).await;
             store.succeed(&lease);
-            store.release(&lease);
+            store.release(&lease, None);
             store.flush().await;
         }
     }
     assert!(matches!(acquire(&store, &pool, &[], TRIAL).await, Acquired::Exhausted { first_back: Some(_) }));
-}
-
-/// Histories without the passing of time: the same picks, cooldowns and counts on both.
-#[tokio::test(flavor = "multi_thread")]
-async fn memory_and_redis_choose_the_same_from_the_same_history() {
-    use rand::{Rng, SeedableRng, rngs::StdRng};
-    let stores = [memory().await, redis().await];
-    for seed in 0..100 {
-        let mut random = StdRng::seed_from_u64(seed);
-        let members = (1..=random.random_range(1..=6)).map(|ordinal| Member {
-            priority: random.random_range(0..2),
-            credential: format!("credential-{}", random.random_range(0..4)).into(),
-            ..member(ordinal)
-        });
-        let mut pool = Pool { id: Uuid::new_v4(), tenant: Uuid::new_v4(), members: members.collect() };
-        let mut held: Vec<[Lease; 2]> = Vec::new();
-        for step in 0..60 {
-            let choice = random.random_range(0..10);
-            if choice < 5 || held.is_empty() {
-                let tried: Vec<_> = (0..pool.members.len()).filter(|_| random.random_ratio(1, 5)).collect();
-                let shared = Arc::new(pool.clone());
-                let mut answers = Vec::new();
-                for store in &stores {
-                    answers.push(acquire(store, &shared, &tried, TRIAL).await);
-                }
-                let [Acquired::Granted { index: a, lease: one }, Acquired::Granted { index: b, lease: two }] =
-                    &answers[..]
-                else {
-                    let kinds: Vec<_> = answers.iter().map(std::mem::discriminant).collect();
-                    assert_eq!(kinds[0], kinds[1], "seed {seed}, step {step}: {answers:?}");
-                    continue;
-                };
-                assert_eq!(
-                    (a, one.trial, one.marked),
-                    (b, two.trial, two.marked),
-                    "seed {seed}, step {step}"
-                );
-                held.push([one.clone(), two.clone()]);
-            } else if choice < 9 {
-                let leases = held.swap_remove(random.random_range(0..held.len()));
-                let rule = Cooldown {
-                    class: ErrorClass::ServerError,
-                    scope: if random.random() { Scope::Member } else { Scope::Credential },
-                    duration: LONG,
-                    hinted: random.random(),
-                    trip_after: random.random_range(1..4),
-                };
-                let fails = random.random_ratio(1, 3);
-                for (store, lease) in stores.iter().zip(&leases) {
-                    if fails {
-                        store.fail(lease, &rule).await.unwrap();
-                    } else {
-                        store.succeed(lease);
-                    }
-                    store.release(lease);
-                    store.flush().await;
-                }
-            } else if pool.members.len() > 1 {
-                pool.members.remove(random.random_range(0..pool.members.len()));
-            }
-        }
-        let mut views = Vec::new();
-        for store in &stores {
-            let view = store.view(&pool).await.unwrap();
-            let seen = view.iter().map(|state| (state.cooling.map(|(_, class)| class), state.in_flight));
-            views.push(seen.collect::<Vec<_>>());
-        }
-        assert_eq!(views[0], views[1], "seed {seed}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -400,9 +340,9 @@ async fn an_acquire_is_one_command_and_survives_the_loss_of_the_scripts() {
     server.command(&["SCRIPT", "FLUSH"]).await;
     let (_, lease) = granted(&store, &pool).await;
     server.command(&["SCRIPT", "FLUSH"]).await;
-    store.release(&lease);
+    store.release(&lease, None);
     store.flush().await;
-    let held: u32 = store.view(&pool).await.unwrap().iter().map(|state| state.in_flight).sum();
+    let held: u32 = in_flight(&store, &pool).await.iter().sum();
     assert_eq!(held, 51, "the release was written too");
 }
 
@@ -411,15 +351,14 @@ async fn what_redis_grants_to_a_caller_that_has_gone_is_given_back() {
     let store = redis().await;
     let pool = pool(2);
     for _ in 0..50 {
-        let ask =
-            Acquire { pool: &pool, tried: &[], failed: None, lease: LeaseId::random(), trial_ttl: TRIAL };
+        let ask = asking(&pool);
         let mut acquiring = store.acquire(&ask);
         // The command is on its way after the first poll.
         assert!(futures::poll!(acquiring.as_mut()).is_pending());
         drop(acquiring);
     }
     eventually(Duration::from_secs(5), async || {
-        let held: u32 = store.view(&pool).await.unwrap().iter().map(|state| state.in_flight).sum();
+        let held: u32 = in_flight(&store, &pool).await.iter().sum();
         if held == 0 { Ok(()) } else { Err(format!("{held} are held")) }
     })
     .await;
@@ -432,8 +371,7 @@ async fn without_redis_an_acquire_fails_fast_and_comes_back_by_itself() {
     let pool = pool(2);
     granted(&store, &pool).await;
     server.kill9();
-    let ask =
-        || Acquire { pool: &pool, tried: &[], failed: None, lease: LeaseId::random(), trial_ttl: TRIAL };
+    let ask = || asking(&pool);
     eventually(Duration::from_secs(5), async || {
         let began = std::time::Instant::now();
         let answer = store.acquire(&ask()).await;

@@ -4,7 +4,7 @@ use super::{ConfigApi, convert, models::model_out, pb, status};
 use crate::{
     balance::{ErrorClass, Failure, Pool},
     catalog::{Caller, Config, ConfigFrom, ConfigSet, ModelKey, NewConfig},
-    state::MemberState,
+    state::Inspection,
 };
 use std::time::{Duration, Instant};
 use tonic::Status;
@@ -135,16 +135,17 @@ impl ConfigApi {
 
     /// The configs with their live state. Without the state store the listing still stands, without cooldowns.
     async fn with_state(&self, set: ConfigSet) -> Vec<pb::LoadBalancingConfig> {
-        let states = self.states(&set.roster).await;
+        let state = self.inspect(&set.roster).await;
+        let states = state.members.into_iter().map(|member| (member.cooling(state.now), member.in_flight));
         set.configs.into_iter().zip(states).map(|(config, state)| config_out(config, state)).collect()
     }
 
-    async fn states(&self, roster: &Pool) -> Vec<MemberState> {
-        match self.state.view(roster).await {
-            Ok(states) => states,
+    async fn inspect(&self, roster: &Pool) -> Inspection {
+        match self.state.inspect(roster).await {
+            Ok(inspection) => inspection,
             Err(error) => {
                 tracing::debug!(%error, "listing without live state");
-                vec![MemberState::default(); roster.members.len()]
+                Inspection::blank(roster, 0)
             }
         }
     }
@@ -173,8 +174,11 @@ fn config_in(config: pb::LoadBalancingConfig) -> NewConfig {
     }
 }
 
-fn config_out(config: Config, state: MemberState) -> pb::LoadBalancingConfig {
-    let (ttl, class) = state.cooling.unzip();
+fn config_out(
+    config: Config,
+    (cooling, in_flight): (Option<(Duration, ErrorClass)>, u32),
+) -> pb::LoadBalancingConfig {
+    let (ttl, class) = cooling.unzip();
     pb::LoadBalancingConfig {
         id: config.id,
         name: config.name,
@@ -188,7 +192,7 @@ fn config_out(config: Config, state: MemberState) -> pb::LoadBalancingConfig {
         in_cooldown: ttl.is_some(),
         ttl: ttl.map(convert::duration),
         cooldown_reason: convert::class_out(class),
-        in_flight: i32::try_from(state.in_flight).unwrap_or(i32::MAX),
+        in_flight: i32::try_from(in_flight).unwrap_or(i32::MAX),
         warning: config.warning,
     }
 }

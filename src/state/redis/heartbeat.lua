@@ -1,5 +1,5 @@
 -- Says that a replica is alive, so that its in-flight counts go on counting.
--- KEYS: 1 the tenant's replicas. ARGV: 1 replica, 2 replica ttl, 3 state ttl (ms).
-redis.call('ZADD', KEYS[1], string.format('%.0f', now_ms() + tonumber(ARGV[2])), ARGV[1])
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
+-- KEYS: 1 the tenant's holders. ARGV: 1 clock ahead, 2 replica, 3 replica ttl, 4 state ttl (ms).
+redis.call('ZADD', KEYS[1], string.format('%.0f', clock(ARGV[1]) + tonumber(ARGV[3])), ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 1

@@ -8,18 +8,22 @@
 //! noted off the path is dropped: trials expire by themselves, and in-flight counts are those of live replicas only.
 //! The client reconnects for ever with a growing pause of up to a second.
 
+mod codec;
+mod keys;
 mod script;
 mod writer;
 
-use super::{Acquire, Acquired, Lease, MemberState, StateError, StateStore};
-use crate::balance::{Cooldown, ErrorClass, LeaseId, Pool, Scope};
+use super::{Acquire, Acquired, Clock, Inspection, Lease, StateError, StateStore, Switch};
+use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool};
 use async_trait::async_trait;
+use codec::{Args, unexpected};
 use dashmap::DashMap;
 use fred::{
     clients::WithOptions,
     prelude::{Builder, Client, ClientLike, Config, Error as RedisError, FromValue, ReconnectPolicy},
     types::{Value, config::Options},
 };
+use keys::{Keys, holders_of};
 use script::{Run, Script, script};
 use std::{
     sync::{Arc, Weak},
@@ -32,7 +36,7 @@ use writer::{Note, Writer};
 /// How a [`RedisStore`] reaches its server.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
-    /// `redis://` or `rediss://`.
+    /// `redis://`, `rediss://`, or their `-cluster` and `-sentinel` forms.
     pub url: String,
     /// A command that takes longer counts as failed.
     pub command_timeout: Duration,
@@ -50,7 +54,7 @@ impl RedisOptions {
 const REPLICA_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// State of a pool that nobody has called for this long is forgotten.
-const STATE_TTL: Duration = Duration::from_hours(720);
+const STATE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Beyond this many commands waiting for the server, further ones fail.
 const MAX_QUEUED_COMMANDS: usize = 10_000;
 
@@ -62,10 +66,15 @@ pub struct RedisStore {
 
 struct Shared {
     client: WithOptions<Client>,
+    clock: Clock,
     replica: String,
     acquire: Script,
     fail: Script,
-    view: Script,
+    renew: Script,
+    end: Script,
+    inspect: Script,
+    switch: Script,
+    heartbeat: Script,
     writer: Writer,
     /// Calls in flight of this replica, by tenant: those need a heartbeat.
     busy: DashMap<Uuid, u32>,
@@ -102,14 +111,34 @@ impl RedisStore {
         let shared = Arc::new(Shared {
             writer: Writer::start(client.clone(), replica.clone()),
             client,
+            clock: Clock::default(),
             replica,
             acquire: script!("acquire.lua"),
             fail: script!("fail.lua"),
-            view: script!("view.lua"),
+            renew: script!("renew.lua"),
+            end: script!("end.lua"),
+            inspect: script!("inspect.lua"),
+            switch: script!("switch.lua"),
+            heartbeat: script!("heartbeat.lua"),
             busy: DashMap::new(),
         });
-        tokio::spawn(heartbeat(Arc::downgrade(&shared)));
+        tokio::spawn(beat(Arc::downgrade(&shared)));
         Ok(Self { shared })
+    }
+
+    /// Says that this replica is alive, where it holds calls in flight. It does so by itself every 5 seconds; a test
+    /// that has moved the clock calls it.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached.
+    pub async fn heartbeat(&self) -> Result<(), StateError> {
+        self.shared.heartbeat().await
+    }
+
+    /// How far its clock is ahead of the server's, for tests and simulations to move.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
     }
 }
 
@@ -118,51 +147,45 @@ impl Shared {
         &self,
         script: &Script,
         keys: Vec<String>,
-        args: Vec<Value>,
+        args: Args,
     ) -> Result<T, StateError> {
-        script.run(&self.client, Run::new(keys, args)).await
+        script.run(&self.client, Run::new(keys, args.0)).await
+    }
+
+    /// Arguments begin with how far the clock is ahead.
+    fn args(&self) -> Args {
+        Args::default().number(self.clock.ahead())
     }
 
     async fn acquire(
         &self,
         pool: &Pool,
         lease: LeaseId,
-        keys: Vec<String>,
-        args: Vec<Value>,
+        tokens: u64,
+        own: bool,
+        args: Args,
     ) -> Result<Acquired, StateError> {
+        let keys = Keys::of(pool.tenant, pool.id).all();
         let answer: Vec<Value> = self.run(&self.acquire, keys, args).await?;
-        let number = |at: usize| answer.get(at).and_then(Value::as_i64).unwrap_or(-1);
-        match number(0) {
-            1 => {
-                let index = usize::try_from(number(1)).map_err(|_| unexpected())?;
-                let member = pool.members.get(index).ok_or_else(unexpected)?.clone();
-                let began = u64::try_from(number(2)).map_err(|_| unexpected())?;
-                self.count(pool.tenant, true);
-                let lease = Lease {
-                    id: lease,
-                    tenant: pool.tenant,
-                    pool: pool.id,
-                    member,
-                    began,
-                    trial: number(3) == 1,
-                    marked: number(4) == 1,
-                };
-                Ok(Acquired::Granted { index, lease })
-            }
-            2 => Ok(Acquired::TrialRunning),
-            3 => {
-                let class =
-                    answer.get(2).and_then(Value::as_str).and_then(|name| ErrorClass::from_name(&name));
-                let back = u64::try_from(number(1)).ok().map(Duration::from_millis);
-                Ok(Acquired::Exhausted { first_back: back.zip(class) })
-            }
-            _ => Err(unexpected()),
+        let acquired = codec::acquired(&answer, pool, lease, tokens)?;
+        if own && matches!(acquired, Acquired::Granted { .. }) {
+            self.count(pool.tenant, true);
         }
+        Ok(acquired)
     }
 
-    fn release(&self, lease: &Lease) {
+    async fn heartbeat(&self) -> Result<(), StateError> {
+        let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
+        for tenant in tenants {
+            let args = self.args().text(&self.replica).millis(REPLICA_TTL).millis(STATE_TTL);
+            self.run::<Value>(&self.heartbeat, vec![holders_of(tenant)], args).await?;
+        }
+        Ok(())
+    }
+
+    fn release(&self, lease: &Lease, used: Option<u64>) {
         self.count(lease.tenant, false);
-        self.writer.note(Note::Release(lease.clone()));
+        self.writer.note(Note::Release(lease.clone(), used));
     }
 
     fn count(&self, tenant: Uuid, up: bool) {
@@ -178,77 +201,98 @@ impl Shared {
 #[async_trait]
 impl StateStore for RedisStore {
     async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
-        let members = &ask.pool.members;
-        let mut args: Vec<Value> = Vec::with_capacity(15 + members.len() * 4);
-        args.push(ask.lease.to_string().into());
-        args.push(self.shared.replica.as_str().into());
-        args.extend([ask.trial_ttl, REPLICA_TTL, STATE_TTL].map(millis));
-        args.push(flag(ask.failed.is_some()));
+        let pool = ask.pool;
+        let counts_matter = pool.strategy.counts_in_flight()
+            || pool.members.iter().any(|member| member.limits.max_concurrency > 0);
+        let args = self.shared.args().text(&ask.lease.to_string());
+        let mut args = match ask.hold {
+            Some(ttl) => args.text(&holder(ask.lease)).millis(ttl),
+            None => args.text(&self.shared.replica).millis(REPLICA_TTL),
+        }
+        .millis(ask.trial_ttl)
+        .millis(STATE_TTL)
+        .text(pool.strategy.name())
+        .number(ask.tokens)
+        .flag(counts_matter)
+        .flag(ask.failed.is_some());
         if let Some((lease, cooldown)) = ask.failed {
-            push_failure(&mut args, lease, cooldown);
+            args = args.failure(lease, cooldown);
         }
-        for (index, member) in members.iter().enumerate() {
-            if ask.tried.contains(&index) {
-                args.push(format!("!{}", member.key).into());
-            } else {
-                args.push((&*member.key).into());
-            }
-            args.push(i64::from(member.ordinal).into());
-            args.push(i64::from(member.priority).into());
-            args.push((&*member.credential).into());
+        for (index, member) in pool.members.iter().enumerate() {
+            args = args.member(member, ask.tried.contains(&index));
         }
-        let keys = Keys::of(ask.pool.tenant, ask.pool.id);
-        let keys = keys.all();
         let (answer, answered) = oneshot::channel();
-        let (shared, pool, lease) = (self.shared.clone(), ask.pool.clone(), ask.lease);
+        let (shared, pool, lease, tokens) = (self.shared.clone(), pool.clone(), ask.lease, ask.tokens);
+        let own = ask.hold.is_none();
         // A task of its own: what Redis grants while the caller goes away must be given back.
         tokio::spawn(async move {
-            let acquired = shared.acquire(&pool, lease, keys, args).await;
+            let acquired = shared.acquire(&pool, lease, tokens, own, args).await;
             // Where nobody waits any more, dropping the answer gives it back.
-            let _ = answer.send(acquired.map(|acquired| Unclaimed { acquired: Some(acquired), shared }));
+            let _ = answer.send(acquired.map(|acquired| Unclaimed { acquired: Some(acquired), own, shared }));
         });
         let unclaimed = answered.await.map_err(|_| StateError("the command was dropped".into()))??;
         unclaimed.claim()
     }
 
     async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {
-        let mut args = vec![millis(STATE_TTL)];
-        push_failure(&mut args, lease, cooldown);
-        let keys = Keys::of(lease.tenant, lease.pool);
-        self.shared.run::<Value>(&self.shared.fail, keys.records(), args).await.map(drop)
+        let args = self.shared.args().millis(STATE_TTL).failure(lease, cooldown);
+        let keys = Keys::of(lease.tenant, lease.pool).records();
+        self.shared.run::<Value>(&self.shared.fail, keys, args).await.map(drop)
     }
 
     fn succeed(&self, lease: &Lease) {
         if lease.marked {
-            self.shared.writer.note(Note::Succeed(lease.clone()));
+            self.shared.writer.note(Note::Succeed(lease.clone(), self.shared.clock.ahead()));
         }
     }
 
-    fn release(&self, lease: &Lease) {
-        self.shared.release(lease);
+    fn release(&self, lease: &Lease, used: Option<u64>) {
+        self.shared.release(lease, used);
     }
 
-    async fn view(&self, pool: &Pool) -> Result<Vec<MemberState>, StateError> {
-        let args: Vec<Value> = pool
-            .members
-            .iter()
-            .flat_map(|member| [Value::from(&*member.key), Value::from(&*member.credential)])
-            .collect();
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
+        let args = self.shared.args().text(&holder(lease.id)).millis(ttl);
+        let keys = vec![holders_of(lease.tenant)];
+        Ok(self.shared.run::<i64>(&self.shared.renew, keys, args).await? == 1)
+    }
+
+    async fn end(&self, lease: &Lease, used: Option<u64>) -> Result<bool, StateError> {
+        let args = self
+            .shared
+            .args()
+            .text(&lease.member.key)
+            .text(&holder(lease.id))
+            .number(lease.began)
+            .number(lease.tokens)
+            .optional(used);
+        let keys = Keys::of(lease.tenant, lease.pool);
+        let keys = vec![keys.counts(), keys.holders(), keys.used()];
+        Ok(self.shared.run::<i64>(&self.shared.end, keys, args).await? == 1)
+    }
+
+    async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
+        let mut args = self.shared.args();
+        for member in &pool.members {
+            args = args.text(&member.key).text(&member.credential);
+        }
         let keys = Keys::of(pool.tenant, pool.id).all();
-        let answer: Vec<Value> = self.shared.run(&self.shared.view, keys, args).await?;
-        let states: Vec<_> = answer
-            .chunks_exact(3)
-            .map(|three| {
-                let number = |at: usize| three.get(at).and_then(Value::as_u64).unwrap_or(0);
-                let class =
-                    three.get(1).and_then(Value::as_str).and_then(|name| ErrorClass::from_name(&name));
-                MemberState {
-                    cooling: class.map(|class| (Duration::from_millis(number(0)), class)),
-                    in_flight: u32::try_from(number(2)).unwrap_or(u32::MAX),
-                }
-            })
-            .collect();
-        if states.len() == pool.members.len() { Ok(states) } else { Err(unexpected()) }
+        let answer: Vec<Value> = self.shared.run(&self.shared.inspect, keys, args).await?;
+        codec::inspection(&answer, pool)
+    }
+
+    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError> {
+        let args = self.shared.args().millis(STATE_TTL).text(&member.key).text(&member.credential);
+        let args = match switch {
+            Switch::Set { duration, class } => args.text("set").millis(duration).text(class.name()),
+            Switch::Clear => args.text("clear"),
+            Switch::Recover => {
+                let ended = ErrorClass::ALL.into_iter().filter(|class| class.health_check_ends());
+                let names: Vec<_> = ended.map(ErrorClass::name).collect();
+                args.text("recover").text(&format!(" {} ", names.join(" ")))
+            }
+        };
+        let keys = Keys::of(pool.tenant, pool.id).records();
+        self.shared.run::<Value>(&self.shared.switch, keys, args).await.map(drop)
     }
 
     async fn flush(&self) {
@@ -259,6 +303,8 @@ impl StateStore for RedisStore {
 /// What Redis granted to a caller that may have gone away meanwhile.
 struct Unclaimed {
     acquired: Option<Acquired>,
+    /// Whether it lives as long as this replica; otherwise it ends by itself.
+    own: bool,
     shared: Arc<Shared>,
 }
 
@@ -270,96 +316,32 @@ impl Unclaimed {
 
 impl Drop for Unclaimed {
     fn drop(&mut self) {
-        if let Some(Acquired::Granted { lease, .. }) = &self.acquired {
-            self.shared.release(lease);
+        if let Some(Acquired::Granted { lease, .. }) = &self.acquired
+            && self.own
+        {
+            self.shared.release(lease, Some(0));
         }
     }
 }
 
 /// Keeps this replica's in-flight counts alive while it has any.
-async fn heartbeat(shared: Weak<Shared>) {
-    let script = script!("heartbeat.lua");
+async fn beat(shared: Weak<Shared>) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
-        let tenants: Vec<_> = shared.busy.iter().map(|entry| *entry.key()).collect();
-        for tenant in tenants {
-            let args = vec![shared.replica.as_str().into(), millis(REPLICA_TTL), millis(STATE_TTL)];
-            let keys = vec![Keys::replicas(tenant)];
-            if let Err(error) = shared.run::<Value>(&script, keys, args).await {
-                tracing::debug!(%error, "heartbeat");
-                break;
-            }
+        if let Err(error) = shared.heartbeat().await {
+            tracing::debug!(%error, "heartbeat");
         }
     }
 }
 
-/// The names of one pool's keys. Row ids, never a caller's text.
-struct Keys {
-    pool: String,
-    credentials: String,
-    in_flight: String,
-    replicas: String,
-}
-
-impl Keys {
-    fn of(tenant: Uuid, pool: Uuid) -> Self {
-        let (tag, pool) = (tenant.simple(), pool.simple());
-        Self {
-            pool: format!("rota:{{{tag}}}:pool:{pool}"),
-            credentials: format!("rota:{{{tag}}}:credentials"),
-            in_flight: format!("rota:{{{tag}}}:in-flight:{pool}"),
-            replicas: Self::replicas(tenant),
-        }
-    }
-
-    fn replicas(tenant: Uuid) -> String {
-        format!("rota:{{{}}}:replicas", tenant.simple())
-    }
-
-    fn records(self) -> Vec<String> {
-        vec![self.pool, self.credentials]
-    }
-
-    fn counts(self) -> Vec<String> {
-        vec![self.pool, self.credentials, self.in_flight]
-    }
-
-    fn all(self) -> Vec<String> {
-        vec![self.pool, self.credentials, self.in_flight, self.replicas]
-    }
-}
-
-/// The nine arguments of `fail` in `common.lua`.
-fn push_failure(args: &mut Vec<Value>, lease: &Lease, cooldown: &Cooldown) {
-    args.push(lease.id.to_string().into());
-    args.push((&*lease.member.key).into());
-    args.push((&*lease.member.credential).into());
-    args.push(match cooldown.scope {
-        Scope::Member => "member".into(),
-        Scope::Credential => "credential".into(),
-    });
-    args.push(i64::try_from(lease.began).unwrap_or(i64::MAX).into());
-    args.push(millis(cooldown.duration));
-    args.push(flag(cooldown.hinted));
-    args.push(i64::from(cooldown.trip_after).into());
-    args.push(cooldown.class.name().into());
-}
-
-fn millis(duration: Duration) -> Value {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).into()
-}
-
-fn flag(set: bool) -> Value {
-    if set { "1".into() } else { "0".into() }
+/// The holder that a lease with an end of its own is.
+fn holder(lease: LeaseId) -> String {
+    format!("lease:{lease}")
 }
 
 fn state_error(error: RedisError) -> StateError {
     StateError(format!("{:?}: {}", error.kind(), error.details()))
-}
-
-fn unexpected() -> StateError {
-    StateError("Redis answered what no script of ours says".into())
 }

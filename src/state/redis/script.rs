@@ -1,6 +1,6 @@
 //! Lua scripts and how they are sent: by hash, with the source only when the server does not know it.
 
-use super::state_error;
+use super::{codec::Args, state_error};
 use crate::state::StateError;
 use fred::{
     prelude::{ClientLike, Error, FromValue},
@@ -63,6 +63,10 @@ impl Script {
 impl Run {
     pub(super) fn new(keys: Vec<String>, args: Vec<Value>) -> Self {
         Self { keys, args }
+    }
+
+    pub(super) fn push(&mut self, more: Args) {
+        self.args.extend(more.0);
     }
 
     fn into_args(self, script: &str) -> Vec<Value> {

@@ -1,7 +1,8 @@
 //! Writes what no caller waits for: successes and releases, in order, many to a round trip.
 
 use super::{
-    Keys, flag,
+    codec::Args,
+    keys::Keys,
     script::{Run, Script, is_unknown, script},
     state_error,
 };
@@ -15,10 +16,10 @@ const BATCH: usize = 256;
 
 #[derive(Debug)]
 pub(super) enum Note {
-    /// The call under this lease served.
-    Succeed(Lease),
-    /// The call under this lease is over.
-    Release(Lease),
+    /// The call under this lease served; the clock was that far ahead.
+    Succeed(Lease, u64),
+    /// The call under this lease is over, and has used so many tokens.
+    Release(Lease, Option<u64>),
     /// Say when everything before is written.
     Flush(oneshot::Sender<()>),
 }
@@ -31,8 +32,7 @@ impl Writer {
     /// The queue needs no bound: there are never more notes than calls, and without Redis each is dropped at once.
     pub(super) fn start(client: WithOptions<Client>, replica: String) -> Self {
         let (notes, inbox) = mpsc::unbounded_channel();
-        let scripts = Scripts { succeed: script!("succeed.lua"), release: script!("release.lua") };
-        tokio::spawn(run(client, replica, scripts, inbox));
+        tokio::spawn(run(client, replica, script!("note.lua"), inbox));
         Self { notes }
     }
 
@@ -48,30 +48,25 @@ impl Writer {
     }
 }
 
-struct Scripts {
-    succeed: Script,
-    release: Script,
-}
-
 async fn run(
     client: WithOptions<Client>,
     replica: String,
-    scripts: Scripts,
+    script: Script,
     mut inbox: mpsc::UnboundedReceiver<Note>,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
     let failing = AtomicBool::new(false);
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
-        let mut commands = Vec::with_capacity(batch.len());
+        let mut runs = Vec::with_capacity(batch.len());
         let mut waiting = Vec::new();
         for note in batch.drain(..) {
             match note {
-                Note::Succeed(lease) => commands.push((&scripts.succeed, success(lease))),
-                Note::Release(lease) => commands.push((&scripts.release, release(lease, &replica))),
+                Note::Succeed(lease, ahead) => runs.push(served(&lease, ahead)),
+                Note::Release(lease, used) => runs.push(over(&lease, &replica, used)),
                 Note::Flush(done) => waiting.push(done),
             }
         }
-        let error = if commands.is_empty() { None } else { write(&client, commands).await.err() };
+        let error = if runs.is_empty() { None } else { write(&client, &script, runs).await.err() };
         // One line a transition, never one a failed command.
         if failing.swap(error.is_some(), Ordering::Relaxed) != error.is_some() {
             if let Some(error) = error {
@@ -86,12 +81,12 @@ async fn run(
     }
 }
 
-async fn write(client: &WithOptions<Client>, commands: Vec<(&Script, Run)>) -> Result<(), StateError> {
+async fn write(client: &WithOptions<Client>, script: &Script, runs: Vec<Run>) -> Result<(), StateError> {
     let pipeline = client.pipeline();
-    for (script, run) in &commands {
+    for run in &runs {
         let _: Value = script.send(&pipeline, run.clone()).await.map_err(state_error)?;
     }
-    for (answer, (script, run)) in pipeline.try_all::<Value>().await.into_iter().zip(commands) {
+    for (answer, run) in pipeline.try_all::<Value>().await.into_iter().zip(runs) {
         match answer {
             Err(error) if is_unknown(&error) => {
                 let _: Value = script.send_source(client, run).await.map_err(state_error)?;
@@ -102,19 +97,26 @@ async fn write(client: &WithOptions<Client>, commands: Vec<(&Script, Run)>) -> R
     Ok(())
 }
 
-fn success(lease: Lease) -> Run {
-    let args =
-        vec![lease.id.to_string().into(), (&*lease.member.key).into(), (&*lease.member.credential).into()];
-    Run::new(Keys::of(lease.tenant, lease.pool).records(), args)
+fn served(lease: &Lease, ahead: u64) -> Run {
+    note(lease, Args::default().number(ahead).text("served"))
 }
 
-fn release(lease: Lease, replica: &str) -> Run {
-    let args = vec![
-        lease.id.to_string().into(),
-        (&*lease.member.key).into(),
-        (&*lease.member.credential).into(),
-        replica.into(),
-        flag(lease.trial),
-    ];
-    Run::new(Keys::of(lease.tenant, lease.pool).counts(), args)
+fn over(lease: &Lease, replica: &str, used: Option<u64>) -> Run {
+    let settle = used.filter(|_| lease.member.limits.tokens_per_minute > 0);
+    let mut run = note(lease, Args::default().number(0).text("over"));
+    run.push(
+        Args::default()
+            .text(replica)
+            .flag(lease.trial)
+            .number(lease.began)
+            .number(lease.tokens)
+            .optional(settle),
+    );
+    run
+}
+
+fn note(lease: &Lease, args: Args) -> Run {
+    let args = args.text(&lease.id.to_string()).text(&lease.member.key).text(&lease.member.credential);
+    let keys = Keys::of(lease.tenant, lease.pool);
+    Run::new(vec![keys.pool(), keys.credentials(), keys.counts(), keys.used()], args.0)
 }

@@ -1,0 +1,135 @@
+//! Limits of one member: requests and tokens a minute, calls at once.
+//!
+//! A minute is a sliding one, in buckets of 5 seconds: no 60 seconds ever hold more than the limit; what was counted
+//! comes free 60 to 65 seconds later. `src/state/redis/common.lua` holds the same rules.
+
+/// What a member may take; 0 means no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls begun a minute.
+    pub requests_per_minute: u32,
+    /// Tokens a minute, in and out: reserved before a call, settled after.
+    pub tokens_per_minute: u32,
+    /// Calls in flight, over all replicas.
+    pub max_concurrency: u32,
+}
+
+/// Counts of the last minute, by bucket, oldest first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Window(Vec<(u64, u64)>);
+
+const BUCKET: u64 = 5_000;
+/// A bucket is as old as its youngest count at most after this many: 60 s and its own width.
+const BUCKETS: u64 = 13;
+
+/// When a member at its concurrency limit may be free again is anybody's guess: ask soon.
+pub const CONCURRENCY_PAUSE: u64 = 100;
+
+impl Limits {
+    /// Whether there is none.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        self.requests_per_minute == 0 && self.tokens_per_minute == 0 && self.max_concurrency == 0
+    }
+}
+
+impl Window {
+    /// Counts `amount` at `now`, and forgets what is over.
+    pub fn add(&mut self, now: u64, amount: u64) {
+        let bucket = now / BUCKET;
+        self.0.retain(|&(old, _)| old + BUCKETS > bucket);
+        match self.0.last_mut() {
+            Some((last, count)) if *last == bucket => *count += amount,
+            _ => self.0.push((bucket, amount)),
+        }
+    }
+
+    /// Corrects what was counted at `then` from `reserved` to `actual`, where it is still in the window.
+    pub fn settle(&mut self, then: u64, reserved: u64, actual: u64) {
+        if let Some((_, count)) = self.0.iter_mut().find(|(bucket, _)| *bucket == then / BUCKET) {
+            *count = (*count + actual).saturating_sub(reserved);
+        }
+    }
+
+    /// When `amount` more fits under `limit`: `None` now, else the time. More than the limit fits into an empty window:
+    /// a call that is larger than a minute's share must be possible at all.
+    #[must_use]
+    pub fn room(&self, now: u64, limit: u64, amount: u64) -> Option<u64> {
+        let bucket = now / BUCKET;
+        let live = self.0.iter().filter(|&&(old, _)| old + BUCKETS > bucket);
+        let mut total: u64 = live.clone().map(|(_, count)| count).sum();
+        let mut free_at = None;
+        for &(old, count) in live {
+            if total == 0 || total + amount <= limit {
+                break;
+            }
+            total -= count;
+            free_at = Some((old + BUCKETS) * BUCKET);
+        }
+        free_at
+    }
+}
+
+impl FromIterator<(u64, u64)> for Window {
+    /// From buckets and their counts, oldest first.
+    fn from_iter<T: IntoIterator<Item = (u64, u64)>>(buckets: T) -> Self {
+        Self(buckets.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_full_window_says_when_it_has_room() {
+        let mut window = Window::default();
+        for now in [1_000, 2_000, 12_000] {
+            assert_eq!(window.room(now, 3, 1), None);
+            window.add(now, 1);
+        }
+        assert_eq!(window.room(13_000, 3, 1), Some(65_000), "when the first bucket is over");
+        assert_eq!(window.room(65_000, 3, 1), None);
+    }
+
+    #[test]
+    fn a_call_larger_than_the_limit_fits_into_an_empty_window() {
+        let mut window = Window::default();
+        assert_eq!(window.room(0, 100, 5_000), None);
+        window.add(0, 5_000);
+        assert_eq!(window.room(0, 100, 1), Some(65_000));
+    }
+
+    #[test]
+    fn settling_corrects_the_bucket_it_was_reserved_in() {
+        let mut window = Window::default();
+        window.add(1_000, 500);
+        window.settle(1_000, 500, 80);
+        assert_eq!(window.room(2_000, 100, 20), None);
+        window.settle(1_000, 0, 40);
+        assert_eq!(window.room(2_000, 100, 20), Some(65_000));
+        window.settle(900_000, 1, 1);
+    }
+
+    proptest! {
+        #[test]
+        fn no_minute_holds_more_than_the_limit(
+            steps in proptest::collection::vec(0u64..4_000, 1..200), limit in 1u64..20,
+        ) {
+            let mut window = Window::default();
+            let (mut now, mut taken) = (0, Vec::new());
+            for step in steps {
+                now += step;
+                if window.room(now, limit, 1).is_none() {
+                    window.add(now, 1);
+                    taken.push(now);
+                }
+            }
+            for &start in &taken {
+                let within = taken.iter().filter(|&&time| time >= start && time < start + 60_000).count();
+                prop_assert!(within as u64 <= limit);
+            }
+        }
+    }
+}

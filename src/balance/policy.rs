@@ -1,0 +1,61 @@
+//! How a model's calls are balanced: what a tenant may set.
+
+use super::{Cooldowns, Strategy};
+use std::time::Duration;
+
+/// What holds for one model. The default is that of a model for which nothing was set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// How the pool chooses.
+    pub strategy: Strategy,
+    /// At most this many attempts a call, fallbacks included; 0: each usable config once.
+    pub max_attempts: u32,
+    /// How long the parts of a call may take.
+    pub timeouts: Timeouts,
+    /// How long each class cools.
+    pub cooldowns: Cooldowns,
+    /// What a call does when nothing may serve now.
+    pub when_exhausted: WhenExhausted,
+    /// Whether members that cool or idle are asked how they are.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// How long the parts of a call may take, all within the caller's deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// One attempt, of a call that is not streamed.
+    pub attempt: Duration,
+    /// Until the first content of a stream.
+    pub first_token: Duration,
+    /// Between two events of a stream.
+    pub stream_idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            attempt: Duration::from_secs(300),
+            first_token: Duration::from_secs(60),
+            stream_idle: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What a call does when every member is cooling down or at its limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WhenExhausted {
+    /// It fails at once, with the time until the first is back.
+    #[default]
+    Fail,
+    /// It waits for the first to be back, within its deadline.
+    Wait,
+}
+
+/// How members are asked how they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Between two checks of a member.
+    pub interval: Duration,
+    /// How long a check may take.
+    pub timeout: Duration,
+}

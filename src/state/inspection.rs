@@ -1,0 +1,88 @@
+//! What is known of a pool at one moment: for listings, explanations and watchers.
+
+use crate::balance::{
+    CONCURRENCY_PAUSE, Candidate, ErrorClass, Limits, Member, Pool, Record, Standing, Turn, Window,
+};
+use std::time::Duration;
+
+/// A pool at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// That moment, on the store's clock.
+    pub now: u64,
+    /// What the pool remembers between picks.
+    pub turn: Turn,
+    /// In the order of the members asked for.
+    pub members: Vec<MemberInspection>,
+}
+
+/// One member at that moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MemberInspection {
+    /// Its own failures.
+    pub own: Option<Record>,
+    /// Its credential's.
+    pub credential: Option<Record>,
+    /// Calls in flight, over all replicas.
+    pub in_flight: u32,
+    /// Calls begun in the last minute, where they are limited.
+    pub requests: Window,
+    /// Tokens of the last minute, where they are limited.
+    pub tokens: Window,
+}
+
+impl MemberInspection {
+    /// Where it stands.
+    #[must_use]
+    pub fn standing(&self, now: u64) -> Standing {
+        let of = |record: &Option<Record>| record.as_ref().map_or(Standing::Available, |r| r.standing(now));
+        of(&self.own).and(of(&self.credential))
+    }
+
+    /// What is left of its cooldown, and why it cools.
+    #[must_use]
+    pub fn cooling(&self, now: u64) -> Option<(Duration, ErrorClass)> {
+        match self.standing(now) {
+            Standing::Cooling { until, class } => {
+                Some((Duration::from_millis(until.saturating_sub(now)), class))
+            }
+            _ => None,
+        }
+    }
+
+    /// Until about when it is at one of its limits, for a call of so many tokens.
+    #[must_use]
+    pub fn full_until(&self, limits: &Limits, now: u64, tokens: u64) -> Option<u64> {
+        let room = |window: &Window, limit: u32, amount| {
+            (limit > 0).then(|| window.room(now, limit.into(), amount)).flatten()
+        };
+        let crowded = limits.max_concurrency > 0 && self.in_flight >= limits.max_concurrency;
+        room(&self.requests, limits.requests_per_minute, 1)
+            .max(room(&self.tokens, limits.tokens_per_minute, tokens))
+            .max(crowded.then_some(now + CONCURRENCY_PAUSE))
+    }
+
+    /// It in the eyes of a pick.
+    #[must_use]
+    pub fn candidate(&self, member: &Member, now: u64, tried: bool, tokens: u64) -> Candidate {
+        Candidate {
+            ordinal: member.ordinal,
+            key: member.key.clone(),
+            priority: member.priority,
+            weight: member.weight,
+            tried,
+            standing: self.standing(now),
+            full_until: self.full_until(&member.limits, now, tokens),
+            in_flight: self.in_flight,
+        }
+    }
+}
+
+impl Inspection {
+    /// Nothing known: everyone is available.
+    #[must_use]
+    pub fn blank(pool: &Pool, now: u64) -> Self {
+        let members = vec![MemberInspection::default(); pool.members.len()];
+        Self { now, turn: Turn::default(), members }
+    }
+}

@@ -1,0 +1,176 @@
+//! Arguments of the scripts, and what their answers say.
+
+use crate::{
+    balance::{Cooldown, Credit, ErrorClass, LeaseId, Member, Pool, Record, Scope, Trial, Turn, Window},
+    state::{Acquired, Inspection, Lease, MemberInspection, StateError},
+};
+use fred::types::Value;
+use std::time::Duration;
+
+/// Arguments in the making.
+#[derive(Default)]
+pub(super) struct Args(pub(super) Vec<Value>);
+
+impl Args {
+    pub(super) fn text(mut self, text: &str) -> Self {
+        self.0.push(text.into());
+        self
+    }
+
+    pub(super) fn number(mut self, number: u64) -> Self {
+        self.0.push(i64::try_from(number).unwrap_or(i64::MAX).into());
+        self
+    }
+
+    pub(super) fn millis(self, duration: Duration) -> Self {
+        self.number(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn flag(self, set: bool) -> Self {
+        self.text(if set { "1" } else { "0" })
+    }
+
+    pub(super) fn optional(self, number: Option<u64>) -> Self {
+        match number {
+            Some(number) => self.number(number),
+            None => self.text("-"),
+        }
+    }
+
+    /// As `fail` in `common.lua` takes them.
+    pub(super) fn failure(self, lease: &Lease, cooldown: &Cooldown) -> Self {
+        self.text(&lease.id.to_string())
+            .text(&lease.member.key)
+            .text(&lease.member.credential)
+            .text(match cooldown.scope {
+                Scope::Member => "member",
+                Scope::Credential => "credential",
+            })
+            .number(lease.began)
+            .millis(cooldown.duration)
+            .millis(cooldown.max)
+            .flag(cooldown.grows)
+            .flag(cooldown.hinted)
+            .number(cooldown.trip_after.into())
+            .text(cooldown.class.name())
+    }
+
+    /// As `acquire.lua` takes them.
+    pub(super) fn member(mut self, member: &Member, tried: bool) -> Self {
+        if tried {
+            self.0.push(format!("!{}", member.key).into());
+        } else {
+            self.0.push((&*member.key).into());
+        }
+        self = self.number(member.ordinal.into());
+        self.0.push(i64::from(member.priority).into());
+        self.text(&member.credential)
+            .number(member.weight.into())
+            .number(member.limits.requests_per_minute.into())
+            .number(member.limits.tokens_per_minute.into())
+            .number(member.limits.max_concurrency.into())
+    }
+}
+
+/// What `acquire.lua` answers.
+pub(super) fn acquired(
+    answer: &[Value],
+    pool: &Pool,
+    lease: LeaseId,
+    tokens: u64,
+) -> Result<Acquired, StateError> {
+    match whole(answer, 0) {
+        1 => {
+            let index = usize::try_from(whole(answer, 1)).map_err(|_| unexpected())?;
+            let lease = Lease {
+                id: lease,
+                tenant: pool.tenant,
+                pool: pool.id,
+                member: pool.members.get(index).ok_or_else(unexpected)?.clone(),
+                began: u64::try_from(whole(answer, 2)).map_err(|_| unexpected())?,
+                trial: whole(answer, 3) == 1,
+                marked: whole(answer, 4) == 1,
+                tokens,
+            };
+            Ok(Acquired::Granted { index, lease })
+        }
+        2 => Ok(Acquired::TrialRunning),
+        3 => {
+            let class = ErrorClass::from_name(&text(answer, 2));
+            let back = u64::try_from(whole(answer, 1)).ok().map(Duration::from_millis);
+            Ok(Acquired::Exhausted { first_back: back.zip(class) })
+        }
+        _ => Err(unexpected()),
+    }
+}
+
+/// What `inspect.lua` answers.
+pub(super) fn inspection(answer: &[Value], pool: &Pool) -> Result<Inspection, StateError> {
+    let members: Vec<_> = answer
+        .get(3..)
+        .unwrap_or_default()
+        .chunks_exact(5)
+        .map(|five| MemberInspection {
+            own: record(&text(five, 0)),
+            credential: record(&text(five, 1)),
+            in_flight: u32::try_from(whole(five, 2)).unwrap_or(0),
+            requests: window(&text(five, 3)),
+            tokens: window(&text(five, 4)),
+        })
+        .collect();
+    if members.len() != pool.members.len() {
+        return Err(unexpected());
+    }
+    let turn = Turn { last: u32::try_from(whole(answer, 1)).ok(), credits: credits(&text(answer, 2)) };
+    Ok(Inspection { now: u64::try_from(whole(answer, 0)).map_err(|_| unexpected())?, turn, members })
+}
+
+/// A record as `common.lua` writes it.
+fn record(text: &str) -> Option<Record> {
+    let words: Vec<_> = text.split(' ').collect();
+    let [since, until, class, streak, lease, lease_until, episodes, healthy, window, calls, fails] =
+        words[..]
+    else {
+        return None;
+    };
+    let number = |word: &str| word.parse::<u64>().ok();
+    let small = |word: &str| word.parse::<u32>().ok();
+    Some(Record {
+        since: number(since)?,
+        until: number(until)?,
+        class: ErrorClass::from_name(class),
+        streak: small(streak)?,
+        trial: LeaseId::parse(lease).zip(number(lease_until)).map(|(lease, until)| Trial { lease, until }),
+        episodes: small(episodes)?,
+        healthy: number(healthy)?,
+        window: number(window)?,
+        calls: small(calls)?,
+        fails: small(fails)?,
+    })
+}
+
+fn window(text: &str) -> Window {
+    let numbers: Vec<u64> = text.split(' ').filter_map(|word| word.parse().ok()).collect();
+    numbers.chunks_exact(2).filter_map(|pair| Some((*pair.first()?, *pair.get(1)?))).collect()
+}
+
+fn credits(text: &str) -> Vec<Credit> {
+    let words: Vec<_> = text.split(' ').collect();
+    let credit = |three: &[&str]| {
+        let [key, weight, credit] = three else { return None };
+        Some(Credit { key: (*key).into(), weight: weight.parse().ok()?, credit: credit.parse().ok()? })
+    };
+    words.chunks_exact(3).filter_map(credit).collect()
+}
+
+fn whole(answer: &[Value], at: usize) -> i64 {
+    answer.get(at).and_then(Value::as_i64).unwrap_or(-1)
+}
+
+fn text(answer: &[Value], at: usize) -> String {
+    answer.get(at).and_then(Value::as_string).unwrap_or_default()
+}
+
+pub(super) fn unexpected() -> StateError {
+    StateError("Redis answered what no script of ours says".into())
+}

@@ -1,0 +1,277 @@
+//! Generated histories: the same picks, cooldowns and counts in memory and on a real Redis.
+//!
+//! Time passes by moving both stores' clocks ahead in steps of ten seconds; all durations end in the middle of a step,
+//! so that the milliseconds that really pass decide nothing.
+
+use crate::support::redis::Redis;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rota::{
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
+    state::{
+        Acquire, Acquired, Inspection, Lease, MemoryStore, RedisOptions, RedisStore, StateStore, Switch,
+    },
+};
+use std::{sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+const HISTORIES: u64 = 1000;
+const STEPS: usize = 60;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_and_redis_choose_the_same_from_the_same_history() {
+    let url = Redis::shared().await.url();
+    let mut workers = JoinSet::new();
+    for worker in 0..4 {
+        let url = url.clone();
+        workers.spawn(async move {
+            let redis = RedisStore::connect(&RedisOptions::new(url)).await.unwrap();
+            let mut granted = 0;
+            for seed in (worker..HISTORIES).step_by(4) {
+                granted += History::new(seed, redis.clone()).play().await;
+            }
+            granted
+        });
+    }
+    let granted: usize = workers.join_all().await.into_iter().sum();
+    // Histories in which nothing happens would agree as well.
+    assert!(granted > HISTORIES as usize * 10, "{granted} calls were granted");
+}
+
+/// One history, played on both stores at once.
+struct History {
+    seed: u64,
+    random: StdRng,
+    memory: MemoryStore,
+    redis: RedisStore,
+    pool: Pool,
+    held: Vec<[Lease; 2]>,
+    lookaside: Vec<[Lease; 2]>,
+    granted: usize,
+}
+
+impl History {
+    fn new(seed: u64, redis: RedisStore) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let strategy = Strategy::ALL[random.random_range(0..Strategy::ALL.len())];
+        let members =
+            (1..=random.random_range(1..=6)).map(|ordinal| any_member(ordinal, &mut random)).collect();
+        let pool = Pool { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, members };
+        let memory = MemoryStore::default();
+        Self { seed, random, memory, redis, pool, held: Vec::new(), lookaside: Vec::new(), granted: 0 }
+    }
+
+    async fn play(mut self) -> usize {
+        self.align().await;
+        for step in 0..STEPS {
+            let at = format!("seed {}, step {step}, {:?}", self.seed, self.pool.strategy);
+            match self.random.random_range(0..20) {
+                0..9 => self.acquire(&at).await,
+                9..16 => self.finish().await,
+                16 => self.pass().await,
+                17 => self.edit(),
+                18 => self.switch().await,
+                _ => self.end_lookaside(&at).await,
+            }
+            self.redis.flush().await;
+            let (a, b) = (self.seen(&self.memory).await, self.seen(&self.redis).await);
+            assert_eq!(a, b, "{at}");
+        }
+        self.granted
+    }
+
+    /// Puts both clocks at the beginning of a bucket of the windows, which count in fives of seconds.
+    async fn align(&self) {
+        let memory = (self.memory.clock(), self.memory.inspect(&self.pool).await.unwrap().now);
+        let redis = (self.redis.clock(), self.redis.inspect(&self.pool).await.unwrap().now);
+        for (clock, now) in [memory, redis] {
+            clock.advance(Duration::from_millis(5_200 - now % 5_000));
+        }
+    }
+
+    async fn pass(&mut self) {
+        let by = Duration::from_secs(10 * self.random.random_range(1..=12));
+        self.memory.clock().advance(by);
+        self.redis.clock().advance(by);
+        self.redis.heartbeat().await.unwrap();
+    }
+
+    async fn acquire(&mut self, at: &str) {
+        let tried: Vec<_> = (0..self.pool.members.len()).filter(|_| self.random.random_ratio(1, 6)).collect();
+        let tokens = self.random.random_range(0..400);
+        let hold = self.random.random_ratio(1, 6).then_some(Duration::from_secs(25));
+        let failed = match self.held.len() {
+            0 => None,
+            count if self.random.random_ratio(1, 3) => {
+                Some((self.held.swap_remove(self.random.random_range(0..count)), self.any_cooldown()))
+            }
+            _ => None,
+        };
+        let lease = LeaseId::random();
+        let pool = Arc::new(self.pool.clone());
+        let stores: [&dyn StateStore; 2] = [&self.memory, &self.redis];
+        let mut answers = Vec::new();
+        for (index, store) in stores.into_iter().enumerate() {
+            let failed = failed.as_ref().map(|(leases, cooldown)| (&leases[index], cooldown));
+            let trial_ttl = Duration::from_secs(35);
+            let ask = Acquire { pool: &pool, tried: &tried, failed, lease, trial_ttl, tokens, hold };
+            answers.push(store.acquire(&ask).await.unwrap());
+            if let Some((lease, _)) = failed {
+                store.release(lease, None);
+            }
+        }
+        match <[Acquired; 2]>::try_from(answers).unwrap() {
+            [Acquired::Granted { index: a, lease: one }, Acquired::Granted { index: b, lease: two }] => {
+                assert_eq!((a, one.trial, one.marked), (b, two.trial, two.marked), "{at}");
+                self.granted += 1;
+                if hold.is_some() { &mut self.lookaside } else { &mut self.held }.push([one, two]);
+            }
+            [Acquired::TrialRunning, Acquired::TrialRunning] => {}
+            [Acquired::Exhausted { first_back: a }, Acquired::Exhausted { first_back: b }] => {
+                let left = [a, b].map(|back| back.map_or(Duration::ZERO, |(left, _)| left));
+                assert!(
+                    a.is_some() == b.is_some() && left[0].abs_diff(left[1]) < Duration::from_secs(1),
+                    "{at}"
+                );
+            }
+            other => panic!("{at}: {other:?}"),
+        }
+    }
+
+    async fn finish(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
+        let leases = self.held.swap_remove(self.random.random_range(0..self.held.len()));
+        let failure = self.random.random_ratio(1, 3).then(|| self.any_cooldown());
+        let served = self.random.random_ratio(4, 5);
+        let used = self.random.random_bool(0.5).then(|| self.random.random_range(0..600));
+        let stores: [&dyn StateStore; 2] = [&self.memory, &self.redis];
+        for (store, lease) in stores.into_iter().zip(&leases) {
+            match &failure {
+                Some(cooldown) => store.fail(lease, cooldown).await.unwrap(),
+                None if served => store.succeed(lease),
+                None => {}
+            }
+            store.release(lease, used);
+        }
+    }
+
+    async fn end_lookaside(&mut self, at: &str) {
+        if self.lookaside.is_empty() {
+            return;
+        }
+        let renew = self.random.random_bool(0.5);
+        let chosen = self.random.random_range(0..self.lookaside.len());
+        let leases = &self.lookaside[chosen];
+        let stores: [&dyn StateStore; 2] = [&self.memory, &self.redis];
+        let mut answers = Vec::new();
+        for (store, lease) in stores.into_iter().zip(leases) {
+            answers.push(if renew {
+                store.renew(lease, Duration::from_secs(45)).await.unwrap()
+            } else {
+                store.end(lease, Some(50)).await.unwrap()
+            });
+        }
+        assert_eq!(answers[0], answers[1], "{at}: renew {renew}");
+    }
+
+    /// A member goes, comes, or changes its key, its weight or its tier.
+    fn edit(&mut self) {
+        let count = self.pool.members.len();
+        let chosen = self.random.random_range(0..count);
+        match self.random.random_range(0..4) {
+            0 if count > 1 => drop(self.pool.members.remove(chosen)),
+            1 => {
+                let ordinal = self.pool.members.last().map_or(1, |last| last.ordinal + 1);
+                let member = any_member(ordinal, &mut self.random);
+                self.pool.members.push(member);
+            }
+            2 => {
+                let ordinal = self.pool.members[chosen].ordinal;
+                self.pool.members[chosen].key =
+                    format!("{ordinal}.{}", self.random.random_range(1..9)).into();
+            }
+            _ => {
+                let ordinal = self.pool.members[chosen].ordinal;
+                let key = self.pool.members[chosen].key.clone();
+                self.pool.members[chosen] = Member { key, ..any_member(ordinal, &mut self.random) };
+            }
+        }
+    }
+
+    async fn switch(&mut self) {
+        let member = self.pool.members[self.random.random_range(0..self.pool.members.len())].clone();
+        let switch = match self.random.random_range(0..3) {
+            0 => Switch::Set { duration: self.any_duration(), class: self.any_class() },
+            1 => Switch::Clear,
+            _ => Switch::Recover,
+        };
+        self.memory.switch(&self.pool, &member, switch).await.unwrap();
+        self.redis.switch(&self.pool, &member, switch).await.unwrap();
+    }
+
+    /// What both must agree on: who stands where and why, counts, and whose turn it is. Not the clocks themselves.
+    async fn seen(&self, store: &dyn StateStore) -> Vec<String> {
+        let Inspection { now, turn, members } = store.inspect(&self.pool).await.unwrap();
+        let mut seen = vec![format!("{turn:?}")];
+        for (member, state) in self.pool.members.iter().zip(&members) {
+            let standing = state.standing(now);
+            let kind = format!("{standing:?}");
+            let kind = kind.split(' ').next().unwrap_or_default().to_owned();
+            // Two cooldowns that end together differ by the milliseconds that really pass.
+            let ends = [&state.own, &state.credential].map(|record| record.as_ref().map_or(0, |r| r.until));
+            let reason =
+                state.cooling(now).map(|(_, class)| class).filter(|_| ends[0].abs_diff(ends[1]) > 500);
+            let counts = |record: &Option<rota::balance::Record>| {
+                record.as_ref().map(|r| (r.streak, r.episodes, r.calls, r.fails, r.class))
+            };
+            let full = state.full_until(&member.limits, now, 100).is_some();
+            seen.push(format!(
+                "{} {kind} {reason:?} {} {full} {:?} {:?}",
+                member.key,
+                state.in_flight,
+                counts(&state.own),
+                counts(&state.credential)
+            ));
+        }
+        seen
+    }
+
+    fn any_class(&mut self) -> ErrorClass {
+        ErrorClass::ALL[self.random.random_range(0..7)]
+    }
+
+    fn any_duration(&mut self) -> Duration {
+        Duration::from_secs(10 * self.random.random_range(0..9) + 5)
+    }
+
+    fn any_cooldown(&mut self) -> Cooldown {
+        Cooldown {
+            class: self.any_class(),
+            scope: if self.random.random() { Scope::Member } else { Scope::Credential },
+            duration: self.any_duration(),
+            max: Duration::from_secs(155),
+            grows: self.random.random(),
+            hinted: self.random.random(),
+            trip_after: self.random.random_range(1..4),
+        }
+    }
+}
+
+fn any_member(ordinal: u32, random: &mut StdRng) -> Member {
+    let limit =
+        |random: &mut StdRng, most| if random.random_ratio(1, 3) { random.random_range(1..most) } else { 0 };
+    Member {
+        ordinal,
+        key: format!("{ordinal}.0").into(),
+        credential: format!("credential-{}", random.random_range(0..4)).into(),
+        priority: random.random_range(0..2),
+        weight: random.random_range(1..10),
+        limits: Limits {
+            requests_per_minute: limit(random, 12),
+            tokens_per_minute: limit(random, 3000),
+            max_concurrency: limit(random, 5),
+        },
+    }
+}
