@@ -18,8 +18,10 @@ impl Held {
         Self { state, lease, failure: None }
     }
 
-    pub(super) fn succeed(&self) {
+    pub(super) fn succeed(&mut self) {
         self.state.succeed(&self.lease);
+        // It has had its verdict: nothing is left to hand on.
+        self.lease.trial = false;
     }
 
     /// Notes a failure that the next `acquire` will carry.
