@@ -8,6 +8,8 @@
     reason = "a test that meets the unexpected has failed; the `allow-…-in-tests` settings do not reach helpers"
 )]
 
+mod balancing;
+mod failover;
 mod house;
 mod python;
 mod state;
