@@ -9,8 +9,10 @@
 )]
 
 mod balancing;
+mod calls;
 mod failover;
 mod house;
 mod python;
 mod state;
+mod streaming;
 mod support;
