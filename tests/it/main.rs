@@ -11,6 +11,7 @@
 mod balancing;
 mod calls;
 mod failover;
+mod fleet;
 mod house;
 mod python;
 mod state;
