@@ -13,6 +13,7 @@ mod calls;
 mod failover;
 mod fleet;
 mod house;
+mod lifecycle;
 mod python;
 mod state;
 mod streaming;
