@@ -1,5 +1,6 @@
 //! The commands, a file each.
 
+mod demo;
 mod migrate;
 mod serve;
 mod token;
@@ -26,6 +27,8 @@ pub struct Cli {
 enum Command {
     /// Serve gRPC (also what plain `rota` does)
     Serve,
+    /// See it work: three credentials, one of them failing, some hundred real calls
+    Demo(demo::Options),
     /// Bring the database's schema up to date, then exit
     Migrate,
     /// Tokens
@@ -60,12 +63,16 @@ impl Cli {
             Some("json") => LogFormat::Json,
             Some(_) => bail!("--log-format: is `pretty` or `json`"),
         };
-        let log = raw.log.clone().filter(|log| !log.is_empty()).unwrap_or_else(|| "info".into());
+        let command = self.command.unwrap_or(Command::Serve);
+        // Log lines would stand in the middle of the demo's picture.
+        let usual = if matches!(command, Command::Demo(_)) { "warn" } else { "info" };
+        let log = raw.log.clone().filter(|log| !log.is_empty()).unwrap_or_else(|| usual.into());
         if telemetry::init(&log, format).is_err() {
             bail!("--log: is a filter such as `info` or `rota=debug,info`");
         }
-        match self.command.unwrap_or(Command::Serve) {
+        match command {
             Command::Serve => serve::run(&Settings::resolve(raw)?).await,
+            Command::Demo(options) => demo::run(&options, raw).await,
             Command::Migrate => migrate::run(&Settings::resolve(raw)?).await,
             Command::Token(command) => token::run(command, &Settings::resolve(raw)?).await,
         }
