@@ -1,5 +1,6 @@
 //! What a call is made of: what reaches the provider, what comes back, and what stays here.
 
+use http::header::HeaderName;
 use prost_types::{Struct, Value, value::Kind};
 use rota::{
     api::pb::{
@@ -114,7 +115,7 @@ async fn nothing_of_the_callers_metadata_goes_upstream() {
     let requests = upstream.requests();
     assert_eq!(requests.len(), 2);
     for request in requests {
-        let mut names: Vec<_> = request.headers.keys().map(|name| name.as_str()).collect();
+        let mut names: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         let expected = ["accept", "authorization", "content-length", "content-type", "host", "user-agent"];
         assert!(names.iter().all(|name| expected.contains(name)), "{names:?}");

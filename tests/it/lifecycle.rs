@@ -143,6 +143,15 @@ fn every_command_explains_itself() {
 }
 
 #[test]
+fn a_demo_into_a_pipe_ends_well() {
+    let output = Rota::builder().output(&["demo", "--exit", "--calls", "60"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("60 calls"), "{}", said(&output));
+    assert!(!text.contains('\u{1b}') && !text.contains('\r'), "control characters in a pipe: {text:?}");
+}
+
+#[test]
 fn bad_settings_are_all_named_and_no_password_is_shown() {
     let output = Rota::builder()
         .env("ROTA_REDIS_URL", "http://:hunter2@redis")
