@@ -8,7 +8,13 @@
     reason = "a test that meets the unexpected has failed; the `allow-…-in-tests` settings do not reach helpers"
 )]
 
+mod balancing;
+mod calls;
+mod failover;
+mod fleet;
 mod house;
+mod lifecycle;
 mod python;
 mod state;
+mod streaming;
 mod support;
