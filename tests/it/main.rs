@@ -8,6 +8,9 @@
     reason = "a test that meets the unexpected has failed; the `allow-…-in-tests` settings do not reach helpers"
 )]
 
+mod admin;
+mod config;
+mod config_sets;
 mod house;
 mod python;
 mod state;

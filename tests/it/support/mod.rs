@@ -4,9 +4,12 @@
 //! process, however that ends. A program that is not installed fails the test with the line that installs it.
 #![allow(dead_code, reason = "each test file uses some of these")]
 
+pub mod listing;
 pub mod postgres;
 pub mod process;
+pub mod raw;
 pub mod redis;
+pub mod refusal;
 pub mod rota;
 pub mod world;
 
