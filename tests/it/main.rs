@@ -9,9 +9,15 @@
 )]
 
 mod admin;
+mod bad_addresses;
+mod bad_input;
+mod bad_names;
 mod config;
+mod config_models;
 mod config_sets;
 mod house;
 mod python;
+mod random_input;
+mod secrets;
 mod state;
 mod support;

@@ -11,6 +11,7 @@ pub mod raw;
 pub mod redis;
 pub mod refusal;
 pub mod rota;
+pub mod stage;
 pub mod world;
 
 use std::time::Duration;
