@@ -96,7 +96,7 @@ impl App {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         health::not_serving(&reporter).await;
         let router = api::router(
-            Gate::new(catalog.clone(), draining.clone(), inside.clone()),
+            Gate::new(catalog.clone(), draining.clone(), stop.clone(), inside.clone()),
             health_service,
             Admin::new(catalog.clone()),
             ConfigApi::new(catalog.clone(), state.clone(), drivers.clone()),

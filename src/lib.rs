@@ -12,7 +12,7 @@
 //! Beside them: [`app`] puts everything together, [`settings`] says what can be set, [`health`] reports readiness,
 //! [`telemetry`] logs, [`cli`] holds the commands, [`scripted`] is an upstream for the demo and the tests.
 //!
-//! Arrows point one way: `api -> invoke -> {catalog, state} -> provider -> balance`; a test walks the imports.
+//! Arrows point one way: `api -> invoke -> {catalog -> provider, state} -> balance`; a test walks the imports.
 
 pub mod api;
 pub mod app;

@@ -169,10 +169,13 @@ impl Settings {
         };
         let mut time = |setting: &str, value: Option<String>, default: u64| match given(value) {
             None => Duration::from_secs(default),
-            Some(text) => humantime::parse_duration(&text).unwrap_or_else(|_| {
-                problem(setting, "is a time, such as 30s");
-                Duration::ZERO
-            }),
+            Some(text) => match humantime::parse_duration(&text) {
+                Ok(time) if !time.is_zero() => time,
+                _ => {
+                    problem(setting, "is a time above 0, such as 30s");
+                    Duration::ZERO
+                }
+            },
         };
         let default_deadline = time("default-deadline", raw.default_deadline, 600);
         let drain_limit = time("drain-limit", raw.drain_limit, 30);

@@ -18,14 +18,21 @@ use tower::{Layer, Service};
 pub struct Gate {
     catalog: Catalog,
     draining: CancellationToken,
+    stop: CancellationToken,
     inside: TaskTracker,
 }
 
 impl Gate {
-    /// Turns calls away once `draining` is cancelled, and counts in `inside` those that are on their way.
+    /// Turns calls away once `draining` is cancelled, counts in `inside` those that are on their way, and drops
+    /// those that have not answered when `stop` is cancelled.
     #[must_use]
-    pub fn new(catalog: Catalog, draining: CancellationToken, inside: TaskTracker) -> Self {
-        Self { catalog, draining, inside }
+    pub fn new(
+        catalog: Catalog,
+        draining: CancellationToken,
+        stop: CancellationToken,
+        inside: TaskTracker,
+    ) -> Self {
+        Self { catalog, draining, stop, inside }
     }
 
     async fn admit(&self, access: access::Access, headers: &HeaderMap) -> Result<Caller, Status> {
@@ -91,7 +98,11 @@ where
                 Ok(caller) => request.extensions_mut().insert(caller),
                 Err(status) => return Ok(status.into_http()),
             };
-            let response = inner.call(request).await?;
+            let response = tokio::select! {
+                response = inner.call(request) => response?,
+                // Dropping the call ends its upstream request and gives back what it held.
+                () = gate.stop.cancelled() => return Ok(status::draining().into_http()),
+            };
             // A stream is inside until its last frame is out, or its reader gone.
             Ok(response.map(|body| {
                 Body::new(body.map_frame(move |frame| {

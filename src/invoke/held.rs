@@ -2,7 +2,7 @@
 
 use crate::{
     balance::Cooldown,
-    state::{Lease, StateError, StateStore},
+    state::{Lease, StateStore},
 };
 use std::sync::Arc;
 
@@ -31,11 +31,13 @@ impl Held {
         self.failure.as_ref().map(|cooldown| (&self.lease, cooldown))
     }
 
-    /// Writes the noted failure where no `acquire` follows.
-    pub(super) async fn write_failure(&mut self) -> Result<(), StateError> {
-        match self.failure.take() {
-            Some(cooldown) => self.state.fail(&self.lease, &cooldown).await,
-            None => Ok(()),
+    /// Writes the noted failure where no `acquire` follows. That the store is away as well changes nothing for this
+    /// caller.
+    pub(super) async fn write_failure(&mut self) {
+        if let Some(cooldown) = self.failure.take()
+            && let Err(error) = self.state.fail(&self.lease, &cooldown).await
+        {
+            tracing::debug!(%error, "a failure was not written");
         }
     }
 }

@@ -204,7 +204,10 @@ impl Engine {
                     lease: LeaseId::random(),
                     trial_ttl: limit.min(call.left()).min(MAX_TRIAL),
                 };
-                let acquired = self.state.acquire(&ask).await?;
+                let acquired = match self.state.acquire(&ask).await {
+                    Ok(acquired) => acquired,
+                    Err(error) => return Err(trail.without_state(error)),
+                };
                 failed = None;
                 match acquired {
                     Acquired::Granted { index, lease } => (index, Some(Held::new(self.state.clone(), lease))),
@@ -255,7 +258,7 @@ impl Engine {
             if let Some(cooldown) = cooldown {
                 held.fail_with(cooldown);
                 if !attempts_left {
-                    held.write_failure().await?;
+                    held.write_failure().await;
                 }
             }
             if cut_short || !failure.class.moves_on() || !attempts_left {

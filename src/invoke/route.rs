@@ -4,6 +4,7 @@ use super::CallError;
 use crate::{
     balance::{Cooldown, ErrorClass, Failure},
     catalog::{Pool, PoolMember},
+    state::StateError,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -88,6 +89,24 @@ impl Trail {
         }
     }
 
+    /// The state store is away. Where the provider has said something, that says more.
+    pub(super) fn without_state(mut self, error: StateError) -> CallError {
+        match self.last_failure.take() {
+            Some(failure) => self.failed_with(failure, None),
+            None => error.into(),
+        }
+    }
+
+    /// The stream that served until now has broken.
+    pub(super) fn broke(&mut self, failure: &Failure, cooldown: Option<&Cooldown>) {
+        if let Some(attempt) = self.route.attempts.last_mut() {
+            attempt.class = Some(failure.class);
+            attempt.http_status = failure.http_status;
+            attempt.message.clone_from(&failure.message);
+            attempt.cooldown = asked_for(cooldown);
+        }
+    }
+
     pub(super) fn failed_with(self, failure: Failure, retry_after: Option<Duration>) -> CallError {
         CallError::Upstream { failure, route: self.route, retry_after }
     }
@@ -115,11 +134,12 @@ impl Trail {
             http_status: failure.and_then(|failure| failure.http_status),
             message: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
             latency,
-            // One that trips only after several in a row has not asked for anything yet.
-            cooldown: cooldown
-                .flatten()
-                .filter(|cooldown| cooldown.trip_after <= 1)
-                .map(|cooldown| cooldown.duration),
+            cooldown: asked_for(cooldown.flatten()),
         });
     }
+}
+
+/// One that trips only after several in a row has not asked for anything yet.
+fn asked_for(cooldown: Option<&Cooldown>) -> Option<Duration> {
+    cooldown.filter(|cooldown| cooldown.trip_after <= 1).map(|cooldown| cooldown.duration)
 }

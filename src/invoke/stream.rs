@@ -123,12 +123,13 @@ impl LlmStream {
             Some(_) if !cut_short => self.cooldowns.decide(&failure, rand::random()),
             _ => None,
         };
+        let mut trail = self.trail.take();
+        if let Some(trail) = &mut trail {
+            trail.broke(&failure, cooldown.as_ref());
+        }
         if let (Some(mut held), Some(cooldown)) = (self.held.take(), cooldown) {
             held.fail_with(cooldown);
-            // The stream is broken either way; that the store is away as well changes nothing for this caller.
-            if let Err(error) = held.write_failure().await {
-                tracing::debug!(%error, "a broken stream's failure was not written");
-            }
+            held.write_failure().await;
         }
         tracing::debug!(
             tenant = self.pool.key.tenant,
@@ -137,11 +138,7 @@ impl LlmStream {
             class = failure.class.name(),
             "stream broke off"
         );
-        let mut route = self.trail.take().map(Trail::into_route).unwrap_or_default();
-        if let Some(attempt) = route.attempts.last_mut() {
-            attempt.class = Some(failure.class);
-            attempt.message.clone_from(&failure.message);
-        }
+        let route = trail.map(Trail::into_route).unwrap_or_default();
         CallError::Upstream { failure, route, retry_after: None }
     }
 }

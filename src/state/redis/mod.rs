@@ -21,9 +21,11 @@ use fred::{
     types::{Value, config::Options},
 };
 use script::{Run, Script, script};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use tokio::{sync::oneshot, time::MissedTickBehavior};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 use writer::{Note, Writer};
 
@@ -67,7 +69,6 @@ struct Shared {
     writer: Writer,
     /// Calls in flight of this replica, by tenant: those need a heartbeat.
     busy: DashMap<Uuid, u32>,
-    stop: CancellationToken,
 }
 
 impl RedisStore {
@@ -95,32 +96,20 @@ impl RedisStore {
             .set_policy(ReconnectPolicy::new_exponential(0, 50, 1000, 2))
             .build()
             .map_err(state_error)?;
-        let tasks = TaskTracker::new();
         client.init().await.map_err(state_error)?;
         let client = client.with_options(&Options { fail_fast: true, ..Options::default() });
-        let stop = CancellationToken::new();
         let replica = Uuid::new_v4().simple().to_string();
         let shared = Arc::new(Shared {
-            writer: Writer::start(client.clone(), replica.clone(), &tasks),
+            writer: Writer::start(client.clone(), replica.clone()),
             client,
             replica,
             acquire: script!("acquire.lua"),
             fail: script!("fail.lua"),
             view: script!("view.lua"),
             busy: DashMap::new(),
-            stop: stop.clone(),
         });
-        tasks.spawn(heartbeat(Arc::downgrade(&shared), stop));
+        tokio::spawn(heartbeat(Arc::downgrade(&shared)));
         Ok(Self { shared })
-    }
-
-    /// Writes what is noted and closes the connection.
-    pub async fn close(&self) {
-        self.flush().await;
-        self.shared.stop.cancel();
-        if let Err(error) = self.shared.client.quit().await {
-            tracing::debug!(error = error.details(), "closing the redis connection");
-        }
     }
 }
 
@@ -288,15 +277,12 @@ impl Drop for Unclaimed {
 }
 
 /// Keeps this replica's in-flight counts alive while it has any.
-async fn heartbeat(shared: std::sync::Weak<Shared>, stop: CancellationToken) {
+async fn heartbeat(shared: Weak<Shared>) {
     let script = script!("heartbeat.lua");
     let mut ticks = tokio::time::interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        tokio::select! {
-            () = stop.cancelled() => return,
-            _ = ticks.tick() => {}
-        }
+        ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
         let tenants: Vec<_> = shared.busy.iter().map(|entry| *entry.key()).collect();
         for tenant in tenants {

@@ -9,7 +9,6 @@ use crate::state::{Lease, StateError};
 use fred::{clients::WithOptions, prelude::Client, types::Value};
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::task::TaskTracker;
 
 /// At most this many notes go in one pipeline.
 const BATCH: usize = 256;
@@ -30,10 +29,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// The queue needs no bound: there are never more notes than calls, and without Redis each is dropped at once.
-    pub(super) fn start(client: WithOptions<Client>, replica: String, tasks: &TaskTracker) -> Self {
+    pub(super) fn start(client: WithOptions<Client>, replica: String) -> Self {
         let (notes, inbox) = mpsc::unbounded_channel();
         let scripts = Scripts { succeed: script!("succeed.lua"), release: script!("release.lua") };
-        tasks.spawn(run(client, replica, scripts, inbox));
+        tokio::spawn(run(client, replica, scripts, inbox));
         Self { notes }
     }
 
@@ -76,9 +75,9 @@ async fn run(
         // One line a transition, never one a failed command.
         if failing.swap(error.is_some(), Ordering::Relaxed) != error.is_some() {
             if let Some(error) = error {
-                tracing::warn!(%error, "redis: successes and releases are being dropped")
+                tracing::warn!(%error, "redis: successes and releases are being dropped");
             } else {
-                tracing::info!("redis: successes and releases are written again")
+                tracing::info!("redis: successes and releases are written again");
             }
         }
         for done in waiting {
