@@ -134,7 +134,7 @@ async fn requests_are_refused_by_field(rota: &'static Rota) {
         ),
         (
             stage.create_credential(|credential| {
-                credential.fields = [("nonsense".to_owned(), "x".to_owned())].into()
+                credential.fields = [("nonsense".to_owned(), "x".to_owned())].into();
             }),
             "credential.fields.nonsense",
         ),
@@ -149,7 +149,7 @@ async fn requests_are_refused_by_field(rota: &'static Rota) {
         (
             stage.save_one(|config| {
                 config.credentials =
-                    [("nonsense".to_owned(), "x".to_owned()), ("api_key".to_owned(), "k".to_owned())].into()
+                    [("nonsense".to_owned(), "x".to_owned()), ("api_key".to_owned(), "k".to_owned())].into();
             }),
             "configs[1].credentials.nonsense",
         ),

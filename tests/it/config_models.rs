@@ -96,8 +96,8 @@ async fn models_are_put_listed_and_deleted(rota: &'static Rota) {
     let left = scene.listing().await;
     assert_eq!(left.credentials.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["provider's"]);
     scene.put_model(&scene.key).await;
-    let set = scene.set_of("").await;
-    assert!(!set.configs.iter().any(|config| config.id != "__inherit__"), "{set:?}");
+    let left = scene.set_of("").await;
+    assert!(!left.configs.iter().any(|config| config.id != "__inherit__"), "{left:?}");
 }
 
 async fn models_and_providers_are_switched_off_and_on(rota: &'static Rota) {

@@ -7,6 +7,11 @@
     clippy::panic,
     reason = "a test that meets the unexpected has failed; the `allow-…-in-tests` settings do not reach helpers"
 )]
+#![allow(
+    clippy::assigning_clones,
+    clippy::unnecessary_wraps,
+    reason = "a table of requests is read, not timed, and the contract's message fields are options"
+)]
 
 mod admin;
 mod bad_addresses;
