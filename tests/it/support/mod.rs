@@ -5,10 +5,14 @@
 #![allow(dead_code, reason = "each test file uses some of these")]
 
 pub mod failure;
+pub mod listing;
 pub mod postgres;
 pub mod process;
+pub mod raw;
 pub mod redis;
+pub mod refusal;
 pub mod rota;
+pub mod stage;
 pub mod world;
 
 /// Runs each test, a function of a [`rota::Rota`], on one that keeps its state in memory and on one that keeps it on

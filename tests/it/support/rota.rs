@@ -25,7 +25,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::{eventually, process::Process, redis::Redis};
+use super::{eventually, postgres::Postgres, process::Process, redis::Redis};
 
 /// How to start a Rota. Each [`start`](Self::start) makes a replica of its own: same settings, same master key, and
 /// its own data directory where none is given.
@@ -174,6 +174,17 @@ impl Rota {
         SHARED.get_or_init(async || Self::builder().redis(Redis::shared().await.url()).start().await).await
     }
 
+    /// The one on PostgreSQL that the tests of this process share, each with tenants of its own.
+    pub async fn on_postgres() -> &'static Self {
+        static SHARED: OnceCell<Rota> = OnceCell::const_new();
+        SHARED
+            .get_or_init(async || {
+                let database = Postgres::shared().await.fresh_database();
+                Self::builder().database(database).start().await
+            })
+            .await
+    }
+
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
@@ -240,10 +251,12 @@ impl Rota {
     pub async fn clients(&self, token: &str) -> Clients {
         let channel = self.channel().await;
         let bearer = Bearer(format!("Bearer {token}").parse().unwrap());
+        let connection = InterceptedService::new(channel, bearer);
         Clients {
-            admin: AdminServiceClient::with_interceptor(channel.clone(), bearer.clone()),
-            config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone()),
-            invoke: InvokeServiceClient::with_interceptor(channel, bearer),
+            admin: AdminServiceClient::new(connection.clone()),
+            config: ConfigServiceClient::new(connection.clone()),
+            invoke: InvokeServiceClient::new(connection.clone()),
+            connection,
         }
     }
 
@@ -274,6 +287,8 @@ pub struct Clients {
     pub admin: AdminServiceClient<Authenticated>,
     pub config: ConfigServiceClient<Authenticated>,
     pub invoke: InvokeServiceClient<Authenticated>,
+    /// What they share.
+    pub connection: Authenticated,
 }
 
 /// A connection that sends a token with every call.
@@ -302,3 +317,18 @@ fn the_address_is_found_in_every_form_of_the_log_line() {
     assert_eq!(listening_address("connected to 127.0.0.1:6379"), None);
     assert_eq!(listening_address("listening address=127.0.0.1:"), None);
 }
+
+/// Runs each test on both databases. A test takes `&'static Rota`.
+macro_rules! on_both_databases {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name($crate::support::rota::Rota::shared().await).await; })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name($crate::support::rota::Rota::on_postgres().await).await; })*
+        }
+    };
+}
+pub(crate) use on_both_databases;
