@@ -2,14 +2,14 @@
 
 use crate::{
     api::{self, Admin, ConfigApi, Gate, InvokeApi},
-    catalog::{Catalog, MasterKeySource, NewToken, OpenOptions, Role},
+    catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
     health,
     invoke::{Engine, Timeouts},
     provider::{Drivers, UpstreamClient},
     settings::Settings,
     state::{MemoryStore, RedisOptions, RedisStore, StateStore},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     fs,
@@ -63,7 +63,11 @@ pub async fn open_catalog(settings: &Settings) -> Result<Catalog> {
         networks: settings.networks,
         max_connections: settings.database_connections,
     })
-    .await?;
+    .await
+    .map_err(|error| match (error, &settings.master_key) {
+        (OpenError::MasterKey(error), Some(_)) => anyhow!("ROTA_MASTER_KEY: {error}"),
+        (error, _) => error.into(),
+    })?;
     catalog.migrate().await?;
     Ok(catalog)
 }

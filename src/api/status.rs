@@ -16,8 +16,11 @@ use tonic::{Code, Status};
 use tonic_types::pb::{BadRequest, ErrorInfo, ResourceInfo, RetryInfo, bad_request::FieldViolation};
 
 const MAX_DETAILS: usize = 4096;
+/// In bytes as a header carries them: clients refuse answers whose headers are over 8 KiB, details included.
 const MAX_MESSAGE: usize = 1024;
 const MAX_NAME: usize = 256;
+/// How much of a caller's own text an answer repeats, as in the catalog.
+const MAX_SHOWN: usize = 64;
 const MAX_VIOLATIONS: usize = 16;
 /// How long a caller should stay away where nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
@@ -44,7 +47,7 @@ pub(super) fn invalid(field: impl Into<String>, description: impl Into<String>) 
 }
 
 pub(super) fn not_found(thing: Thing, name: &str) -> Status {
-    from_catalog(Error::NotFound(thing, name.to_owned()))
+    from_catalog(Error::NotFound(thing, name.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()))
 }
 
 /// The status of a catalog's refusal.
@@ -165,8 +168,7 @@ struct Reply {
 impl Reply {
     fn new(code: Code, reason: &str, message: &str) -> Self {
         let info = ErrorInfo { reason: reason.to_owned(), domain: "rota".to_owned(), ..ErrorInfo::default() };
-        Self { code, message: shortened(message, MAX_MESSAGE), details: Vec::new() }
-            .detail("google.rpc.ErrorInfo", &info)
+        Self { code, message: fitted(message), details: Vec::new() }.detail("google.rpc.ErrorInfo", &info)
     }
 
     /// Adds a detail where there is room for it.
@@ -218,6 +220,19 @@ impl From<Reply> for Status {
     }
 }
 
+/// The text as far as it fits into [`MAX_MESSAGE`], percent-encoded as gRPC sends it.
+fn fitted(text: &str) -> String {
+    let mut room = MAX_MESSAGE;
+    for (at, c) in text.char_indices() {
+        let size = if c.is_ascii_alphanumeric() { 1 } else { 3 * c.len_utf8() };
+        match room.checked_sub(size) {
+            Some(left) => room = left,
+            None => return format!("{}…", text.get(..at).unwrap_or_default()),
+        }
+    }
+    text.to_owned()
+}
+
 fn shortened(text: &str, limit: usize) -> String {
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
@@ -266,6 +281,18 @@ mod tests {
             let status =
                 from_call(CallError::Upstream { failure, route: Route::default(), retry_after: None });
             assert_eq!(reason(&status), format!("UPSTREAM_{}", class.name()));
+        }
+    }
+
+    #[test]
+    fn a_message_fits_into_a_header_whatever_its_script() {
+        for text in ["x", "é", "错误", "🎈", "%", "\n"] {
+            let status = from_catalog(Error::NotFound(Thing::Model, text.repeat(5000)));
+            let encoded = status.into_http::<()>();
+            let message = encoded.headers()["grpc-message"].len();
+            let details = encoded.headers()["grpc-status-details-bin"].len();
+            assert!((1000..=MAX_MESSAGE + 9).contains(&message), "{text}: {message}");
+            assert!(message + details < 8000, "{text}: {message} + {details}");
         }
     }
 

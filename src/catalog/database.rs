@@ -277,7 +277,8 @@ impl Paging {
         } else {
             let bytes = URL_SAFE_NO_PAD.decode(&request.token).ok();
             let key = bytes.and_then(|bytes| serde_json::from_slice::<Vec<String>>(&bytes).ok());
-            let key = key.filter(|key| key.len() == parts);
+            // PostgreSQL takes no NUL in a text, and no name holds one.
+            let key = key.filter(|key| key.len() == parts && !key.iter().any(|part| part.contains('\0')));
             Some(key.ok_or_else(|| Error::invalid("page_token", "is not from a page before"))?)
         };
         Ok(Self { size, after })

@@ -19,8 +19,10 @@ impl Held {
         Self { state, lease, failure: None, used: None }
     }
 
-    pub(super) fn succeed(&self) {
+    pub(super) fn succeed(&mut self) {
         self.state.succeed(&self.lease);
+        // It has had its verdict: nothing is left to hand on.
+        self.lease.trial = false;
     }
 
     /// Notes the tokens that the call has used, for its member's limit.

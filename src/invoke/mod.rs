@@ -195,7 +195,7 @@ impl Engine {
         let mut failed: Option<Held> = None;
         let mut look = FIRST_LOOK;
         loop {
-            let (index, held) = if pool.balanced {
+            let (index, mut held) = if pool.balanced {
                 let failure = failed.as_ref().and_then(Held::failure);
                 let ask = Acquire {
                     pool: &pool.roster,
@@ -232,7 +232,7 @@ impl Engine {
             let outcome = timeout_at(end, attempt(driver, &member.target)).await;
             let failure = match outcome {
                 Ok(Ok(reply)) => {
-                    if let Some(held) = &held {
+                    if let Some(held) = &mut held {
                         held.succeed();
                     }
                     trail.served(member, began.elapsed());

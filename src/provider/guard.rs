@@ -48,6 +48,14 @@ const METADATA_V6: &[Ipv6Addr] =
 /// # Errors
 /// In words, what is wrong with it. Never the text itself: it may hold a password.
 pub fn check_url(text: &str, networks: Networks) -> Result<Url, String> {
+    // The parser follows browsers, which drop white space and make up for missing or turned slashes. A text that is
+    // stored must say what will be called.
+    if text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '\\') {
+        return Err("must not hold spaces, control characters or backslashes".to_owned());
+    }
+    if text.split_once("://").is_none_or(|(_, rest)| rest.is_empty() || rest.starts_with('/')) {
+        return Err("must be an absolute URL".to_owned());
+    }
     let url = Url::parse(text).map_err(|_| "must be an absolute URL".to_owned())?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must start with http:// or https://".to_owned());
@@ -378,5 +386,23 @@ mod tests {
         assert!(!same("https://a.com", "https://b.com"));
         assert!(!same("https://a.com", "https://a.com:8443"));
         assert!(!same("https://a.com", "https://a.com.evil.org"));
+    }
+
+    #[test]
+    fn an_address_says_what_will_be_called() {
+        assert!(check_url("http://127.0.0.1:9/v1", Networks::Private).is_ok());
+        for lenient in [
+            " http://a/v1",
+            "http://a/v1\n",
+            "http://a/v\t1",
+            "http://a/b c",
+            "http://a/\0",
+            "http:a/v1",
+            "http:/a/v1",
+            "http:///a/v1",
+            "http:\\\\a\\v1",
+        ] {
+            assert!(check_url(lenient, Networks::Private).is_err(), "{lenient:?}");
+        }
     }
 }

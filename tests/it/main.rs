@@ -7,9 +7,29 @@
     clippy::panic,
     reason = "a test that meets the unexpected has failed; the `allow-…-in-tests` settings do not reach helpers"
 )]
+#![allow(
+    clippy::assigning_clones,
+    clippy::unnecessary_wraps,
+    reason = "a table of requests is read, not timed, and the contract's message fields are options"
+)]
 
+mod admin;
+mod bad_addresses;
+mod bad_input;
+mod bad_names;
+mod balancing;
+mod calls;
+mod config;
+mod config_models;
+mod config_sets;
+mod failover;
+mod fleet;
 mod histories;
 mod house;
+mod lifecycle;
 mod python;
+mod random_input;
+mod secrets;
 mod state;
+mod streaming;
 mod support;

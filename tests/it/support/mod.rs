@@ -4,11 +4,32 @@
 //! process, however that ends. A program that is not installed fails the test with the line that installs it.
 #![allow(dead_code, reason = "each test file uses some of these")]
 
+pub mod failure;
+pub mod listing;
 pub mod postgres;
 pub mod process;
+pub mod raw;
 pub mod redis;
+pub mod refusal;
 pub mod rota;
+pub mod stage;
 pub mod world;
+
+/// Runs each test, a function of a [`rota::Rota`], on one that keeps its state in memory and on one that keeps it on
+/// Redis.
+macro_rules! on_both_states {
+    ($($name:ident),* $(,)?) => {
+        mod in_memory {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name(crate::support::rota::Rota::shared().await).await; })*
+        }
+        mod on_redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name(crate::support::rota::Rota::shared_on_redis().await).await; })*
+        }
+    };
+}
+pub(crate) use on_both_states;
 
 use std::time::Duration;
 

@@ -70,15 +70,23 @@ impl Postgres {
 
     /// Whether `text` stands anywhere in the database at `url`, in a text or in the bytes of a binary column.
     pub fn holds(&self, url: &str, text: &str) -> bool {
+        !self.found(url, &[text.to_owned()]).is_empty()
+    }
+
+    /// Those of `texts` that stand anywhere in the database at `url`, in a text or in the bytes of a binary column.
+    pub fn found(&self, url: &str, texts: &[String]) -> Vec<String> {
         let mut dump = program("pg_dump");
         let output = done(dump.current_dir(self.folder.path()).args(["--inserts", url]));
         let dump = String::from_utf8_lossy(&output.stdout).into_owned();
         // A dump writes binary columns in hexadecimal.
-        let mut hexadecimal = String::new();
-        for byte in text.bytes() {
-            write!(hexadecimal, "{byte:02x}").unwrap();
-        }
-        dump.contains(text) || dump.contains(&hexadecimal)
+        let hexadecimal = |text: &str| {
+            text.bytes().fold(String::new(), |mut all, byte| {
+                write!(all, "{byte:02x}").unwrap();
+                all
+            })
+        };
+        let stands = |text: &&String| dump.contains(*text) || dump.contains(&hexadecimal(text));
+        texts.iter().filter(stands).cloned().collect()
     }
 
     /// Ends it at once, as a crash would: PostgreSQL recovers from its log at the next start. Not by `kill -9`, after

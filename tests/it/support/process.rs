@@ -23,17 +23,29 @@ pub struct Process {
     signal: &'static str,
 }
 
-/// Waits for the end of input, then ends process $2 with signal $1, waits up to 10 s for it and removes folder $3.
+/// Waits for the end of input, then ends process $2 with signal $1, waits up to 10 s for it and removes the folders
+/// $3 and on.
 const KEEPER: &str = r#"read -r _
 kill -"$1" "$2" 2>/dev/null
 tries=0
 while kill -0 "$2" 2>/dev/null && [ $tries -lt 100 ]; do sleep 0.1; tries=$((tries + 1)); done
-rm -rf "$3""#;
+shift 2
+rm -rf "$@""#;
 
 impl Process {
     /// Starts `command`. `signal` (such as `KILL`) is what ends it; `folder` is removed when the test process dies
     /// before it has removed it by itself.
-    pub fn start(mut command: Command, folder: &Path, signal: &'static str) -> Self {
+    pub fn start(command: Command, folder: &Path, signal: &'static str) -> Self {
+        Self::start_with_data(command, folder, &[], signal)
+    }
+
+    /// The same for one that keeps its data in other folders, which are removed in the same way.
+    pub fn start_with_data(
+        mut command: Command,
+        folder: &Path,
+        data: &[&Path],
+        signal: &'static str,
+    ) -> Self {
         let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
         // A group of its own: Ctrl-C in the terminal must reach the tests alone.
         let server = command
@@ -46,6 +58,7 @@ impl Process {
         let keeper = Command::new("sh")
             .args(["-c", KEEPER, "sh", signal, &server.id().to_string()])
             .arg(folder)
+            .args(data)
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

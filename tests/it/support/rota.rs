@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Stdio},
+    process::{Command, ExitStatus, Output, Stdio},
     sync::Arc,
     time::Duration,
 };
@@ -25,7 +25,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use super::{eventually, process::Process};
+use super::{eventually, postgres::Postgres, process::Process, redis::Redis};
 
 /// How to start a Rota. Each [`start`](Self::start) makes a replica of its own: same settings, same master key, and
 /// its own data directory where none is given.
@@ -70,6 +70,24 @@ impl Builder {
         self
     }
 
+    /// Runs another command than `rota serve` to its end, with the same settings.
+    pub fn output(&self, args: &[&str]) -> Output {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = self.command(folder.path());
+        command.args(args).stdin(Stdio::null());
+        let data_dir = self.data_dir.as_ref().map(|folder| folder.path().to_string_lossy().into_owned());
+        for (name, value) in [
+            ("ROTA_DATABASE_URL", &self.database),
+            ("ROTA_REDIS_URL", &self.redis),
+            ("ROTA_DATA_DIR", &data_dir),
+        ] {
+            if let Some(value) = value {
+                command.env(name, value);
+            }
+        }
+        command.output().unwrap()
+    }
+
     /// Starts it and waits until it serves.
     pub async fn start(&self) -> Rota {
         self.try_start().await.unwrap_or_else(|log| panic!("rota serve does not start: {log}"))
@@ -99,7 +117,7 @@ impl Builder {
             }
         }
         command.args(&self.args);
-        let mut process = Process::start(command, run.path(), "KILL");
+        let mut process = Process::start_with_data(command, run.path(), &[self.data_path()], "KILL");
         let address = process.wait_for_line(listening_address).await?;
         Ok((process, address, run))
     }
@@ -144,6 +162,29 @@ impl Rota {
         Builder::default()
     }
 
+    /// An embedded one that the tests of this process share. Whoever stops a Rota or reads its logs starts its own.
+    pub async fn shared() -> &'static Self {
+        static SHARED: OnceCell<Rota> = OnceCell::const_new();
+        SHARED.get_or_init(async || Self::builder().start().await).await
+    }
+
+    /// The same with its state on the shared Redis.
+    pub async fn shared_on_redis() -> &'static Self {
+        static SHARED: OnceCell<Rota> = OnceCell::const_new();
+        SHARED.get_or_init(async || Self::builder().redis(Redis::shared().await.url()).start().await).await
+    }
+
+    /// The one on PostgreSQL that the tests of this process share, each with tenants of its own.
+    pub async fn on_postgres() -> &'static Self {
+        static SHARED: OnceCell<Rota> = OnceCell::const_new();
+        SHARED
+            .get_or_init(async || {
+                let database = Postgres::shared().await.fresh_database();
+                Self::builder().database(database).start().await
+            })
+            .await
+    }
+
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
@@ -166,7 +207,12 @@ impl Rota {
 
     /// Asks it to end; see [`wait_exit`](Self::wait_exit).
     pub fn sigterm(&self) {
-        self.process.signal("TERM");
+        self.signal("TERM");
+    }
+
+    /// Sends a signal, such as `INT`.
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
     }
 
     /// Waits for its end; fails after `limit`.
@@ -187,18 +233,13 @@ impl Rota {
     pub async fn operator_token(&self) -> &str {
         self.operator_token
             .get_or_init(async || {
-                let Some(database) = &self.settings.database else {
+                if self.settings.database.is_none() {
                     let file = self.data_dir().join("operator-token");
                     let secret = fs::read_to_string(&file)
                         .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
                     return secret.trim().to_owned();
-                };
-                let mut command = self.settings.command(self.run.path());
-                command
-                    .args(["token", "create", "--role", "operator"])
-                    .env("ROTA_DATABASE_URL", database)
-                    .env("ROTA_DATA_DIR", self.data_dir());
-                let output = command.stdin(Stdio::null()).output().unwrap();
+                }
+                let output = self.settings.output(&["token", "create", "--role", "operator"]);
                 let problem = String::from_utf8_lossy(&output.stderr);
                 assert!(output.status.success(), "rota token create: {problem}");
                 String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -210,10 +251,12 @@ impl Rota {
     pub async fn clients(&self, token: &str) -> Clients {
         let channel = self.channel().await;
         let bearer = Bearer(format!("Bearer {token}").parse().unwrap());
+        let connection = InterceptedService::new(channel, bearer);
         Clients {
-            admin: AdminServiceClient::with_interceptor(channel.clone(), bearer.clone()),
-            config: ConfigServiceClient::with_interceptor(channel.clone(), bearer.clone()),
-            invoke: InvokeServiceClient::with_interceptor(channel, bearer),
+            admin: AdminServiceClient::new(connection.clone()),
+            config: ConfigServiceClient::new(connection.clone()),
+            invoke: InvokeServiceClient::new(connection.clone()),
+            connection,
         }
     }
 
@@ -244,6 +287,8 @@ pub struct Clients {
     pub admin: AdminServiceClient<Authenticated>,
     pub config: ConfigServiceClient<Authenticated>,
     pub invoke: InvokeServiceClient<Authenticated>,
+    /// What they share.
+    pub connection: Authenticated,
 }
 
 /// A connection that sends a token with every call.
@@ -272,3 +317,18 @@ fn the_address_is_found_in_every_form_of_the_log_line() {
     assert_eq!(listening_address("connected to 127.0.0.1:6379"), None);
     assert_eq!(listening_address("listening address=127.0.0.1:"), None);
 }
+
+/// Runs each test on both databases. A test takes `&'static Rota`.
+macro_rules! on_both_databases {
+    ($($name:ident),* $(,)?) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name($crate::support::rota::Rota::shared().await).await; })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name($crate::support::rota::Rota::on_postgres().await).await; })*
+        }
+    };
+}
+pub(crate) use on_both_databases;

@@ -2,14 +2,14 @@
 
 use rota::{
     api::pb::{
-        CreateProviderRequest, CreateTenantRequest, CreateTokenRequest, EnableModelLoadBalancingRequest,
-        GetLoadBalancingConfigsRequest, InvokeLlmRequest, InvokeLlmResponse, LoadBalancingConfig, Message,
-        Model, ModelKey, ModelType, Provider, PutModelRequest, Role, StreamLlmRequest, StreamLlmResponse,
-        Tenant, Token, UpdateLoadBalancingConfigsRequest,
+        CreateCredentialRequest, CreateProviderRequest, CreateTenantRequest, CreateTokenRequest, Credential,
+        EnableModelLoadBalancingRequest, GetLoadBalancingConfigsRequest, InvokeLlmRequest, InvokeLlmResponse,
+        LoadBalancingConfig, Message, Model, ModelKey, ModelType, Provider, PutModelRequest, Role,
+        StreamLlmRequest, StreamLlmResponse, Tenant, Token, UpdateLoadBalancingConfigsRequest,
     },
     scripted::Upstream,
 };
-use tonic::Status;
+use tonic::{Status, Streaming};
 use uuid::Uuid;
 
 use super::rota::{Clients, Rota};
@@ -85,10 +85,35 @@ impl Scene {
         self.keys = (0..members).map(|i| format!("key-{}-{i}", Uuid::new_v4().simple())).collect();
         let configs =
             self.keys.iter().enumerate().map(|(i, key)| config(&format!("config-{i}"), key)).collect();
+        self.put_configs(configs).await;
+    }
+
+    /// Replaces the configs by these.
+    pub async fn put_configs(&mut self, configs: Vec<LoadBalancingConfig>) {
         let request =
             UpdateLoadBalancingConfigsRequest { key: Some(self.key.clone()), configs, ..Default::default() };
         let response = self.clients.config.update_load_balancing_configs(request).await;
         self.configs = response.expect("UpdateLoadBalancingConfigs").into_inner().configs;
+    }
+
+    /// Replaces the configs by the same with this change made to them.
+    pub async fn change_configs(&mut self, change: impl FnOnce(&mut [LoadBalancingConfig])) {
+        let mut configs = self.configs.clone();
+        change(&mut configs);
+        self.put_configs(configs).await;
+    }
+
+    /// Stores a credential of the provider and returns its id. The first one becomes `__inherit__`.
+    pub async fn add_credential(&mut self, name: &str, api_key: &str) -> String {
+        let credential = Credential {
+            provider: self.provider.clone(),
+            name: name.to_owned(),
+            fields: [("api_key".to_owned(), api_key.to_owned())].into(),
+            ..Credential::default()
+        };
+        let request = CreateCredentialRequest { credential: Some(credential), ..Default::default() };
+        let response = self.clients.config.create_credential(request).await.expect("CreateCredential");
+        response.into_inner().credential.unwrap().id
     }
 
     /// Switches balancing on.
@@ -111,16 +136,34 @@ impl Scene {
 
     /// One call.
     pub async fn ask(&self) -> Result<InvokeLlmResponse, Status> {
-        let request =
-            InvokeLlmRequest { key: Some(self.key.clone()), messages: vec![hi()], ..Default::default() };
+        self.send(self.request()).await
+    }
+
+    /// What [`ask`](Self::ask) sends.
+    pub fn request(&self) -> InvokeLlmRequest {
+        InvokeLlmRequest { key: Some(self.key.clone()), messages: vec![hi()], ..Default::default() }
+    }
+
+    /// One call.
+    pub async fn send(&self, request: InvokeLlmRequest) -> Result<InvokeLlmResponse, Status> {
         Ok(self.clients.invoke.clone().invoke_llm(request).await?.into_inner())
+    }
+
+    /// How often each key was asked, in the order of the configs.
+    pub fn hits(&self, upstream: &Upstream) -> Vec<u64> {
+        self.keys.iter().map(|key| upstream.hits(key)).collect()
+    }
+
+    /// Begins a streamed call.
+    pub async fn open_stream(&self) -> Result<Streaming<StreamLlmResponse>, Status> {
+        let request =
+            StreamLlmRequest { key: Some(self.key.clone()), messages: vec![hi()], ..Default::default() };
+        Ok(self.clients.invoke.clone().stream_llm(request).await?.into_inner())
     }
 
     /// One streamed call, read to its end.
     pub async fn ask_stream(&self) -> Result<Vec<StreamLlmResponse>, Status> {
-        let request =
-            StreamLlmRequest { key: Some(self.key.clone()), messages: vec![hi()], ..Default::default() };
-        let mut stream = self.clients.invoke.clone().stream_llm(request).await?.into_inner();
+        let mut stream = self.open_stream().await?;
         let mut messages = Vec::new();
         while let Some(message) = stream.message().await? {
             messages.push(message);

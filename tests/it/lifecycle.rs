@@ -1,0 +1,306 @@
+//! Start and end of the process: commands, settings, signals, and what is served without a token.
+
+use std::{io::ErrorKind, os::unix::process::ExitStatusExt, process::Output, sync::Arc, time::Duration};
+
+use rota::scripted::{Script, Upstream};
+use tokio::{net::TcpStream, time::Instant};
+use tonic::{Code, codec::CompressionEncoding};
+use tonic_health::pb::{
+    HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
+    health_client::HealthClient,
+};
+use tonic_reflection::pb::{v1, v1alpha};
+
+use crate::support::{
+    eventually,
+    failure::{error, told},
+    postgres::Postgres,
+    rota::Rota,
+    world::Scene,
+};
+
+const SERVICES: [&str; 4] =
+    ["grpc.health.v1.Health", "rota.v1.AdminService", "rota.v1.ConfigService", "rota.v1.InvokeService"];
+
+async fn watch(rota: &Rota) -> tonic::Streaming<HealthCheckResponse> {
+    let mut health = HealthClient::new(rota.channel().await);
+    health.watch(HealthCheckRequest::default()).await.unwrap().into_inner()
+}
+
+async fn upstream_has(upstream: &Upstream, calls: usize) {
+    eventually(Duration::from_secs(5), async || match upstream.in_flight() {
+        count if count == calls => Ok(()),
+        other => Err(format!("{other} in flight")),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_drains_and_exits_with_0() {
+    ends_well("TERM").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigint_drains_and_exits_with_0() {
+    ends_well("INT").await;
+}
+
+async fn ends_well(signal: &str) {
+    let upstream = Upstream::start().await.unwrap();
+    let mut rota = Rota::builder().start().await;
+    let scene = Scene::set(&rota, &upstream, 2).await;
+    for key in &scene.keys {
+        upstream.script(key, Script::Answer.after(Duration::from_secs(1)));
+    }
+    let mut health = watch(&rota).await;
+    assert_eq!(health.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let caller = scene.clone();
+    let unary = tokio::spawn(async move { caller.ask().await });
+    let caller = scene.clone();
+    let streamed = tokio::spawn(async move { caller.ask_stream().await });
+    upstream_has(&upstream, 2).await;
+
+    rota.signal(signal);
+    let began = Instant::now();
+    assert_eq!(health.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    // On the connection of the calls that are still under way: told that it closes, the client gives up by itself, or
+    // it is turned away. New ones are refused.
+    let refused = scene.ask().await.unwrap_err();
+    assert!(matches!(refused.code(), Code::Unavailable | Code::Cancelled), "{refused:?}");
+    let nobody = TcpStream::connect(rota.address()).await.unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::ConnectionRefused);
+
+    assert!(!unary.is_finished(), "the call was not in flight while draining");
+    unary.await.unwrap().unwrap();
+    assert!(streamed.await.unwrap().unwrap().len() > 2);
+    let status = rota.wait_exit(Duration::from_secs(10)).await;
+    assert_eq!((status.code(), status.signal()), (Some(0), None), "{}", rota.logs());
+    // The Watch was open all the time.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(upstream.total_hits(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_longer_than_the_drain_limit_is_ended() {
+    let upstream = Upstream::start().await.unwrap();
+    let mut rota = Rota::builder().arg("--drain-limit").arg("1s").start().await;
+    let scene = Scene::set(&rota, &upstream, 2).await;
+    for key in &scene.keys {
+        upstream.script(key, Script::StallAfter(1));
+    }
+    let mut stream = scene.open_stream().await.unwrap();
+    stream.message().await.unwrap().unwrap();
+    let caller = scene.clone();
+    let hanging = tokio::spawn(async move { caller.ask().await });
+    upstream_has(&upstream, 2).await;
+
+    rota.sigterm();
+    let began = Instant::now();
+    let cut = stream.message().await.unwrap_err();
+    assert_eq!(told(&cut), error(Code::Unavailable, "DRAINING"));
+    assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
+    hanging.await.unwrap().unwrap_err();
+    let status = rota.wait_exit(Duration::from_secs(10)).await;
+    assert_eq!(status.code(), Some(0), "{}", rota.logs());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    upstream_has(&upstream, 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_service_ends_at_once() {
+    let mut rota = Rota::builder().start().await;
+    // Connected, but without a call.
+    let idle = rota.channel().await;
+    rota.sigterm();
+    let began = Instant::now();
+    assert_eq!(rota.wait_exit(Duration::from_secs(10)).await.code(), Some(0), "{}", rota.logs());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    drop(idle);
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let settings =
+        ["--listen", "--database-url", "--redis-url", "--data-dir", "--drain-limit", "ROTA_LISTEN"];
+    for (args, words) in [
+        (&["--help"][..], &["serve", "migrate", "token"][..]),
+        (&["serve", "--help"], &settings),
+        (&["migrate", "--help"], &settings),
+        (&["token", "create", "--help"], &["--role", "--tenant", "operator", "--expires-in"]),
+        (&["--version"], &[env!("CARGO_PKG_VERSION")]),
+    ] {
+        let output = Rota::builder().output(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", said(&output));
+        let text = String::from_utf8(output.stdout).unwrap();
+        for word in words {
+            assert!(text.contains(word), "{word} is not in {args:?}:\n{text}");
+        }
+    }
+}
+
+#[test]
+fn a_demo_into_a_pipe_ends_well() {
+    let output = Rota::builder().output(&["demo", "--exit", "--calls", "60"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("60 calls"), "{}", said(&output));
+    assert!(!text.contains('\u{1b}') && !text.contains('\r'), "control characters in a pipe: {text:?}");
+}
+
+#[test]
+fn bad_settings_are_all_named_and_no_password_is_shown() {
+    let output = Rota::builder()
+        .env("ROTA_REDIS_URL", "http://:hunter2@redis")
+        .env("ROTA_DEFAULT_DEADLINE", "soon")
+        .output(&[
+            "serve",
+            "--listen=here",
+            "--database-url=mysql://root:hunter2@db",
+            "--upstream-networks=all",
+            "--max-message-size=much",
+            "--drain-limit=later",
+            "--database-connections=0",
+        ]);
+    let text = said(&output);
+    assert!(output.status.code().is_some_and(|code| code != 0), "{text}");
+    for setting in [
+        "--listen",
+        "--database-url",
+        "--redis-url",
+        "--upstream-networks",
+        "--max-message-size",
+        "--default-deadline",
+        "--drain-limit",
+        "--database-connections",
+    ] {
+        assert!(text.contains(setting), "{setting} is not named:\n{text}");
+    }
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn log_settings_are_checked_too() {
+    for (args, setting) in [
+        (["serve", "--log-format=xml"], "--log-format"),
+        (["serve", "--log=rota=loud"], "--log"),
+        (["serve", "--no-such-flag"], "--no-such-flag"),
+    ] {
+        let output = Rota::builder().output(&args);
+        assert!(!output.status.success() && said(&output).contains(setting), "{args:?}: {}", said(&output));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn migrate_runs_twice_on_postgres() {
+    let postgres = Postgres::shared().await;
+    let url = postgres.fresh_database();
+    let settings = Rota::builder().database(&url);
+    for _ in 0..2 {
+        let output = settings.output(&["migrate"]);
+        assert!(output.status.success(), "{}", said(&output));
+    }
+    assert_eq!(postgres.sql(&url, "SELECT count(*) FROM tenants"), "0");
+    // And under a service that runs.
+    let rota = settings.start().await;
+    let output = settings.output(&["migrate"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(rota.health("").await.unwrap(), ServingStatus::Serving);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replicas_that_start_together_migrate_once() {
+    let url = Postgres::shared().await.fresh_database();
+    let settings = Rota::builder().database(&url);
+    let starts = (0..3).map(|_| settings.start());
+    let replicas = futures::future::join_all(starts).await;
+    for rota in &replicas {
+        assert_eq!(rota.health("rota.v1.ConfigService").await.unwrap(), ServingStatus::Serving);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn postgres_needs_the_master_key_it_was_begun_with() {
+    let url = Postgres::shared().await.fresh_database();
+    let none = Rota::builder().arg("--database-url").arg(&url);
+    let refused = none.try_start().await.err().expect("started without a master key");
+    assert!(refused.contains("ROTA_MASTER_KEY"), "{refused}");
+
+    let right = Rota::builder().database(&url);
+    drop(right.start().await);
+    let other = Rota::builder().database(&url);
+    let refused = other.try_start().await.err().expect("started with another master key");
+    assert!(refused.contains("master key") || refused.contains("ROTA_MASTER_KEY"), "{refused}");
+    let malformed = Rota::builder().database(&url).env("ROTA_MASTER_KEY", "dG9vIHNob3J0LWh1bnRlcjI=");
+    let refused = malformed.try_start().await.err().expect("started with a short master key");
+    assert!(refused.contains("master key") && !refused.contains("dG9vIHN"), "{refused}");
+    right.start().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sqlite_needs_the_master_key_it_was_begun_with() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    let settings = Rota::builder().data_dir(folder.clone());
+    drop(settings.start().await);
+    std::fs::remove_file(folder.path().join("master-key")).unwrap();
+    let refused = settings.try_start().await.err().expect("started with a new master key");
+    assert!(refused.contains("master"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reflection_lists_our_services_in_both_versions() {
+    let channel = Rota::shared().await.channel().await;
+    let ask = |message| v1::ServerReflectionRequest { message_request: Some(message), ..Default::default() };
+    let requests = [
+        ask(v1::server_reflection_request::MessageRequest::ListServices(String::new())),
+        ask(v1::server_reflection_request::MessageRequest::FileContainingSymbol(
+            "rota.v1.InvokeService".into(),
+        )),
+    ];
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone())
+        .send_compressed(CompressionEncoding::Gzip);
+    let answers = client.server_reflection_info(tokio_stream::iter(requests)).await;
+    let mut answers = answers.unwrap().into_inner();
+    let listed = match answers.message().await.unwrap().unwrap().message_response {
+        Some(v1::server_reflection_response::MessageResponse::ListServicesResponse(list)) => list.service,
+        other => panic!("{other:?}"),
+    };
+    let names: Vec<_> = listed.into_iter().map(|service| service.name).collect();
+    assert!(SERVICES.iter().all(|service| names.iter().any(|name| name == service)), "{names:?}");
+    match answers.message().await.unwrap().unwrap().message_response {
+        Some(v1::server_reflection_response::MessageResponse::FileDescriptorResponse(files)) => {
+            assert!(!files.file_descriptor_proto.is_empty());
+        }
+        other => panic!("{other:?}"),
+    }
+
+    let message = v1alpha::server_reflection_request::MessageRequest::ListServices(String::new());
+    let request = v1alpha::ServerReflectionRequest { message_request: Some(message), ..Default::default() };
+    let mut client = v1alpha::server_reflection_client::ServerReflectionClient::new(channel);
+    let answers = client.server_reflection_info(tokio_stream::iter([request])).await;
+    let listed = match answers.unwrap().into_inner().message().await.unwrap().unwrap().message_response {
+        Some(v1alpha::server_reflection_response::MessageResponse::ListServicesResponse(list)) => {
+            list.service
+        }
+        other => panic!("{other:?}"),
+    };
+    let names: Vec<_> = listed.into_iter().map(|service| service.name).collect();
+    assert!(SERVICES.iter().all(|service| names.iter().any(|name| name == service)), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_knows_each_service_and_needs_no_token() {
+    let rota = Rota::shared().await;
+    for service in ["", "rota.v1.AdminService", "rota.v1.ConfigService", "rota.v1.InvokeService"] {
+        // Those that need the database follow it a moment after the start.
+        eventually(Duration::from_secs(3), async || match rota.health(service).await {
+            Ok(ServingStatus::Serving) => Ok(()),
+            other => Err(format!("{service:?} is {other:?}")),
+        })
+        .await;
+    }
+    assert_eq!(rota.health("rota.v1.NoSuchService").await.unwrap_err().code(), Code::NotFound);
+}
