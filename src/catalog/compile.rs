@@ -240,6 +240,8 @@ pub fn pool(parts: &Parts) -> Option<Pool> {
         kind,
         enabled: parts.model.enabled && parts.provider.enabled,
         balanced,
+        policy: balance::Policy::default(),
+        fallbacks: Vec::new(),
         unreadable,
         roster: Arc::new(roster),
         members,

@@ -326,6 +326,10 @@ pub struct Pool {
     pub enabled: bool,
     /// Whether calls rotate. Where not, `members` is the one credential that serves, or nothing.
     pub balanced: bool,
+    /// What holds for its calls.
+    pub policy: balance::Policy,
+    /// Models to go on with when this one cannot serve, in order.
+    pub fallbacks: Vec<ModelKey>,
     /// Whether something was left out because its secret cannot be read.
     pub unreadable: bool,
     /// What the state store needs; `roster.members[i]` is the balancer's side of `members[i]`.
