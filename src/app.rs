@@ -4,7 +4,7 @@ use crate::{
     api::{self, Admin, ConfigApi, Gate, InvokeApi},
     catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
     health,
-    invoke::{Engine, Timeouts},
+    invoke::Engine,
     provider::{Drivers, UpstreamClient},
     settings::Settings,
     state::{MemoryStore, RedisOptions, RedisStore, StateStore},
@@ -97,6 +97,7 @@ impl App {
         let (draining, stop, inside) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let drivers = Drivers::new(UpstreamClient::new(settings.networks)?);
+        let checked = drivers.clone();
         let (reporter, health_service) = tonic_health::server::health_reporter();
         health::not_serving(&reporter).await;
         let router = api::router(
@@ -106,7 +107,7 @@ impl App {
             ConfigApi::new(catalog.clone(), state.clone(), drivers.clone()),
             InvokeApi::new(
                 catalog.clone(),
-                Arc::new(Engine::new(state.clone(), drivers, Timeouts::default())),
+                Arc::new(Engine::new(catalog.clone(), state.clone(), drivers, settings.retry_budget)),
                 settings.default_deadline,
                 stop.clone(),
             ),
@@ -117,6 +118,8 @@ impl App {
             tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
         tokio::spawn(health::follow(reporter, catalog.clone(), draining.clone()));
         tokio::spawn(catalog.clone().follow(draining.clone()));
+        let checks = health::run_checks(catalog.clone(), state.clone(), checked, draining.clone());
+        tokio::spawn(checks);
         tracing::info!(%address, "listening");
         Ok(Self {
             address,

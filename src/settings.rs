@@ -3,7 +3,7 @@
 //! Flags win over `ROTA_*` environment variables, those over `rota.toml`, that over the defaults. All problems are
 //! reported at once. Secrets have no flag: a flag stands in the process list.
 
-use crate::provider::Networks;
+use crate::{invoke::RetryBudget, provider::Networks};
 use clap::Args;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -47,6 +47,12 @@ pub struct RawSettings {
     /// How long calls in flight may take to end after SIGTERM [default: 30s]
     #[arg(long, global = true, env = "ROTA_DRAIN_LIMIT", value_name = "TIME")]
     pub drain_limit: Option<String>,
+    /// Retries after server errors, timeouts and broken connections, per call and model [default: 0.2]
+    #[arg(long, global = true, env = "ROTA_RETRY_SHARE", value_name = "SHARE")]
+    pub retry_share: Option<f32>,
+    /// Retries a second per model and replica, beside that share [default: 10]
+    #[arg(long, global = true, env = "ROTA_RETRY_RATE", value_name = "COUNT")]
+    pub retry_rate: Option<u32>,
     /// What is logged, as in `info` or `rota=debug,info` [default: info]
     #[arg(long, global = true, env = "ROTA_LOG", value_name = "FILTER")]
     pub log: Option<String>,
@@ -80,6 +86,8 @@ pub struct Settings {
     pub default_deadline: Duration,
     /// How long calls in flight may take to end.
     pub drain_limit: Duration,
+    /// How many retries a model may have on this replica.
+    pub retry_budget: RetryBudget,
 }
 
 /// What is wrong with the settings: a line each, with the setting's name. No value of a URL stands in it.
@@ -114,6 +122,8 @@ impl RawSettings {
             max_message_size: self.max_message_size.or(file.max_message_size),
             default_deadline: self.default_deadline.or(file.default_deadline),
             drain_limit: self.drain_limit.or(file.drain_limit),
+            retry_share: self.retry_share.or(file.retry_share),
+            retry_rate: self.retry_rate.or(file.retry_rate),
             log: self.log.or(file.log),
             log_format: self.log_format.or(file.log_format),
         })
@@ -179,6 +189,17 @@ impl Settings {
         };
         let default_deadline = time("default-deadline", raw.default_deadline, 600);
         let drain_limit = time("drain-limit", raw.drain_limit, 30);
+        let usual = RetryBudget::default();
+        let retry_budget = RetryBudget {
+            share: raw.retry_share.unwrap_or(usual.share),
+            per_second: raw.retry_rate.unwrap_or(usual.per_second),
+        };
+        if !(0.0..=10.0).contains(&retry_budget.share) {
+            problems.push("--retry-share: is a number from 0 to 10".into());
+        }
+        if retry_budget.per_second > 1_000_000 {
+            problems.push("--retry-rate: is at most 1000000".into());
+        }
         let master_key = given(env::var("ROTA_MASTER_KEY").ok()).map(SecretString::from);
         if master_key.is_none() && !embedded {
             problems.push(
@@ -202,6 +223,7 @@ impl Settings {
             max_message_size,
             default_deadline,
             drain_limit,
+            retry_budget,
         })
     }
 

@@ -225,6 +225,13 @@ impl Catalog {
         Ok(())
     }
 
+    /// The pools in memory that `wanted` picks.
+    #[must_use]
+    pub fn pools(&self, wanted: impl Fn(&Pool) -> bool) -> Vec<Arc<Pool>> {
+        let pools = self.snapshot().pools.iter().filter(|entry| wanted(&entry.pool));
+        pools.map(|entry| Arc::clone(&entry.pool)).collect()
+    }
+
     /// The pool of a model in its one spelling, from memory alone.
     #[must_use]
     pub fn pool(&self, key: &ModelKey) -> Option<Arc<Pool>> {

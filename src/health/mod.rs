@@ -1,7 +1,11 @@
-//! Readiness, told by `grpc.health.v1`.
+//! Readiness, told by `grpc.health.v1`; and active checks of what tenants configured.
 //!
 //! `ConfigService` and `AdminService` follow the database. `InvokeService` and `""` do not: calls are served from
 //! snapshots. They need migrations, a first snapshot and no drain. An outage upstream touches none of them.
+
+mod checks;
+
+pub use checks::run as run_checks;
 
 use crate::catalog::Catalog;
 use std::time::Duration;

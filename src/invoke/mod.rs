@@ -1,71 +1,62 @@
 //! The engine: makes one call out of as many attempts as it takes.
 //!
-//! Each member of the pool is tried at most once. A failure that is the member's moves on; one that is the request's
-//! ends the call. A failure is written to the state store before the next attempt or before the answer, so that the
-//! next caller cannot be given a key that has just failed. Dropping a call drops the upstream request and gives back
-//! what it held.
+//! Each member of the pool is tried at most once, then those of the fallback models, all within one deadline and one
+//! bound on attempts. A failure that is the member's moves on; one that is the request's ends the call. A failure is
+//! written to the state store before the next attempt or before the answer, so that the next caller cannot be given a
+//! key that has just failed. Dropping a call drops the upstream request and gives back what it held.
 //!
 //! When the state store is gone, balanced calls fail with [`CallError::State`]; those of models without balancing do
 //! not need it.
 
+mod attempts;
+mod budget;
 mod held;
 mod route;
 mod stream;
 
+pub use budget::RetryBudget;
 pub use route::{Attempt, Route};
 pub use stream::LlmStream;
 
 use crate::{
-    balance::{Cooldowns, ErrorClass, Failure, LeaseId},
-    catalog::Pool,
-    provider::{ChatReply, ChatRequest, Driver, Drivers, EmbeddingReply, EmbeddingRequest, Target},
-    state::{Acquire, Acquired, StateError, StateStore},
+    balance::{ErrorClass, Failure},
+    catalog::{Catalog, ModelKey, Pool},
+    provider::{ChatReply, ChatRequest, Drivers, EmbeddingReply, EmbeddingRequest},
+    state::{StateError, StateStore},
 };
-use futures::future::BoxFuture;
-use held::Held;
-use route::Trail;
+use budget::Budgets;
 use std::{sync::Arc, time::Duration};
 use stream::Opened;
-use tokio::time::{Instant, sleep_until, timeout_at};
-
-/// How long the parts of a call may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
-    /// One attempt, of a call that is not streamed.
-    pub attempt: Duration,
-    /// Until the first content of a stream.
-    pub first_token: Duration,
-    /// Between two events of a stream.
-    pub stream_idle: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            attempt: Duration::from_mins(5),
-            first_token: Duration::from_mins(1),
-            stream_idle: Duration::from_mins(1),
-        }
-    }
-}
-
-/// A trial that has not reported for this long is taken for lost, and another may go.
-const MAX_TRIAL: Duration = Duration::from_mins(1);
-/// How often a caller without an eligible member looks for the verdict of a trial: the pause grows between these.
-const FIRST_LOOK: Duration = Duration::from_millis(5);
-const LAST_LOOK: Duration = Duration::from_millis(100);
+use tokio::time::Instant;
 
 /// One call to be made.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// The model, as it was configured when the call came.
-    pub pool: Arc<Pool>,
+    /// The model and its fallbacks, in the order they are tried, as they were configured when the call came.
+    chain: Vec<Arc<Pool>>,
+    /// When the call came.
+    began: Instant,
+    /// When the answer must be on its way, whatever it is.
+    deadline: Instant,
+    /// At most this many attempts; 0: each usable config once.
+    max_attempts: usize,
+    /// About how many tokens it will use, for members that have a limit.
+    tokens: u64,
+}
+
+/// How to make a call.
+#[derive(Debug, Clone, Copy)]
+pub struct CallOptions {
     /// When the call came.
     pub began: Instant,
-    /// When the answer must be on its way, whatever it is.
+    /// When the answer must be on its way.
     pub deadline: Instant,
-    /// At most this many attempts; 0: as many as there are members.
+    /// At most this many attempts; 0: as the model's policy says.
     pub max_attempts: usize,
+    /// Whether other models may serve.
+    pub fallback: bool,
+    /// About how many tokens it will use.
+    pub tokens: u64,
 }
 
 /// A call that was served.
@@ -75,7 +66,7 @@ pub struct Served<T> {
     pub reply: T,
     /// The way it took.
     pub route: Route,
-    /// From [`Call::began`] until now.
+    /// From the call's arrival until now.
     pub latency: Duration,
 }
 
@@ -119,23 +110,47 @@ pub enum CallError {
 
 /// See the module's documentation.
 pub struct Engine {
+    catalog: Catalog,
     state: Arc<dyn StateStore>,
     drivers: Drivers,
-    cooldowns: Cooldowns,
-    timeouts: Timeouts,
-}
-
-/// An attempt that served, with what it still holds.
-struct Won<T> {
-    reply: T,
-    held: Option<Held>,
-    trail: Trail,
+    budgets: Budgets,
 }
 
 impl Engine {
-    /// An engine on that state and those drivers.
-    pub fn new(state: Arc<dyn StateStore>, drivers: Drivers, timeouts: Timeouts) -> Self {
-        Self { state, drivers, cooldowns: Cooldowns::default(), timeouts }
+    /// An engine on that catalog, that state and those drivers.
+    #[must_use]
+    pub fn new(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers, budget: RetryBudget) -> Self {
+        Self { catalog, state, drivers, budgets: Budgets::new(budget) }
+    }
+
+    /// A call of that model, with its fallbacks looked up.
+    #[must_use]
+    pub fn call(&self, pool: Arc<Pool>, options: CallOptions) -> Call {
+        let policy = usize::try_from(pool.policy.max_attempts).unwrap_or(usize::MAX);
+        let max_attempts = match (options.max_attempts, policy) {
+            (0, bound) | (bound, 0) => bound,
+            (one, other) => one.min(other),
+        };
+        let mut chain = vec![pool];
+        if options.fallback {
+            self.append_fallbacks(&mut chain, 0);
+        }
+        Call { chain, began: options.began, deadline: options.deadline, max_attempts, tokens: options.tokens }
+    }
+
+    /// Adds the fallbacks of the pool at `at`, each followed by its own: the nearer a model stands to the one that was
+    /// named, the earlier it is tried. Saving refuses cycles; a model that two others fall back to is tried once.
+    fn append_fallbacks(&self, chain: &mut Vec<Arc<Pool>>, at: usize) {
+        let fallbacks: Vec<ModelKey> = chain.get(at).map(|pool| pool.fallbacks.clone()).unwrap_or_default();
+        for key in fallbacks {
+            if chain.iter().any(|known| known.key == key) {
+                continue;
+            }
+            if let Some(pool) = self.catalog.pool(&key) {
+                chain.push(pool);
+                self.append_fallbacks(chain, chain.len() - 1);
+            }
+        }
     }
 
     /// One chat completion.
@@ -143,8 +158,10 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn chat(&self, call: &Call, request: &ChatRequest) -> Result<Served<ChatReply>, CallError> {
-        let won =
-            self.run(call, self.timeouts.attempt, |driver, target| driver.chat(target, request)).await?;
+        let mut won = self
+            .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.chat(target, request))
+            .await?;
+        won.used(won.reply.usage.total);
         Ok(won.served(call))
     }
 
@@ -157,8 +174,10 @@ impl Engine {
         call: &Call,
         request: &EmbeddingRequest,
     ) -> Result<Served<EmbeddingReply>, CallError> {
-        let won =
-            self.run(call, self.timeouts.attempt, |driver, target| driver.embed(target, request)).await?;
+        let mut won = self
+            .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.embed(target, request))
+            .await?;
+        won.used(won.reply.usage.total);
         Ok(won.served(call))
     }
 
@@ -168,118 +187,16 @@ impl Engine {
     /// See [`CallError`].
     pub async fn chat_stream(&self, call: &Call, request: &ChatRequest) -> Result<LlmStream, CallError> {
         let won = self
-            .run(call, self.timeouts.first_token, |driver, target| {
+            .run(call, |timeouts| timeouts.first_token, &move |driver, target| {
                 Box::pin(Opened::open(driver, target, request))
             })
             .await?;
-        Ok(LlmStream::new(won, call, self.timeouts.stream_idle, self.cooldowns.clone()))
-    }
-
-    /// The attempt loop. `limit` bounds one attempt.
-    async fn run<'a, T: Send>(
-        &'a self,
-        call: &'a Call,
-        limit: Duration,
-        attempt: impl Fn(&'a dyn Driver, &'a Target) -> BoxFuture<'a, Result<T, Failure>> + Send + Sync,
-    ) -> Result<Won<T>, CallError> {
-        let pool = &*call.pool;
-        if !pool.enabled {
-            return Err(CallError::Disabled);
-        }
-        let driver = self.drivers.get(pool.kind.name).ok_or(CallError::Unsupported(pool.kind.name))?;
-        if pool.members.is_empty() {
-            return Err(if pool.unreadable { CallError::Unreadable } else { CallError::NoCredentials });
-        }
-        let mut trail = Trail::new(pool);
-        let mut tried = Vec::new();
-        let mut failed: Option<Held> = None;
-        let mut look = FIRST_LOOK;
-        loop {
-            let (index, mut held) = if pool.balanced {
-                let failure = failed.as_ref().and_then(Held::failure);
-                let ask = Acquire {
-                    pool: &pool.roster,
-                    tried: &tried,
-                    failed: failure,
-                    lease: LeaseId::random(),
-                    trial_ttl: limit.min(call.left()).min(MAX_TRIAL),
-                    tokens: 0,
-                    hold: None,
-                };
-                let acquired = match self.state.acquire(&ask).await {
-                    Ok(acquired) => acquired,
-                    Err(error) => return Err(trail.without_state(error)),
-                };
-                failed = None;
-                match acquired {
-                    Acquired::Granted { index, lease } => (index, Some(Held::new(self.state.clone(), lease))),
-                    Acquired::TrialRunning if call.left() > look => {
-                        sleep_until((Instant::now() + look).min(call.deadline)).await;
-                        look = (look * 2).min(LAST_LOOK);
-                        continue;
-                    }
-                    Acquired::TrialRunning => return Err(trail.exhausted(Some((look, ErrorClass::Timeout)))),
-                    Acquired::Exhausted { first_back } => return Err(trail.exhausted(first_back)),
-                }
-            } else {
-                (0, None)
-            };
-            let Some(member) = pool.members.get(index) else { return Err(trail.exhausted(None)) };
-            tried.push(index);
-
-            let began = Instant::now();
-            let end = (began + limit).min(call.deadline);
-            let outcome = timeout_at(end, attempt(driver, &member.target)).await;
-            let failure = match outcome {
-                Ok(Ok(reply)) => {
-                    if let Some(held) = &mut held {
-                        held.succeed();
-                    }
-                    trail.served(member, began.elapsed());
-                    return Ok(Won { reply, held, trail });
-                }
-                Ok(Err(failure)) => failure,
-                Err(_) => Failure::new(ErrorClass::Timeout, "no answer in time"),
-            };
-
-            // The caller's deadline says nothing about the member; the attempt's own limit does.
-            let cut_short = end == call.deadline && Instant::now() >= end;
-            let cooldown = if cut_short || !pool.balanced {
-                None
-            } else {
-                self.cooldowns.decide(&failure, rand::random())
-            };
-            trail.failed(member, &failure, began.elapsed(), cooldown.as_ref());
-            tracing::debug!(
-                tenant = pool.key.tenant, provider = pool.key.provider, model = pool.key.model,
-                config = %member.id, class = failure.class.name(), status = failure.http_status,
-                cooldown = ?cooldown.as_ref().map(|cooldown| cooldown.duration), "attempt failed"
-            );
-            let Some(mut held) = held else { return Err(trail.failed_with(failure, None)) };
-            let attempts_left = call.max_attempts == 0 || tried.len() < call.max_attempts;
-            if let Some(cooldown) = cooldown {
-                held.fail_with(cooldown);
-                if !attempts_left {
-                    held.write_failure().await;
-                }
-            }
-            if cut_short || !failure.class.moves_on() || !attempts_left {
-                return Err(trail.failed_with(failure, None));
-            }
-            trail.remember(failure);
-            failed = Some(held);
-        }
+        Ok(LlmStream::new(won, call))
     }
 }
 
 impl Call {
     fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
-    }
-}
-
-impl<T> Won<T> {
-    fn served(self, call: &Call) -> Served<T> {
-        Served { reply: self.reply, route: self.trail.into_route(), latency: call.began.elapsed() }
     }
 }

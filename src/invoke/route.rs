@@ -45,7 +45,7 @@ pub struct Attempt {
 }
 
 /// A route in the making.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Trail {
     route: Route,
     last_failure: Option<Failure>,
@@ -58,7 +58,9 @@ impl Trail {
         Self { route, last_failure: None }
     }
 
-    pub(super) fn served(&mut self, member: &PoolMember, latency: Duration) {
+    pub(super) fn served(&mut self, pool: &Pool, member: &PoolMember, latency: Duration) {
+        self.route.provider.clone_from(&pool.key.provider);
+        self.route.model.clone_from(&pool.key.model);
         self.push(member, latency, None);
         self.route.config_id = member.id.to_string();
         self.route.config_name = member.name.to_string();
@@ -79,7 +81,7 @@ impl Trail {
     }
 
     /// Nothing more can be tried.
-    pub(super) fn exhausted(mut self, first_back: Option<(Duration, ErrorClass)>) -> CallError {
+    pub(super) fn exhausted(&mut self, first_back: Option<(Duration, ErrorClass)>) -> CallError {
         let retry_after = first_back.map(|(after, _)| after);
         if let Some(failure) = self.last_failure.take() {
             self.failed_with(failure, retry_after)
@@ -90,7 +92,7 @@ impl Trail {
     }
 
     /// The state store is away. Where the provider has said something, that says more.
-    pub(super) fn without_state(mut self, error: StateError) -> CallError {
+    pub(super) fn without_state(&mut self, error: StateError) -> CallError {
         match self.last_failure.take() {
             Some(failure) => self.failed_with(failure, None),
             None => error.into(),
@@ -107,8 +109,8 @@ impl Trail {
         }
     }
 
-    pub(super) fn failed_with(self, failure: Failure, retry_after: Option<Duration>) -> CallError {
-        CallError::Upstream { failure, route: self.route, retry_after }
+    pub(super) fn failed_with(&mut self, failure: Failure, retry_after: Option<Duration>) -> CallError {
+        CallError::Upstream { failure, route: std::mem::take(&mut self.route), retry_after }
     }
 
     pub(super) fn so_far(&self) -> Route {

@@ -1,8 +1,8 @@
 //! Streams: they may move on until the first content, never after.
 
-use super::{Call, CallError, Route, Won, held::Held, route::Trail};
+use super::{Call, CallError, Route, attempts::Won, held::Held, route::Trail};
 use crate::{
-    balance::{Cooldowns, ErrorClass, Failure},
+    balance::{ErrorClass, Failure},
     catalog::Pool,
     provider::{ChatEvent, ChatRequest, ChatStream, Driver, Target},
 };
@@ -44,8 +44,6 @@ pub struct LlmStream {
     held: Option<Held>,
     trail: Option<Trail>,
     pool: Arc<Pool>,
-    cooldowns: Cooldowns,
-    idle: Duration,
     began: Instant,
     deadline: Instant,
     first_token: Duration,
@@ -62,15 +60,13 @@ pub struct Piece {
 }
 
 impl LlmStream {
-    pub(super) fn new(won: Won<Opened>, call: &Call, idle: Duration, cooldowns: Cooldowns) -> Self {
+    pub(super) fn new(won: Won<Opened>, call: &Call) -> Self {
         Self {
             first: Some(won.reply.first),
             rest: won.reply.rest,
             held: won.held,
             trail: Some(won.trail),
-            pool: call.pool.clone(),
-            cooldowns,
-            idle,
+            pool: won.pool,
             began: call.began,
             deadline: call.deadline,
             first_token: call.began.elapsed(),
@@ -102,9 +98,14 @@ impl LlmStream {
             let route = self.trail.as_ref().map(Trail::so_far);
             return Some(Ok(Piece { event, route }));
         }
-        let end = (Instant::now() + self.idle).min(self.deadline);
+        let end = (Instant::now() + self.pool.policy.timeouts.stream_idle).min(self.deadline);
         let failure = match timeout_at(end, self.rest.next()).await {
-            Ok(Some(Ok(event))) => return Some(Ok(Piece { event, route: None })),
+            Ok(Some(Ok(event))) => {
+                if let (Some(held), Some(usage)) = (&mut self.held, &event.usage) {
+                    held.used(usage.total.into());
+                }
+                return Some(Ok(Piece { event, route: None }));
+            }
             Ok(None) => {
                 self.over = true;
                 self.held = None;
@@ -120,7 +121,7 @@ impl LlmStream {
 
     async fn break_off(&mut self, failure: Failure, cut_short: bool) -> CallError {
         let cooldown = match &self.held {
-            Some(_) if !cut_short => self.cooldowns.decide(&failure, rand::random()),
+            Some(_) if !cut_short => self.pool.policy.cooldowns.decide(&failure, rand::random()),
             _ => None,
         };
         let mut trail = self.trail.take();

@@ -32,6 +32,8 @@ struct PoolState {
     in_flight: HashMap<Arc<str>, u32>,
     requests: HashMap<Arc<str>, Window>,
     tokens: HashMap<Arc<str>, Window>,
+    /// Until when the members' check is claimed.
+    check: u64,
     /// Leases that end by themselves: whom they hold, and until when.
     held: HashMap<LeaseId, (Arc<str>, u64)>,
 }
@@ -258,6 +260,17 @@ impl StateStore for MemoryStore {
             }),
         }
         Ok(())
+    }
+
+    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError> {
+        let now = self.clock.now();
+        let mut tenant = self.tenants.entry(pool.tenant).or_default();
+        let state = tenant.pools.entry(pool.id).or_default();
+        let free = state.check <= now;
+        if free {
+            state.check = now.saturating_add(millis(ttl));
+        }
+        Ok(free)
     }
 
     async fn flush(&self) {}

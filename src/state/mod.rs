@@ -50,6 +50,9 @@ pub trait StateStore: Send + Sync + 'static {
     /// An operator's or a health check's hand on a member's cooldown.
     async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError>;
 
+    /// Whether this replica is the one to check the pool's members now; no other is for `ttl`.
+    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError>;
+
     /// Returns when everything noted so far is written.
     async fn flush(&self);
 }

@@ -65,6 +65,9 @@ impl History {
         self.align().await;
         for step in 0..STEPS {
             let at = format!("seed {}, step {step}, {:?}", self.seed, self.pool.strategy);
+            // Whatever comes later is later by more than the milliseconds that really pass.
+            self.memory.clock().advance(Duration::from_millis(10));
+            self.redis.clock().advance(Duration::from_millis(10));
             match self.random.random_range(0..20) {
                 0..9 => self.acquire(&at).await,
                 9..16 => self.finish().await,

@@ -14,9 +14,9 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("catalog", &["balance", "provider"]),
     ("invoke", &["balance", "provider", "state", "catalog"]),
     ("api", &["balance", "provider", "state", "catalog", "invoke"]),
-    ("health", &["catalog", "state"]),
+    ("health", &["catalog", "state", "provider", "balance"]),
     ("telemetry", &[]),
-    ("settings", &["provider"]),
+    ("settings", &["provider", "invoke"]),
     ("scripted", &[]),
 ];
 const ANY: &[&str] = &["app", "cli", "lib", "main"];

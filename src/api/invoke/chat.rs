@@ -10,6 +10,10 @@ use prost_types::Struct;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+/// What an image costs at low detail with OpenAI, and an answer where nothing bounds it: orders of magnitude, for limits.
+const MEDIA_TOKENS: u64 = 85;
+const ANSWER_TOKENS: u64 = 256;
+
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
 pub(super) fn request_in(
@@ -39,6 +43,21 @@ pub(super) fn request_in(
         stop,
         user: options.map(|options| options.user.clone()).unwrap_or_default(),
     })
+}
+
+/// About how many tokens the call will use: those of its texts, and the most that it lets the model write.
+pub(super) fn tokens(request: &ChatRequest) -> u64 {
+    let of = |part: &Part| match part {
+        Part::Text(text) => convert::tokens(text.len()),
+        Part::Image(_) | Part::Audio(_) | Part::Document(_) => MEDIA_TOKENS,
+    };
+    let texts = request.messages.iter().map(|message| match &message.content {
+        Content::Text(text) => convert::tokens(text.len()),
+        Content::Parts(parts) => parts.iter().map(of).sum(),
+    });
+    let most = ["max_completion_tokens", "max_tokens"];
+    let answer = most.iter().find_map(|name| request.parameters.get(*name)?.as_u64());
+    texts.sum::<u64>().saturating_add(answer.unwrap_or(ANSWER_TOKENS))
 }
 
 fn message_in(message: pb::Message, field: &str) -> Result<Message, Status> {

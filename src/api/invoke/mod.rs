@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     catalog::Catalog,
-    invoke::{Call, Engine},
+    invoke::{Call, CallOptions, Engine},
     provider::{EmbeddingRequest, ModelType},
 };
 use futures::stream::BoxStream;
@@ -55,6 +55,7 @@ impl InvokeApi {
         key: Option<pb::ModelKey>,
         model_type: ModelType,
         options: Option<&pb::CallOptions>,
+        tokens: u64,
     ) -> Result<Call, Status> {
         let began = Instant::now();
         let given = client_timeout(metadata).unwrap_or(self.default_deadline);
@@ -73,7 +74,14 @@ impl InvokeApi {
             .resolve(&tenant, &key.provider, model_type, &key.model)
             .await
             .map_err(|error| status::from_catalog(error.under("key")))?;
-        Ok(Call { pool, began, deadline: began + given.saturating_sub(margin), max_attempts })
+        let options = CallOptions {
+            began,
+            deadline: began + given.saturating_sub(margin),
+            max_attempts,
+            fallback: !options.is_some_and(|options| options.disable_fallback),
+            tokens,
+        };
+        Ok(self.engine.call(pool, options))
     }
 }
 
@@ -96,8 +104,16 @@ impl InvokeService for InvokeApi {
             request.stop,
             request.options.as_ref(),
         )?;
-        let call =
-            self.call(&metadata, &caller, request.key, ModelType::Llm, request.options.as_ref()).await?;
+        let call = self
+            .call(
+                &metadata,
+                &caller,
+                request.key,
+                ModelType::Llm,
+                request.options.as_ref(),
+                chat::tokens(&chat),
+            )
+            .await?;
         let served = self.engine.chat(&call, &chat).await.map_err(status::from_call)?;
         let reply = served.reply;
         Ok(Response::new(pb::InvokeLlmResponse {
@@ -123,8 +139,16 @@ impl InvokeService for InvokeApi {
             request.stop,
             request.options.as_ref(),
         )?;
-        let call =
-            self.call(&metadata, &caller, request.key, ModelType::Llm, request.options.as_ref()).await?;
+        let call = self
+            .call(
+                &metadata,
+                &caller,
+                request.key,
+                ModelType::Llm,
+                request.options.as_ref(),
+                chat::tokens(&chat),
+            )
+            .await?;
         let stream = self.engine.chat_stream(&call, &chat).await.map_err(status::from_call)?;
         Ok(Response::new(chat::stream_out(stream, self.stop.clone())))
     }
@@ -149,7 +173,9 @@ impl InvokeService for InvokeApi {
                 .map_err(|_| status::invalid("dimensions", "must not be negative"))?,
             user: options.map(|options| options.user.clone()).unwrap_or_default(),
         };
-        let call = self.call(&metadata, &caller, request.key, ModelType::TextEmbedding, options).await?;
+        let tokens = embedding.texts.iter().map(|text| convert::tokens(text.len())).sum();
+        let call =
+            self.call(&metadata, &caller, request.key, ModelType::TextEmbedding, options, tokens).await?;
         let served = self.engine.embed(&call, &embedding).await.map_err(status::from_call)?;
         Ok(Response::new(pb::InvokeTextEmbeddingResponse {
             embeddings: served.reply.vectors.into_iter().map(|values| pb::Embedding { values }).collect(),

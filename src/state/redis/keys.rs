@@ -38,6 +38,11 @@ impl Keys {
         format!("rota:{{{}}}:used:{}", self.tag, self.pool)
     }
 
+    /// Who checks the members.
+    pub(super) fn check(&self) -> String {
+        format!("rota:{{{}}}:check:{}", self.tag, self.pool)
+    }
+
     /// As `acquire.lua` and `inspect.lua` take them.
     pub(super) fn all(&self) -> Vec<String> {
         vec![self.pool(), self.credentials(), self.counts(), self.holders(), self.used()]

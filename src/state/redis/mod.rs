@@ -75,6 +75,7 @@ struct Shared {
     inspect: Script,
     switch: Script,
     heartbeat: Script,
+    claim: Script,
     writer: Writer,
     /// Calls in flight of this replica, by tenant: those need a heartbeat.
     busy: DashMap<Uuid, u32>,
@@ -120,6 +121,7 @@ impl RedisStore {
             inspect: script!("inspect.lua"),
             switch: script!("switch.lua"),
             heartbeat: script!("heartbeat.lua"),
+            claim: script!("claim.lua"),
             busy: DashMap::new(),
         });
         tokio::spawn(beat(Arc::downgrade(&shared)));
@@ -293,6 +295,12 @@ impl StateStore for RedisStore {
         };
         let keys = Keys::of(pool.tenant, pool.id).records();
         self.shared.run::<Value>(&self.shared.switch, keys, args).await.map(drop)
+    }
+
+    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError> {
+        let keys = vec![Keys::of(pool.tenant, pool.id).check()];
+        let args = Args::default().millis(ttl);
+        Ok(self.shared.run::<i64>(&self.shared.claim, keys, args).await? == 1)
     }
 
     async fn flush(&self) {

@@ -1,0 +1,126 @@
+//! Active health checks: asks members that cool or idle how they are, where their model's policy says so.
+//!
+//! One replica checks a pool at a time: it claims the round in the state store. A check is the driver's cheapest
+//! authenticated call. Where it succeeds, cooldowns that say nothing of limits end early; where it fails, an idle member
+//! cools as after a failed call. Traffic's own trials are left alone. When the state store is gone, nothing is checked.
+
+use crate::{
+    balance::{Cooldown, ErrorClass, Failure, HealthCheck, LeaseId, Standing},
+    catalog::Catalog,
+    catalog::{Pool, PoolMember},
+    provider::Drivers,
+    state::{Lease, StateError, StateStore, Switch},
+};
+use futures::StreamExt;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How often it looks whose turn it is.
+const TICK: Duration = Duration::from_millis(500);
+/// Checks at once, over all pools.
+const AT_ONCE: usize = 8;
+
+/// Checks until `stop`.
+pub async fn run(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers, stop: CancellationToken) {
+    let mut due: HashMap<Uuid, Instant> = HashMap::new();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let pools = catalog.pools(|pool| pool.enabled && pool.balanced && pool.policy.health_check.is_some());
+        due.retain(|id, _| pools.iter().any(|pool| pool.roster.id == *id));
+        let now = Instant::now();
+        let ready: Vec<_> = pools
+            .into_iter()
+            .filter_map(|pool| Some((pool.policy.health_check?, pool)))
+            .filter(|(_, pool)| due.get(&pool.roster.id).is_none_or(|due| *due <= now))
+            .collect();
+        for (rule, pool) in &ready {
+            due.insert(pool.roster.id, now + rule.interval);
+        }
+        let round = futures::stream::iter(ready).for_each_concurrent(AT_ONCE, |(rule, pool)| {
+            let (state, drivers) = (&state, &drivers);
+            async move {
+                if let Err(error) = check_pool(&pool, rule, state.as_ref(), drivers).await {
+                    tracing::debug!(%error, model = pool.key.model, "a health check was left out");
+                }
+            }
+        });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = round => {}
+        }
+    }
+}
+
+async fn check_pool(
+    pool: &Pool,
+    rule: HealthCheck,
+    state: &dyn StateStore,
+    drivers: &Drivers,
+) -> Result<(), StateError> {
+    // A little less than the interval: the next round must find it free.
+    if !state.claim_check(&pool.roster, rule.interval.mul_f64(0.9)).await? {
+        return Ok(());
+    }
+    let Some(driver) = drivers.get(pool.kind.name) else { return Ok(()) };
+    let seen = state.inspect(&pool.roster).await?;
+    for ((balanced, member), inspection) in pool.roster.members.iter().zip(&pool.members).zip(&seen.members) {
+        let cooling = match inspection.standing(seen.now) {
+            Standing::Cooling { class, .. } if class.health_check_ends() => true,
+            Standing::Available if inspection.in_flight == 0 => false,
+            _ => continue,
+        };
+        let failure = match timeout(rule.timeout, driver.validate(&member.target)).await {
+            Ok(outcome) => outcome.err(),
+            Err(_) => Some(Failure::new(ErrorClass::Timeout, "no answer to a health check")),
+        };
+        match failure {
+            None if cooling => {
+                state.switch(&pool.roster, balanced, Switch::Recover).await?;
+                log(pool, member, "a health check ended a cooldown");
+            }
+            Some(failure) if !cooling => {
+                let lease = Lease {
+                    id: LeaseId::random(),
+                    tenant: pool.roster.tenant,
+                    pool: pool.roster.id,
+                    member: balanced.clone(),
+                    began: seen.now,
+                    trial: false,
+                    marked: false,
+                    tokens: 0,
+                };
+                if let Some(cooldown) = asked_for(pool, &failure) {
+                    state.fail(&lease, &cooldown).await?;
+                    log(pool, member, "a health check failed");
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What a failed check costs. A server without a list of models is not unwell.
+fn asked_for(pool: &Pool, failure: &Failure) -> Option<Cooldown> {
+    if !failure.class.health_check_ends() {
+        return None;
+    }
+    pool.policy.cooldowns.decide(failure, rand::random())
+}
+
+fn log(pool: &Pool, member: &PoolMember, what: &str) {
+    tracing::info!(
+        tenant = pool.key.tenant,
+        provider = pool.key.provider,
+        model = pool.key.model,
+        config = %member.id,
+        "{what}"
+    );
+}

@@ -1,0 +1,263 @@
+//! The attempt loop: pool after pool of the chain, member after member of a pool.
+
+use super::{Call, CallError, Engine, Served, held::Held, route::Trail};
+use crate::{
+    balance::{ErrorClass, Failure, LeaseId, Timeouts, WhenExhausted},
+    catalog::Pool,
+    provider::{Driver, Target},
+    state::{Acquire, Acquired},
+};
+use futures::future::BoxFuture;
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+/// A trial that has not reported for this long is taken for lost, and another may go.
+const MAX_TRIAL: Duration = Duration::from_secs(60);
+/// How often a caller without an eligible member looks for the verdict of a trial: the pause grows between these.
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+const LAST_LOOK: Duration = Duration::from_millis(100);
+/// Sent by Anthropic, and by others after it, when the whole provider is overloaded: another of its keys would not do
+/// better.
+const PROVIDER_OVERLOADED: u16 = 529;
+
+/// An attempt that served, with what it still holds.
+pub(super) struct Won<T> {
+    pub(super) reply: T,
+    pub(super) held: Option<Held>,
+    pub(super) trail: Trail,
+    pub(super) pool: Arc<Pool>,
+}
+
+/// Who of a pool comes next.
+enum Next {
+    /// This one.
+    Member(usize, Option<Held>),
+    /// None can; the first to come back, and what it waits for.
+    Exhausted(Option<(Duration, ErrorClass)>),
+}
+
+/// What became of a pool.
+enum Verdict<T> {
+    Served(T, Option<Held>),
+    /// The next pool's turn; when the first of this one is back, where all are away.
+    Over(Option<(Duration, ErrorClass)>),
+}
+
+/// One attempt, as the caller of the loop makes it.
+type Attempt<'a, T> =
+    dyn Fn(&'a dyn Driver, &'a Target) -> BoxFuture<'a, Result<T, Failure>> + Send + Sync + 'a;
+
+/// One call on its walk over the chain.
+struct Walk<'a, T> {
+    engine: &'a Engine,
+    call: &'a Call,
+    limit: fn(&Timeouts) -> Duration,
+    attempt: &'a Attempt<'a, T>,
+    /// Indices of the members tried, by pool.
+    tried: Vec<Vec<usize>>,
+    attempts: usize,
+    trail: Trail,
+}
+
+impl Engine {
+    /// Tries until one serves. `limit` bounds one attempt.
+    pub(super) async fn run<'a, T: Send>(
+        &'a self,
+        call: &'a Call,
+        limit: fn(&Timeouts) -> Duration,
+        attempt: &'a Attempt<'a, T>,
+    ) -> Result<Won<T>, CallError> {
+        let named = call.chain.first().ok_or(CallError::NoCredentials)?;
+        if !named.enabled {
+            return Err(CallError::Disabled);
+        }
+        let tried = vec![Vec::new(); call.chain.len()];
+        Walk { engine: self, call, limit, attempt, tried, attempts: 0, trail: Trail::new(named) }
+            .go(named)
+            .await
+    }
+}
+
+impl<'a, T: Send> Walk<'a, T> {
+    async fn go(mut self, named: &'a Pool) -> Result<Won<T>, CallError> {
+        loop {
+            let mut first_back: Option<(Duration, ErrorClass)> = None;
+            for (place, pool) in self.call.chain.iter().enumerate() {
+                match self.pool(place, pool).await? {
+                    Verdict::Served(reply, held) => {
+                        return Ok(Won { reply, held, trail: self.trail, pool: pool.clone() });
+                    }
+                    Verdict::Over(Some(back)) if first_back.is_none_or(|first| back.0 < first.0) => {
+                        first_back = Some(back);
+                    }
+                    Verdict::Over(_) => {}
+                }
+            }
+            let untried =
+                self.call.chain.iter().zip(&self.tried).any(|(pool, tried)| tried.len() < pool.members.len());
+            match first_back {
+                Some((after, _))
+                    if named.policy.when_exhausted == WhenExhausted::Wait
+                        && untried
+                        && after < self.call.left() =>
+                {
+                    sleep_until(Instant::now() + after.max(FIRST_LOOK)).await;
+                }
+                None if self.attempts == 0 => {
+                    return Err(unusable(named).unwrap_or_else(|| self.trail.exhausted(None)));
+                }
+                first_back => return Err(self.trail.exhausted(first_back)),
+            }
+        }
+    }
+
+    /// Tries the members of one pool.
+    async fn pool(&mut self, place: usize, pool: &'a Arc<Pool>) -> Result<Verdict<T>, CallError> {
+        if unusable(pool).is_some() {
+            return Ok(Verdict::Over(None));
+        }
+        let driver = self.engine.drivers.get(pool.kind.name).ok_or(CallError::Unsupported(pool.kind.name))?;
+        let limit = (self.limit)(&pool.policy.timeouts);
+        let last = place + 1 == self.call.chain.len();
+        self.engine.budgets.deposit(pool.roster.id);
+        let mut failed: Option<Held> = None;
+        loop {
+            let (index, mut held) = match self.next(place, pool, limit, &mut failed).await? {
+                Next::Member(index, held) => (index, held),
+                Next::Exhausted(back) => return Ok(Verdict::Over(back)),
+            };
+            let Some(member) = pool.members.get(index) else { return Ok(Verdict::Over(None)) };
+            if let Some(tried) = self.tried.get_mut(place) {
+                tried.push(index);
+            }
+            self.attempts += 1;
+
+            let began = Instant::now();
+            let end = (began + limit).min(self.call.deadline);
+            let failure = match timeout_at(end, (self.attempt)(driver, &member.target)).await {
+                Ok(Ok(reply)) => {
+                    if let Some(held) = &mut held {
+                        held.succeed();
+                    }
+                    self.trail.served(pool, member, began.elapsed());
+                    return Ok(Verdict::Served(reply, held));
+                }
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::new(ErrorClass::Timeout, "no answer in time"),
+            };
+
+            // The caller's deadline says nothing about the member; the attempt's own limit does.
+            let cut_short = end == self.call.deadline && Instant::now() >= end;
+            let cooldown = match &held {
+                Some(_) if !cut_short => pool.policy.cooldowns.decide(&failure, rand::random()),
+                _ => None,
+            };
+            self.trail.failed(member, &failure, began.elapsed(), cooldown.as_ref());
+            tracing::debug!(
+                tenant = pool.key.tenant,
+                provider = pool.key.provider,
+                model = pool.key.model,
+                config = %member.id,
+                class = failure.class.name(),
+                status = failure.http_status,
+                cooldown = ?cooldown.as_ref().map(|cooldown| cooldown.duration),
+                "attempt failed"
+            );
+            if let (Some(held), Some(cooldown)) = (&mut held, cooldown) {
+                held.fail_with(cooldown);
+            }
+            let ends = cut_short
+                || !failure.class.moves_on()
+                || (self.call.max_attempts > 0 && self.attempts >= self.call.max_attempts)
+                || !self.engine.budgets.allows(pool.roster.id, failure.class);
+            let leaves = !pool.balanced || (failure.http_status == Some(PROVIDER_OVERLOADED) && !last);
+            if ends || leaves {
+                if let Some(held) = &mut held {
+                    held.write_failure().await;
+                }
+                if ends {
+                    return Err(self.trail.failed_with(failure, None));
+                }
+                self.trail.remember(failure);
+                return Ok(Verdict::Over(None));
+            }
+            self.trail.remember(failure);
+            failed = held;
+        }
+    }
+
+    /// Asks the state store who comes next, and tells it of the attempt before. Waits for a trial where nothing else
+    /// can serve.
+    async fn next(
+        &mut self,
+        place: usize,
+        pool: &Arc<Pool>,
+        limit: Duration,
+        failed: &mut Option<Held>,
+    ) -> Result<Next, CallError> {
+        let tried = self.tried.get(place).map(Vec::as_slice).unwrap_or_default();
+        if !pool.balanced {
+            return Ok(if tried.is_empty() { Next::Member(0, None) } else { Next::Exhausted(None) });
+        }
+        let last = place + 1 == self.call.chain.len();
+        let state = &self.engine.state;
+        let mut look = FIRST_LOOK;
+        loop {
+            let ask = Acquire {
+                pool: &pool.roster,
+                tried,
+                failed: failed.as_ref().and_then(Held::failure),
+                lease: LeaseId::random(),
+                trial_ttl: limit.min(self.call.left()).min(MAX_TRIAL),
+                tokens: self.call.tokens,
+                hold: None,
+            };
+            let acquired = match state.acquire(&ask).await {
+                Ok(acquired) => acquired,
+                Err(error) => return Err(self.trail.without_state(error)),
+            };
+            *failed = None;
+            match acquired {
+                Acquired::Granted { index, lease } => {
+                    return Ok(Next::Member(index, Some(Held::new(state.clone(), lease))));
+                }
+                // Another model may serve at once.
+                Acquired::TrialRunning if !last => return Ok(Next::Exhausted(None)),
+                Acquired::TrialRunning if self.call.left() > look => {
+                    sleep_until((Instant::now() + look).min(self.call.deadline)).await;
+                    look = (look * 2).min(LAST_LOOK);
+                }
+                Acquired::TrialRunning => return Ok(Next::Exhausted(Some((look, ErrorClass::Timeout)))),
+                Acquired::Exhausted { first_back } => return Ok(Next::Exhausted(first_back)),
+            }
+        }
+    }
+}
+
+impl<T> Won<T> {
+    /// Settles the tokens that were reserved.
+    pub(super) fn used(&mut self, tokens: u32) {
+        if let Some(held) = &mut self.held
+            && tokens > 0
+        {
+            held.used(tokens.into());
+        }
+    }
+
+    pub(super) fn served(self, call: &Call) -> Served<T> {
+        Served { reply: self.reply, route: self.trail.into_route(), latency: call.began.elapsed() }
+    }
+}
+
+/// Why a pool cannot be called at all.
+fn unusable(pool: &Pool) -> Option<CallError> {
+    if !pool.enabled {
+        Some(CallError::Disabled)
+    } else if !pool.members.is_empty() {
+        None
+    } else if pool.unreadable {
+        Some(CallError::Unreadable)
+    } else {
+        Some(CallError::NoCredentials)
+    }
+}
