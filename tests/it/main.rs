@@ -29,6 +29,7 @@ mod house;
 mod lifecycle;
 mod python;
 mod random_input;
+mod replicas;
 mod secrets;
 mod state;
 mod streaming;

@@ -1,0 +1,121 @@
+//! Four replicas, one Redis, 64 callers each, while members fail and recover.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use rota::scripted::{Script, Upstream};
+use tokio::{task::JoinSet, time::sleep};
+
+use crate::support::{eventually, postgres::Postgres, redis::Redis, rota::Rota, world::Scene};
+
+const REPLICAS: usize = 4;
+const CALLERS: usize = 64;
+const MEMBERS: usize = 6;
+/// What the provider asks for with its 429.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// Long enough for the other 255 callers to come by while a trial is on its way.
+const TRIAL: Duration = Duration::from_millis(300);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_replicas_share_fairly_while_members_fail_and_recover() {
+    let redis = Redis::start().await;
+    let builder = Rota::builder().redis(redis.url()).database(Postgres::shared().await.fresh_database());
+    let first = builder.start().await;
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(&first, &upstream, MEMBERS).await;
+    for key in &scene.keys {
+        upstream.script(key, usual());
+    }
+    let mut replicas = vec![first];
+    for _ in 1..REPLICAS {
+        // One that starts now loads the whole set at once.
+        replicas.push(builder.start().await);
+    }
+
+    let (stop, made) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let mut callers = JoinSet::new();
+    for replica in &replicas {
+        let scene = scene.through(replica).await;
+        for _ in 0..CALLERS {
+            let (scene, stop, made) = (scene.clone(), stop.clone(), made.clone());
+            callers.spawn(async move {
+                while !stop.load(Ordering::Relaxed) {
+                    // No failed call, whatever happens to members: above all no false "all cooling down".
+                    scene.ask().await.unwrap();
+                    made.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+    }
+    let busy = async |calls: u64| {
+        let before = made.load(Ordering::Relaxed);
+        eventually(Duration::from_secs(60), async || match made.load(Ordering::Relaxed) - before {
+            now if now >= calls => Ok(()),
+            now => Err(format!("{now} of {calls} calls")),
+        })
+        .await;
+    };
+
+    busy(500).await;
+    for broken in [0, 1] {
+        let key = &scene.keys[broken];
+        upstream.script(key, Script::fail_for(429, RETRY_AFTER.as_secs().to_string()));
+        quiet(&upstream, key).await;
+
+        // The first trial fails, the second serves. Each is one call, over all replicas.
+        upstream.script(key, Script::fail_for(429, RETRY_AFTER.as_secs().to_string()).after(TRIAL));
+        one_trial(&upstream, key).await;
+        upstream.script(key, usual().after(TRIAL));
+        one_trial(&upstream, key).await;
+        upstream.script(key, usual());
+        let back = upstream.hits(key);
+        eventually(Duration::from_secs(10), async || match upstream.hits(key) - back {
+            hits if hits > 20 => Ok(()),
+            hits => Err(format!("{hits} calls since it is back")),
+        })
+        .await;
+    }
+    busy(500).await;
+    stop.store(true, Ordering::Relaxed);
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+    }
+    let hits = scene.hits(&upstream);
+    let healthy = &hits[2..];
+    assert!(healthy.iter().max().unwrap() - healthy.iter().min().unwrap() <= 1, "{hits:?}");
+}
+
+/// Slow enough that the machine can follow, fast enough that callers come by all the time.
+fn usual() -> Script {
+    Script::Answer.after(Duration::from_millis(60))
+}
+
+/// Waits until the key gets no calls any more: those in flight when it began to fail have come back.
+async fn quiet(upstream: &Upstream, key: &str) {
+    let mut before = u64::MAX;
+    eventually(Duration::from_secs(10), async || {
+        sleep(Duration::from_millis(150)).await;
+        let now = upstream.hits(key);
+        let still = now == before;
+        before = now;
+        if still { Ok(()) } else { Err(format!("{now} calls")) }
+    })
+    .await;
+}
+
+/// Waits for the trial after a cooldown and sees that it stays alone while it is on its way.
+async fn one_trial(upstream: &Upstream, key: &str) {
+    let before = upstream.hits(key);
+    eventually(Duration::from_secs(10), async || match upstream.hits(key) - before {
+        0 => Err("no trial yet".into()),
+        hits => Ok(hits),
+    })
+    .await;
+    sleep(TRIAL * 2 / 3).await;
+    assert_eq!(upstream.hits(key) - before, 1, "one trial over all replicas");
+}
