@@ -118,6 +118,11 @@ impl App {
         tokio::spawn(health::follow(reporter, catalog.clone(), draining.clone()));
         tokio::spawn(catalog.clone().follow(draining.clone()));
         tracing::info!(%address, "listening");
+        if let Some(wanted) = settings.admin_listen {
+            let served = health::serve_probes(wanted, draining.clone()).await;
+            let (address, _) = served.with_context(|| format!("cannot listen on {wanted}"))?;
+            tracing::info!(%address, "probes over HTTP");
+        }
         Ok(Self {
             address,
             catalog,

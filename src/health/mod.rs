@@ -3,6 +3,10 @@
 //! `ConfigService` and `AdminService` follow the database. `InvokeService` and `""` do not: calls are served from
 //! snapshots. They need migrations, a first snapshot and no drain. An outage upstream touches none of them.
 
+mod http;
+
+pub use http::serve_probes;
+
 use crate::catalog::Catalog;
 use std::time::Duration;
 use tokio::time::MissedTickBehavior;
