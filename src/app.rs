@@ -121,6 +121,11 @@ impl App {
         let checks = health::run_checks(catalog.clone(), state.clone(), checked, draining.clone());
         tokio::spawn(checks);
         tracing::info!(%address, "listening");
+        if let Some(wanted) = settings.admin_listen {
+            let served = health::serve_probes(wanted, draining.clone()).await;
+            let (address, _) = served.with_context(|| format!("cannot listen on {wanted}"))?;
+            tracing::info!(%address, "probes over HTTP");
+        }
         Ok(Self {
             address,
             catalog,

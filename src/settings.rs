@@ -22,6 +22,9 @@ pub struct RawSettings {
     /// Where gRPC is served [default: 127.0.0.1:50051]
     #[arg(long, global = true, env = "ROTA_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
+    /// Where plain HTTP answers /livez and /readyz [default: nowhere]
+    #[arg(long, global = true, env = "ROTA_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<String>,
     /// Where the database, the master key and the operator's token lie [default: ./rota-data]
     #[arg(long, global = true, env = "ROTA_DATA_DIR", value_name = "DIRECTORY")]
     pub data_dir: Option<PathBuf>,
@@ -66,6 +69,8 @@ pub struct RawSettings {
 pub struct Settings {
     /// Where gRPC is served.
     pub listen: SocketAddr,
+    /// Where plain HTTP probes are served.
+    pub admin_listen: Option<SocketAddr>,
     /// Where files lie.
     pub data_dir: PathBuf,
     /// Where configuration is stored; may hold a password.
@@ -114,6 +119,7 @@ impl RawSettings {
             .map_err(|error| SettingsError(vec![format!("{}: {}", path.display(), error.message())]))?;
         Ok(Self {
             listen: self.listen.or(file.listen),
+            admin_listen: self.admin_listen.or(file.admin_listen),
             data_dir: self.data_dir.or(file.data_dir),
             database_url: self.database_url.or(file.database_url),
             database_connections: self.database_connections.or(file.database_connections),
@@ -143,6 +149,13 @@ impl Settings {
         let listen = listen.parse().unwrap_or_else(|_| {
             problem("listen", "is not an address and port, such as 127.0.0.1:50051");
             SocketAddr::from(([127, 0, 0, 1], 0))
+        });
+        let admin_listen = given(raw.admin_listen).and_then(|text| {
+            let address = text.parse().ok();
+            if address.is_none() {
+                problem("admin-listen", "is not an address and port, such as 127.0.0.1:9464");
+            }
+            address
         });
         let data_dir = raw.data_dir.unwrap_or_else(|| "rota-data".into());
         let database_url = given(raw.database_url)
@@ -213,6 +226,7 @@ impl Settings {
         }
         Ok(Self {
             listen,
+            admin_listen,
             data_dir,
             database_url: database_url.into(),
             embedded,

@@ -4,8 +4,10 @@
 //! snapshots. They need migrations, a first snapshot and no drain. An outage upstream touches none of them.
 
 mod checks;
+mod http;
 
 pub use checks::run as run_checks;
+pub use http::serve_probes;
 
 use crate::catalog::Catalog;
 use std::time::Duration;

@@ -304,3 +304,18 @@ async fn health_knows_each_service_and_needs_no_token() {
     }
     assert_eq!(rota.health("rota.v1.NoSuchService").await.unwrap_err().code(), Code::NotFound);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_over_http_answer_where_they_are_asked_for() {
+    let rota = Rota::builder().arg("--admin-listen").arg("127.0.0.1:0").start().await;
+    let address = eventually(Duration::from_secs(5), async || {
+        let logs = rota.logs();
+        let line = logs.lines().find(|line| line.contains("probes over HTTP")).map(ToOwned::to_owned);
+        line.and_then(|line| Some(line.split("address=").nth(1)?.trim().to_owned())).ok_or(logs)
+    })
+    .await;
+    for (path, status) in [("livez", 200), ("readyz", 200), ("nothing", 404)] {
+        let answer = reqwest::get(format!("http://{address}/{path}")).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status, "{path}");
+    }
+}
