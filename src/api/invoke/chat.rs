@@ -16,6 +16,13 @@ const ANSWER_TOKENS: u64 = 256;
 
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
+impl From<pb::StreamLlmRequest> for pb::InvokeLlmRequest {
+    fn from(request: pb::StreamLlmRequest) -> Self {
+        let pb::StreamLlmRequest { key, options, messages, parameters, tools, stop } = request;
+        Self { key, options, messages, parameters, tools, stop }
+    }
+}
+
 pub(super) fn request_in(
     messages: Vec<pb::Message>,
     parameters: Option<Struct>,

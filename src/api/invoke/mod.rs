@@ -11,7 +11,7 @@ use super::{
 use crate::{
     catalog::Catalog,
     invoke::{Call, CallOptions, Engine},
-    provider::{EmbeddingRequest, ModelType},
+    provider::{ChatRequest, EmbeddingRequest, ModelType},
 };
 use futures::stream::BoxStream;
 use std::{sync::Arc, time::Duration};
@@ -83,6 +83,20 @@ impl InvokeApi {
         };
         Ok(self.engine.call(pool, options))
     }
+
+    /// A chat call, whole or streamed: both requests have the same fields.
+    async fn chat(
+        &self,
+        request: Request<impl Into<pb::InvokeLlmRequest>>,
+    ) -> Result<(Call, ChatRequest), Status> {
+        let caller = caller(&request)?;
+        let (metadata, _, request) = request.into_parts();
+        let pb::InvokeLlmRequest { key, options, messages, parameters, tools, stop } = request.into();
+        let options = options.as_ref();
+        let chat = chat::request_in(messages, parameters, tools, stop, options)?;
+        let call = self.call(&metadata, &caller, key, ModelType::Llm, options, chat::tokens(&chat)).await?;
+        Ok((call, chat))
+    }
 }
 
 type StreamLlm = BoxStream<'static, Result<pb::StreamLlmResponse, Status>>;
@@ -95,25 +109,7 @@ impl InvokeService for InvokeApi {
         &self,
         request: Request<pb::InvokeLlmRequest>,
     ) -> Result<Response<pb::InvokeLlmResponse>, Status> {
-        let caller = caller(&request)?;
-        let (metadata, _, request) = request.into_parts();
-        let chat = chat::request_in(
-            request.messages,
-            request.parameters,
-            request.tools,
-            request.stop,
-            request.options.as_ref(),
-        )?;
-        let call = self
-            .call(
-                &metadata,
-                &caller,
-                request.key,
-                ModelType::Llm,
-                request.options.as_ref(),
-                chat::tokens(&chat),
-            )
-            .await?;
+        let (call, chat) = self.chat(request).await?;
         let served = self.engine.chat(&call, &chat).await.map_err(status::from_call)?;
         let reply = served.reply;
         Ok(Response::new(pb::InvokeLlmResponse {
@@ -130,25 +126,7 @@ impl InvokeService for InvokeApi {
         &self,
         request: Request<pb::StreamLlmRequest>,
     ) -> Result<Response<Self::StreamLlmStream>, Status> {
-        let caller = caller(&request)?;
-        let (metadata, _, request) = request.into_parts();
-        let chat = chat::request_in(
-            request.messages,
-            request.parameters,
-            request.tools,
-            request.stop,
-            request.options.as_ref(),
-        )?;
-        let call = self
-            .call(
-                &metadata,
-                &caller,
-                request.key,
-                ModelType::Llm,
-                request.options.as_ref(),
-                chat::tokens(&chat),
-            )
-            .await?;
+        let (call, chat) = self.chat(request).await?;
         let stream = self.engine.chat_stream(&call, &chat).await.map_err(status::from_call)?;
         Ok(Response::new(chat::stream_out(stream, self.stop.clone())))
     }
