@@ -104,7 +104,7 @@ impl App {
             Gate::new(catalog.clone(), draining.clone(), stop.clone(), inside.clone()),
             health_service,
             Admin::new(catalog.clone()),
-            ConfigApi::new(catalog.clone(), state.clone(), drivers.clone()),
+            ConfigApi::new(catalog.clone(), state.clone(), drivers.clone(), draining.clone()),
             InvokeApi::new(
                 catalog.clone(),
                 Arc::new(Engine::new(catalog.clone(), state.clone(), drivers, settings.retry_budget)),
