@@ -162,7 +162,7 @@ pub(super) fn route(route: Route) -> pb::Route {
         provider: route.provider,
         model: route.model,
         upstream_model: route.upstream_model,
-        degraded: false,
+        degraded: route.degraded,
     }
 }
 

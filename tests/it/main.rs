@@ -31,6 +31,7 @@ mod lifecycle;
 mod policy;
 mod python;
 mod random_input;
+mod redis_lost;
 mod replicas;
 mod secrets;
 mod state;
