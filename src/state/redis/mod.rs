@@ -4,7 +4,7 @@
 //! `{tenant row id}`: a script may touch a pool and the tenant's credentials on a cluster too. The scripts take
 //! durations and read Redis's own clock, so replicas need not agree on the time.
 //!
-//! When Redis is gone, `acquire`, `fail` and `view` return [`StateError`] at once (no queue, no retry), and what is
+//! When Redis is gone, everything that is waited for returns [`StateError`] at once (no queue, no retry), and what is
 //! noted off the path is dropped: trials expire by themselves, and in-flight counts are those of live replicas only.
 //! The client reconnects for ever with a growing pause of up to a second.
 
