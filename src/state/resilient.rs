@@ -32,9 +32,12 @@ pub struct ResilientStore {
     /// Held for writing while this replica goes back: then nothing is granted, so that its counts stand still.
     returning: RwLock<()>,
     /// Releases of that time, to be made after it.
-    deferred: Mutex<Option<Vec<(Lease, Option<u64>)>>>,
+    deferred: Mutex<Option<Vec<Release>>>,
     this: Weak<Self>,
 }
+
+/// A lease to be released, and the tokens it has used.
+type Release = (Lease, Option<u64>);
 
 impl ResilientStore {
     /// On that server, which may be away.
