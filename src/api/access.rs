@@ -14,15 +14,17 @@ pub(super) enum Access {
     Read,
     /// Calls a model.
     Call,
+    /// Looks at what a call would do.
+    Look,
 }
 
 impl Access {
     pub(super) const fn allows(self, role: Role) -> bool {
         match role {
             Role::Operator => true,
-            Role::TenantAdmin => matches!(self, Self::Write | Self::Read | Self::Call),
-            Role::Invoker => matches!(self, Self::Call),
-            Role::Viewer => matches!(self, Self::Read),
+            Role::TenantAdmin => matches!(self, Self::Write | Self::Read | Self::Call | Self::Look),
+            Role::Invoker => matches!(self, Self::Call | Self::Look),
+            Role::Viewer => matches!(self, Self::Read | Self::Look),
         }
     }
 }
@@ -85,6 +87,7 @@ const RPCS: &[(Access, &str, &[&str])] = &[
         ],
     ),
     (Access::Call, "InvokeService", &["InvokeLlm", "StreamLlm", "InvokeTextEmbedding"]),
+    (Access::Look, "InvokeService", &["Explain"]),
 ];
 
 static BY_PATH: LazyLock<HashMap<String, Access>> = LazyLock::new(|| {
@@ -126,11 +129,11 @@ mod tests {
 
     #[test]
     fn roles_reach_what_they_are_for() {
-        use Access::{Call, Operate, Read, Write};
-        let allowed = |role| [Operate, Write, Read, Call].map(|access| access.allows(role));
-        assert_eq!(allowed(Role::Operator), [true, true, true, true]);
-        assert_eq!(allowed(Role::TenantAdmin), [false, true, true, true]);
-        assert_eq!(allowed(Role::Invoker), [false, false, false, true]);
-        assert_eq!(allowed(Role::Viewer), [false, false, true, false]);
+        use Access::{Call, Look, Operate, Read, Write};
+        let allowed = |role| [Operate, Write, Read, Call, Look].map(|access| access.allows(role));
+        assert_eq!(allowed(Role::Operator), [true, true, true, true, true]);
+        assert_eq!(allowed(Role::TenantAdmin), [false, true, true, true, true]);
+        assert_eq!(allowed(Role::Invoker), [false, false, false, true, true]);
+        assert_eq!(allowed(Role::Viewer), [false, false, true, false, true]);
     }
 }

@@ -28,7 +28,7 @@ pub use limit::{CONCURRENCY_PAUSE, Limits, Window};
 pub use pick::{Candidate, Pick, pick};
 pub use policy::{HealthCheck, Policy, Timeouts, WhenExhausted};
 pub use record::{Record, Standing, Trial};
-pub use strategy::{Credit, Strategy, Turn};
+pub use strategy::{CREDIT_SCALE, Credit, Strategy, Turn};
 
 use std::{fmt, sync::Arc};
 use uuid::Uuid;

@@ -200,6 +200,7 @@ fn compile(parts: &Parts, kind: &'static KindSpec, draft: &Draft<'_>, source: &s
             base_url: draft.base_url.to_owned(),
             upstream_model: draft.upstream_model.to_owned(),
             warning: warning.to_owned(),
+            readable: target.is_some(),
             member: balance::Member {
                 ordinal: draft.ordinal,
                 key: format!("{}.{digest}", draft.ordinal).into(),

@@ -289,6 +289,8 @@ pub struct Config {
     pub upstream_model: String,
     /// What an operator should know; empty: nothing.
     pub warning: String,
+    /// Whether its secret can be read.
+    pub readable: bool,
     /// How the state store knows it.
     pub member: balance::Member,
 }

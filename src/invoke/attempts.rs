@@ -1,11 +1,11 @@
 //! The attempt loop: pool after pool of the chain, member after member of a pool.
 
-use super::{Call, CallError, Engine, Served, held::Held, route::Trail};
+use super::{Call, CallError, Engine, Served, Setting, explain, held::Held, route::Trail};
 use crate::{
     balance::{ErrorClass, Failure, LeaseId, Timeouts, WhenExhausted},
     catalog::Pool,
     provider::{Driver, Target},
-    state::{Acquire, Acquired},
+    state::{Acquire, Acquired, StateStore},
 };
 use futures::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
@@ -212,6 +212,9 @@ impl<'a, T: Send> Walk<'a, T> {
                 tokens: self.call.tokens,
                 hold: None,
             };
+            if tracing::enabled!(tracing::Level::DEBUG) {
+                trace_candidates(pool, state.as_ref()).await;
+            }
             let acquired = match state.acquire(&ask).await {
                 Ok(acquired) => acquired,
                 Err(error) => return Err(self.trail.without_state(error)),
@@ -248,6 +251,23 @@ impl<T> Won<T> {
     pub(super) fn served(self, call: &Call) -> Served<T> {
         Served { reply: self.reply, route: self.trail.into_route(), latency: call.began.elapsed() }
     }
+}
+
+/// Says of each member why it would or would not serve, as Explain does. Costs a look at the state, so it is for
+/// debugging alone.
+async fn trace_candidates(pool: &Pool, state: &dyn StateStore) {
+    let Ok(seen) = state.inspect(&pool.roster).await else { return };
+    let usable = Setting { enabled: true, weight: 1, readable: true };
+    let (explained, _) = explain(&pool.roster, &vec![usable; pool.members.len()], &seen);
+    let reasons =
+        pool.members.iter().zip(explained).map(|(member, one)| format!("{}: {}", member.name, one.reason));
+    tracing::debug!(
+        tenant = pool.key.tenant,
+        provider = pool.key.provider,
+        model = pool.key.model,
+        candidates = reasons.collect::<Vec<_>>().join("; "),
+        "picking"
+    );
 }
 
 /// Why a pool cannot be called at all.

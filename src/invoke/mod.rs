@@ -10,11 +10,13 @@
 
 mod attempts;
 mod budget;
+mod explain;
 mod held;
 mod route;
 mod stream;
 
 pub use budget::RetryBudget;
+pub use explain::{Explained, Reason, Setting, explain};
 pub use route::{Attempt, Route};
 pub use stream::LlmStream;
 
@@ -121,6 +123,12 @@ impl Engine {
     #[must_use]
     pub fn new(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers, budget: RetryBudget) -> Self {
         Self { catalog, state, drivers, budgets: Budgets::new(budget) }
+    }
+
+    /// The state that calls are balanced by.
+    #[must_use]
+    pub fn state(&self) -> &dyn StateStore {
+        self.state.as_ref()
     }
 
     /// A call of that model, with its fallbacks looked up.

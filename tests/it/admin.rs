@@ -116,7 +116,8 @@ async fn a_deleted_tenant_leaves_nothing(rota: &'static Rota) {
     assert_eq!(upstream.total_hits(), 1);
 }
 
-/// Who may call an RPC, by the contract's words: AdminService is the operator's, InvokeService for all but viewers,
+/// Who may call an RPC, by the contract's words: AdminService is the operator's, InvokeService for all but viewers
+/// (who may ask Explain),
 /// reads of ConfigService for all but invokers, its writes for admins.
 fn may_call(role: Role, rpc: &str) -> bool {
     let (service, method) = rpc.split_once('/').unwrap();
@@ -126,6 +127,7 @@ fn may_call(role: Role, rpc: &str) -> bool {
         | ("InvokeService", Role::Invoker | Role::TenantAdmin)
         | ("ConfigService", Role::TenantAdmin) => true,
         ("ConfigService", Role::Viewer) => reads,
+        ("InvokeService", Role::Viewer) => method == "Explain",
         _ => false,
     }
 }

@@ -22,6 +22,7 @@ mod calls;
 mod config;
 mod config_models;
 mod config_sets;
+mod explain;
 mod failover;
 mod fallback;
 mod fleet;

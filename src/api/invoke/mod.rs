@@ -1,6 +1,7 @@
 //! InvokeService: calls that are balanced.
 
 mod chat;
+mod explain;
 
 use super::{
     config::caller,
@@ -129,6 +130,14 @@ impl InvokeService for InvokeApi {
         let (call, chat) = self.chat(request).await?;
         let stream = self.engine.chat_stream(&call, &chat).await.map_err(status::from_call)?;
         Ok(Response::new(chat::stream_out(stream, self.stop.clone())))
+    }
+
+    async fn explain(
+        &self,
+        request: Request<pb::ExplainRequest>,
+    ) -> Result<Response<pb::ExplainResponse>, Status> {
+        let caller = caller(&request)?;
+        self.explained(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn invoke_text_embedding(

@@ -13,6 +13,7 @@ mod weighted;
 use least_connections::LeastConnections;
 use round_robin::RoundRobin;
 use std::sync::Arc;
+pub use weighted::SCALE as CREDIT_SCALE;
 use weighted::Weighted;
 
 /// How a pool chooses.
@@ -60,7 +61,7 @@ pub struct Credit {
     pub key: Arc<str>,
     /// Its weight then.
     pub weight: u32,
-    /// In turns times the total weight times 16 (`SCALE` in `weighted.rs`); positive: it is owed.
+    /// In turns times the total weight times [`CREDIT_SCALE`]; positive: it is owed.
     pub credit: i64,
 }
 

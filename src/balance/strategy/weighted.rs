@@ -14,7 +14,7 @@ use std::cmp::Reverse;
 
 /// Makes the rounding when a set changes small beside a turn. Small enough for Lua: at 1000 members of weight 10,000, a
 /// credit times a total stays under 2^53.
-pub(super) const SCALE: i64 = 16;
+pub const SCALE: i64 = 16;
 
 pub(super) struct Weighted;
 

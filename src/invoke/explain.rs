@@ -1,0 +1,190 @@
+//! Why each config of a model would or would not serve the next call. Changes nothing.
+
+use crate::balance::{Candidate, ErrorClass, Member, Pick, Pool, Standing, Strategy, pick};
+use crate::state::Inspection;
+use std::{fmt, time::Duration};
+
+/// What is known of a config beside its state.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Whether it is switched on.
+    pub enabled: bool,
+    /// 0 drains.
+    pub weight: i32,
+    /// Whether its secret can be read.
+    pub readable: bool,
+}
+
+/// One config, explained.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Explained {
+    /// Whether it could serve the next call.
+    pub eligible: bool,
+    /// Why, or why not.
+    pub reason: Reason,
+    /// The strategy's own measure; the lower comes first.
+    pub score: f64,
+}
+
+/// Why a config would or would not serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It could.
+    Available,
+    /// Its cooldown is over: it would serve as a trial.
+    Trial,
+    /// It is switched off.
+    Disabled,
+    /// Its weight is 0.
+    Draining,
+    /// Its secret cannot be decrypted.
+    Unreadable,
+    /// It cools.
+    Cooling(ErrorClass, Duration),
+    /// Its trial is on its way.
+    TrialRunning,
+    /// It is at a limit.
+    Full(Duration),
+    /// One of a better priority can serve.
+    LowerTier,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Available => f.write_str("available"),
+            Self::Trial => f.write_str("its cooldown is over: it would serve as a trial"),
+            Self::Disabled => f.write_str("disabled"),
+            Self::Draining => f.write_str("draining: its weight is 0"),
+            Self::Unreadable => f.write_str("its secret cannot be read"),
+            Self::Cooling(class, left) => {
+                write!(f, "cooling for {:.1} s more: {}", left.as_secs_f64(), class.name())
+            }
+            Self::TrialRunning => f.write_str("its trial is on its way"),
+            Self::Full(left) => write!(f, "at its limit for about {:.1} s more", left.as_secs_f64()),
+            Self::LowerTier => f.write_str("a config of a better priority can serve"),
+        }
+    }
+}
+
+/// Explains each member of `roster`, which holds every config, and says which the next call would get.
+#[must_use]
+pub fn explain(roster: &Pool, settings: &[Setting], seen: &Inspection) -> (Vec<Explained>, Option<usize>) {
+    let members = || roster.members.iter().zip(settings).zip(&seen.members);
+    let (mut places, mut candidates) = (Vec::new(), Vec::new());
+    for (place, ((member, setting), state)) in members().enumerate() {
+        if setting.enabled && setting.weight > 0 && setting.readable {
+            places.push(place);
+            candidates.push(state.candidate(member, seen.now, false, 0));
+        }
+    }
+    let may = |c: &Candidate| {
+        c.full_until.is_none() && matches!(c.standing, Standing::Available | Standing::HalfOpen)
+    };
+    let tier = candidates.iter().filter(|c| may(c)).map(|c| c.priority).min();
+    let picked = match pick(&candidates, roster.strategy, &mut seen.turn.clone()) {
+        Pick::Serve { index, .. } => places.get(index).copied(),
+        _ => None,
+    };
+    let left = |until: u64| Duration::from_millis(until.saturating_sub(seen.now));
+    let explained = members().map(|((member, setting), state)| {
+        let candidate = state.candidate(member, seen.now, false, 0);
+        let reason = if !setting.enabled {
+            Reason::Disabled
+        } else if !setting.readable {
+            Reason::Unreadable
+        } else if setting.weight == 0 {
+            Reason::Draining
+        } else {
+            match (candidate.standing, candidate.full_until) {
+                (Standing::Cooling { until, class }, _) => Reason::Cooling(class, left(until)),
+                (_, Some(until)) => Reason::Full(left(until)),
+                (Standing::TrialRunning, None) => Reason::TrialRunning,
+                (_, None) if tier.is_some_and(|tier| candidate.priority > tier) => Reason::LowerTier,
+                (Standing::HalfOpen, None) => Reason::Trial,
+                (Standing::Available, None) => Reason::Available,
+            }
+        };
+        let eligible = matches!(reason, Reason::Available | Reason::Trial);
+        Explained { eligible, reason, score: score(roster, member, seen, candidate.in_flight) }
+    });
+    (explained.collect(), picked)
+}
+
+/// How far a member is from its turn: places in the ring, turns it is owed (negative: owed), or calls in flight for its
+/// weight.
+fn score(roster: &Pool, member: &Member, seen: &Inspection, in_flight: u32) -> f64 {
+    match roster.strategy {
+        Strategy::RoundRobin => {
+            let ahead = |other: &&Member| {
+                let order =
+                    |one: &Member| (seen.turn.last.is_some_and(|last| one.ordinal <= last), one.ordinal);
+                order(other) < order(member)
+            };
+            roster.members.iter().filter(ahead).count() as f64
+        }
+        Strategy::WeightedRoundRobin => {
+            let total: i64 = seen.turn.credits.iter().map(|credit| i64::from(credit.weight)).sum();
+            let own = seen.turn.credits.iter().find(|credit| credit.key == member.key);
+            own.map_or(0.0, |own| -(own.credit as f64) / (total.max(1) * crate::balance::CREDIT_SCALE) as f64)
+        }
+        Strategy::LeastConnections => f64::from(in_flight) / f64::from(member.weight.max(1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{balance::Limits, state::MemberInspection};
+    use uuid::Uuid;
+
+    fn member(ordinal: u32, priority: i32) -> Member {
+        Member {
+            ordinal,
+            key: format!("{ordinal}.0").into(),
+            credential: format!("c{ordinal}").into(),
+            priority,
+            weight: 1,
+            limits: Limits::default(),
+        }
+    }
+
+    const ON: Setting = Setting { enabled: true, weight: 1, readable: true };
+
+    #[test]
+    fn every_config_has_its_reason_and_the_next_is_named() {
+        let members =
+            vec![member(1, 0), member(2, 0), member(3, 0), member(4, 0), member(5, 0), member(6, 1)];
+        let strategy = Strategy::RoundRobin;
+        let roster = Pool { id: Uuid::nil(), tenant: Uuid::nil(), strategy, members };
+        let mut seen = Inspection::blank(&roster, 1_000_000_000);
+        let mut cooling = crate::balance::Record::default();
+        cooling.set(seen.now, seen.now + 5_000, ErrorClass::Timeout);
+        seen.members[3] = MemberInspection { own: Some(cooling), ..MemberInspection::default() };
+        seen.turn.last = Some(4);
+        let settings = [
+            ON,
+            Setting { enabled: false, ..ON },
+            Setting { weight: 0, ..ON },
+            ON,
+            Setting { readable: false, ..ON },
+            ON,
+        ];
+        let (explained, picked) = explain(&roster, &settings, &seen);
+        let reasons: Vec<_> = explained.iter().map(|one| one.reason).collect();
+        assert_eq!(
+            reasons,
+            [
+                Reason::Available,
+                Reason::Disabled,
+                Reason::Draining,
+                Reason::Cooling(ErrorClass::Timeout, Duration::from_secs(5)),
+                Reason::Unreadable,
+                Reason::LowerTier,
+            ]
+        );
+        assert_eq!(picked, Some(0));
+        assert!((explained[0].score - 2.0).abs() < f64::EPSILON, "behind 5 and 6 in the ring");
+        assert_eq!(explained[3].reason.to_string(), "cooling for 5.0 s more: TIMEOUT");
+    }
+}
