@@ -7,7 +7,7 @@ use crate::{
     invoke::Engine,
     provider::{Drivers, UpstreamClient},
     settings::Settings,
-    state::{MemoryStore, RedisOptions, RedisStore, StateStore},
+    state::{MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
 };
 use anyhow::{Context, Result, anyhow};
 use secrecy::{ExposeSecret, SecretString};
@@ -26,6 +26,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Connections that stay open after the last call has ended, such as those of health watchers, get this long.
 const CLOSING: Duration = Duration::from_secs(1);
+/// A start waits for Redis this long, then goes on without.
+const REDIS_AT_START: Duration = Duration::from_secs(2);
 
 /// A service that is up.
 pub struct App {
@@ -85,7 +87,7 @@ impl App {
             tracing::info!(file = %file.display(), "first start: the operator's token is in this file");
         }
         let state: Arc<dyn StateStore> = match &settings.redis_url {
-            Some(url) => Arc::new(RedisStore::connect(&RedisOptions::new(url.expose_secret())).await?),
+            Some(url) => shared_state(url, settings).await?,
             None => Arc::new(MemoryStore::default()),
         };
         catalog.load().await.context("the first snapshot")?;
@@ -104,7 +106,7 @@ impl App {
             Gate::new(catalog.clone(), draining.clone(), stop.clone(), inside.clone()),
             health_service,
             Admin::new(catalog.clone()),
-            ConfigApi::new(catalog.clone(), state.clone(), drivers.clone()),
+            ConfigApi::new(catalog.clone(), state.clone(), drivers.clone(), draining.clone()),
             InvokeApi::new(
                 catalog.clone(),
                 Arc::new(Engine::new(catalog.clone(), state.clone(), drivers, settings.retry_budget)),
@@ -170,6 +172,17 @@ impl App {
         self.state.flush().await;
         tracing::info!("stopped");
     }
+}
+
+/// State on Redis, which may be away unless it is required.
+async fn shared_state(url: &SecretString, settings: &Settings) -> Result<Arc<dyn StateStore>> {
+    let options = RedisOptions::new(url.expose_secret());
+    if settings.redis_required {
+        return Ok(ResilientStore::new(RedisStore::connect(&options).await?));
+    }
+    let store = ResilientStore::new(RedisStore::connect_later(&options)?);
+    store.wait(REDIS_AT_START).await;
+    Ok(store)
 }
 
 async fn write_operator_token(catalog: &Catalog, path: &Path) -> Result<()> {

@@ -37,6 +37,9 @@ pub struct RawSettings {
     /// `redis://…` or `rediss://…`: state shared by all replicas [default: none, state in the process]
     #[arg(long, global = true, env = "ROTA_REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub redis_url: Option<String>,
+    /// Do not start without Redis [default: start, and share state when it is there]
+    #[arg(long, global = true, env = "ROTA_REDIS_REQUIRED", num_args = 0..=1, default_missing_value = "true")]
+    pub redis_required: Option<bool>,
     /// Whether base URLs may reach private and loopback addresses: `private` or `public`
     /// [default: private while --listen is loopback, else public]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_NETWORKS", value_name = "NETWORKS")]
@@ -81,6 +84,8 @@ pub struct Settings {
     pub database_connections: u32,
     /// Where state is shared; may hold a password. None: in the process.
     pub redis_url: Option<SecretString>,
+    /// Whether to refuse a start without it.
+    pub redis_required: bool,
     /// `ROTA_MASTER_KEY`. None with SQLite: a file in the data directory.
     pub master_key: Option<SecretString>,
     /// Which addresses a tenant's base URL may reach.
@@ -124,6 +129,7 @@ impl RawSettings {
             database_url: self.database_url.or(file.database_url),
             database_connections: self.database_connections.or(file.database_connections),
             redis_url: self.redis_url.or(file.redis_url),
+            redis_required: self.redis_required.or(file.redis_required),
             upstream_networks: self.upstream_networks.or(file.upstream_networks),
             max_message_size: self.max_message_size.or(file.max_message_size),
             default_deadline: self.default_deadline.or(file.default_deadline),
@@ -232,6 +238,7 @@ impl Settings {
             embedded,
             database_connections,
             redis_url: redis_url.map(SecretString::from),
+            redis_required: raw.redis_required.unwrap_or(false),
             master_key,
             networks,
             max_message_size,

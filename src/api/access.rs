@@ -55,6 +55,7 @@ const RPCS: &[(Access, &str, &[&str])] = &[
             "GetLoadBalancingConfigs",
             "GetLoadBalancingConfig",
             "GetCooldown",
+            "WatchPool",
         ],
     ),
     (
@@ -76,6 +77,9 @@ const RPCS: &[(Access, &str, &[&str])] = &[
             "EnableModelLoadBalancing",
             "DisableModelLoadBalancing",
             "UpdateLoadBalancingConfigs",
+            "UpdateBalancingPolicy",
+            "SetCooldown",
+            "ClearCooldown",
             // It stores nothing, but it sends a stored secret out.
             "ValidateLoadBalancingCredentials",
         ],

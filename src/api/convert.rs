@@ -112,6 +112,17 @@ pub(super) fn class_out(class: Option<ErrorClass>) -> i32 {
     value.into()
 }
 
+/// An error class, or none.
+pub(super) fn class(value: i32, field: &str) -> Result<Option<ErrorClass>, Status> {
+    match pb::ErrorClass::try_from(value) {
+        Ok(pb::ErrorClass::Unspecified) => Ok(None),
+        Ok(named) => {
+            Ok(ErrorClass::ALL.into_iter().find(|class| class_out(Some(*class)) == i32::from(named)))
+        }
+        Err(_) => Err(status::invalid(field, "is not an error class")),
+    }
+}
+
 pub(super) fn page(size: i32, token: String) -> PageRequest {
     PageRequest { size, token }
 }
@@ -151,7 +162,7 @@ pub(super) fn route(route: Route) -> pb::Route {
         provider: route.provider,
         model: route.model,
         upstream_model: route.upstream_model,
-        degraded: false,
+        degraded: route.degraded,
     }
 }
 

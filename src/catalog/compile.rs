@@ -4,14 +4,15 @@
 //! and says so in the listing.
 
 use super::{
-    Config, ConfigFrom, ConfigSet, INHERIT, Pool, PoolMember,
+    Config, ConfigFrom, ConfigSet, INHERIT, PolicySettings, Pool, PoolMember,
     entity::{credentials, lb_configs},
+    fallbacks,
     fields::{self, Holder},
     load::{Inherit, Parts, source_name},
     secrets::{hex, sha256_of},
 };
 use crate::{
-    balance,
+    balance::{self, Limits},
     provider::{self, KindSpec, Target},
 };
 use secrecy::SecretString;
@@ -50,6 +51,7 @@ struct Draft<'a> {
     priority: i32,
     base_url: &'a str,
     upstream_model: &'a str,
+    limits: Limits,
 }
 
 /// The holder of a credential's fields.
@@ -108,6 +110,7 @@ fn bare_inherit(enabled: bool) -> Draft<'static> {
         priority: 0,
         base_url: "",
         upstream_model: "",
+        limits: Limits::default(),
     }
 }
 
@@ -138,8 +141,17 @@ fn stored_row(parts: &Parts, kind: &'static KindSpec, row: &lb_configs::Model) -
         priority: row.priority,
         base_url: &row.base_url,
         upstream_model: &row.upstream_model,
+        limits: Limits {
+            requests_per_minute: limit(row.requests_per_minute),
+            tokens_per_minute: limit(row.tokens_per_minute),
+            max_concurrency: limit(row.max_concurrency),
+        },
     };
     compile(parts, kind, &draft, &row.source)
+}
+
+fn limit(stored: i32) -> u32 {
+    u32::try_from(stored).unwrap_or_default()
 }
 
 fn compile(parts: &Parts, kind: &'static KindSpec, draft: &Draft<'_>, source: &str) -> Row {
@@ -194,7 +206,7 @@ fn compile(parts: &Parts, kind: &'static KindSpec, draft: &Draft<'_>, source: &s
                 credential: credential.into(),
                 priority: draft.priority,
                 weight: u32::try_from(draft.weight).unwrap_or_default(),
-                limits: balance::Limits::default(),
+                limits: draft.limits,
             },
         },
         source: source.to_owned(),
@@ -240,8 +252,8 @@ pub fn pool(parts: &Parts) -> Option<Pool> {
         kind,
         enabled: parts.model.enabled && parts.provider.enabled,
         balanced,
-        policy: balance::Policy::default(),
-        fallbacks: Vec::new(),
+        policy: PolicySettings::read(&parts.model.policy).policy(),
+        fallbacks: fallbacks::read(&parts.model.fallbacks, &parts.key),
         unreadable,
         roster: Arc::new(roster),
         members,
@@ -252,7 +264,7 @@ fn roster(parts: &Parts) -> balance::Pool {
     balance::Pool {
         id: parts.model.id,
         tenant: parts.tenant.id,
-        strategy: balance::Strategy::default(),
+        strategy: PolicySettings::read(&parts.model.policy).policy().strategy,
         members: Vec::new(),
     }
 }
@@ -271,7 +283,13 @@ pub fn config_set(parts: &Parts, kind: &'static KindSpec, from: ConfigFrom) -> C
         roster.members.push(row.config.member.clone());
         configs.push(row.config);
     }
-    ConfigSet { enabled: parts.model.lb_enabled, revision: parts.model.lb_revision, roster, configs }
+    ConfigSet {
+        enabled: parts.model.lb_enabled,
+        revision: parts.model.lb_revision,
+        policy: PolicySettings::read(&parts.model.policy),
+        roster,
+        configs,
+    }
 }
 
 /// Whether a row of that source belongs to that listing.

@@ -15,7 +15,7 @@ use super::{
     providers::same_origin,
     secrets::DataKey,
 };
-use crate::provider::KindSpec;
+use crate::{balance::Limits, provider::KindSpec};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel,
     QueryFilter, Set,
@@ -25,6 +25,9 @@ use uuid::Uuid;
 
 /// The most configs of a model.
 const MOST: usize = 1000;
+/// The integers of the weighted strategy stay exact in Lua up to here.
+const MOST_WEIGHT: i32 = 10_000;
+const MOST_LIMIT: u32 = 1_000_000_000;
 
 impl Catalog {
     /// Replaces the configs of that source, and those of none. Rows left out are deleted.
@@ -100,11 +103,29 @@ impl Catalog {
             if config.weight.is_some_and(|weight| weight < 0) {
                 check.add(at("weight"), "must not be negative");
             }
+            if config.weight.is_some_and(|weight| weight > MOST_WEIGHT) {
+                check.add(at("weight"), format!("is at most {MOST_WEIGHT}"));
+            }
+            let Limits { requests_per_minute, tokens_per_minute, max_concurrency } = config.limits;
+            let limits = [
+                ("requests_per_minute", requests_per_minute),
+                ("tokens_per_minute", tokens_per_minute),
+                ("max_concurrency", max_concurrency),
+            ];
+            for (field, limit) in limits {
+                if limit > MOST_LIMIT {
+                    check.add(at(&format!("limits.{field}")), format!("is at most {MOST_LIMIT}"));
+                }
+            }
             check.address(&at("base_url"), &config.base_url, self.networks());
             check.text(&at("upstream_model"), &config.upstream_model);
         }
         check.finish()
     }
+}
+
+fn stored(limit: u32) -> i32 {
+    i32::try_from(limit).unwrap_or(i32::MAX)
 }
 
 /// The virtual config can be switched on and off, nothing else: there is no row to keep more in.
@@ -127,6 +148,9 @@ fn check_inherit(config: &NewConfig, at: &impl Fn(&str) -> String, check: &mut C
     }
     if !config.upstream_model.is_empty() {
         check.add(at("upstream_model"), FIXED);
+    }
+    if !config.limits.is_none() {
+        check.add(at("limits"), FIXED);
     }
 }
 
@@ -257,6 +281,9 @@ impl Plan<'_> {
             priority: new.priority,
             base_url: new.base_url.clone(),
             upstream_model: new.upstream_model.clone(),
+            requests_per_minute: stored(new.limits.requests_per_minute),
+            tokens_per_minute: stored(new.limits.tokens_per_minute),
+            max_concurrency: stored(new.limits.max_concurrency),
         })
     }
 

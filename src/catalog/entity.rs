@@ -146,6 +146,10 @@ pub mod models {
         /// `default`, `enabled`, `disabled` or `left_out`.
         pub inherit: String,
         pub revision: i64,
+        /// JSON; empty: all defaults.
+        pub policy: String,
+        /// JSON; empty: none.
+        pub fallbacks: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
@@ -188,6 +192,10 @@ pub mod lb_configs {
         pub priority: i32,
         pub base_url: String,
         pub upstream_model: String,
+        /// Limits; 0: none.
+        pub requests_per_minute: i32,
+        pub tokens_per_minute: i32,
+        pub max_concurrency: i32,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

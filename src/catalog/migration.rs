@@ -11,7 +11,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(First)]
+        vec![Box::new(First), Box::new(Balancing)]
     }
 }
 
@@ -86,6 +86,33 @@ impl MigrationTrait for First {
             let statement =
                 statement.replace("{uuid}", uuid).replace("{blob}", blob).replace("{bool}", "BOOLEAN");
             manager.get_connection().execute_unprepared(&statement).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Policies, fallbacks and limits.
+struct Balancing;
+
+impl MigrationName for Balancing {
+    fn name(&self) -> &'static str {
+        "m0002_balancing"
+    }
+}
+
+const BALANCING: &[&str] = &[
+    "ALTER TABLE models ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE models ADD COLUMN fallbacks TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE lb_configs ADD COLUMN requests_per_minute INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE lb_configs ADD COLUMN tokens_per_minute INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE lb_configs ADD COLUMN max_concurrency INTEGER NOT NULL DEFAULT 0",
+];
+
+#[async_trait::async_trait]
+impl MigrationTrait for Balancing {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for statement in BALANCING {
+            manager.get_connection().execute_unprepared(statement).await?;
         }
         Ok(())
     }

@@ -14,12 +14,14 @@ mod credentials;
 mod database;
 mod defaults;
 mod entity;
+mod fallbacks;
 mod fields;
 mod follow;
 mod load;
 mod migration;
 mod models;
 mod names;
+mod policy;
 mod providers;
 mod secrets;
 mod snapshot;
@@ -29,6 +31,7 @@ mod tests;
 mod tokens;
 mod types;
 
+pub use policy::{CooldownSettings, Millis, PolicySettings};
 pub use secrets::{KeyRing, KeyRingError, MasterKeySource, load_or_create_master_key};
 pub use types::*;
 

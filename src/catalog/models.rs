@@ -1,10 +1,11 @@
 //! Models: what a tenant can call.
 
 use super::{
-    Catalog, Error, Model, ModelKey, NewModel, Page, PageRequest, Thing,
+    Catalog, Error, Model, ModelKey, NewModel, Page, PageRequest, PolicySettings, Thing,
     compile::{self, kind_of},
     database::{self, Located, Paging, Scope, check_revision, locate},
     entity::{credentials, default_models, models, providers},
+    fallbacks,
     load::{self, Inherit},
     names::{self, Check, shown},
     providers::stored_kind,
@@ -19,9 +20,11 @@ use uuid::Uuid;
 
 fn model(row: models::Model, key: ModelKey) -> Model {
     Model {
-        key,
         upstream_model: row.upstream_model,
         enabled: row.enabled,
+        fallbacks: fallbacks::read(&row.fallbacks, &key),
+        policy: PolicySettings::read(&row.policy),
+        key,
         load_balancing_enabled: row.lb_enabled,
         revision: row.revision,
     }
@@ -46,6 +49,7 @@ impl Catalog {
             let reason = format!("kind {} has no models of this type", kind.name);
             return Err(Error::invalid("key.model_type", reason));
         }
+        let fallbacks = fallbacks::checked(&write.tx, tenant.id, &key, &new.fallbacks).await?;
         let row = match database::model(&write.tx, provider.id, key.model_type, &key.model).await? {
             Some(row) => {
                 check_revision(new.revision, row.revision)?;
@@ -53,6 +57,7 @@ impl Catalog {
                 let enabled = new.enabled.unwrap_or(row.enabled);
                 let mut update = row.into_active_model();
                 update.upstream_model = Set(new.upstream_model);
+                update.fallbacks = Set(fallbacks);
                 update.enabled = Set(enabled);
                 update.revision = Set(revision);
                 update.update(&write.tx).await?
@@ -73,6 +78,8 @@ impl Catalog {
                     next_ordinal: 1,
                     inherit: Inherit::Default.name().to_owned(),
                     revision: 1,
+                    policy: String::new(),
+                    fallbacks,
                 };
                 let insert = models::Entity::insert(row.clone().into_active_model());
                 insert.exec_without_returning(&write.tx).await?;
@@ -154,7 +161,7 @@ impl Catalog {
     /// Deletes a model with its configs and its own credentials.
     ///
     /// # Errors
-    /// [`Error::InUse`] while it is a default model.
+    /// [`Error::InUse`] while it is a default model, or another's fallback.
     pub async fn delete_model(&self, key: &ModelKey) -> Result<(), Error> {
         let key = names::key(key)?;
         let write = self.write().await?;
@@ -162,6 +169,9 @@ impl Catalog {
         let defaults = default_models::Entity::find().filter(default_models::Column::ModelId.eq(row.id));
         if defaults.count(&write.tx).await? > 0 {
             return Err(Error::InUse(Thing::Model, shown(&key.model)));
+        }
+        if let Some(user) = fallbacks::user_of(&write.tx, tenant.id, &key).await? {
+            return Err(Error::InUse(Thing::Model, shown(&format!("a fallback of {user}"))));
         }
         credentials::Entity::delete_many()
             .filter(credentials::Column::ProviderId.eq(provider.id))

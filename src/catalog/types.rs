@@ -1,5 +1,6 @@
 //! What tenants configure, as the rest of the house sees it.
 
+use super::PolicySettings;
 use crate::{
     balance,
     provider::{KindSpec, ModelType, Target},
@@ -204,6 +205,8 @@ pub struct NewModel {
     pub upstream_model: String,
     /// Absent: true for a new one, unchanged for an old one.
     pub enabled: Option<bool>,
+    /// Models to go on with, in order.
+    pub fallbacks: Vec<ModelKey>,
     /// Refused where it is neither 0 nor current.
     pub revision: i64,
 }
@@ -217,6 +220,10 @@ pub struct Model {
     pub upstream_model: String,
     /// Whether it serves.
     pub enabled: bool,
+    /// Models to go on with, in order.
+    pub fallbacks: Vec<ModelKey>,
+    /// What is set for its calls.
+    pub policy: PolicySettings,
     /// Whether calls are balanced.
     pub load_balancing_enabled: bool,
     /// Counts changes.
@@ -255,6 +262,8 @@ pub struct NewConfig {
     pub base_url: String,
     /// Empty: the model's.
     pub upstream_model: String,
+    /// What it may take.
+    pub limits: balance::Limits,
 }
 
 /// A config as listed.
@@ -289,8 +298,10 @@ pub struct Config {
 pub struct ConfigSet {
     /// Whether balancing is on.
     pub enabled: bool,
-    /// Counts changes of the set and the flag.
+    /// Counts changes of the set, the flag and the policy.
     pub revision: i64,
+    /// What is set for the model's calls.
+    pub policy: PolicySettings,
     /// The pool's row id in the state store, with every config as a member, whether it may be picked or not.
     pub roster: balance::Pool,
     /// In ring order, [`INHERIT`] first.

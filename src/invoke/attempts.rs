@@ -217,6 +217,7 @@ impl<'a, T: Send> Walk<'a, T> {
                 Err(error) => return Err(self.trail.without_state(error)),
             };
             *failed = None;
+            self.trail.decided(state.degraded());
             match acquired {
                 Acquired::Granted { index, lease } => {
                     return Ok(Next::Member(index, Some(Held::new(state.clone(), lease))));

@@ -23,6 +23,8 @@ pub struct Route {
     pub upstream_model: String,
     /// Every attempt, in order.
     pub attempts: Vec<Attempt>,
+    /// Whether this replica decided alone.
+    pub degraded: bool,
 }
 
 /// One try at one config.
@@ -56,6 +58,10 @@ impl Trail {
         let route =
             Route { provider: pool.key.provider.clone(), model: pool.key.model.clone(), ..Route::default() };
         Self { route, last_failure: None }
+    }
+
+    pub(super) fn decided(&mut self, degraded: bool) {
+        self.route.degraded |= degraded;
     }
 
     pub(super) fn served(&mut self, pool: &Pool, member: &PoolMember, latency: Duration) {

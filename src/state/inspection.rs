@@ -1,9 +1,21 @@
 //! What is known of a pool at one moment: for listings, explanations and watchers.
 
 use crate::balance::{
-    CONCURRENCY_PAUSE, Candidate, ErrorClass, Limits, Member, Pool, Record, Standing, Turn, Window,
+    CONCURRENCY_PAUSE, Candidate, ErrorClass, Limits, Member, Pool, Record, Scope, Standing, Turn, Window,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// What one replica knows of a pool when it goes back to the shared store.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) tenant: Uuid,
+    pub(super) pool: Uuid,
+    /// Whose record, its name, what is left, why.
+    pub(super) cooling: Vec<(Scope, Arc<str>, Duration, ErrorClass)>,
+    /// Calls in flight, by member.
+    pub(super) in_flight: Vec<(Arc<str>, u32)>,
+}
 
 /// A pool at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

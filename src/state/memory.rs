@@ -3,10 +3,12 @@
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
 use super::{
-    Acquire, Acquired, Clock, Inspection, Lease, MemberInspection, StateError, StateStore, Switch,
+    Acquire, Acquired, Clock, Inspection, Known, Lease, MemberInspection, StateError, StateStore, Switch,
     clock::millis,
 };
-use crate::balance::{Cooldown, LeaseId, Member, Pick, Pool, Record, Scope, Trial, Turn, Window, pick};
+use crate::balance::{
+    Cooldown, ErrorClass, LeaseId, Member, Pick, Pool, Record, Scope, Standing, Trial, Turn, Window, pick,
+};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -44,6 +46,88 @@ impl MemoryStore {
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
+}
+
+/// For the store that goes on here when Redis is away.
+impl MemoryStore {
+    /// Counts a lease that Redis has granted, and moves the turn on with it.
+    pub(super) fn adopt(&self, lease: &Lease, hold: Option<Duration>) {
+        let now = self.clock.now();
+        let mut tenant = self.tenants.entry(lease.tenant).or_default();
+        let pool = tenant.pools.entry(lease.pool).or_default();
+        pool.turn.last = Some(lease.member.ordinal);
+        match hold {
+            Some(ttl) => {
+                pool.held.retain(|_, (_, until)| *until > now);
+                pool.held.insert(lease.id, (lease.member.key.clone(), now.saturating_add(millis(ttl))));
+            }
+            None => *pool.in_flight.entry(lease.member.key.clone()).or_default() += 1,
+        }
+    }
+
+    /// Takes over a cooldown that Redis has reported. One that runs longer here stays.
+    pub(super) fn learn(&self, pool: &Pool, member: &Member, left: Duration, class: ErrorClass) {
+        let now = self.clock.now();
+        let until = now.saturating_add(millis(left));
+        let mut tenant = self.tenants.entry(pool.tenant).or_default();
+        let records = &mut tenant.pools.entry(pool.id).or_default().members;
+        let record = records.entry(member.key.clone()).or_default();
+        if record.until < until {
+            record.set(now, until, class);
+        }
+    }
+
+    /// The call under that lease has served: its member is well, whoever granted it the trial.
+    pub(super) fn recover(&self, lease: &Lease) {
+        if lease.marked
+            && let Some(mut tenant) = self.tenants.get_mut(&lease.tenant)
+        {
+            let now = self.clock.now();
+            tenant.change(lease.pool, &lease.member, |record| {
+                if lease.trial {
+                    record.recover(now);
+                } else {
+                    record.succeed(now, lease.id);
+                }
+            });
+        }
+    }
+
+    /// What to bring to Redis when it is back.
+    pub(super) fn known(&self) -> Vec<Known> {
+        let now = self.clock.now();
+        let mut all = Vec::new();
+        for tenant in &self.tenants {
+            let credentials = cooling(&tenant.credentials, Scope::Credential, now);
+            for (id, pool) in &tenant.pools {
+                let mut known = Known { tenant: *tenant.key(), pool: *id, ..Known::default() };
+                known.cooling.extend(cooling(&pool.members, Scope::Member, now));
+                known.cooling.extend(credentials.iter().cloned());
+                known.in_flight.extend(pool.in_flight.iter().map(|(key, count)| (key.clone(), *count)));
+                all.push(known);
+            }
+        }
+        all
+    }
+
+    /// Calls in flight, by tenant.
+    pub(super) fn busy(&self) -> Vec<(Uuid, u32)> {
+        let count =
+            |tenant: &TenantState| tenant.pools.values().flat_map(|pool| pool.in_flight.values()).sum();
+        self.tenants.iter().map(|tenant| (*tenant.key(), count(tenant.value()))).collect()
+    }
+}
+
+type Cooling = (Scope, Arc<str>, Duration, ErrorClass);
+
+fn cooling(records: &HashMap<Arc<str>, Record>, scope: Scope, now: u64) -> Vec<Cooling> {
+    let running = records.iter().filter_map(|(key, record)| match record.standing(now) {
+        Standing::Cooling { until, class } => {
+            Some((scope, key.clone(), Duration::from_millis(until.saturating_sub(now)), class))
+        }
+        _ => None,
+    });
+    running.collect()
 }
 
 impl PoolState {
@@ -254,7 +338,7 @@ impl StateStore for MemoryStore {
                 tenant.change(pool.id, member, |record| record.clear(now));
             }
             Switch::Recover => tenant.change(pool.id, member, |record| {
-                if record.class.is_some_and(crate::balance::ErrorClass::health_check_ends) {
+                if record.class.is_some_and(ErrorClass::health_check_ends) {
                     record.recover(now);
                 }
             }),

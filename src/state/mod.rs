@@ -2,16 +2,20 @@
 //!
 //! [`MemoryStore`] keeps them in the process, for one replica alone. [`RedisStore`] keeps them in Redis, for any number
 //! of replicas. Both follow the rules of [`crate::balance`] and choose the same sequence from the same history.
+//! [`ResilientStore`] goes on with the first when the second is away.
 
 mod clock;
 mod inspection;
 mod memory;
 mod redis;
+mod resilient;
 
 pub use clock::Clock;
+use inspection::Known;
 pub use inspection::{Inspection, MemberInspection};
 pub use memory::MemoryStore;
 pub use redis::{RedisOptions, RedisStore};
+pub use resilient::ResilientStore;
 
 use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool};
 use async_trait::async_trait;
@@ -55,10 +59,15 @@ pub trait StateStore: Send + Sync + 'static {
 
     /// Returns when everything noted so far is written.
     async fn flush(&self);
+
+    /// Whether this replica decides alone, since the shared state cannot be reached.
+    fn degraded(&self) -> bool {
+        false
+    }
 }
 
 /// What [`StateStore::acquire`] is asked.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Acquire<'a> {
     /// The pool to pick from.
     pub pool: &'a Arc<Pool>,

@@ -42,10 +42,13 @@ async fn models_are_put_listed_and_deleted(rota: &'static Rota) {
         key: Some(key("Ünusual/name:1 (x)")),
         enabled: Some(true),
         load_balancing_enabled: false,
+        // Nothing is set: everything has its default.
+        policy: created.policy,
         revision: 1,
         ..sent
     };
     assert_eq!(created, expected);
+    assert_eq!(created.policy.unwrap().attempt_timeout, None);
     let get = GetModelRequest { key: created.key.clone() };
     assert_eq!(client.get_model(get.clone()).await.unwrap().into_inner().model.unwrap(), created);
     let replaced = Model { upstream_model: "other".to_owned(), enabled: Some(false), ..created.clone() };

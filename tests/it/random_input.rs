@@ -22,7 +22,7 @@ use crate::support::{
 on_both_databases!(random_requests_are_answered_by_the_contract);
 
 const SEED: u64 = 20_261_123;
-const REQUESTS: usize = 300;
+const REQUESTS: usize = 600;
 
 /// Texts that have broken something somewhere. No address leads off this machine.
 const NASTY: &[&str] = &[

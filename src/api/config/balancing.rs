@@ -1,8 +1,8 @@
 //! A model's balancing configs, with the live state of each.
 
-use super::{ConfigApi, convert, models::model_out, pb, status};
+use super::{ConfigApi, convert, models::model_out, pb, policy, status};
 use crate::{
-    balance::{ErrorClass, Failure, Pool},
+    balance::{ErrorClass, Failure, Limits, Pool},
     catalog::{Caller, Config, ConfigFrom, ConfigSet, ModelKey, NewConfig},
     state::Inspection,
 };
@@ -50,8 +50,9 @@ impl ConfigApi {
         let key = convert::key(caller, request.key, "key")?;
         let from = config_from(&request.config_from)?;
         let set = self.catalog.configs(&key, from).await.map_err(status::from_catalog)?;
-        let (enabled, revision) = (set.enabled, set.revision);
-        Ok(pb::GetLoadBalancingConfigsResponse { enabled, revision, configs: self.with_state(set).await })
+        let (enabled, revision, policy) = (set.enabled, set.revision, Some(policy::out(&set.policy)));
+        let configs = self.with_state(set).await;
+        Ok(pb::GetLoadBalancingConfigsResponse { enabled, revision, policy, configs })
     }
 
     pub(super) async fn get_load_balancing_config(
@@ -77,8 +78,9 @@ impl ConfigApi {
             .update_configs(&key, from, request.revision, configs)
             .await
             .map_err(status::from_catalog)?;
-        let (enabled, revision) = (set.enabled, set.revision);
-        Ok(pb::UpdateLoadBalancingConfigsResponse { enabled, revision, configs: self.with_state(set).await })
+        let (enabled, revision, policy) = (set.enabled, set.revision, Some(policy::out(&set.policy)));
+        let configs = self.with_state(set).await;
+        Ok(pb::UpdateLoadBalancingConfigsResponse { enabled, revision, policy, configs })
     }
 
     pub(super) async fn validate_load_balancing_credentials(
@@ -111,21 +113,11 @@ impl ConfigApi {
         })
     }
 
-    pub(super) async fn get_cooldown(
+    pub(super) async fn one_config(
         &self,
-        caller: &Caller,
-        request: pb::GetCooldownRequest,
-    ) -> Result<pb::GetCooldownResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
-        let config = self.one_config(&key, &request.config_id).await?;
-        Ok(pb::GetCooldownResponse {
-            in_cooldown: config.in_cooldown,
-            ttl: config.ttl,
-            reason: config.cooldown_reason,
-        })
-    }
-
-    async fn one_config(&self, key: &ModelKey, id: &str) -> Result<pb::LoadBalancingConfig, Status> {
+        key: &ModelKey,
+        id: &str,
+    ) -> Result<pb::LoadBalancingConfig, Status> {
         let mut set = self.catalog.configs(key, ConfigFrom::Any).await.map_err(status::from_catalog)?;
         set.configs.retain(|config| config.id == id);
         set.roster.members = set.configs.iter().map(|config| config.member.clone()).collect();
@@ -134,7 +126,7 @@ impl ConfigApi {
     }
 
     /// The configs with their live state. Without the state store the listing still stands, without cooldowns.
-    async fn with_state(&self, set: ConfigSet) -> Vec<pb::LoadBalancingConfig> {
+    pub(super) async fn with_state(&self, set: ConfigSet) -> Vec<pb::LoadBalancingConfig> {
         let state = self.inspect(&set.roster).await;
         let states = state.members.into_iter().map(|member| (member.cooling(state.now), member.in_flight));
         set.configs.into_iter().zip(states).map(|(config, state)| config_out(config, state)).collect()
@@ -161,6 +153,7 @@ fn config_from(text: &str) -> Result<ConfigFrom, Status> {
 }
 
 fn config_in(config: pb::LoadBalancingConfig) -> NewConfig {
+    let limits = config.limits.unwrap_or_default();
     NewConfig {
         id: config.id,
         name: config.name,
@@ -171,6 +164,11 @@ fn config_in(config: pb::LoadBalancingConfig) -> NewConfig {
         priority: config.priority,
         base_url: config.base_url,
         upstream_model: config.upstream_model,
+        limits: Limits {
+            requests_per_minute: limits.requests_per_minute,
+            tokens_per_minute: limits.tokens_per_minute,
+            max_concurrency: limits.max_concurrency,
+        },
     }
 }
 
@@ -179,6 +177,7 @@ fn config_out(
     (cooling, in_flight): (Option<(Duration, ErrorClass)>, u32),
 ) -> pb::LoadBalancingConfig {
     let (ttl, class) = cooling.unzip();
+    let limits = config.member.limits;
     pb::LoadBalancingConfig {
         id: config.id,
         name: config.name,
@@ -189,6 +188,11 @@ fn config_out(
         priority: config.priority,
         base_url: config.base_url,
         upstream_model: config.upstream_model,
+        limits: (!limits.is_none()).then_some(pb::Limits {
+            requests_per_minute: limits.requests_per_minute,
+            tokens_per_minute: limits.tokens_per_minute,
+            max_concurrency: limits.max_concurrency,
+        }),
         in_cooldown: ttl.is_some(),
         ttl: ttl.map(convert::duration),
         cooldown_reason: convert::class_out(class),

@@ -1,9 +1,12 @@
 //! ConfigService: providers, credentials, models and their balancing configs.
 
 mod balancing;
+mod cooldown;
 mod credentials;
 mod models;
+mod policy;
 mod providers;
+mod watch;
 
 use super::{
     convert,
@@ -16,6 +19,7 @@ use crate::{
     state::StateStore,
 };
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, async_trait};
 
 /// See the module's documentation.
@@ -24,12 +28,19 @@ pub struct ConfigApi {
     catalog: Catalog,
     state: Arc<dyn StateStore>,
     drivers: Drivers,
+    stop: CancellationToken,
 }
 
 impl ConfigApi {
-    /// Serves that catalog, with the state of its pools, and validates over those drivers.
-    pub fn new(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers) -> Self {
-        Self { catalog, state, drivers }
+    /// Serves that catalog, with the state of its pools, and validates over those drivers. Watches end when `stop` is
+    /// cancelled.
+    pub fn new(
+        catalog: Catalog,
+        state: Arc<dyn StateStore>,
+        drivers: Drivers,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { catalog, state, drivers, stop }
     }
 }
 
@@ -43,6 +54,16 @@ macro_rules! serve {
     ($($method:ident: $request:ident -> $response:ident;)*) => {
         #[async_trait]
         impl ConfigService for ConfigApi {
+            type WatchPoolStream = watch::PoolStream;
+
+            async fn watch_pool(
+                &self,
+                request: Request<pb::WatchPoolRequest>,
+            ) -> Result<Response<Self::WatchPoolStream>, Status> {
+                let caller = caller(&request)?;
+                self.watch_pool(&caller, request.into_inner()).map(Response::new)
+            }
+
             $(async fn $method(
                 &self,
                 request: Request<pb::$request>,
@@ -81,6 +102,9 @@ serve! {
     update_load_balancing_configs: UpdateLoadBalancingConfigsRequest -> UpdateLoadBalancingConfigsResponse;
     validate_load_balancing_credentials:
         ValidateLoadBalancingCredentialsRequest -> ValidateLoadBalancingCredentialsResponse;
+    update_balancing_policy: UpdateBalancingPolicyRequest -> UpdateBalancingPolicyResponse;
+    set_cooldown: SetCooldownRequest -> SetCooldownResponse;
+    clear_cooldown: ClearCooldownRequest -> ClearCooldownResponse;
     get_cooldown: GetCooldownRequest -> GetCooldownResponse;
 }
 

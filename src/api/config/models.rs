@@ -1,7 +1,7 @@
 //! Models and default models.
 
-use super::{ConfigApi, convert, pb, status};
-use crate::catalog::{Caller, Model, NewModel};
+use super::{ConfigApi, convert, pb, policy, status};
+use crate::catalog::{Caller, Model, ModelKey, NewModel};
 use tonic::Status;
 
 impl ConfigApi {
@@ -15,6 +15,7 @@ impl ConfigApi {
             key: convert::key(caller, model.key, "model.key")?,
             upstream_model: model.upstream_model,
             enabled: model.enabled,
+            fallbacks: fallbacks_in(caller, model.fallbacks)?,
             revision: model.revision,
         };
         let model =
@@ -113,11 +114,18 @@ impl ConfigApi {
     }
 }
 
+fn fallbacks_in(caller: &Caller, keys: Vec<pb::ModelKey>) -> Result<Vec<ModelKey>, Status> {
+    let keys = keys.into_iter().enumerate();
+    keys.map(|(index, key)| convert::key(caller, Some(key), &format!("model.fallbacks[{index}]"))).collect()
+}
+
 pub(super) fn model_out(model: Model) -> pb::Model {
     pb::Model {
         key: Some(convert::key_out(model.key)),
         upstream_model: model.upstream_model,
         enabled: Some(model.enabled),
+        fallbacks: model.fallbacks.into_iter().map(convert::key_out).collect(),
+        policy: Some(policy::out(&model.policy)),
         load_balancing_enabled: model.load_balancing_enabled,
         revision: model.revision,
     }

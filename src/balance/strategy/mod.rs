@@ -60,7 +60,7 @@ pub struct Credit {
     pub key: Arc<str>,
     /// Its weight then.
     pub weight: u32,
-    /// In turns times the total weight times [`weighted::SCALE`]; positive: it is owed.
+    /// In turns times the total weight times 16 (`SCALE` in `weighted.rs`); positive: it is owed.
     pub credit: i64,
 }
 
@@ -90,7 +90,7 @@ impl Strategy {
         Self::ALL.into_iter().find(|strategy| strategy.name() == name)
     }
 
-    /// Whether it looks at [`Eligible::in_flight`].
+    /// Whether it looks at the calls in flight.
     #[must_use]
     pub const fn counts_in_flight(self) -> bool {
         matches!(self, Self::LeastConnections)

@@ -112,7 +112,13 @@ pub fn key(provider: &str, model: &str) -> ModelKey {
 }
 
 pub fn new_model(key: &ModelKey) -> NewModel {
-    NewModel { key: key.clone(), upstream_model: String::new(), enabled: None, revision: 0 }
+    NewModel {
+        key: key.clone(),
+        upstream_model: String::new(),
+        enabled: None,
+        fallbacks: Vec::new(),
+        revision: 0,
+    }
 }
 
 pub fn api_key(value: &str) -> BTreeMap<String, String> {
@@ -160,6 +166,7 @@ pub fn again(config: &Config) -> NewConfig {
         priority: config.priority,
         base_url: config.base_url.clone(),
         upstream_model: config.upstream_model.clone(),
+        limits: config.member.limits,
     }
 }
 

@@ -8,7 +8,8 @@
 --       reserve, 9 whether in-flight counts matter ("1"), 10 whether a failure follows ("1"); then the failure, as
 --       `fail` takes it; then eight a member: key, ordinal, priority, credential, weight, requests a minute, tokens a
 --       minute, calls at once, with a tried member's key behind a "!"
--- Returns {1, index, began, trial, marked} | {2} trial running | {3, ms until the first is back or -1, its class}
+-- Returns {1, index, began, trial, marked} | {2} trial running | {3, ms until the first is back or -1, its class}, then
+-- three a member that cools: its index, ms left, class
 
 local POOL, CREDENTIALS, COUNTS, HOLDERS, USED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local now = clock(ARGV[1])
@@ -62,6 +63,7 @@ end
 local counts = ARGV[9] == '1' and in_flight(COUNTS, HOLDERS, now) or {}
 
 -- Who may serve, by tier; who is away, and until when.
+local cooling = {}
 local eligible, tier, waiting, someone_could, back, back_class = {}, nil, false, false, nil, ''
 for i = first, #ARGV, STEP do
   local key = ARGV[i]
@@ -90,6 +92,11 @@ for i = first, #ARGV, STEP do
   if shared_state == 3 and shared.ends > ends then
     ends, class = shared.ends, shared.class
   end
+  if ends > 0 then
+    cooling[#cooling + 1] = (i - first) / STEP
+    cooling[#cooling + 1] = ends - now
+    cooling[#cooling + 1] = class
+  end
   if full > ends then
     ends, class = full, 'RATE_LIMITED'
   end
@@ -110,13 +117,20 @@ for i = first, #ARGV, STEP do
   end
 end
 
+local function answer(list)
+  for _, value in ipairs(cooling) do
+    list[#list + 1] = value
+  end
+  return list
+end
+
 if not tier then
   if waiting then
-    return { 2 }
+    return answer({ 2 })
   elseif not someone_could and back then
-    return { 3, back - now, back_class }
+    return answer({ 3, back - now, back_class })
   end
-  return { 3, -1, '' }
+  return answer({ 3, -1, '' })
 end
 
 local ring = {}
@@ -249,4 +263,4 @@ if tonumber(ARGV[chosen.at + 5]) > 0 or tonumber(ARGV[chosen.at + 6]) > 0 then
   end
   redis.call('PEXPIRE', USED, ARGV[6])
 end
-return { 1, (chosen.at - first) / STEP, now, trial, marked }
+return answer({ 1, (chosen.at - first) / STEP, now, trial, marked })

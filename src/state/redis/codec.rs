@@ -72,6 +72,31 @@ impl Args {
     }
 }
 
+/// One member that cools, as `acquire.lua` reports it beside its answer.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::state) struct Cooling {
+    pub(in crate::state) index: usize,
+    pub(in crate::state) left: Duration,
+    pub(in crate::state) class: ErrorClass,
+}
+
+/// Who cools, by the same answer.
+pub(super) fn cooling(answer: &[Value]) -> Vec<Cooling> {
+    let head = match whole(answer, 0) {
+        1 => 5,
+        2 => 1,
+        _ => 3,
+    };
+    let one = |three: &[Value]| {
+        Some(Cooling {
+            index: usize::try_from(whole(three, 0)).ok()?,
+            left: u64::try_from(whole(three, 1)).ok().map(Duration::from_millis)?,
+            class: ErrorClass::from_name(&text(three, 2))?,
+        })
+    };
+    answer.get(head..).unwrap_or_default().chunks_exact(3).filter_map(one).collect()
+}
+
 /// What `acquire.lua` answers.
 pub(super) fn acquired(
     answer: &[Value],

@@ -4,7 +4,7 @@
 //! `{tenant row id}`: a script may touch a pool and the tenant's credentials on a cluster too. The scripts take
 //! durations and read Redis's own clock, so replicas need not agree on the time.
 //!
-//! When Redis is gone, `acquire`, `fail` and `view` return [`StateError`] at once (no queue, no retry), and what is
+//! When Redis is gone, everything that is waited for returns [`StateError`] at once (no queue, no retry), and what is
 //! noted off the path is dropped: trials expire by themselves, and in-flight counts are those of live replicas only.
 //! The client reconnects for ever with a growing pause of up to a second.
 
@@ -13,9 +13,10 @@ mod keys;
 mod script;
 mod writer;
 
-use super::{Acquire, Acquired, Clock, Inspection, Lease, StateError, StateStore, Switch};
-use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool};
+use super::{Acquire, Acquired, Clock, Inspection, Known, Lease, StateError, StateStore, Switch};
+use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
 use async_trait::async_trait;
+pub(super) use codec::Cooling;
 use codec::{Args, unexpected};
 use dashmap::DashMap;
 use fred::{
@@ -26,7 +27,10 @@ use fred::{
 use keys::{Keys, holders_of};
 use script::{Run, Script, script};
 use std::{
-    sync::{Arc, Weak},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 use tokio::{sync::oneshot, time::MissedTickBehavior};
@@ -46,7 +50,7 @@ impl RedisOptions {
     /// The defaults for a server at `url`.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), command_timeout: Duration::from_millis(500) }
+        Self { url: url.into(), command_timeout: Duration::from_millis(250) }
     }
 }
 
@@ -76,9 +80,13 @@ struct Shared {
     switch: Script,
     heartbeat: Script,
     claim: Script,
+    merge: Script,
+    register: Script,
     writer: Writer,
     /// Calls in flight of this replica, by tenant: those need a heartbeat.
     busy: DashMap<Uuid, u32>,
+    /// How many replicas were alive when last seen.
+    replicas: AtomicU32,
 }
 
 impl RedisStore {
@@ -87,8 +95,26 @@ impl RedisStore {
     /// # Errors
     /// Where the URL is malformed or the server does not answer. The text holds no password.
     pub async fn connect(options: &RedisOptions) -> Result<Self, StateError> {
-        let config = Config::from_url(&options.url)
+        let store = Self::open(options, true)?;
+        store.shared.client.init().await.map_err(state_error)?;
+        Ok(store)
+    }
+
+    /// Connects in the background, again and again until the server is there.
+    ///
+    /// # Errors
+    /// Where the URL is malformed. The text holds no password.
+    pub fn connect_later(options: &RedisOptions) -> Result<Self, StateError> {
+        let store = Self::open(options, false)?;
+        store.shared.client.connect();
+        Ok(store)
+    }
+
+    /// `once`: the first failure to connect is the last.
+    fn open(options: &RedisOptions, once: bool) -> Result<Self, StateError> {
+        let mut config = Config::from_url(&options.url)
             .map_err(|error| StateError(format!("malformed Redis URL: {}", error.details())))?;
+        config.fail_fast = once;
         let client = Builder::from_config(config)
             .with_performance_config(|performance| {
                 performance.default_command_timeout = options.command_timeout;
@@ -106,7 +132,6 @@ impl RedisStore {
             .set_policy(ReconnectPolicy::new_exponential(0, 50, 1000, 2))
             .build()
             .map_err(state_error)?;
-        client.init().await.map_err(state_error)?;
         let client = client.with_options(&Options { fail_fast: true, ..Options::default() });
         let replica = Uuid::new_v4().simple().to_string();
         let shared = Arc::new(Shared {
@@ -122,7 +147,10 @@ impl RedisStore {
             switch: script!("switch.lua"),
             heartbeat: script!("heartbeat.lua"),
             claim: script!("claim.lua"),
+            merge: script!("merge.lua"),
+            register: script!("register.lua"),
             busy: DashMap::new(),
+            replicas: AtomicU32::new(1),
         });
         tokio::spawn(beat(Arc::downgrade(&shared)));
         Ok(Self { shared })
@@ -166,21 +194,22 @@ impl Shared {
         tokens: u64,
         own: bool,
         args: Args,
-    ) -> Result<Acquired, StateError> {
+    ) -> Result<(Acquired, Vec<Cooling>), StateError> {
         let keys = Keys::of(pool.tenant, pool.id).all();
         let answer: Vec<Value> = self.run(&self.acquire, keys, args).await?;
         let acquired = codec::acquired(&answer, pool, lease, tokens)?;
         if own && matches!(acquired, Acquired::Granted { .. }) {
             self.count(pool.tenant, true);
         }
-        Ok(acquired)
+        Ok((acquired, codec::cooling(&answer)))
     }
 
     async fn heartbeat(&self) -> Result<(), StateError> {
         let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
         for tenant in tenants {
             let args = self.args().text(&self.replica).millis(REPLICA_TTL).millis(STATE_TTL);
-            self.run::<Value>(&self.heartbeat, vec![holders_of(tenant)], args).await?;
+            let alive = self.run::<i64>(&self.heartbeat, vec![holders_of(tenant)], args).await?;
+            self.replicas.store(u32::try_from(alive).unwrap_or(1).max(1), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -200,9 +229,12 @@ impl Shared {
     }
 }
 
-#[async_trait]
-impl StateStore for RedisStore {
-    async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
+impl RedisStore {
+    /// [`StateStore::acquire`], and who of the pool cools.
+    pub(super) async fn acquire_and_learn(
+        &self,
+        ask: &Acquire<'_>,
+    ) -> Result<(Acquired, Vec<Cooling>), StateError> {
         let pool = ask.pool;
         let counts_matter = pool.strategy.counts_in_flight()
             || pool.members.iter().any(|member| member.limits.max_concurrency > 0);
@@ -230,10 +262,65 @@ impl StateStore for RedisStore {
         tokio::spawn(async move {
             let acquired = shared.acquire(&pool, lease, tokens, own, args).await;
             // Where nobody waits any more, dropping the answer gives it back.
-            let _ = answer.send(acquired.map(|acquired| Unclaimed { acquired: Some(acquired), own, shared }));
+            let _ =
+                answer.send(acquired.map(|(acquired, cooling)| {
+                    (Unclaimed { acquired: Some(acquired), own, shared }, cooling)
+                }));
         });
-        let unclaimed = answered.await.map_err(|_| StateError("the command was dropped".into()))??;
-        unclaimed.claim()
+        let (unclaimed, cooling) =
+            answered.await.map_err(|_| StateError("the command was dropped".into()))??;
+        Ok((unclaimed.claim()?, cooling))
+    }
+
+    /// Whether the server takes writes.
+    pub(super) async fn probe(&self) -> Result<(), StateError> {
+        let keys = vec![format!("rota:probe:{}", self.shared.replica)];
+        let args = Args::default().millis(Duration::from_secs(1));
+        self.shared.run::<Value>(&self.shared.claim, keys, args).await.map(drop)
+    }
+
+    /// How many replicas were alive when last seen.
+    pub(super) fn replicas(&self) -> u32 {
+        self.shared.replicas.load(Ordering::Relaxed)
+    }
+
+    /// Brings a pool's cooldowns and this replica's in-flight counts as they are known here.
+    pub(super) async fn restore(&self, known: &Known) -> Result<(), StateError> {
+        let keys = Keys::of(known.tenant, known.pool);
+        if !known.cooling.is_empty() {
+            let mut args = self.shared.args().millis(STATE_TTL);
+            for (scope, field, left, class) in &known.cooling {
+                let place = match scope {
+                    Scope::Member => "member",
+                    Scope::Credential => "credential",
+                };
+                args = args.text(place).text(field).millis(*left).text(class.name());
+            }
+            self.shared.run::<Value>(&self.shared.merge, keys.records(), args).await?;
+        }
+        let mut args = self.shared.args().text(&self.shared.replica).millis(REPLICA_TTL).millis(STATE_TTL);
+        for (member, count) in &known.in_flight {
+            args = args.text(member).number((*count).into());
+        }
+        let keys = vec![keys.counts(), keys.holders()];
+        self.shared.run::<Value>(&self.shared.register, keys, args).await.map(drop)
+    }
+
+    /// Sets how many calls this replica has in flight, by tenant.
+    pub(super) fn set_busy(&self, busy: impl IntoIterator<Item = (Uuid, u32)>) {
+        self.shared.busy.clear();
+        for (tenant, count) in busy {
+            if count > 0 {
+                self.shared.busy.insert(tenant, count);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl StateStore for RedisStore {
+    async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
+        self.acquire_and_learn(ask).await.map(|(acquired, _)| acquired)
     }
 
     async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {

@@ -40,6 +40,11 @@ impl Redis {
         SHARED.get_or_init(Self::start).await
     }
 
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Its address, for `--redis-url`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)

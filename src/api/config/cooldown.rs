@@ -1,0 +1,86 @@
+//! A config's cooldown: what it is, and an operator's hand on it.
+
+use super::{ConfigApi, convert, pb, status};
+use crate::{
+    balance::ErrorClass,
+    catalog::{Caller, ConfigFrom, ModelKey, Thing},
+    state::{StateError, Switch},
+};
+use std::time::Duration;
+use tonic::Status;
+
+/// The longest cooldown that can be set by hand.
+const MOST: Duration = Duration::from_secs(24 * 3600);
+
+impl ConfigApi {
+    pub(super) async fn get_cooldown(
+        &self,
+        caller: &Caller,
+        request: pb::GetCooldownRequest,
+    ) -> Result<pb::GetCooldownResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        let config = self.one_config(&key, &request.config_id).await?;
+        Ok(pb::GetCooldownResponse {
+            in_cooldown: config.in_cooldown,
+            ttl: config.ttl,
+            reason: config.cooldown_reason,
+        })
+    }
+
+    pub(super) async fn set_cooldown(
+        &self,
+        caller: &Caller,
+        request: pb::SetCooldownRequest,
+    ) -> Result<pb::SetCooldownResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        let duration = Duration::try_from(request.duration.unwrap_or_default())
+            .ok()
+            .filter(|duration| *duration <= MOST)
+            .ok_or_else(|| status::invalid("duration", "is from 0 to 24 h"))?;
+        let class = convert::class(request.reason, "reason")?.unwrap_or(ErrorClass::RateLimited);
+        if !class.moves_on() {
+            return Err(status::invalid("reason", "is a class that does not cool"));
+        }
+        let switch = if duration.is_zero() { Switch::Clear } else { Switch::Set { duration, class } };
+        let config = self.switch(&key, &request.config_id, switch).await?;
+        Ok(pb::SetCooldownResponse {
+            in_cooldown: config.in_cooldown,
+            ttl: config.ttl,
+            reason: config.cooldown_reason,
+        })
+    }
+
+    pub(super) async fn clear_cooldown(
+        &self,
+        caller: &Caller,
+        request: pb::ClearCooldownRequest,
+    ) -> Result<pb::ClearCooldownResponse, Status> {
+        let key = convert::key(caller, request.key, "key")?;
+        let config = self.switch(&key, &request.config_id, Switch::Clear).await?;
+        Ok(pb::ClearCooldownResponse {
+            in_cooldown: config.in_cooldown,
+            ttl: config.ttl,
+            reason: config.cooldown_reason,
+        })
+    }
+
+    /// Switches a config's cooldown, and reads it back.
+    async fn switch(
+        &self,
+        key: &ModelKey,
+        id: &str,
+        switch: Switch,
+    ) -> Result<pb::LoadBalancingConfig, Status> {
+        let set = self.catalog.configs(key, ConfigFrom::Any).await.map_err(status::from_catalog)?;
+        let config = set
+            .configs
+            .iter()
+            .find(|config| config.id == id)
+            .ok_or_else(|| status::not_found(Thing::Config, id))?;
+        self.state
+            .switch(&set.roster, &config.member, switch)
+            .await
+            .map_err(|error: StateError| status::from_call(error.into()))?;
+        self.one_config(key, id).await
+    }
+}

@@ -1,0 +1,237 @@
+//! State that goes on when Redis is away: the shared store while it answers, this replica's own when it does not.
+//!
+//! At the first failure everything is served from memory: turns, cooldowns, counts and limits. The cooldowns known then
+//! are kept, since every answer of Redis says who cools. Nothing but a probe touches Redis meanwhile, so a server that
+//! accepts and never answers costs the callers of that moment one command timeout, and nobody else anything. Limits are
+//! divided by the replicas last seen.
+//!
+//! When the probe is answered again, this replica brings its cooldowns (the later end wins) and what it truly has in
+//! flight, and goes back. Callers see none of it but [`StateStore::degraded`]; the log says each change once.
+
+use super::{Acquire, Acquired, Inspection, Lease, MemoryStore, RedisStore, StateError, StateStore, Switch};
+use crate::balance::{Cooldown, Limits, Member, Pool};
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use std::{
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::RwLock, time::sleep};
+
+/// How often a server that is away is asked whether it is back.
+const PROBE: Duration = Duration::from_millis(200);
+
+/// See the module's documentation.
+pub struct ResilientStore {
+    shared: RedisStore,
+    local: MemoryStore,
+    away: AtomicBool,
+    /// Held for writing while this replica goes back: then nothing is granted, so that its counts stand still.
+    returning: RwLock<()>,
+    /// Releases of that time, to be made after it.
+    deferred: Mutex<Option<Vec<Release>>>,
+    this: Weak<Self>,
+}
+
+/// A lease to be released, and the tokens it has used.
+type Release = (Lease, Option<u64>);
+
+impl ResilientStore {
+    /// On that server, which may be away.
+    #[must_use]
+    pub fn new(shared: RedisStore) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            shared,
+            local: MemoryStore::default(),
+            away: AtomicBool::new(false),
+            returning: RwLock::new(()),
+            deferred: Mutex::new(None),
+            this: this.clone(),
+        })
+    }
+
+    /// Waits until the server answers, or goes on alone after `limit`.
+    pub async fn wait(&self, limit: Duration) {
+        let answered = tokio::time::timeout(limit, async {
+            while self.shared.probe().await.is_err() {
+                sleep(PROBE / 10).await;
+            }
+        });
+        if answered.await.is_err() {
+            self.lost(&StateError("it does not answer".into()));
+        }
+    }
+
+    /// Notes a failure of the server, and goes on alone from the first one.
+    fn lost(&self, error: &StateError) {
+        if self.away.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        tracing::warn!(%error, "Redis is away: going on with what this replica knows");
+        let this = self.this.clone();
+        tokio::spawn(async move {
+            loop {
+                sleep(PROBE).await;
+                let Some(store) = this.upgrade() else { return };
+                if store.shared.probe().await.is_ok() && store.go_back().await.is_ok() {
+                    tracing::info!("Redis is back: state is shared again");
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn go_back(&self) -> Result<(), StateError> {
+        let _alone = self.returning.write().await;
+        *self.deferred.lock() = Some(Vec::new());
+        let restored = self.restore().await;
+        if restored.is_ok() {
+            self.away.store(false, Ordering::SeqCst);
+        }
+        let deferred = self.deferred.lock().take().unwrap_or_default();
+        for (lease, used) in deferred {
+            self.release(&lease, used);
+        }
+        restored
+    }
+
+    async fn restore(&self) -> Result<(), StateError> {
+        // What was noted before the loss must not be counted on top of the truth.
+        self.shared.flush().await;
+        let known = self.local.known();
+        self.shared.set_busy(self.local.busy());
+        for pool in &known {
+            self.shared.restore(pool).await?;
+        }
+        Ok(())
+    }
+
+    fn is_away(&self) -> bool {
+        self.away.load(Ordering::SeqCst)
+    }
+
+    /// Asks the server where it is there, and goes on without it where it fails.
+    async fn shared<T>(&self, answer: impl Future<Output = Result<T, StateError>>) -> Option<T> {
+        if self.is_away() {
+            return None;
+        }
+        match answer.await {
+            Ok(answer) => Some(answer),
+            Err(error) => {
+                self.lost(&error);
+                None
+            }
+        }
+    }
+
+    /// The pool with this replica's part of its limits.
+    fn part_of(&self, pool: &Arc<Pool>) -> Arc<Pool> {
+        let replicas = self.shared.replicas();
+        if replicas <= 1 || pool.members.iter().all(|member| member.limits.is_none()) {
+            return pool.clone();
+        }
+        // At least 1: 0 would mean no limit.
+        let part = |limit: u32| if limit == 0 { 0 } else { (limit / replicas).max(1) };
+        let mut own = (**pool).clone();
+        for member in &mut own.members {
+            member.limits = Limits {
+                requests_per_minute: part(member.limits.requests_per_minute),
+                tokens_per_minute: part(member.limits.tokens_per_minute),
+                max_concurrency: part(member.limits.max_concurrency),
+            };
+        }
+        Arc::new(own)
+    }
+}
+
+#[async_trait]
+impl StateStore for ResilientStore {
+    async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
+        let _going = self.returning.read().await;
+        if let Some((acquired, cooling)) = self.shared(self.shared.acquire_and_learn(ask)).await {
+            if let Some((lease, cooldown)) = ask.failed {
+                self.local.fail(lease, cooldown).await?;
+            }
+            for one in cooling {
+                if let Some(member) = ask.pool.members.get(one.index) {
+                    self.local.learn(ask.pool, member, one.left, one.class);
+                }
+            }
+            if let Acquired::Granted { lease, .. } = &acquired {
+                self.local.adopt(lease, ask.hold);
+            }
+            return Ok(acquired);
+        }
+        let pool = self.part_of(ask.pool);
+        self.local.acquire(&Acquire { pool: &pool, ..*ask }).await
+    }
+
+    async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {
+        self.local.fail(lease, cooldown).await?;
+        self.shared(self.shared.fail(lease, cooldown)).await;
+        Ok(())
+    }
+
+    fn succeed(&self, lease: &Lease) {
+        self.local.recover(lease);
+        if !self.is_away() {
+            self.shared.succeed(lease);
+        }
+    }
+
+    fn release(&self, lease: &Lease, used: Option<u64>) {
+        // Held to the end: going back begins between two releases, never within one.
+        let mut deferred = self.deferred.lock();
+        if let Some(deferred) = &mut *deferred {
+            deferred.push((lease.clone(), used));
+            return;
+        }
+        self.local.release(lease, used);
+        if !self.is_away() {
+            self.shared.release(lease, used);
+        }
+    }
+
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
+        let here = self.local.renew(lease, ttl).await?;
+        Ok(self.shared(self.shared.renew(lease, ttl)).await.unwrap_or(here))
+    }
+
+    async fn end(&self, lease: &Lease, used: Option<u64>) -> Result<bool, StateError> {
+        let here = self.local.end(lease, used).await?;
+        Ok(self.shared(self.shared.end(lease, used)).await.unwrap_or(here))
+    }
+
+    async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
+        match self.shared(self.shared.inspect(pool)).await {
+            Some(inspection) => Ok(inspection),
+            None => self.local.inspect(pool).await,
+        }
+    }
+
+    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError> {
+        self.local.switch(pool, member, switch).await?;
+        self.shared(self.shared.switch(pool, member, switch)).await;
+        Ok(())
+    }
+
+    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError> {
+        match self.shared(self.shared.claim_check(pool, ttl)).await {
+            Some(claimed) => Ok(claimed),
+            None => self.local.claim_check(pool, ttl).await,
+        }
+    }
+
+    async fn flush(&self) {
+        if !self.is_away() {
+            self.shared.flush().await;
+        }
+    }
+
+    fn degraded(&self) -> bool {
+        self.is_away()
+    }
+}

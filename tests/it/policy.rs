@@ -1,0 +1,317 @@
+//! What a tenant may set for a model's calls: strategy, limits, cooldowns, waiting; and an operator's switches.
+
+use std::time::Duration;
+
+use prost_types::FieldMask;
+use rota::{
+    api::pb::{
+        ActiveHealthCheck, BalancingPolicy, ClearCooldownRequest, Cooldowns, ErrorClass,
+        GetLoadBalancingConfigsRequest, Limits, SetCooldownRequest, Strategy, UpdateBalancingPolicyRequest,
+        WatchPoolRequest, WhenExhausted,
+    },
+    scripted::{Script, Upstream},
+};
+use tokio::{task::JoinSet, time::Instant};
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use crate::support::{
+    eventually,
+    failure::{error, retry_after, span, told},
+    on_both_states,
+    rota::Rota,
+    world::Scene,
+};
+
+on_both_states!(
+    weights_share_in_proportion_without_bursts,
+    least_connections_leaves_the_slow_one_alone,
+    a_config_at_its_rate_is_passed_over_not_failed,
+    a_config_at_its_concurrency_is_passed_over,
+    a_time_that_is_set_wins_over_the_providers_and_zero_is_off,
+    an_operator_sets_and_clears_a_cooldown,
+    a_watcher_sees_a_cooldown_come_and_go,
+    waiting_serves_when_the_first_is_back,
+    a_health_check_ends_a_cooldown_early,
+);
+
+async fn set_policy(
+    scene: &Scene,
+    policy: BalancingPolicy,
+    mask: &[&str],
+) -> Result<BalancingPolicy, Status> {
+    let paths: Vec<_> = mask.iter().map(ToString::to_string).collect();
+    let request = UpdateBalancingPolicyRequest {
+        key: Some(scene.key.clone()),
+        policy: Some(policy),
+        update_mask: (!paths.is_empty()).then_some(FieldMask { paths }),
+    };
+    let response = scene.clients.config.clone().update_balancing_policy(request).await?;
+    Ok(response.into_inner().policy.unwrap())
+}
+
+fn strategy(strategy: Strategy) -> BalancingPolicy {
+    BalancingPolicy { strategy: strategy.into(), ..BalancingPolicy::default() }
+}
+
+fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos: 0 })
+}
+
+async fn weights_share_in_proportion_without_bursts(rota: &Rota) {
+    let upstream = Upstream::start().await.unwrap();
+    let mut scene = Scene::set(rota, &upstream, 3).await;
+    scene.change_configs(|configs| configs[0].weight = Some(5)).await;
+    set_policy(&scene, strategy(Strategy::WeightedRoundRobin), &[]).await.unwrap();
+    let mut served = Vec::new();
+    for _ in 0..70 {
+        served.push(scene.ask().await.unwrap().route.unwrap().config_name);
+    }
+    let share = |name: &str| served.iter().filter(|served| *served == name).count();
+    assert_eq!([share("config-0"), share("config-1"), share("config-2")], [50, 10, 10]);
+    let longest = served.chunk_by(|a, b| a == b).map(<[String]>::len).max();
+    assert!(longest <= Some(3), "{served:?}");
+}
+
+async fn least_connections_leaves_the_slow_one_alone(rota: &Rota) {
+    let upstream = Upstream::start().await.unwrap();
+    let mut scene = Scene::set(rota, &upstream, 8).await;
+    scene
+        .change_configs(|configs| {
+            for (config, weight) in configs.iter_mut().zip(1..) {
+                config.weight = Some(weight);
+            }
+        })
+        .await;
+    for key in &scene.keys {
+        upstream.script(key, Script::Answer.after(Duration::from_millis(10)));
+    }
+    // The one of weight 4 is ten times slower.
+    upstream.script(&scene.keys[3], Script::Answer.after(Duration::from_millis(100)));
+    let run = async |policy| {
+        set_policy(&scene, strategy(policy), &[]).await.unwrap();
+        let before = scene.hits(&upstream);
+        let mut callers = JoinSet::new();
+        for _ in 0..18 {
+            let scene = scene.clone();
+            callers.spawn(async move {
+                let mut took = Vec::new();
+                for _ in 0..25 {
+                    let began = Instant::now();
+                    scene.ask().await.unwrap();
+                    took.push(began.elapsed());
+                }
+                took
+            });
+        }
+        let mut took: Vec<_> = callers.join_all().await.into_iter().flatten().collect();
+        took.sort();
+        let slow = scene.hits(&upstream)[3] - before[3];
+        (slow, took[took.len() * 90 / 100])
+    };
+    let (_, round_robin) = run(Strategy::RoundRobin).await;
+    let (slow, least_connections) = run(Strategy::LeastConnections).await;
+    // Of 36 shares it has 4; at a tenth of the speed that is 0.4 of 32.4: about 1 %, against 1 in 9 by weight.
+    assert!(slow <= 450 / 20, "the slow one served {slow} of 450");
+    assert!(least_connections < round_robin, "{least_connections:?} against {round_robin:?}");
+}
+
+async fn a_config_at_its_rate_is_passed_over_not_failed(rota: &Rota) {
+    let upstream = Upstream::start().await.unwrap();
+    let mut scene = Scene::set(rota, &upstream, 2).await;
+    let limits = |requests| Some(Limits { requests_per_minute: requests, ..Limits::default() });
+    scene.change_configs(|configs| configs[0].limits = limits(3)).await;
+    for _ in 0..10 {
+        scene.ask().await.unwrap();
+    }
+    assert_eq!(scene.hits(&upstream), [3, 7]);
+    scene.change_configs(|configs| configs[1].limits = limits(7)).await;
+    // A limit of its own counts from when it is there.
+    for _ in 0..7 {
+        scene.ask().await.unwrap();
+    }
+    let status = scene.ask().await.unwrap_err();
+    assert_eq!(told(&status), error(Code::ResourceExhausted, "ALL_CONFIGS_COOLING_DOWN"));
+    let left = retry_after(&status);
+    assert!(left > Duration::from_secs(50) && left <= Duration::from_secs(65), "{left:?}");
+    assert_eq!(scene.hits(&upstream), [3, 14]);
+}
+
+async fn a_config_at_its_concurrency_is_passed_over(rota: &Rota) {
+    let upstream = Upstream::start().await.unwrap();
+    let mut scene = Scene::set(rota, &upstream, 2).await;
+    scene
+        .change_configs(|configs| {
+            configs[0].limits = Some(Limits { max_concurrency: 1, ..Limits::default() });
+        })
+        .await;
+    upstream.script(&scene.keys[0], Script::Answer.after(Duration::from_secs(1)));
+    let slow = {
+        let scene = scene.clone();
+        tokio::spawn(async move { scene.ask().await.unwrap() })
+    };
+    eventually(Duration::from_secs(5), async || match scene.hits(&upstream)[0] {
+        1 => Ok(()),
+        hits => Err(format!("{hits} on the slow one")),
+    })
+    .await;
+    for _ in 0..6 {
+        scene.ask().await.unwrap();
+    }
+    assert_eq!(scene.hits(&upstream), [1, 6]);
+    slow.await.unwrap();
+}
+
+async fn a_time_that_is_set_wins_over_the_providers_and_zero_is_off(rota: &Rota) {
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(rota, &upstream, 2).await;
+    let cooldowns = Cooldowns { rate_limited: seconds(7), timeout: seconds(0), ..Cooldowns::default() };
+    let policy = BalancingPolicy { cooldowns: Some(cooldowns), ..BalancingPolicy::default() };
+    set_policy(&scene, policy, &[]).await.unwrap();
+    upstream.script(&scene.keys[0], Script::fail_for(429, "60"));
+    upstream.script(&scene.keys[1], Script::sequence([Script::fail(408), Script::Answer]));
+    for _ in 0..3 {
+        // Both may fail the first call.
+        let _ = scene.ask().await;
+    }
+    let now = scene.configs_now().await;
+    let left = span(now[0].ttl);
+    assert!(left > Duration::from_secs(4) && left <= Duration::from_secs(7), "{left:?}");
+    assert!(!now[1].in_cooldown, "408 is a timeout, and those are off");
+}
+
+async fn an_operator_sets_and_clears_a_cooldown(rota: &Rota) {
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(rota, &upstream, 2).await;
+    let (key, config_id) = (Some(scene.key.clone()), scene.configs[0].id.clone());
+    let mut client = scene.clients.config.clone();
+    let reason = ErrorClass::Authentication.into();
+    let request =
+        SetCooldownRequest { key: key.clone(), config_id: config_id.clone(), duration: seconds(600), reason };
+    let set = client.set_cooldown(request).await.unwrap().into_inner();
+    assert!(set.in_cooldown && set.reason() == ErrorClass::Authentication);
+    for _ in 0..4 {
+        scene.ask().await.unwrap();
+    }
+    assert_eq!(scene.hits(&upstream), [0, 4]);
+    let cleared = client.clear_cooldown(ClearCooldownRequest { key, config_id }).await.unwrap().into_inner();
+    assert!(!cleared.in_cooldown && cleared.ttl.is_none());
+    for _ in 0..4 {
+        scene.ask().await.unwrap();
+    }
+    assert_eq!(scene.hits(&upstream), [2, 6]);
+}
+
+async fn a_watcher_sees_a_cooldown_come_and_go(rota: &Rota) {
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(rota, &upstream, 2).await;
+    let request = WatchPoolRequest { key: Some(scene.key.clone()) };
+    let mut states = scene.clients.config.clone().watch_pool(request).await.unwrap().into_inner();
+    let mut next = async || states.message().await.unwrap().unwrap().state.unwrap();
+    assert!(next().await.configs.iter().all(|config| !config.in_cooldown));
+    upstream.script(&scene.keys[0], Script::sequence([Script::fail_for(429, "1"), Script::Answer]));
+    for _ in 0..2 {
+        scene.ask().await.unwrap();
+    }
+    while !next().await.configs[0].in_cooldown {}
+    while next().await.configs[0].in_cooldown {}
+}
+
+async fn waiting_serves_when_the_first_is_back(rota: &Rota) {
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(rota, &upstream, 2).await;
+    let policy = BalancingPolicy { when_exhausted: WhenExhausted::Wait.into(), ..BalancingPolicy::default() };
+    set_policy(&scene, policy, &[]).await.unwrap();
+    for key in &scene.keys {
+        upstream.script(key, Script::sequence([Script::fail_for(429, "1"), Script::Answer]));
+    }
+    assert_eq!(
+        told(&scene.ask().await.unwrap_err()),
+        error(Code::ResourceExhausted, "UPSTREAM_RATE_LIMITED")
+    );
+    let began = Instant::now();
+    scene.ask().await.unwrap();
+    assert!(began.elapsed() > Duration::from_millis(500), "it was back after {:?}", began.elapsed());
+}
+
+async fn a_health_check_ends_a_cooldown_early(rota: &Rota) {
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(rota, &upstream, 2).await;
+    let check = ActiveHealthCheck { interval: seconds(1), timeout: seconds(1) };
+    let policy = BalancingPolicy { active_health_check: Some(check), ..BalancingPolicy::default() };
+    set_policy(&scene, policy, &[]).await.unwrap();
+    let mut client = scene.clients.config.clone();
+    for (index, reason) in [(0, ErrorClass::Authentication), (1, ErrorClass::RateLimited)] {
+        let request = SetCooldownRequest {
+            key: Some(scene.key.clone()),
+            config_id: scene.configs[index].id.clone(),
+            duration: seconds(600),
+            reason: reason.into(),
+        };
+        client.set_cooldown(request).await.unwrap();
+    }
+    eventually(Duration::from_secs(10), async || {
+        let now = scene.configs_now().await;
+        if now[0].in_cooldown { Err(format!("{:?} left", now[0].ttl)) } else { Ok(()) }
+    })
+    .await;
+    assert!(scene.configs_now().await[1].in_cooldown, "a list of models says nothing of rate limits");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_is_changed_field_by_field_and_checked() {
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
+    let policy = BalancingPolicy {
+        strategy: Strategy::LeastConnections.into(),
+        attempt_timeout: seconds(30),
+        cooldowns: Some(Cooldowns { rate_limited: seconds(5), max: seconds(60), ..Cooldowns::default() }),
+        ..BalancingPolicy::default()
+    };
+    let set = set_policy(&scene, policy, &[]).await.unwrap();
+    assert_eq!((set.strategy(), set.attempt_timeout), (Strategy::LeastConnections, seconds(30)));
+    // What is not named stays; what is named and absent goes back to its default.
+    let set = set_policy(&scene, BalancingPolicy::default(), &["cooldowns.rate_limited"]).await.unwrap();
+    let cooldowns = set.cooldowns.unwrap();
+    assert_eq!((cooldowns.rate_limited, cooldowns.max), (None, seconds(60)));
+    assert_eq!(set.strategy(), Strategy::LeastConnections);
+    let request = GetLoadBalancingConfigsRequest { key: Some(scene.key.clone()), ..Default::default() };
+    let listed = scene.clients.config.clone().get_load_balancing_configs(request).await.unwrap().into_inner();
+    assert_eq!(listed.policy, Some(set));
+
+    let wrong = [
+        ("policy.strategy", BalancingPolicy { strategy: 99, ..BalancingPolicy::default() }),
+        ("policy.when_exhausted", BalancingPolicy { when_exhausted: 9, ..BalancingPolicy::default() }),
+        (
+            "policy.attempt_timeout",
+            BalancingPolicy { attempt_timeout: seconds(0), ..BalancingPolicy::default() },
+        ),
+        (
+            "policy.first_token_timeout",
+            BalancingPolicy { first_token_timeout: seconds(-1), ..BalancingPolicy::default() },
+        ),
+        ("policy.max_attempts", BalancingPolicy { max_attempts: 1_000_000, ..BalancingPolicy::default() }),
+        (
+            "policy.cooldowns.timeout",
+            BalancingPolicy {
+                cooldowns: Some(Cooldowns { timeout: seconds(1_000_000), ..Cooldowns::default() }),
+                ..BalancingPolicy::default()
+            },
+        ),
+        (
+            "policy.active_health_check.interval",
+            BalancingPolicy {
+                active_health_check: Some(ActiveHealthCheck { interval: None, timeout: seconds(1) }),
+                ..BalancingPolicy::default()
+            },
+        ),
+    ];
+    for (field, policy) in wrong {
+        let status = set_policy(&scene, policy, &[]).await.unwrap_err();
+        assert_eq!(told(&status), error(Code::InvalidArgument, "INVALID_FIELD"), "{field}");
+        let violations = status.get_details_bad_request().unwrap().field_violations;
+        assert_eq!(violations[0].field, field);
+    }
+    let status = set_policy(&scene, BalancingPolicy::default(), &["colour"]).await.unwrap_err();
+    assert_eq!(told(&status), error(Code::InvalidArgument, "INVALID_FIELD"));
+}
