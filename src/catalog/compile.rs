@@ -226,8 +226,10 @@ fn target(
 /// What serves calls of this model; none where its kind is unknown.
 pub fn pool(parts: &Parts) -> Option<Pool> {
     let kind = kind_of(parts)?;
-    let balanced = parts.model.lb_enabled;
-    let rows = if balanced { rows(parts, kind) } else { single(parts, kind).into_iter().collect() };
+    let members = rows(parts, kind);
+    // A pool with everything switched off is no pool: the active credential serves, as in Dify.
+    let balanced = parts.model.lb_enabled && members.iter().any(|row| row.config.enabled);
+    let rows = if balanced { members } else { single(parts, kind).into_iter().collect() };
     let mut roster = roster(parts);
     let mut members = Vec::new();
     let mut unreadable = false;

@@ -13,6 +13,7 @@ pub mod redis;
 pub mod refusal;
 pub mod rota;
 pub mod stage;
+pub mod store;
 pub mod world;
 
 /// Runs each test, a function of a [`rota::Rota`], on one that keeps its state in memory and on one that keeps it on

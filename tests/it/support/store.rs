@@ -1,0 +1,134 @@
+//! A state store alone, with a clock that goes ahead by word: what is said of picks and cooldowns is said to it.
+
+use std::{ops::Deref, sync::Arc, time::Duration};
+
+use rota::{
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Strategy},
+    state::{Acquire, Acquired, Lease, MemoryStore, RedisOptions, RedisStore, StateStore, Switch},
+};
+use uuid::Uuid;
+
+use super::redis::Redis;
+
+/// Longer than any trial here takes.
+const TRIAL: Duration = Duration::from_secs(30);
+
+/// Either store.
+#[derive(Clone)]
+pub enum Store {
+    Memory(Arc<MemoryStore>),
+    Redis(RedisStore),
+}
+
+/// Runs each test, a function of a [`Store`], on both stores.
+macro_rules! on_both_stores {
+    ($($name:ident),* $(,)?) => {
+        mod on_memory {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name($crate::support::store::Store::memory()).await; })*
+        }
+        mod on_redis {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $name() { super::$name($crate::support::store::Store::redis().await).await; })*
+        }
+    };
+}
+pub(crate) use on_both_stores;
+
+impl Deref for Store {
+    type Target = dyn StateStore;
+
+    fn deref(&self) -> &Self::Target {
+        match self {
+            Self::Memory(store) => &**store,
+            Self::Redis(store) => store,
+        }
+    }
+}
+
+impl Store {
+    pub fn memory() -> Self {
+        Self::Memory(Arc::default())
+    }
+
+    /// On the shared Redis, with a clock of its own.
+    pub async fn redis() -> Self {
+        Self::redis_at(Redis::shared().await.url()).await
+    }
+
+    pub async fn redis_at(url: String) -> Self {
+        Self::Redis(RedisStore::connect(&RedisOptions::new(url)).await.unwrap())
+    }
+
+    /// Lets time pass.
+    pub fn pass(&self, by: Duration) {
+        match self {
+            Self::Memory(store) => store.clock().advance(by),
+            Self::Redis(store) => store.clock().advance(by),
+        }
+    }
+
+    /// Asks for a member of `pool`.
+    pub async fn ask(&self, pool: &Arc<Pool>) -> Acquired {
+        let lease = LeaseId::random();
+        let ask = Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None };
+        self.acquire(&ask).await.unwrap()
+    }
+
+    /// Is given a member.
+    pub async fn take(&self, pool: &Arc<Pool>) -> (usize, Lease) {
+        match self.ask(pool).await {
+            Acquired::Granted { index, lease } => (index, lease),
+            other => panic!("nothing granted: {other:?}"),
+        }
+    }
+
+    /// Is given members one after the other, each call over before the next.
+    pub async fn picks(&self, pool: &Arc<Pool>, count: usize) -> Vec<usize> {
+        let mut picked = Vec::new();
+        for _ in 0..count {
+            let (index, lease) = self.take(pool).await;
+            self.release(&lease, None);
+            picked.push(index);
+        }
+        picked
+    }
+
+    /// The call under `lease` fails and is over.
+    pub async fn fails(&self, lease: &Lease, cooldown: &Cooldown) {
+        self.fail(lease, cooldown).await.unwrap();
+        self.release(lease, None);
+        self.flush().await;
+    }
+
+    /// Cools the members at those indices for that long, without taking a turn.
+    pub async fn cool(&self, pool: &Pool, indices: &[usize], duration: Duration) {
+        for &index in indices {
+            let switch = Switch::Set { duration, class: ErrorClass::RateLimited };
+            self.switch(pool, &pool.members[index], switch).await.unwrap();
+        }
+    }
+
+    /// What is left of the cooldown of the member at `index`, and why it cools.
+    pub async fn cooling(&self, pool: &Pool, index: usize) -> Option<(Duration, ErrorClass)> {
+        let seen = self.inspect(pool).await.unwrap();
+        seen.members[index].cooling(seen.now)
+    }
+}
+
+/// A pool under round robin, its members with these ordinals, each with a credential of its own.
+pub fn ring(ordinals: impl IntoIterator<Item = u32>) -> Arc<Pool> {
+    let members = ordinals.into_iter().map(member).collect();
+    Arc::new(Pool { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy: Strategy::RoundRobin, members })
+}
+
+fn member(ordinal: u32) -> Member {
+    Member {
+        ordinal,
+        key: format!("{ordinal}.0000").into(),
+        credential: format!("credential-{ordinal}").into(),
+        priority: 0,
+        weight: 1,
+        limits: Limits::default(),
+    }
+}
