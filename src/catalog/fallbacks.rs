@@ -46,7 +46,7 @@ pub(super) async fn checked(
         if fallback.model_type != key.model_type {
             return Err(Error::invalid(at(".model_type"), "is not the type of the model"));
         }
-        let fallback = names::key(fallback)?;
+        let fallback = names::key_parts(fallback).map_err(|error| error.under(&at("")))?;
         // Says which of provider and model is not there.
         let Located { .. } = database::locate(db, &fallback).await?;
         let name = (fallback.provider.clone(), fallback.model.clone());

@@ -2,7 +2,9 @@
 
 mod configs;
 mod credentials;
+mod fallbacks;
 mod names;
+mod policy;
 mod pools;
 mod replicas;
 
