@@ -176,7 +176,8 @@ impl App {
 
 /// State on Redis, which may be away unless it is required.
 async fn shared_state(url: &SecretString, settings: &Settings) -> Result<Arc<dyn StateStore>> {
-    let options = RedisOptions::new(url.expose_secret());
+    let options =
+        RedisOptions { url: url.expose_secret().to_owned(), command_timeout: settings.redis_timeout };
     if settings.redis_required {
         return Ok(ResilientStore::new(RedisStore::connect(&options).await?));
     }

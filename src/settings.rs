@@ -37,6 +37,9 @@ pub struct RawSettings {
     /// `redis://…` or `rediss://…`: state shared by all replicas [default: none, state in the process]
     #[arg(long, global = true, env = "ROTA_REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub redis_url: Option<String>,
+    /// A Redis command that takes longer counts as failed, and Redis as away [default: 250ms]
+    #[arg(long, global = true, env = "ROTA_REDIS_TIMEOUT", value_name = "TIME")]
+    pub redis_timeout: Option<String>,
     /// Do not start without Redis [default: start, and share state when it is there]
     #[arg(long, global = true, env = "ROTA_REDIS_REQUIRED", num_args = 0..=1, default_missing_value = "true")]
     pub redis_required: Option<bool>,
@@ -84,6 +87,8 @@ pub struct Settings {
     pub database_connections: u32,
     /// Where state is shared; may hold a password. None: in the process.
     pub redis_url: Option<SecretString>,
+    /// How long one of its commands may take.
+    pub redis_timeout: Duration,
     /// Whether to refuse a start without it.
     pub redis_required: bool,
     /// `ROTA_MASTER_KEY`. None with SQLite: a file in the data directory.
@@ -129,6 +134,7 @@ impl RawSettings {
             database_url: self.database_url.or(file.database_url),
             database_connections: self.database_connections.or(file.database_connections),
             redis_url: self.redis_url.or(file.redis_url),
+            redis_timeout: self.redis_timeout.or(file.redis_timeout),
             redis_required: self.redis_required.or(file.redis_required),
             upstream_networks: self.upstream_networks.or(file.upstream_networks),
             max_message_size: self.max_message_size.or(file.max_message_size),
@@ -196,8 +202,8 @@ impl Settings {
                 0
             }
         };
-        let mut time = |setting: &str, value: Option<String>, default: u64| match given(value) {
-            None => Duration::from_secs(default),
+        let mut time = |setting: &str, value: Option<String>, default: Duration| match given(value) {
+            None => default,
             Some(text) => match humantime::parse_duration(&text) {
                 Ok(time) if !time.is_zero() => time,
                 _ => {
@@ -206,8 +212,9 @@ impl Settings {
                 }
             },
         };
-        let default_deadline = time("default-deadline", raw.default_deadline, 600);
-        let drain_limit = time("drain-limit", raw.drain_limit, 30);
+        let default_deadline = time("default-deadline", raw.default_deadline, Duration::from_secs(600));
+        let drain_limit = time("drain-limit", raw.drain_limit, Duration::from_secs(30));
+        let redis_timeout = time("redis-timeout", raw.redis_timeout, Duration::from_millis(250));
         let usual = RetryBudget::default();
         let retry_budget = RetryBudget {
             share: raw.retry_share.unwrap_or(usual.share),
@@ -238,6 +245,7 @@ impl Settings {
             embedded,
             database_connections,
             redis_url: redis_url.map(SecretString::from),
+            redis_timeout,
             redis_required: raw.redis_required.unwrap_or(false),
             master_key,
             networks,

@@ -3,13 +3,11 @@
 //! Time passes by moving both stores' clocks ahead in steps of ten seconds; all durations end in the middle of a step,
 //! so that the milliseconds that really pass decide nothing.
 
-use crate::support::redis::Redis;
+use crate::support::redis::{Redis, patient};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
-    state::{
-        Acquire, Acquired, Inspection, Lease, MemoryStore, RedisOptions, RedisStore, StateStore, Switch,
-    },
+    state::{Acquire, Acquired, Inspection, Lease, MemoryStore, RedisStore, StateStore, Switch},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -25,7 +23,7 @@ async fn memory_and_redis_choose_the_same_from_the_same_history() {
     for worker in 0..4 {
         let url = url.clone();
         workers.spawn(async move {
-            let redis = RedisStore::connect(&RedisOptions::new(url)).await.unwrap();
+            let redis = RedisStore::connect(&patient(url)).await.unwrap();
             let mut granted = 0;
             for seed in (worker..HISTORIES).step_by(4) {
                 granted += History::new(seed, redis.clone()).play().await;

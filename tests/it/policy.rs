@@ -84,10 +84,10 @@ async fn least_connections_leaves_the_slow_one_alone(rota: &Rota) {
         })
         .await;
     for key in &scene.keys {
-        upstream.script(key, Script::Answer.after(Duration::from_millis(10)));
+        upstream.script(key, Script::Answer.after(Duration::from_millis(40)));
     }
     // The one of weight 4 is ten times slower.
-    upstream.script(&scene.keys[3], Script::Answer.after(Duration::from_millis(100)));
+    upstream.script(&scene.keys[3], Script::Answer.after(Duration::from_millis(400)));
     let run = async |policy| {
         set_policy(&scene, strategy(policy), &[]).await.unwrap();
         let before = scene.hits(&upstream);

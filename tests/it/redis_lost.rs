@@ -55,7 +55,8 @@ impl Load {
 
 async fn scene_on(redis: &Redis, members: usize) -> (Rota, Upstream, Scene) {
     let database = Postgres::shared().await.fresh_database();
-    let rota = Rota::builder().redis(redis.url()).database(database).start().await;
+    let builder = Rota::builder().redis(redis.url()).database(database);
+    let rota = builder.arg("--redis-timeout").arg("250ms").start().await;
     let upstream = Upstream::start().await.unwrap();
     let scene = Scene::set(&rota, &upstream, members).await;
     for key in &scene.keys {

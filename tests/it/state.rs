@@ -1,9 +1,12 @@
 //! The two state stores, one suite: what holds in memory holds on Redis.
 
-use crate::support::{eventually, redis::Redis};
+use crate::support::{
+    eventually,
+    redis::{Redis, patient},
+};
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
-    state::{Acquire, Acquired, Lease, MemoryStore, RedisOptions, RedisStore, StateStore},
+    state::{Acquire, Acquired, Lease, MemoryStore, RedisStore, StateStore},
 };
 use std::{
     sync::{
@@ -24,7 +27,7 @@ async fn memory() -> Store {
 }
 
 async fn redis() -> Store {
-    Arc::new(RedisStore::connect(&RedisOptions::new(Redis::shared().await.url())).await.unwrap())
+    Arc::new(RedisStore::connect(&patient(Redis::shared().await.url())).await.unwrap())
 }
 
 /// Runs each test on both stores.
@@ -327,7 +330,7 @@ async fn two_replicas_on_one_redis_share_turns_and_cooldowns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acquire_is_one_command_and_survives_the_loss_of_the_scripts() {
     let server = Redis::start().await;
-    let store: Store = Arc::new(RedisStore::connect(&RedisOptions::new(server.url())).await.unwrap());
+    let store: Store = Arc::new(RedisStore::connect(&patient(server.url())).await.unwrap());
     let pool = pool(4);
     granted(&store, &pool).await;
     server.command(&["CONFIG", "RESETSTAT"]).await;
@@ -375,7 +378,7 @@ async fn what_redis_grants_to_a_caller_that_has_gone_is_given_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_an_acquire_fails_fast_and_comes_back_by_itself() {
     let mut server = Redis::start().await;
-    let store: Store = Arc::new(RedisStore::connect(&RedisOptions::new(server.url())).await.unwrap());
+    let store: Store = Arc::new(RedisStore::connect(&patient(server.url())).await.unwrap());
     let pool = pool(2);
     granted(&store, &pool).await;
     server.kill9();

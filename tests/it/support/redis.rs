@@ -1,6 +1,8 @@
 //! A real Redis.
 
-use std::{pin::Pin, process::Command};
+use std::{pin::Pin, process::Command, time::Duration};
+
+use rota::state::RedisOptions;
 
 use tempfile::TempDir;
 use tokio::{
@@ -10,6 +12,11 @@ use tokio::{
 };
 
 use super::process::{Process, find_program, free_port};
+
+/// A store on the server at `url` that waits for a machine that is busy with other tests.
+pub fn patient(url: impl Into<String>) -> RedisOptions {
+    RedisOptions { url: url.into(), command_timeout: Duration::from_secs(5) }
+}
 
 /// A Redis server of its own, without persistence: killed, it forgets everything.
 pub struct Redis {

@@ -4,11 +4,11 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Strategy},
-    state::{Acquire, Acquired, Lease, MemoryStore, RedisOptions, RedisStore, StateStore, Switch},
+    state::{Acquire, Acquired, Lease, MemoryStore, RedisStore, StateStore, Switch},
 };
 use uuid::Uuid;
 
-use super::redis::Redis;
+use super::redis::{Redis, patient};
 
 /// Longer than any trial here takes.
 const TRIAL: Duration = Duration::from_secs(30);
@@ -57,7 +57,7 @@ impl Store {
     }
 
     pub async fn redis_at(url: String) -> Self {
-        Self::Redis(RedisStore::connect(&RedisOptions::new(url)).await.unwrap())
+        Self::Redis(RedisStore::connect(&patient(url)).await.unwrap())
     }
 
     /// Lets time pass.
