@@ -6,7 +6,7 @@ use crate::support::{
 };
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
-    state::{Acquire, Acquired, Lease, MemoryStore, RedisStore, StateStore},
+    state::{Acquire, Acquired, Lease, MemoryStore, RedisOptions, RedisStore, StateStore},
 };
 use std::{
     sync::{
@@ -378,7 +378,7 @@ async fn what_redis_grants_to_a_caller_that_has_gone_is_given_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_an_acquire_fails_fast_and_comes_back_by_itself() {
     let mut server = Redis::start().await;
-    let store: Store = Arc::new(RedisStore::connect(&patient(server.url())).await.unwrap());
+    let store: Store = Arc::new(RedisStore::connect(&RedisOptions::new(server.url())).await.unwrap());
     let pool = pool(2);
     granted(&store, &pool).await;
     server.kill9();
