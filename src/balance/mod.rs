@@ -51,8 +51,7 @@ pub struct Pool {
 pub struct Member {
     /// Its place in the ring. Never given twice within a pool, so the pointer of the rotation survives edits.
     pub ordinal: u32,
-    /// Names the member's record. Changes with its key or address, so that neither a cooldown nor a late failure of
-    /// the old one touches the new one.
+    /// Names it between picks: `ordinal.record`, see [`Member::record`].
     pub key: Arc<str>,
     /// Names the record of the credential behind it, which all pools of the tenant share.
     pub credential: Arc<str>,
@@ -62,6 +61,15 @@ pub struct Member {
     pub weight: u32,
     /// What it may take.
     pub limits: Limits,
+}
+
+impl Member {
+    /// Names its record of failures. Changes with its API key, address or upstream model, so that neither a cooldown nor
+    /// a late failure of the old one touches the new one; members that are alike in all three share it.
+    #[must_use]
+    pub fn record(&self) -> &str {
+        self.key.split_once('.').map_or(&*self.key, |(_, record)| record)
+    }
 }
 
 /// Names one call's hold on one member. The caller makes it, so that a repeated command is recognised.

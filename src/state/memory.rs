@@ -3,8 +3,8 @@
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
 use super::{
-    Acquire, Acquired, Clock, Inspection, Known, Lease, MemberInspection, StateError, StateStore, Switch,
-    clock::millis,
+    Acquire, Acquired, Clock, Inspection, Known, Lease, MemberInspection, Outcome, StateError, StateStore,
+    Switch, clock::millis,
 };
 use crate::balance::{
     Cooldown, ErrorClass, LeaseId, Member, Pick, Pool, Record, Scope, Standing, Trial, Turn, Window, pick,
@@ -71,7 +71,7 @@ impl MemoryStore {
         let until = now.saturating_add(millis(left));
         let mut tenant = self.tenants.entry(pool.tenant).or_default();
         let records = &mut tenant.pools.entry(pool.id).or_default().members;
-        let record = records.entry(member.key.clone()).or_default();
+        let record = records.entry(member.record().into()).or_default();
         if record.until < until {
             record.set(now, until, class);
         }
@@ -138,6 +138,8 @@ impl PoolState {
     }
 
     fn settle(&mut self, lease: &Lease, used: Option<u64>) {
+        // One that reserved nothing has nothing to settle.
+        let used = used.filter(|_| lease.member.limits.tokens_per_minute > 0);
         if let (Some(used), Some(window)) = (used, self.tokens.get_mut(&lease.member.key)) {
             window.settle(lease.began, lease.tokens, used);
         }
@@ -155,7 +157,7 @@ impl TenantState {
             _ => windows.get(&member.key).cloned().unwrap_or_default(),
         };
         MemberInspection {
-            own: pool.members.get(&member.key).cloned(),
+            own: pool.members.get(member.record()).cloned(),
             credential,
             in_flight: pool.in_flight(&member.key, now),
             requests: window(&pool.requests, member.limits.requests_per_minute),
@@ -165,7 +167,7 @@ impl TenantState {
 
     /// Changes the member's record and its credential's, where they exist.
     fn change(&mut self, pool: Uuid, member: &Member, change: impl Fn(&mut Record)) {
-        let own = self.pools.get_mut(&pool).and_then(|pool| pool.members.get_mut(&member.key));
+        let own = self.pools.get_mut(&pool).and_then(|pool| pool.members.get_mut(member.record()));
         for record in own.into_iter().chain(self.credentials.get_mut(&member.credential)) {
             change(record);
         }
@@ -173,10 +175,12 @@ impl TenantState {
 
     fn fail(&mut self, lease: &Lease, cooldown: &Cooldown, now: u64) {
         let (records, key) = match cooldown.scope {
-            Scope::Member => (&mut self.pools.entry(lease.pool).or_default().members, &lease.member.key),
-            Scope::Credential => (&mut self.credentials, &lease.member.credential),
+            Scope::Member => {
+                (&mut self.pools.entry(lease.pool).or_default().members, lease.member.record().into())
+            }
+            Scope::Credential => (&mut self.credentials, lease.member.credential.clone()),
         };
-        records.entry(key.clone()).or_default().fail(now, lease.began, lease.id, cooldown);
+        records.entry(key).or_default().fail(now, lease.began, lease.id, cooldown);
         // A trial that was taken on the other record as well has had its verdict.
         self.change(lease.pool, &lease.member, |record| record.hand_on(lease.id));
     }
@@ -231,7 +235,7 @@ impl StateStore for MemoryStore {
                 if member.limits.tokens_per_minute > 0 {
                     pool.tokens.entry(member.key.clone()).or_default().add(now, ask.tokens);
                 }
-                let marked = pool.members.contains_key(&member.key)
+                let marked = pool.members.contains_key(member.record())
                     || tenant.credentials.contains_key(&member.credential);
                 let until = now.saturating_add(millis(ask.trial_ttl));
                 tenant.change(ask.pool.id, member, |record| {
@@ -301,13 +305,22 @@ impl StateStore for MemoryStore {
         })
     }
 
-    async fn end(&self, lease: &Lease, used: Option<u64>) -> Result<bool, StateError> {
+    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> Result<bool, StateError> {
         let now = self.clock.now();
         let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return Ok(false) };
         let Some(pool) = tenant.pools.get_mut(&lease.pool) else { return Ok(false) };
         let held = pool.held.remove(&lease.id).is_some_and(|(_, until)| until > now);
         if held {
             pool.settle(lease, used);
+            match outcome {
+                Outcome::Failed(cooldown) => tenant.fail(lease, cooldown, now),
+                Outcome::Served => {
+                    tenant.change(lease.pool, &lease.member, |record| record.succeed(now, lease.id));
+                }
+                Outcome::Unknown => {
+                    tenant.change(lease.pool, &lease.member, |record| record.hand_on(lease.id));
+                }
+            }
         }
         Ok(held)
     }
@@ -329,12 +342,12 @@ impl StateStore for MemoryStore {
             Switch::Set { duration, class } => {
                 let until = now.saturating_add(millis(duration));
                 let records = &mut tenant.pools.entry(pool.id).or_default().members;
-                records.entry(member.key.clone()).or_default().set(now, until, class);
+                records.entry(member.record().into()).or_default().set(now, until, class);
             }
             Switch::Clear => {
                 // A record of its own even where there is none: calls begun before must not cool it any more.
                 let records = &mut tenant.pools.entry(pool.id).or_default().members;
-                records.entry(member.key.clone()).or_default();
+                records.entry(member.record().into()).or_default();
                 tenant.change(pool.id, member, |record| record.clear(now));
             }
             Switch::Recover => tenant.change(pool.id, member, |record| {

@@ -45,8 +45,9 @@ pub trait StateStore: Send + Sync + 'static {
     /// Moves the end of a [`Acquire::hold`] lease to `ttl` from now; false where it is over already.
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError>;
 
-    /// Ends a [`Acquire::hold`] lease; false where it is over already, so that an outcome counts once.
-    async fn end(&self, lease: &Lease, used: Option<u64>) -> Result<bool, StateError>;
+    /// Ends a [`Acquire::hold`] lease and writes what became of its call, in one step; false where it is over already,
+    /// so that an outcome counts once.
+    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> Result<bool, StateError>;
 
     /// All that is known of a pool's members, in their order. Changes nothing.
     async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError>;
@@ -124,6 +125,17 @@ pub struct Lease {
     pub marked: bool,
     /// Tokens reserved.
     pub tokens: u64,
+}
+
+/// What became of a call under a [`Acquire::hold`] lease.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'a> {
+    /// It was served.
+    Served,
+    /// It failed, and the failure may cool the member.
+    Failed(&'a Cooldown),
+    /// Nothing that says anything about the member.
+    Unknown,
 }
 
 /// A hand on a cooldown.

@@ -8,7 +8,9 @@
 //! When the probe is answered again, this replica brings its cooldowns (the later end wins) and what it truly has in
 //! flight, and goes back. Callers see none of it but [`StateStore::degraded`]; the log says each change once.
 
-use super::{Acquire, Acquired, Inspection, Lease, MemoryStore, RedisStore, StateError, StateStore, Switch};
+use super::{
+    Acquire, Acquired, Inspection, Lease, MemoryStore, Outcome, RedisStore, StateError, StateStore, Switch,
+};
 use crate::balance::{Cooldown, Limits, Member, Pool};
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -200,9 +202,9 @@ impl StateStore for ResilientStore {
         Ok(self.shared(self.shared.renew(lease, ttl)).await.unwrap_or(here))
     }
 
-    async fn end(&self, lease: &Lease, used: Option<u64>) -> Result<bool, StateError> {
-        let here = self.local.end(lease, used).await?;
-        Ok(self.shared(self.shared.end(lease, used)).await.unwrap_or(here))
+    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> Result<bool, StateError> {
+        let here = self.local.end(lease, used, outcome).await?;
+        Ok(self.shared(self.shared.end(lease, used, outcome)).await.unwrap_or(here))
     }
 
     async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {

@@ -7,7 +7,7 @@ use crate::support::redis::{Redis, patient};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
-    state::{Acquire, Acquired, Inspection, Lease, MemoryStore, RedisStore, StateStore, Switch},
+    state::{Acquire, Acquired, Inspection, Lease, MemoryStore, Outcome, RedisStore, StateStore, Switch},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -168,6 +168,9 @@ impl History {
         }
         let renew = self.random.random_bool(0.5);
         let chosen = self.random.random_range(0..self.lookaside.len());
+        let outcome = self.random.random_range(0..3);
+        let cooldown = self.any_cooldown();
+        let outcome = [Outcome::Served, Outcome::Unknown, Outcome::Failed(&cooldown)][outcome];
         let leases = &self.lookaside[chosen];
         let stores: [&dyn StateStore; 2] = [&self.memory, &self.redis];
         let mut answers = Vec::new();
@@ -175,10 +178,10 @@ impl History {
             answers.push(if renew {
                 store.renew(lease, Duration::from_secs(45)).await.unwrap()
             } else {
-                store.end(lease, Some(50)).await.unwrap()
+                store.end(lease, Some(50), outcome).await.unwrap()
             });
         }
-        assert_eq!(answers[0], answers[1], "{at}: renew {renew}");
+        assert_eq!(answers[0], answers[1], "{at}: renew {renew}, {outcome:?}");
     }
 
     /// A member goes, comes, or changes its key, its weight or its tier.
@@ -195,7 +198,7 @@ impl History {
             2 => {
                 let ordinal = self.pool.members[chosen].ordinal;
                 self.pool.members[chosen].key =
-                    format!("{ordinal}.{}", self.random.random_range(1..9)).into();
+                    format!("{ordinal}.{}", self.random.random_range(0..9)).into();
             }
             _ => {
                 let ordinal = self.pool.members[chosen].ordinal;
@@ -269,7 +272,8 @@ fn any_member(ordinal: u32, random: &mut StdRng) -> Member {
         |random: &mut StdRng, most| if random.random_ratio(1, 3) { random.random_range(1..most) } else { 0 };
     Member {
         ordinal,
-        key: format!("{ordinal}.0").into(),
+        // Two in a pool may be alike.
+        key: format!("{ordinal}.{}", random.random_range(0..9)).into(),
         credential: format!("credential-{}", random.random_range(0..4)).into(),
         priority: random.random_range(0..2),
         weight: random.random_range(1..10),

@@ -68,7 +68,7 @@ fn empty_pool() -> Pool {
 fn member(ordinal: u32) -> Member {
     Member {
         ordinal,
-        key: format!("{ordinal}.0000").into(),
+        key: format!("{ordinal}.{ordinal}").into(),
         credential: format!("credential-{ordinal}").into(),
         priority: 0,
         weight: 1,

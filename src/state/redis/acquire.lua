@@ -71,7 +71,7 @@ for i = first, #ARGV, STEP do
   if tried then
     key = string.sub(key, 2)
   end
-  local own, shared = records[key], credential_records[ARGV[i + 3]]
+  local own, shared = records[record_of(key)], credential_records[ARGV[i + 3]]
   local own_state, shared_state = standing(own, now), standing(shared, now)
   local state = math.max(own_state, shared_state)
   local full = 0
@@ -238,7 +238,8 @@ end
 
 local key, credential = chosen.key, ARGV[chosen.at + 3]
 local trial, marked = 0, 0
-for _, place in ipairs({ { POOL, key, records[key] }, { CREDENTIALS, credential, credential_records[credential] } }) do
+local own = record_of(key)
+for _, place in ipairs({ { POOL, own, records[own] }, { CREDENTIALS, credential, credential_records[credential] } }) do
   local record = place[3]
   if record then
     marked = 1

@@ -148,12 +148,32 @@ local function change(key, field, apply)
   end
 end
 
-local function hand_on(pool, credentials, member, credential, lease)
-  local apply = function(record)
-    end_trial(record, lease)
-  end
-  change(pool, member, apply)
+-- A member is named "ordinal.record": those that are alike in key, address and upstream model share a record.
+local function record_of(member)
+  return string.match(member, '%.(.*)$') or member
+end
+
+-- Changes a member's record and its credential's, where they exist.
+local function change_both(pool, credentials, member, credential, apply)
+  change(pool, record_of(member), apply)
   change(credentials, credential, apply)
+end
+
+local function hand_on(pool, credentials, member, credential, lease)
+  change_both(pool, credentials, member, credential, function(record)
+    end_trial(record, lease)
+  end)
+end
+
+-- Ends the cooldown whose trial it was, or a row of failures that had not tripped.
+local function succeed(pool, credentials, member, credential, lease, now)
+  change_both(pool, credentials, member, credential, function(record)
+    if record.class == '-' then
+      record.streak = 0
+    elseif end_trial(record, lease) then
+      recover(record, now)
+    end
+  end)
 end
 
 -- Writes a failure. args[first ..]: lease, member, credential, scope ("member" or "credential"), began, duration, max,
@@ -161,7 +181,7 @@ end
 local FAILURE_ARGS = 11
 local function fail(pool, credentials, args, first, now)
   local lease, member, credential = args[first], args[first + 1], args[first + 2]
-  local key, field = pool, member
+  local key, field = pool, record_of(member)
   if args[first + 3] == 'credential' then
     key, field = credentials, credential
   end

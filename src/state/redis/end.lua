@@ -1,14 +1,26 @@
--- Ends a lease that ends by itself. Returns whether it was still held.
--- KEYS: 1 the pool's in-flight counts, 2 the tenant's holders, 3 the pool's windows.
--- ARGV: 1 clock ahead, 2 member, 3 holder, 4 began, 5 tokens reserved, 6 tokens used or "-".
+-- Ends a lease that ends by itself, and writes what became of its call. Returns whether it was still held.
+-- KEYS: as in acquire.lua. ARGV: 1 clock ahead, 2 state ttl (ms), 3 holder, 4 lease, 5 member, 6 credential, 7 began,
+-- 8 tokens reserved, 9 tokens used or "-", 10 "served", "failed" or "unknown"; "failed": then the failure, as `fail`
+-- takes it.
+local POOL, CREDENTIALS, COUNTS, HOLDERS, USED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local now = clock(ARGV[1])
-local ends = redis.call('ZSCORE', KEYS[2], ARGV[3])
-redis.call('ZREM', KEYS[2], ARGV[3])
-local counted = redis.call('HDEL', KEYS[1], ARGV[2] .. '|' .. ARGV[3])
+local holder, lease, member, credential = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local ends = redis.call('ZSCORE', HOLDERS, holder)
+redis.call('ZREM', HOLDERS, holder)
+local counted = redis.call('HDEL', COUNTS, member .. '|' .. holder)
 if counted == 0 or not ends or tonumber(ends) <= now then
   return 0
 end
-if ARGV[6] ~= '-' then
-  settle(KEYS[3], ARGV[2], ARGV[4], ARGV[5], ARGV[6])
+if ARGV[9] ~= '-' then
+  settle(USED, member, ARGV[7], ARGV[8], ARGV[9])
+end
+if ARGV[10] == 'failed' then
+  fail(POOL, CREDENTIALS, ARGV, 11, now)
+  redis.call('PEXPIRE', POOL, ARGV[2])
+  redis.call('PEXPIRE', CREDENTIALS, ARGV[2])
+elseif ARGV[10] == 'served' then
+  succeed(POOL, CREDENTIALS, member, credential, lease, now)
+else
+  hand_on(POOL, CREDENTIALS, member, credential, lease)
 end
 return 1

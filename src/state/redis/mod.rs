@@ -13,7 +13,7 @@ mod keys;
 mod script;
 mod writer;
 
-use super::{Acquire, Acquired, Clock, Inspection, Known, Lease, StateError, StateStore, Switch};
+use super::{Acquire, Acquired, Clock, Inspection, Known, Lease, Outcome, StateError, StateStore, Switch};
 use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
 use async_trait::async_trait;
 pub(super) use codec::Cooling;
@@ -345,17 +345,24 @@ impl StateStore for RedisStore {
         Ok(self.shared.run::<i64>(&self.shared.renew, keys, args).await? == 1)
     }
 
-    async fn end(&self, lease: &Lease, used: Option<u64>) -> Result<bool, StateError> {
+    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> Result<bool, StateError> {
         let args = self
             .shared
             .args()
-            .text(&lease.member.key)
+            .millis(STATE_TTL)
             .text(&holder(lease.id))
+            .text(&lease.id.to_string())
+            .text(&lease.member.key)
+            .text(&lease.member.credential)
             .number(lease.began)
             .number(lease.tokens)
-            .optional(used);
-        let keys = Keys::of(lease.tenant, lease.pool);
-        let keys = vec![keys.counts(), keys.holders(), keys.used()];
+            .optional(used.filter(|_| lease.member.limits.tokens_per_minute > 0));
+        let args = match outcome {
+            Outcome::Failed(cooldown) => args.text("failed").failure(lease, cooldown),
+            Outcome::Served => args.text("served"),
+            Outcome::Unknown => args.text("unknown"),
+        };
+        let keys = Keys::of(lease.tenant, lease.pool).all();
         Ok(self.shared.run::<i64>(&self.shared.end, keys, args).await? == 1)
     }
 

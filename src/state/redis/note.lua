@@ -7,17 +7,7 @@
 --       is not known
 local lease, member, credential = ARGV[3], ARGV[4], ARGV[5]
 if ARGV[2] == 'served' then
-  -- Ends the cooldown whose trial it was, or a row of failures that had not tripped.
-  local now = clock(ARGV[1])
-  local apply = function(record)
-    if record.class == '-' then
-      record.streak = 0
-    elseif end_trial(record, lease) then
-      recover(record, now)
-    end
-  end
-  change(KEYS[1], member, apply)
-  change(KEYS[2], credential, apply)
+  succeed(KEYS[1], KEYS[2], member, credential, lease, clock(ARGV[1]))
   return 1
 end
 -- Takes the in-flight count down, never below 0, settles reserved tokens, hands a trial without verdict on.

@@ -6,22 +6,20 @@ local now = clock(ARGV[1])
 if ARGV[5] == 'set' then
   local record = blank()
   record.since, record.ends, record.class = now, now + tonumber(ARGV[6]), ARGV[7]
-  save(KEYS[1], ARGV[3], record)
+  save(KEYS[1], record_of(ARGV[3]), record)
 elseif ARGV[5] == 'clear' then
   local cleared = blank()
   cleared.since, cleared.healthy = now, now
-  save(KEYS[1], ARGV[3], cleared)
+  save(KEYS[1], record_of(ARGV[3]), cleared)
   if redis.call('HEXISTS', KEYS[2], ARGV[4]) == 1 then
     save(KEYS[2], ARGV[4], cleared)
   end
 else
-  local apply = function(record)
+  change_both(KEYS[1], KEYS[2], ARGV[3], ARGV[4], function(record)
     if string.find(ARGV[6], ' ' .. record.class .. ' ', 1, true) then
       recover(record, now)
     end
-  end
-  change(KEYS[1], ARGV[3], apply)
-  change(KEYS[2], ARGV[4], apply)
+  end)
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 return 1

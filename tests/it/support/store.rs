@@ -125,7 +125,7 @@ pub fn ring(ordinals: impl IntoIterator<Item = u32>) -> Arc<Pool> {
 fn member(ordinal: u32) -> Member {
     Member {
         ordinal,
-        key: format!("{ordinal}.0000").into(),
+        key: format!("{ordinal}.{ordinal}").into(),
         credential: format!("credential-{ordinal}").into(),
         priority: 0,
         weight: 1,
