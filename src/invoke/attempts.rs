@@ -53,10 +53,21 @@ struct Walk<'a, T> {
     call: &'a Call,
     limit: fn(&Timeouts) -> Duration,
     attempt: &'a Attempt<'a, T>,
-    /// Indices of the members tried, by pool.
-    tried: Vec<Vec<usize>>,
+    /// How far it is, by pool.
+    progress: Vec<Progress>,
     attempts: usize,
     trail: Trail,
+}
+
+/// How far a call is with one pool.
+#[derive(Clone, Default)]
+struct Progress {
+    /// Whether the pool's retry budget knows of the call.
+    counted: bool,
+    /// Whether the retry budget lets no more of its members be tried.
+    spent: bool,
+    /// Indices of the members tried.
+    tried: Vec<usize>,
 }
 
 impl Engine {
@@ -71,8 +82,8 @@ impl Engine {
         if !named.enabled {
             return Err(CallError::Disabled);
         }
-        let tried = vec![Vec::new(); call.chain.len()];
-        Walk { engine: self, call, limit, attempt, tried, attempts: 0, trail: Trail::new(named) }
+        let progress = vec![Progress::default(); call.chain.len()];
+        Walk { engine: self, call, limit, attempt, progress, attempts: 0, trail: Trail::new(named) }
             .go(named)
             .await
     }
@@ -93,12 +104,10 @@ impl<'a, T: Send> Walk<'a, T> {
                     Verdict::Over(_) => {}
                 }
             }
-            let untried =
-                self.call.chain.iter().zip(&self.tried).any(|(pool, tried)| tried.len() < pool.members.len());
             match first_back {
                 Some((after, _))
                     if named.policy.when_exhausted == WhenExhausted::Wait
-                        && untried
+                        && self.someone_is_left()
                         && after < self.call.left() =>
                 {
                     sleep_until(Instant::now() + after.max(FIRST_LOOK)).await;
@@ -111,15 +120,39 @@ impl<'a, T: Send> Walk<'a, T> {
         }
     }
 
+    /// Whether waiting can bring a member that was not tried.
+    fn someone_is_left(&self) -> bool {
+        self.call.chain.iter().zip(&self.progress).any(|(pool, progress)| {
+            unusable(pool).is_none() && !progress.spent && progress.tried.len() < pool.members.len()
+        })
+    }
+
+    /// Whether no pool behind that one can be called.
+    fn is_last(&self, place: usize) -> bool {
+        self.call.chain.iter().skip(place + 1).all(|pool| unusable(pool).is_some())
+    }
+
+    /// Whether another member of the pool may be tried after a failure of that class.
+    fn may_retry(&mut self, place: usize, pool: &Pool, class: ErrorClass) -> bool {
+        let Some(progress) = self.progress.get_mut(place) else { return false };
+        // Where nobody is left there will be no retry, and none is withdrawn.
+        progress.spent =
+            progress.tried.len() < pool.members.len() && !self.engine.budgets.allows(pool.roster.id, class);
+        !progress.spent
+    }
+
     /// Tries the members of one pool.
     async fn pool(&mut self, place: usize, pool: &'a Arc<Pool>) -> Result<Verdict<T>, CallError> {
-        if unusable(pool).is_some() {
+        let Some(progress) = self.progress.get_mut(place) else { return Ok(Verdict::Over(None)) };
+        if unusable(pool).is_some() || progress.spent {
             return Ok(Verdict::Over(None));
+        }
+        if !std::mem::replace(&mut progress.counted, true) {
+            self.engine.budgets.deposit(pool.roster.id);
         }
         let driver = self.engine.drivers.get(pool.kind.name).ok_or(CallError::Unsupported(pool.kind.name))?;
         let limit = (self.limit)(&pool.policy.timeouts);
-        let last = place + 1 == self.call.chain.len();
-        self.engine.budgets.deposit(pool.roster.id);
+        let last = self.is_last(place);
         let mut failed: Option<Held> = None;
         loop {
             let (index, mut held) = match self.next(place, pool, limit, &mut failed).await? {
@@ -127,8 +160,8 @@ impl<'a, T: Send> Walk<'a, T> {
                 Next::Exhausted(back) => return Ok(Verdict::Over(back)),
             };
             let Some(member) = pool.members.get(index) else { return Ok(Verdict::Over(None)) };
-            if let Some(tried) = self.tried.get_mut(place) {
-                tried.push(index);
+            if let Some(progress) = self.progress.get_mut(place) {
+                progress.tried.push(index);
             }
             self.attempts += 1;
 
@@ -168,10 +201,9 @@ impl<'a, T: Send> Walk<'a, T> {
             }
             let ends = cut_short
                 || !failure.class.moves_on()
-                || (self.call.max_attempts > 0 && self.attempts >= self.call.max_attempts)
-                || !self.engine.budgets.allows(pool.roster.id, failure.class);
+                || (self.call.max_attempts > 0 && self.attempts >= self.call.max_attempts);
             let leaves = !pool.balanced || (failure.http_status == Some(PROVIDER_OVERLOADED) && !last);
-            if ends || leaves {
+            if ends || leaves || !self.may_retry(place, pool, failure.class) {
                 if let Some(held) = &mut held {
                     held.write_failure().await;
                 }
@@ -195,11 +227,11 @@ impl<'a, T: Send> Walk<'a, T> {
         limit: Duration,
         failed: &mut Option<Held>,
     ) -> Result<Next, CallError> {
-        let tried = self.tried.get(place).map(Vec::as_slice).unwrap_or_default();
+        let tried = self.progress.get(place).map(|progress| progress.tried.as_slice()).unwrap_or_default();
         if !pool.balanced {
             return Ok(if tried.is_empty() { Next::Member(0, None) } else { Next::Exhausted(None) });
         }
-        let last = place + 1 == self.call.chain.len();
+        let last = self.is_last(place);
         let state = &self.engine.state;
         let mut look = FIRST_LOOK;
         loop {

@@ -1,10 +1,11 @@
 //! Fallbacks: other models to go on with, within the same deadline and the same bound on attempts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rota::{
     api::pb::{
-        CallOptions, DeleteModelRequest, ErrorClass, InvokeLlmRequest, Model, ModelKey, PutModelRequest,
+        BalancingPolicy, CallOptions, DeleteModelRequest, DisableModelRequest, ErrorClass, InvokeLlmRequest,
+        Model, ModelKey, PutModelRequest, UpdateBalancingPolicyRequest, WhenExhausted,
     },
     scripted::{Script, Upstream},
 };
@@ -15,13 +16,14 @@ use crate::support::{
     failure::{classes, error, retry_after, route, told},
     on_both_states,
     rota::Rota,
-    world::Scene,
+    world::{Scene, config},
 };
 
 on_both_states!(
     a_model_that_cannot_serve_goes_on_with_its_fallback,
     a_chain_is_walked_in_depth_and_its_bound_counts_over_all,
     a_529_goes_straight_to_the_fallback,
+    waiting_is_for_configs_that_can_still_be_tried,
     a_bad_request_goes_nowhere_else,
     when_all_are_cooling_the_soonest_of_all_is_told,
 );
@@ -59,6 +61,19 @@ impl Chain {
         };
         let request = PutModelRequest { model: Some(model) };
         Ok(self.scenes[from].clients.config.clone().put_model(request).await?.into_inner().model.unwrap())
+    }
+
+    async fn disable(&self, model: usize) {
+        let request = DisableModelRequest { key: Some(self.scenes[model].key.clone()) };
+        self.scenes[model].clients.config.clone().disable_model(request).await.unwrap();
+    }
+
+    async fn wait_when_exhausted(&self, model: usize) {
+        let policy =
+            BalancingPolicy { when_exhausted: WhenExhausted::Wait.into(), ..BalancingPolicy::default() };
+        let key = Some(self.scenes[model].key.clone());
+        let request = UpdateBalancingPolicyRequest { key, policy: Some(policy), ..Default::default() };
+        self.scenes[model].clients.config.clone().update_balancing_policy(request).await.unwrap();
     }
 
     fn script(&self, model: usize, script: &Script) {
@@ -126,6 +141,23 @@ async fn a_529_goes_straight_to_the_fallback(rota: &Rota) {
     chain.link(0, &[1]).await.unwrap();
     assert_eq!(chain.scenes[0].ask().await.unwrap().route.unwrap().attempts.len(), 2);
     assert_eq!(chain.hits(), [4, 1]);
+
+    // One that cannot be called is no fallback.
+    chain.disable(1).await;
+    let status = chain.scenes[0].ask().await.unwrap_err();
+    assert!(route(&status).attempts.len() > 1, "{:?}", route(&status));
+}
+
+async fn waiting_is_for_configs_that_can_still_be_tried(rota: &Rota) {
+    let chain = Chain::set(rota, 2, 2).await;
+    chain.link(0, &[1]).await.unwrap();
+    chain.disable(1).await;
+    chain.wait_when_exhausted(0).await;
+    chain.script(0, &Script::fail_for(429, "20"));
+    let began = Instant::now();
+    let status = chain.scenes[0].ask().await.unwrap_err();
+    assert_eq!(told(&status), error(Code::ResourceExhausted, "UPSTREAM_RATE_LIMITED"));
+    assert!(began.elapsed() < Duration::from_secs(15), "both were tried, and the fallback is disabled");
 }
 
 async fn a_bad_request_goes_nowhere_else(rota: &Rota) {
@@ -193,4 +225,36 @@ async fn the_retry_budget_bounds_retries_of_server_errors_alone() {
     let retries = upstream.total_hits() - 18;
     assert!(retries <= 12, "a reserve of 10, and 1 a second: {retries}");
     assert!(failed > 0 || retries <= 10, "{failed} failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spent_retry_budget_still_goes_on_with_the_fallback() {
+    let rota = Rota::builder().arg("--retry-share").arg("0").arg("--retry-rate").arg("0").start().await;
+    let chain = Chain::set(&rota, 2, 3).await;
+    chain.script(0, &Script::fail(500));
+    let status = chain.scenes[0].ask().await.unwrap_err();
+    assert_eq!(route(&status).attempts.len(), 1, "no second attempt without a budget");
+    chain.link(0, &[1]).await.unwrap();
+    let served = chain.scenes[0].ask().await.unwrap().route.unwrap();
+    assert_eq!((served.model.as_str(), served.attempts.len()), ("fallback-1", 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_with_nobody_left_takes_nothing_from_the_budget() {
+    let rota = Rota::builder().arg("--retry-share").arg("0").arg("--retry-rate").arg("1").start().await;
+    let upstream = Upstream::start().await.unwrap();
+    let mut scene = Scene::set(&rota, &upstream, 2).await;
+    let both = scene.configs.clone();
+    scene.put_configs(both[..1].to_vec()).await;
+    // One call in three fails, so that it never trips.
+    let turns = (0..100).map(|turn| if turn % 3 == 0 { Script::fail(500) } else { Script::Answer });
+    upstream.script(&scene.keys[0], Script::sequence(turns));
+    for turn in 0..45 {
+        assert_eq!(scene.ask().await.is_err(), turn % 3 == 0);
+    }
+    let second = config("config-1", &scene.keys[1]);
+    scene.put_configs(vec![scene.configs[0].clone(), second]).await;
+    for _ in 0..4 {
+        scene.ask().await.expect("a retry on the other config");
+    }
 }
