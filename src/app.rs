@@ -3,7 +3,7 @@
 use crate::{
     api::{self, Admin, ConfigApi, Gate, InvokeApi},
     catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
-    health,
+    health::{self, Readiness},
     invoke::Engine,
     provider::{Drivers, UpstreamClient},
     settings::Settings,
@@ -118,13 +118,17 @@ impl App {
         let incoming = TcpListenerStream::new(listener);
         let server =
             tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
-        tokio::spawn(health::follow(reporter, catalog.clone(), draining.clone()));
+        let readiness = Readiness {
+            draining: draining.clone(),
+            required: settings.redis_required.then(|| state.clone()),
+        };
+        tokio::spawn(health::follow(reporter, catalog.clone(), readiness.clone()));
         tokio::spawn(catalog.clone().follow(draining.clone()));
         let checks = health::run_checks(catalog.clone(), state.clone(), checked, draining.clone());
         tokio::spawn(checks);
         tracing::info!(%address, "listening");
         if let Some(wanted) = settings.admin_listen {
-            let served = health::serve_probes(wanted, draining.clone()).await;
+            let served = health::serve_probes(wanted, readiness).await;
             let (address, _) = served.with_context(|| format!("cannot listen on {wanted}"))?;
             tracing::info!(%address, "probes over HTTP");
         }

@@ -40,7 +40,7 @@ pub struct RawSettings {
     /// A Redis command that takes longer counts as failed, and Redis as away [default: 250ms]
     #[arg(long, global = true, env = "ROTA_REDIS_TIMEOUT", value_name = "TIME")]
     pub redis_timeout: Option<String>,
-    /// Do not start without Redis [default: start, and share state when it is there]
+    /// Do not start without Redis, and take no calls while it is away [default: go on without]
     #[arg(long, global = true, env = "ROTA_REDIS_REQUIRED", num_args = 0..=1, default_missing_value = "true")]
     pub redis_required: Option<bool>,
     /// Whether base URLs may reach private and loopback addresses: `private` or `public`
@@ -185,6 +185,10 @@ impl Settings {
         {
             problem("redis-url", "begins with redis:// or rediss://");
         }
+        let redis_required = raw.redis_required.unwrap_or(false);
+        if redis_required && redis_url.is_none() {
+            problem("redis-required", "needs --redis-url");
+        }
         let networks = match given(raw.upstream_networks).as_deref() {
             None if listen.ip().is_loopback() => Networks::Private,
             None | Some("public") => Networks::Public,
@@ -246,7 +250,7 @@ impl Settings {
             database_connections,
             redis_url: redis_url.map(SecretString::from),
             redis_timeout,
-            redis_required: raw.redis_required.unwrap_or(false),
+            redis_required,
             master_key,
             networks,
             max_message_size,

@@ -86,7 +86,11 @@ const RPCS: &[(Access, &str, &[&str])] = &[
             "ValidateLoadBalancingCredentials",
         ],
     ),
-    (Access::Call, "InvokeService", &["InvokeLlm", "StreamLlm", "InvokeTextEmbedding"]),
+    (
+        Access::Call,
+        "InvokeService",
+        &["InvokeLlm", "StreamLlm", "InvokeTextEmbedding", "Acquire", "RenewLease", "Release"],
+    ),
     (Access::Look, "InvokeService", &["Explain"]),
 ];
 

@@ -79,6 +79,7 @@ impl AdminService for Admin {
             tenant: token.tenant_id,
             name: token.name,
             expires_at,
+            may_read_credentials: token.may_read_credentials,
         };
         let (token, secret) = self
             .catalog
@@ -124,6 +125,7 @@ fn token_out(token: Token) -> pb::Token {
         role: convert::role_out(token.role),
         name: token.name,
         expires_at: token.expires_at.map(convert::timestamp),
+        may_read_credentials: token.may_read_credentials,
         prefix: token.prefix,
         created_at: Some(convert::timestamp(token.created_at)),
     }

@@ -134,6 +134,11 @@ pub(super) fn duration(duration: Duration) -> prost_types::Duration {
     }
 }
 
+/// A span of time that is not negative.
+pub(super) fn duration_in(duration: prost_types::Duration, field: &str) -> Result<Duration, Status> {
+    Duration::try_from(duration).map_err(|_| status::invalid(field, "must not be negative"))
+}
+
 pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
     Timestamp { seconds: time.timestamp(), nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0) }
 }
@@ -236,6 +241,8 @@ mod tests {
             token: uuid::Uuid::nil(),
             role: Role::TenantAdmin,
             tenant: tenant.map(ToOwned::to_owned),
+            may_read_credentials: false,
+            hash: [0; 32],
         };
         assert_eq!(tenant(&caller(Some("a")), "", "f").unwrap(), "a");
         assert_eq!(tenant(&caller(Some("a")), "a", "f").unwrap(), "a");

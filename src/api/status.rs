@@ -137,6 +137,7 @@ const fn not_found_reason(thing: Thing) -> &'static str {
         Thing::Model => "MODEL_NOT_FOUND",
         Thing::Config => "CONFIG_NOT_FOUND",
         Thing::Token => "TOKEN_NOT_FOUND",
+        Thing::Lease => "LEASE_NOT_FOUND",
     }
 }
 

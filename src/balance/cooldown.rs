@@ -51,6 +51,8 @@ const JITTER: f64 = 0.1;
 
 /// The clamp where none is set.
 const MAX: Duration = Duration::from_secs(3600);
+/// No clamp: a hundred years.
+const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl Cooldowns {
     /// What `failure` asks for; `None` where it does not cool. `jitter` is a random number in `0.0..1.0`.
@@ -76,7 +78,11 @@ impl Cooldowns {
         let hint = failure.retry_after.filter(|hint| !hint.is_zero());
         let exact = own.or(hint);
         let duration = exact.unwrap_or_else(|| default.mul_f64(1.0 + JITTER * jitter.clamp(0.0, 1.0)));
-        let max = self.max.unwrap_or(MAX);
+        let max = match self.max {
+            None => MAX,
+            Some(max) if max.is_zero() => FOREVER,
+            Some(max) => max,
+        };
         let at_once =
             failure.class != ErrorClass::ServerError || hint.is_some() || failure.http_status == Some(503);
         Some(Cooldown {

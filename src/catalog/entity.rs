@@ -68,6 +68,7 @@ pub mod tokens {
         pub prefix: String,
         pub expires_at: Option<i64>,
         pub created_at: i64,
+        pub may_read_credentials: bool,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -11,7 +11,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(First), Box::new(Balancing)]
+        vec![Box::new(First), Box::new(BALANCING), Box::new(LEASES)]
     }
 }
 
@@ -91,29 +91,39 @@ impl MigrationTrait for First {
     }
 }
 
-/// Policies, fallbacks and limits.
-struct Balancing;
+/// A version that is a list of statements which both databases read alike.
+struct Plain(&'static str, &'static [&'static str]);
 
-impl MigrationName for Balancing {
-    fn name(&self) -> &'static str {
-        "m0002_balancing"
+impl MigrationName for Plain {
+    fn name(&self) -> &str {
+        self.0
     }
 }
 
-const BALANCING: &[&str] = &[
-    "ALTER TABLE models ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE models ADD COLUMN fallbacks TEXT NOT NULL DEFAULT ''",
-    "ALTER TABLE lb_configs ADD COLUMN requests_per_minute INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE lb_configs ADD COLUMN tokens_per_minute INTEGER NOT NULL DEFAULT 0",
-    "ALTER TABLE lb_configs ADD COLUMN max_concurrency INTEGER NOT NULL DEFAULT 0",
-];
-
 #[async_trait::async_trait]
-impl MigrationTrait for Balancing {
+impl MigrationTrait for Plain {
     async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for statement in BALANCING {
+        for statement in self.1 {
             manager.get_connection().execute_unprepared(statement).await?;
         }
         Ok(())
     }
 }
+
+/// Policies, fallbacks and limits.
+const BALANCING: Plain = Plain(
+    "m0002_balancing",
+    &[
+        "ALTER TABLE models ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE models ADD COLUMN fallbacks TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE lb_configs ADD COLUMN requests_per_minute INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE lb_configs ADD COLUMN tokens_per_minute INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE lb_configs ADD COLUMN max_concurrency INTEGER NOT NULL DEFAULT 0",
+    ],
+);
+
+/// Tokens that credentials may be handed to.
+const LEASES: Plain = Plain(
+    "m0003_leases",
+    &["ALTER TABLE tokens ADD COLUMN may_read_credentials BOOLEAN NOT NULL DEFAULT FALSE"],
+);

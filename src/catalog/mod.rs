@@ -215,6 +215,24 @@ impl Catalog {
         Ok(token.is_none() && tenant.is_none())
     }
 
+    /// Changes when this replica has taken in a change of configuration, whoever's.
+    #[must_use]
+    pub fn version(&self) -> Option<i64> {
+        self.snapshot().seen()
+    }
+
+    /// Marks bytes that leave this service and come back, such as a lease's.
+    #[must_use]
+    pub fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        self.ring().sign(bytes)
+    }
+
+    /// Whether a replica with one of our master keys has made that mark.
+    #[must_use]
+    pub fn signed(&self, bytes: &[u8], mark: &[u8]) -> bool {
+        self.ring().signed(bytes, mark)
+    }
+
     fn db(&self) -> &DatabaseConnection {
         &self.0.db
     }

@@ -98,6 +98,12 @@ impl Key {
         RandomizedNonceKey::new(&AES_256_GCM, self.0.as_ref()).map_err(|_| SealError)
     }
 
+    /// A key of its own for marks: the master key seals alone.
+    fn signing(&self) -> hmac::Key {
+        let master = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_ref());
+        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&master, b"rota lease").as_ref())
+    }
+
     fn seal(&self, aad: &[u8], plain: &[u8]) -> Result<String, SealError> {
         // The text is overwritten in place by its ciphertext, so no clear copy stays behind.
         let mut sealed = Vec::with_capacity(plain.len() + AES_256_GCM.tag_len());
@@ -192,6 +198,18 @@ impl KeyRing {
         let bytes = self.key(&row.master_key_id)?.open(&aad, &row.sealed)?;
         let key = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?);
         Some(DataKey { id: row.id, tenant: row.tenant_id, key: Key(key) })
+    }
+
+    /// Marks bytes as ours.
+    pub(super) fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        hmac::sign(&self.first.1.signing(), bytes).as_ref().to_vec()
+    }
+
+    /// Whether a key of this ring has made that mark.
+    pub(super) fn signed(&self, bytes: &[u8], mark: &[u8]) -> bool {
+        std::iter::once(&self.first)
+            .chain(&self.others)
+            .any(|(_, key)| hmac::verify(&key.signing(), bytes, mark).is_ok())
     }
 
     /// What an empty database keeps, to know the right ring by.

@@ -49,6 +49,7 @@ fn token(row: tokens::Model, tenant: String) -> Result<Token, Error> {
         name: row.name,
         prefix: row.prefix,
         expires_at: row.expires_at.map(time),
+        may_read_credentials: row.may_read_credentials,
         created_at: time(row.created_at),
     })
 }
@@ -66,6 +67,9 @@ impl Catalog {
             Some(Role::Operator) if new.tenant.is_empty() => {}
             Some(Role::Operator) => check.add("tenant_id", "an operator belongs to no tenant"),
             Some(_) => drop(check.note(names::tenant("tenant_id", &new.tenant))?),
+        }
+        if new.may_read_credentials && new.role == Some(Role::Viewer) {
+            check.add("may_read_credentials", "a viewer acquires nothing");
         }
         let created_at = now();
         let expires_at = new.expires_at.map(|at| at.timestamp_millis());
@@ -92,6 +96,7 @@ impl Catalog {
             prefix: secret.expose_secret().chars().take(PREFIX_LENGTH).collect(),
             expires_at,
             created_at,
+            may_read_credentials: new.may_read_credentials,
         };
         tokens::Entity::insert(row.clone().into_active_model()).exec_without_returning(&write.tx).await?;
         write.commit(tenant, Scope::Token(row.id)).await?;
@@ -150,7 +155,16 @@ impl Catalog {
         if secret.len() != SECRET_LENGTH || !secret.starts_with("rota_") {
             return Ok(None);
         }
-        let hash = sha256(secret.as_bytes());
+        self.known(sha256(secret.as_bytes())).await
+    }
+
+    /// Whether the token that a call came with is neither revoked nor expired since. While the database is away, one
+    /// that cannot be looked up stays valid.
+    pub async fn still_valid(&self, caller: &Caller) -> bool {
+        !matches!(self.known(caller.hash).await, Ok(None))
+    }
+
+    async fn known(&self, hash: [u8; 32]) -> Result<Option<Caller>, Error> {
         let known = match self.snapshot().token(&hash) {
             Some(known) => known,
             None => match self.look_up(hash).await? {
@@ -177,7 +191,13 @@ impl Catalog {
                 None => return Ok(None),
             },
         };
-        let caller = Caller { token: row.id, role: Role::from_name(&row.role)?, tenant };
+        let caller = Caller {
+            token: row.id,
+            role: Role::from_name(&row.role)?,
+            tenant,
+            may_read_credentials: row.may_read_credentials,
+            hash,
+        };
         let known = Arc::new(KnownToken { caller, tenant: row.tenant_id, expires_at: row.expires_at });
         self.snapshot().keep_token(hash, Arc::clone(&known), before);
         Ok(Some(known))

@@ -50,6 +50,10 @@ pub struct Caller {
     pub role: Role,
     /// The tenant it belongs to; none for an operator.
     pub tenant: Option<String>,
+    /// Whether credentials may be handed out to it.
+    pub may_read_credentials: bool,
+    /// SHA-256 of the token's secret, by which [`crate::catalog::Catalog::still_valid`] knows it again.
+    pub hash: [u8; 32],
 }
 
 /// A tenant.
@@ -74,6 +78,8 @@ pub struct NewToken {
     pub name: String,
     /// When it stops working.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Whether its bearer may be handed credentials.
+    pub may_read_credentials: bool,
 }
 
 /// A token without its secret.
@@ -91,6 +97,8 @@ pub struct Token {
     pub prefix: String,
     /// When it stops working.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Whether its bearer may be handed credentials.
+    pub may_read_credentials: bool,
     /// When it was made.
     pub created_at: DateTime<Utc>,
 }
@@ -377,6 +385,8 @@ pub enum Thing {
     Config,
     /// A token.
     Token,
+    /// A client's hold on a config.
+    Lease,
 }
 
 impl fmt::Display for Thing {
@@ -388,6 +398,7 @@ impl fmt::Display for Thing {
             Self::Model => "model",
             Self::Config => "config",
             Self::Token => "token",
+            Self::Lease => "lease",
         })
     }
 }

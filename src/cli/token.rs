@@ -26,6 +26,9 @@ pub(super) enum Command {
         /// When it stops working, such as `30d` from now [default: never]
         #[arg(long, value_name = "TIME")]
         expires_in: Option<String>,
+        /// Let Acquire hand the provider's credentials to its bearer
+        #[arg(long)]
+        may_read_credentials: bool,
     },
 }
 
@@ -38,7 +41,7 @@ pub(super) enum RoleName {
 }
 
 pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
-    let Command::Create { role, tenant, name, expires_in } = command;
+    let Command::Create { role, tenant, name, expires_in, may_read_credentials } = command;
     let expires_at = match expires_in {
         Some(text) => {
             let time = humantime::parse_duration(&text).context("--expires-in: is a time, such as 30d")?;
@@ -55,7 +58,8 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
         RoleName::Viewer => Role::Viewer,
     });
     let catalog = app::open_catalog(settings).await?;
-    let (_, secret) = catalog.create_token(NewToken { tenant, role, name, expires_at }).await?;
+    let (_, secret) =
+        catalog.create_token(NewToken { tenant, role, name, expires_at, may_read_credentials }).await?;
     print(secret.expose_secret());
     Ok(())
 }

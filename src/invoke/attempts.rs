@@ -245,7 +245,7 @@ impl<'a, T: Send> Walk<'a, T> {
                 hold: None,
             };
             if tracing::enabled!(tracing::Level::DEBUG) {
-                trace_candidates(pool, state.as_ref()).await;
+                trace_candidates(pool, state.as_ref(), tried).await;
             }
             let acquired = match state.acquire(&ask).await {
                 Ok(acquired) => acquired,
@@ -287,10 +287,11 @@ impl<T> Won<T> {
 
 /// Says of each member why it would or would not serve, as Explain does. Costs a look at the state, so it is for
 /// debugging alone.
-async fn trace_candidates(pool: &Pool, state: &dyn StateStore) {
+async fn trace_candidates(pool: &Pool, state: &dyn StateStore, tried: &[usize]) {
     let Ok(seen) = state.inspect(&pool.roster).await else { return };
-    let usable = Setting { enabled: true, weight: 1, readable: true };
-    let (explained, _) = explain(&pool.roster, &vec![usable; pool.members.len()], &seen);
+    let setting = |index| Setting { enabled: true, weight: 1, readable: true, tried: tried.contains(&index) };
+    let settings: Vec<_> = (0..pool.members.len()).map(setting).collect();
+    let (explained, _) = explain(&pool.roster, &settings, &seen);
     let reasons =
         pool.members.iter().zip(explained).map(|(member, one)| format!("{}: {}", member.name, one.reason));
     tracing::debug!(
@@ -303,7 +304,7 @@ async fn trace_candidates(pool: &Pool, state: &dyn StateStore) {
 }
 
 /// Why a pool cannot be called at all.
-fn unusable(pool: &Pool) -> Option<CallError> {
+pub(super) fn unusable(pool: &Pool) -> Option<CallError> {
     if !pool.enabled {
         Some(CallError::Disabled)
     } else if !pool.members.is_empty() {

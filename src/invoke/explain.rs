@@ -13,6 +13,8 @@ pub struct Setting {
     pub weight: i32,
     /// Whether its secret can be read.
     pub readable: bool,
+    /// Whether the call has tried it.
+    pub tried: bool,
 }
 
 /// One config, explained.
@@ -39,6 +41,8 @@ pub enum Reason {
     Draining,
     /// Its secret cannot be decrypted.
     Unreadable,
+    /// This call has tried it.
+    Tried,
     /// It cools.
     Cooling(ErrorClass, Duration),
     /// Its trial is on its way.
@@ -57,6 +61,7 @@ impl fmt::Display for Reason {
             Self::Disabled => f.write_str("disabled"),
             Self::Draining => f.write_str("draining: its weight is 0"),
             Self::Unreadable => f.write_str("its secret cannot be read"),
+            Self::Tried => f.write_str("this call has tried it"),
             Self::Cooling(class, left) => {
                 write!(f, "cooling for {:.1} s more: {}", left.as_secs_f64(), class.name())
             }
@@ -75,26 +80,28 @@ pub fn explain(roster: &Pool, settings: &[Setting], seen: &Inspection) -> (Vec<E
     for (place, ((member, setting), state)) in members().enumerate() {
         if setting.enabled && setting.weight > 0 && setting.readable {
             places.push(place);
-            candidates.push(state.candidate(member, seen.now, false, 0));
+            candidates.push(state.candidate(member, seen.now, setting.tried, 0));
         }
     }
     let may = |c: &Candidate| {
         c.full_until.is_none() && matches!(c.standing, Standing::Available | Standing::HalfOpen)
     };
-    let tier = candidates.iter().filter(|c| may(c)).map(|c| c.priority).min();
+    let tier = candidates.iter().filter(|c| !c.tried && may(c)).map(|c| c.priority).min();
     let picked = match pick(&candidates, roster.strategy, &mut seen.turn.clone()) {
         Pick::Serve { index, .. } => places.get(index).copied(),
         _ => None,
     };
     let left = |until: u64| Duration::from_millis(until.saturating_sub(seen.now));
     let explained = members().map(|((member, setting), state)| {
-        let candidate = state.candidate(member, seen.now, false, 0);
+        let candidate = state.candidate(member, seen.now, setting.tried, 0);
         let reason = if !setting.enabled {
             Reason::Disabled
         } else if !setting.readable {
             Reason::Unreadable
         } else if setting.weight == 0 {
             Reason::Draining
+        } else if setting.tried {
+            Reason::Tried
         } else {
             match (candidate.standing, candidate.full_until) {
                 (Standing::Cooling { until, class }, _) => Reason::Cooling(class, left(until)),
@@ -149,7 +156,7 @@ mod tests {
         }
     }
 
-    const ON: Setting = Setting { enabled: true, weight: 1, readable: true };
+    const ON: Setting = Setting { enabled: true, weight: 1, readable: true, tried: false };
 
     #[test]
     fn every_config_has_its_reason_and_the_next_is_named() {

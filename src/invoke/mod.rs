@@ -12,11 +12,13 @@ mod attempts;
 mod budget;
 mod explain;
 mod held;
+mod lease;
 mod route;
 mod stream;
 
 pub use budget::RetryBudget;
 pub use explain::{Explained, Reason, Setting, explain};
+pub use lease::{Granted, LEASE_TTL, Report};
 pub use route::{Attempt, Route};
 pub use stream::LlmStream;
 

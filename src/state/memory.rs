@@ -3,22 +3,34 @@
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
 use super::{
-    Acquire, Acquired, Clock, Inspection, Known, Lease, MemberInspection, Outcome, StateError, StateStore,
-    Switch, clock::millis,
+    Acquire, Acquired, Clock, Inspection, Known, Lease, MemberInspection, Outcome, STATE_TTL, StateError,
+    StateStore, Switch, clock::millis,
 };
 use crate::balance::{
     Cooldown, ErrorClass, LeaseId, Member, Pick, Pool, Record, Scope, Standing, Trial, Turn, Window, pick,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use uuid::Uuid;
+
+/// How often pools that nobody calls any more are looked for.
+const SWEEP: Duration = Duration::from_secs(3600);
 
 /// Keeps everything behind one short lock a tenant: a pick touches its pool and the tenant's credentials together.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
     clock: Clock,
     tenants: DashMap<Uuid, TenantState>,
+    /// When it last looked for pools that nobody calls any more.
+    swept: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -29,6 +41,8 @@ struct TenantState {
 
 #[derive(Debug, Default)]
 struct PoolState {
+    /// When it was last picked from.
+    called: u64,
     turn: Turn,
     members: HashMap<Arc<str>, Record>,
     in_flight: HashMap<Arc<str>, u32>,
@@ -46,6 +60,25 @@ impl MemoryStore {
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
+
+    /// Forgets pools that nobody has called for long, such as deleted ones. Looks once in a while.
+    fn sweep(&self, now: u64) {
+        let last = self.swept.load(Ordering::Relaxed);
+        let due = now >= last.saturating_add(millis(SWEEP));
+        let mine = || self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if due && mine() {
+            self.tenants.retain(|_, tenant| {
+                tenant.pools.retain(|_, pool| {
+                    if pool.called == 0 {
+                        // Known by an operator's hand alone; its time begins here.
+                        pool.called = now;
+                    }
+                    !pool.in_flight.is_empty() || now < pool.called.saturating_add(millis(STATE_TTL))
+                });
+                !tenant.pools.is_empty()
+            });
+        }
+    }
 }
 
 /// For the store that goes on here when Redis is away.
@@ -55,6 +88,7 @@ impl MemoryStore {
         let now = self.clock.now();
         let mut tenant = self.tenants.entry(lease.tenant).or_default();
         let pool = tenant.pools.entry(lease.pool).or_default();
+        pool.called = now;
         pool.turn.last = Some(lease.member.ordinal);
         match hold {
             Some(ttl) => {
@@ -201,6 +235,7 @@ impl TenantState {
 impl StateStore for MemoryStore {
     async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
         let now = self.clock.now();
+        self.sweep(now);
         let mut tenant = self.tenants.entry(ask.pool.tenant).or_default();
         if let Some((lease, cooldown)) = ask.failed {
             tenant.fail(lease, cooldown, now);
@@ -217,6 +252,7 @@ impl StateStore for MemoryStore {
             })
             .collect();
         let pool = tenant.pools.entry(ask.pool.id).or_default();
+        pool.called = now;
         match pick(&candidates, ask.pool.strategy, &mut pool.turn) {
             Pick::Serve { index, trial } => {
                 let Some(member) = ask.pool.members.get(index) else {

@@ -22,6 +22,9 @@ use async_trait::async_trait;
 use std::{fmt, sync::Arc, time::Duration};
 use uuid::Uuid;
 
+/// State of a pool that nobody has called for this long is forgotten: it is deleted, or as good as new.
+const STATE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// The shared state of all pools.
 ///
 /// An answer of [`acquire`](Self::acquire) is one atomic step, so that a caller that comes after a reported failure

@@ -26,6 +26,9 @@ use tokio::{sync::RwLock, time::sleep};
 /// How often a server that is away is asked whether it is back.
 const PROBE: Duration = Duration::from_millis(200);
 
+/// How often a server that is there is asked whether it still is.
+const WATCH: Duration = Duration::from_secs(1);
+
 /// See the module's documentation.
 pub struct ResilientStore {
     shared: RedisStore,
@@ -45,14 +48,16 @@ impl ResilientStore {
     /// On that server, which may be away.
     #[must_use]
     pub fn new(shared: RedisStore) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
+        let store = Arc::new_cyclic(|this| Self {
             shared,
             local: MemoryStore::default(),
             away: AtomicBool::new(false),
             returning: RwLock::new(()),
             deferred: Mutex::new(None),
             this: this.clone(),
-        })
+        });
+        tokio::spawn(watch(store.this.clone()));
+        store
     }
 
     /// Waits until the server answers, or goes on alone after `limit`.
@@ -146,6 +151,19 @@ impl ResilientStore {
             };
         }
         Arc::new(own)
+    }
+}
+
+/// Notices a loss while nobody calls, so that readiness tells it and the next caller does not pay for it.
+async fn watch(store: Weak<ResilientStore>) {
+    loop {
+        sleep(WATCH).await;
+        let Some(store) = store.upgrade() else { return };
+        if !store.is_away()
+            && let Err(error) = store.shared.probe().await
+        {
+            store.lost(&error);
+        }
     }
 }
 

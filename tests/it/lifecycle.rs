@@ -15,6 +15,7 @@ use crate::support::{
     eventually,
     failure::{error, told},
     postgres::Postgres,
+    redis::Redis,
     rota::Rota,
     world::Scene,
 };
@@ -308,14 +309,46 @@ async fn health_knows_each_service_and_needs_no_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_over_http_answer_where_they_are_asked_for() {
     let rota = Rota::builder().arg("--admin-listen").arg("127.0.0.1:0").start().await;
-    let address = eventually(Duration::from_secs(5), async || {
-        let logs = rota.logs();
-        let line = logs.lines().find(|line| line.contains("probes over HTTP")).map(ToOwned::to_owned);
-        line.and_then(|line| Some(line.split("address=").nth(1)?.trim().to_owned())).ok_or(logs)
-    })
-    .await;
+    let address = probes_of(&rota).await;
     for (path, status) in [("livez", 200), ("readyz", 200), ("nothing", 404)] {
         let answer = reqwest::get(format!("http://{address}/{path}")).await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{path}");
     }
+}
+
+/// Where it answers probes over HTTP.
+async fn probes_of(rota: &Rota) -> String {
+    eventually(Duration::from_secs(5), async || {
+        let logs = rota.logs();
+        let line = logs.lines().find(|line| line.contains("probes over HTTP")).map(ToOwned::to_owned);
+        line.and_then(|line| Some(line.split("address=").nth(1)?.trim().to_owned())).ok_or(logs)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_follows_redis_where_it_is_required_and_there_alone() {
+    let mut redis = Redis::start().await;
+    let settings = Rota::builder().redis(redis.url()).arg("--admin-listen").arg("127.0.0.1:0");
+    let (relaxed, strict) = (settings.start().await, settings.clone().arg("--redis-required").start().await);
+    let (relaxed_probes, strict_probes) = (probes_of(&relaxed).await, probes_of(&strict).await);
+    let told = async |rota: &Rota, probes: &str| {
+        let http = reqwest::get(format!("http://{probes}/readyz")).await.unwrap().status().as_u16();
+        (rota.health("").await.unwrap(), rota.health("rota.v1.InvokeService").await.unwrap(), http)
+    };
+    let (up, down) = (ServingStatus::Serving, ServingStatus::NotServing);
+    let both = async |wanted| {
+        eventually(Duration::from_secs(10), async || match told(&strict, &strict_probes).await {
+            now if now == wanted => Ok(()),
+            now => Err(format!("{now:?}")),
+        })
+        .await;
+        assert_eq!(told(&relaxed, &relaxed_probes).await, (up, up, 200));
+        assert_eq!(strict.health("rota.v1.ConfigService").await.unwrap(), up);
+    };
+    both((up, up, 200)).await;
+    redis.kill9();
+    both((down, down, 503)).await;
+    redis.restart().await;
+    both((up, up, 200)).await;
 }

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use rota::scripted::{Script, Upstream};
+use rota::{
+    api::pb::Limits,
+    scripted::{Script, Upstream},
+};
 use tokio::{task::JoinSet, time::sleep};
 
 use crate::support::{eventually, postgres::Postgres, redis::Redis, rota::Rota, world::Scene};
@@ -118,4 +121,43 @@ async fn one_trial(upstream: &Upstream, key: &str) {
     .await;
     sleep(TRIAL * 2 / 3).await;
     assert_eq!(upstream.hits(key) - before, 1, "one trial over all replicas");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_replica_had_in_flight_is_forgotten_within_15_seconds() {
+    let redis = Redis::start().await;
+    let builder = Rota::builder().redis(redis.url()).database(Postgres::shared().await.fresh_database());
+    let (survivor, mut victim) = (builder.start().await, builder.start().await);
+    let upstream = Upstream::start().await.unwrap();
+    let mut scene = Scene::set(&survivor, &upstream, 2).await;
+    let limits = Limits { max_concurrency: 3, ..Limits::default() };
+    scene.change_configs(|configs| configs.iter_mut().for_each(|config| config.limits = Some(limits))).await;
+    for key in &scene.keys {
+        upstream.script(key, Script::Answer.after(Duration::from_secs(60)));
+    }
+    let there = scene.through(&victim).await;
+    let mut calls = JoinSet::new();
+    for _ in 0..6 {
+        let there = there.clone();
+        calls.spawn(async move { there.ask().await });
+    }
+    let in_flight =
+        async || -> Vec<i32> { scene.configs_now().await.iter().map(|config| config.in_flight).collect() };
+    let becomes = async |wanted: [i32; 2], limit| {
+        eventually(limit, async || match in_flight().await {
+            now if now == wanted => Ok(()),
+            now => Err(format!("{now:?}")),
+        })
+        .await;
+    };
+    becomes([3, 3], Duration::from_secs(10)).await;
+    // A heartbeat later they still count, though nothing has begun or ended since.
+    sleep(Duration::from_secs(6)).await;
+    assert_eq!(in_flight().await, [3, 3]);
+    victim.kill9();
+    becomes([0, 0], Duration::from_secs(16)).await;
+    for key in &scene.keys {
+        upstream.script(key, Script::Answer);
+    }
+    scene.ask().await.expect("room again");
 }

@@ -56,6 +56,27 @@ on_both_stores!(
     failures_in_a_row_trip_together,
 );
 
+/// Redis forgets by itself; a test cannot let 30 days pass there.
+#[tokio::test]
+async fn memory_forgets_a_pool_that_nobody_calls_for_a_month() {
+    let memory = Arc::new(MemoryStore::default());
+    let store: Store = memory.clone();
+    let (old, young) = (pool(3), pool(3));
+    let turn = async |pool: &Arc<Pool>| {
+        let (index, lease) = granted(&store, pool).await;
+        store.release(&lease, None);
+        index
+    };
+    assert_eq!([turn(&old).await, turn(&young).await], [0, 0]);
+    for _ in 0..31 {
+        memory.clock().advance(Duration::from_secs(24 * 3600));
+        turn(&young).await;
+    }
+    let last = async |pool: &Arc<Pool>| store.inspect(pool).await.unwrap().turn.last;
+    assert_eq!(last(&old).await, None);
+    assert!(last(&young).await.is_some());
+}
+
 fn pool(members: u32) -> Arc<Pool> {
     Arc::new(Pool { members: (1..=members).map(member).collect(), ..empty_pool() })
 }

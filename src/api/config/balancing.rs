@@ -128,8 +128,7 @@ impl ConfigApi {
     /// The configs with their live state. Without the state store the listing still stands, without cooldowns.
     pub(super) async fn with_state(&self, set: ConfigSet) -> Vec<pb::LoadBalancingConfig> {
         let state = self.inspect(&set.roster).await;
-        let states = state.members.into_iter().map(|member| (member.cooling(state.now), member.in_flight));
-        set.configs.into_iter().zip(states).map(|(config, state)| config_out(config, state)).collect()
+        listed(set, state)
     }
 
     async fn inspect(&self, roster: &Pool) -> Inspection {
@@ -141,6 +140,12 @@ impl ConfigApi {
             }
         }
     }
+}
+
+/// A set's configs with what is known of each.
+pub(super) fn listed(set: ConfigSet, state: Inspection) -> Vec<pb::LoadBalancingConfig> {
+    let states = state.members.into_iter().map(|member| (member.cooling(state.now), member.in_flight));
+    set.configs.into_iter().zip(states).map(|(config, state)| config_out(config, state)).collect()
 }
 
 fn config_from(text: &str) -> Result<ConfigFrom, Status> {

@@ -159,10 +159,12 @@ impl Change {
     }
 }
 
+/// Whole milliseconds, rounded up: only zero means off.
 fn millis(duration: Duration, field: &str) -> Result<Millis, Status> {
-    let time = std::time::Duration::try_from(duration)
-        .map_err(|_| status::invalid(field, "must not be negative"))?;
-    u64::try_from(time.as_millis()).map(Millis).map_err(|_| status::invalid(field, "is too long"))
+    let time = convert::duration_in(duration, field)?;
+    u64::try_from(time.as_nanos().div_ceil(1_000_000))
+        .map(Millis)
+        .map_err(|_| status::invalid(field, "is too long"))
 }
 
 /// What is set, for callers.

@@ -1,7 +1,8 @@
 //! WatchPool: the state of a pool, again after every change.
 
-use super::{ConfigApi, convert, pb, status};
-use crate::catalog::{Caller, ConfigFrom, ModelKey};
+use super::{ConfigApi, balancing, convert, pb, status};
+use crate::catalog::{Caller, ConfigFrom, ConfigSet, Error, ModelKey};
+use crate::state::Inspection;
 use futures::stream::{self, BoxStream, StreamExt};
 use std::time::Duration;
 use tonic::Status;
@@ -18,7 +19,7 @@ impl ConfigApi {
         request: pb::WatchPoolRequest,
     ) -> Result<PoolStream, Status> {
         let key = convert::key(caller, request.key, "key")?;
-        let watch = Watch { api: self.clone(), key, last: None };
+        let watch = Watch { api: self.clone(), caller: caller.clone(), key, known: None, last: None };
         Ok(stream::unfold(Some(watch), |watch| async move {
             let mut watch = watch?;
             let stop = watch.api.stop.clone();
@@ -36,7 +37,10 @@ impl ConfigApi {
 
 struct Watch {
     api: ConfigApi,
+    caller: Caller,
     key: ModelKey,
+    /// The configs, and the version of the catalog they were read at.
+    known: Option<(Option<i64>, ConfigSet)>,
     last: Option<pb::PoolState>,
 }
 
@@ -47,16 +51,45 @@ impl Watch {
             if self.last.is_some() {
                 tokio::time::sleep(INTERVAL).await;
             }
-            let set =
-                self.api.catalog.configs(&self.key, ConfigFrom::Any).await.map_err(status::from_catalog)?;
+            if !self.api.catalog.still_valid(&self.caller).await {
+                return Err(status::token_invalid());
+            }
+            let set = self.configs().await?;
+            // Where the state cannot be read, what was told last stands; only the first answer cannot wait for it.
+            let seen = match self.api.state.inspect(&set.roster).await {
+                Ok(seen) => seen,
+                Err(_) if self.last.is_some() => continue,
+                Err(_) => Inspection::blank(&set.roster, 0),
+            };
             let revision = set.revision;
-            let configs = self.api.with_state(set).await;
+            let configs = balancing::listed(set, seen);
             let state = pb::PoolState { key: Some(convert::key_out(self.key.clone())), revision, configs };
             let compared = without_clocks(state.clone());
             if self.last.as_ref() != Some(&compared) {
                 self.last = Some(compared);
                 return Ok(state);
             }
+        }
+    }
+}
+
+impl Watch {
+    /// The configs. Asks the database only after a change, and goes on without it.
+    async fn configs(&mut self) -> Result<ConfigSet, Status> {
+        let catalog = &self.api.catalog;
+        let version = catalog.version();
+        if let Some((at, set)) = &self.known
+            && *at == version
+        {
+            return Ok(set.clone());
+        }
+        match (catalog.configs(&self.key, ConfigFrom::Any).await, &self.known) {
+            (Ok(set), _) => {
+                self.known = Some((version, set.clone()));
+                Ok(set)
+            }
+            (Err(Error::DatabaseUnavailable), Some((_, set))) => Ok(set.clone()),
+            (Err(error), _) => Err(status::from_catalog(error)),
         }
     }
 }

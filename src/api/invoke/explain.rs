@@ -2,7 +2,7 @@
 
 use super::{InvokeApi, convert, pb, status};
 use crate::{
-    catalog::{Caller, ConfigFrom},
+    catalog::{Caller, ConfigFrom, ConfigSet, INHERIT},
     invoke::{Setting, explain},
     state::Inspection,
 };
@@ -23,12 +23,16 @@ impl InvokeApi {
                 enabled: config.enabled,
                 weight: config.weight,
                 readable: config.readable,
+                tried: false,
             })
             .collect();
         let seen = match self.engine.state().inspect(&set.roster).await {
             Ok(seen) => seen,
             Err(_) => Inspection::blank(&set.roster, 0),
         };
+        if !set.enabled {
+            return Ok(unbalanced(set));
+        }
         let (explained, picked) = explain(&set.roster, &settings, &seen);
         let picked = picked.and_then(|place| set.configs.get(place)).map(|config| config.id.clone());
         let candidates = set.configs.into_iter().zip(explained).map(|(config, explained)| pb::Candidate {
@@ -40,4 +44,23 @@ impl InvokeApi {
         });
         Ok(pb::ExplainResponse { candidates: candidates.collect(), picked: picked.unwrap_or_default() })
     }
+}
+
+/// Without balancing the active credential serves, whatever the configs say.
+fn unbalanced(set: ConfigSet) -> pb::ExplainResponse {
+    let candidates = set.configs.into_iter().map(|config| {
+        let eligible = config.id == INHERIT;
+        let reason =
+            if eligible { "balancing is off: the active credential serves" } else { "balancing is off" };
+        pb::Candidate {
+            config_id: config.id,
+            config_name: config.name,
+            eligible,
+            reason: reason.to_owned(),
+            score: 0.0,
+        }
+    });
+    let candidates: Vec<_> = candidates.collect();
+    let picked = candidates.iter().find(|candidate| candidate.eligible).map(|one| one.config_id.clone());
+    pb::ExplainResponse { candidates, picked: picked.unwrap_or_default() }
 }

@@ -2,6 +2,7 @@
 
 mod chat;
 mod explain;
+mod lease;
 
 use super::{
     config::caller,
@@ -67,6 +68,9 @@ impl InvokeApi {
             return Err(status::invalid("key.model_type", "is not what this RPC calls; it may be left out"));
         }
         let tenant = convert::tenant(caller, &key.tenant_id, "key.tenant_id")?;
+        if let Some(notes) = options.and_then(|options| options.metadata.as_ref()) {
+            tracing::debug!(tenant, ?notes, "the caller's notes");
+        }
         let max_attempts = options.map_or(0, |options| options.max_attempts);
         let max_attempts = usize::try_from(max_attempts)
             .map_err(|_| status::invalid("options.max_attempts", "must not be negative"))?;
@@ -138,6 +142,31 @@ impl InvokeService for InvokeApi {
     ) -> Result<Response<pb::ExplainResponse>, Status> {
         let caller = caller(&request)?;
         self.explained(&caller, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn acquire(
+        &self,
+        request: Request<pb::AcquireRequest>,
+    ) -> Result<Response<pb::AcquireResponse>, Status> {
+        let caller = caller(&request)?;
+        let (metadata, _, request) = request.into_parts();
+        self.acquired(&metadata, &caller, request).await.map(Response::new)
+    }
+
+    async fn renew_lease(
+        &self,
+        request: Request<pb::RenewLeaseRequest>,
+    ) -> Result<Response<pb::RenewLeaseResponse>, Status> {
+        let caller = caller(&request)?;
+        self.renewed(&caller, request.get_ref()).await.map(Response::new)
+    }
+
+    async fn release(
+        &self,
+        request: Request<pb::ReleaseRequest>,
+    ) -> Result<Response<pb::ReleaseResponse>, Status> {
+        let caller = caller(&request)?;
+        self.released(&caller, request.into_inner()).await.map(Response::new)
     }
 
     async fn invoke_text_embedding(

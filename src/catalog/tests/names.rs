@@ -27,7 +27,13 @@ async fn a_tenant_comes_and_goes_with_all_it_has() {
 }
 
 fn token(role: Option<Role>, tenant: &str) -> NewToken {
-    NewToken { tenant: tenant.to_owned(), role, name: "ci".to_owned(), expires_at: None }
+    NewToken {
+        tenant: tenant.to_owned(),
+        role,
+        name: "ci".to_owned(),
+        expires_at: None,
+        may_read_credentials: false,
+    }
 }
 
 #[tokio::test]
@@ -44,7 +50,8 @@ async fn tokens() {
     assert!(secret.starts_with("rota_") && secret.len() == 48 && secret.starts_with(&made.prefix));
 
     let caller = catalog.authenticate(secret).await.unwrap().unwrap();
-    assert_eq!(caller, Caller { token: made.id, role: Role::Operator, tenant: None });
+    assert_eq!((caller.token, caller.role, &caller.tenant), (made.id, Role::Operator, &None));
+    assert!(!caller.may_read_credentials && catalog.still_valid(&caller).await);
     let mut wrong = secret.to_owned();
     wrong.replace_range(47.., if secret.ends_with('A') { "E" } else { "A" });
     for wrong in ["", "rota_", &wrong] {
@@ -53,6 +60,7 @@ async fn tokens() {
 
     catalog.revoke_token(&made.id.to_string()).await.unwrap();
     assert_eq!(catalog.authenticate(secret).await.unwrap(), None);
+    assert!(!catalog.still_valid(&caller).await);
     let again = catalog.revoke_token(&made.id.to_string()).await;
     assert!(matches!(again, Err(Error::NotFound(Thing::Token, _))));
 }

@@ -13,7 +13,9 @@ mod keys;
 mod script;
 mod writer;
 
-use super::{Acquire, Acquired, Clock, Inspection, Known, Lease, Outcome, StateError, StateStore, Switch};
+use super::{
+    Acquire, Acquired, Clock, Inspection, Known, Lease, Outcome, STATE_TTL, StateError, StateStore, Switch,
+};
 use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
 use async_trait::async_trait;
 pub(super) use codec::Cooling;
@@ -57,8 +59,6 @@ impl RedisOptions {
 /// A replica that has been silent for this long no longer counts as holding calls in flight.
 const REPLICA_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// State of a pool that nobody has called for this long is forgotten.
-const STATE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Beyond this many commands waiting for the server, further ones fail.
 const MAX_QUEUED_COMMANDS: usize = 10_000;
 
