@@ -114,7 +114,7 @@ async fn a_failure_told_cools_and_a_success_told_ends_the_trial(rota: &Rota) {
     let first = acquire(&scene).await.unwrap();
     release(&scene.clients, &first, failed(ErrorClass::RateLimited, 1)).await.unwrap();
     let cooling = &scene.configs_now().await[0];
-    assert!(cooling.in_cooldown && span(cooling.ttl.clone()) <= Duration::from_secs(1));
+    assert!(cooling.in_cooldown && span(cooling.ttl) <= Duration::from_secs(1));
     assert_eq!(cooling.cooldown_reason(), ErrorClass::RateLimited);
     assert_eq!(acquire(&scene).await.unwrap().config_id, scene.configs[1].id);
 
@@ -274,8 +274,8 @@ async fn bad_outcomes_are_refused_and_the_lease_goes_on() {
         ("outcome.error_class", Outcome { error_class: 99, ..Outcome::default() }),
         ("outcome.http_status", Outcome { http_status: 42, ..Outcome::default() }),
         ("outcome.http_status", Outcome { http_status: 70_000, ..Outcome::default() }),
-        ("outcome.retry_after", Outcome { retry_after: minus.clone(), ..Outcome::default() }),
-        ("outcome.latency", Outcome { latency: minus.clone(), ..Outcome::default() }),
+        ("outcome.retry_after", Outcome { retry_after: minus, ..Outcome::default() }),
+        ("outcome.latency", Outcome { latency: minus, ..Outcome::default() }),
     ] {
         assert_eq!(invalid_fields(release(&scene.clients, &lease, Some(outcome)).await), [field]);
     }
