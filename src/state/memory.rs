@@ -408,3 +408,62 @@ impl StateStore for MemoryStore {
 
     async fn flush(&self) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::{Limits, Strategy};
+    use futures::executor::block_on;
+    use proptest::prelude::*;
+
+    fn pool(members: u32, strategy: Strategy) -> Arc<Pool> {
+        let member = |ordinal: u32| Member {
+            ordinal,
+            key: format!("{ordinal}.{ordinal}").into(),
+            credential: format!("c{ordinal}").into(),
+            priority: 0,
+            weight: ordinal,
+            limits: Limits::default(),
+        };
+        let members = (1..=members).map(member).collect();
+        Arc::new(Pool { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, members })
+    }
+
+    proptest! {
+        #[test]
+        fn counts_are_of_what_is_held_and_never_negative(
+            steps in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..80),
+            strategy in proptest::sample::select(&Strategy::ALL[..]),
+        ) {
+            let (store, pool) = (MemoryStore::default(), pool(3, strategy));
+            let (mut held, mut over) = (Vec::<(usize, Lease)>::new(), Vec::<Lease>::new());
+            for (take, which) in steps {
+                if take || held.is_empty() {
+                    let ask = Acquire {
+                        pool: &pool, tried: &[], failed: None, lease: LeaseId::random(),
+                        trial_ttl: Duration::from_secs(1), tokens: 0, hold: None,
+                    };
+                    match block_on(store.acquire(&ask)).unwrap() {
+                        Acquired::Granted { index, lease } => held.push((index, lease)),
+                        other => prop_assert!(false, "{other:?}"),
+                    }
+                } else {
+                    let (_, lease) = held.swap_remove(which.index(held.len()));
+                    store.release(&lease, None);
+                    over.push(lease);
+                }
+                let seen = block_on(store.inspect(&pool)).unwrap();
+                for (index, member) in seen.members.iter().enumerate() {
+                    let count = held.iter().filter(|(own, _)| *own == index).count();
+                    prop_assert_eq!(member.in_flight as usize, count);
+                }
+            }
+            for (_, lease) in &held {
+                store.release(lease, None);
+            }
+            // Released once more, which no caller does: nothing wraps.
+            over.iter().for_each(|lease| store.release(lease, None));
+            prop_assert!(block_on(store.inspect(&pool)).unwrap().members.iter().all(|member| member.in_flight == 0));
+        }
+    }
+}
