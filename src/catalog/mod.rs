@@ -85,7 +85,7 @@ pub enum OpenError {
     #[error(transparent)]
     MasterKey(#[from] KeyRingError),
     /// The database was sealed with another key.
-    #[error("the master key does not open this database: give the one it was first started with")]
+    #[error("the master key does not open this database: give the one it was begun with, or last rotated to")]
     WrongMasterKey,
     /// The database refuses, or is away.
     #[error("the database: {0}")]
