@@ -6,7 +6,7 @@ use crate::{
     health::{self, Readiness},
     invoke::Engine,
     provider::{Drivers, UpstreamClient},
-    settings::Settings,
+    settings::{MasterKey, Settings},
     state::{MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
 };
 use anyhow::{Context, Result, anyhow};
@@ -55,9 +55,11 @@ pub async fn open_catalog(settings: &Settings) -> Result<Catalog> {
             .create(&settings.data_dir)
             .with_context(|| format!("the data directory {} cannot be made", settings.data_dir.display()))?;
     }
-    let master_key = match &settings.master_key {
-        Some(key) => MasterKeySource::Value(key.clone()),
-        None => MasterKeySource::File(settings.master_key_file()),
+    let (setting, master_key) = match settings.master_key.clone() {
+        MasterKey::Value(ring) => ("ROTA_MASTER_KEY: ", MasterKeySource::Value(ring)),
+        MasterKey::File(path) => ("--master-key-file: ", MasterKeySource::File(path)),
+        MasterKey::Command(command) => ("--master-key-command: ", MasterKeySource::Command(command)),
+        MasterKey::Own(path) => ("", MasterKeySource::OwnFile(path)),
     };
     let catalog = Catalog::open(OpenOptions {
         database_url: settings.database_url.expose_secret().to_owned(),
@@ -66,9 +68,9 @@ pub async fn open_catalog(settings: &Settings) -> Result<Catalog> {
         max_connections: settings.database_connections,
     })
     .await
-    .map_err(|error| match (error, &settings.master_key) {
-        (OpenError::MasterKey(error), Some(_)) => anyhow!("ROTA_MASTER_KEY: {error}"),
-        (error, _) => error.into(),
+    .map_err(|error| match error {
+        OpenError::MasterKey(error) => anyhow!("{setting}{error}"),
+        error => error.into(),
     })?;
     catalog.migrate().await?;
     Ok(catalog)

@@ -43,6 +43,18 @@ pub struct RawSettings {
     /// Do not start without Redis, and take no calls while it is away [default: go on without]
     #[arg(long, global = true, env = "ROTA_REDIS_REQUIRED", num_args = 0..=1, default_missing_value = "true")]
     pub redis_required: Option<bool>,
+    /// A file that holds the master key ring, in place of ROTA_MASTER_KEY
+    #[arg(long, global = true, env = "ROTA_MASTER_KEY_FILE", value_name = "FILE")]
+    pub master_key_file: Option<PathBuf>,
+    /// A command for `sh -c` that writes the master key ring to its output, in place of ROTA_MASTER_KEY
+    #[arg(
+        long,
+        global = true,
+        env = "ROTA_MASTER_KEY_COMMAND",
+        value_name = "COMMAND",
+        hide_env_values = true
+    )]
+    pub master_key_command: Option<String>,
     /// Whether base URLs may reach private and loopback addresses: `private` or `public`
     /// [default: private while --listen is loopback, else public]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_NETWORKS", value_name = "NETWORKS")]
@@ -91,8 +103,8 @@ pub struct Settings {
     pub redis_timeout: Duration,
     /// Whether to refuse a start without it.
     pub redis_required: bool,
-    /// `ROTA_MASTER_KEY`. None with SQLite: a file in the data directory.
-    pub master_key: Option<SecretString>,
+    /// Where the master key ring comes from.
+    pub master_key: MasterKey,
     /// Which addresses a tenant's base URL may reach.
     pub networks: Networks,
     /// The largest gRPC message in, in bytes.
@@ -103,6 +115,19 @@ pub struct Settings {
     pub drain_limit: Duration,
     /// How many retries a model may have on this replica.
     pub retry_budget: RetryBudget,
+}
+
+/// Where the master key ring comes from.
+#[derive(Clone)]
+pub enum MasterKey {
+    /// `ROTA_MASTER_KEY` itself.
+    Value(SecretString),
+    /// `--master-key-file`.
+    File(PathBuf),
+    /// `--master-key-command`.
+    Command(String),
+    /// With SQLite: a file in the data directory, made where it is not there.
+    Own(PathBuf),
 }
 
 /// What is wrong with the settings: a line each, with the setting's name. No value of a URL stands in it.
@@ -136,6 +161,8 @@ impl RawSettings {
             redis_url: self.redis_url.or(file.redis_url),
             redis_timeout: self.redis_timeout.or(file.redis_timeout),
             redis_required: self.redis_required.or(file.redis_required),
+            master_key_file: self.master_key_file.or(file.master_key_file),
+            master_key_command: self.master_key_command.or(file.master_key_command),
             upstream_networks: self.upstream_networks.or(file.upstream_networks),
             max_message_size: self.max_message_size.or(file.max_message_size),
             default_deadline: self.default_deadline.or(file.default_deadline),
@@ -230,14 +257,27 @@ impl Settings {
         if retry_budget.per_second > 1_000_000 {
             problems.push("--retry-rate: is at most 1000000".into());
         }
-        let master_key = given(env::var("ROTA_MASTER_KEY").ok()).map(SecretString::from);
-        if master_key.is_none() && !embedded {
+        let sources = [
+            given(env::var("ROTA_MASTER_KEY").ok()).map(|key| MasterKey::Value(key.into())),
+            raw.master_key_file.filter(|path| !path.as_os_str().is_empty()).map(MasterKey::File),
+            given(raw.master_key_command).map(MasterKey::Command),
+        ];
+        let mut sources = sources.into_iter().flatten();
+        let master_key = sources.next();
+        if sources.next().is_some() {
             problems.push(
-                "ROTA_MASTER_KEY: is required with PostgreSQL: 32 random bytes in base64, the same for every \
-                 replica (`head -c 32 /dev/urandom | base64`)"
+                "ROTA_MASTER_KEY, --master-key-file, --master-key-command: only one of them can be given"
                     .into(),
             );
         }
+        if master_key.is_none() && !embedded {
+            problems.push(
+                "ROTA_MASTER_KEY: is required with PostgreSQL: 32 random bytes in base64, the same for every \
+                 replica (`head -c 32 /dev/urandom | base64`); or --master-key-file, or --master-key-command"
+                    .into(),
+            );
+        }
+        let master_key = master_key.unwrap_or_else(|| MasterKey::Own(data_dir.join("master-key")));
         if !problems.is_empty() {
             return Err(SettingsError(problems));
         }
@@ -258,12 +298,6 @@ impl Settings {
             drain_limit,
             retry_budget,
         })
-    }
-
-    /// Where the master key lies that SQLite uses where none is given.
-    #[must_use]
-    pub fn master_key_file(&self) -> PathBuf {
-        self.data_dir.join("master-key")
     }
 
     /// Where the first operator's token is written.
@@ -333,6 +367,27 @@ mod tests {
             assert!(error.contains(setting), "{error}");
         }
         assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn one_source_of_the_master_key() {
+        let file = |raw: &mut RawSettings| raw.master_key_file = Some("ring".into());
+        let command = |raw: &mut RawSettings| raw.master_key_command = Some("printf hunter2".into());
+        let postgres = |raw: &mut RawSettings| raw.database_url = Some("postgres://db/rota".into());
+        let resolved = |raw| Settings::resolve(raw).map(|settings| settings.master_key);
+        assert!(
+            matches!(resolved(raw(|_| {})).unwrap(), MasterKey::Own(path) if path.ends_with("master-key"))
+        );
+        assert!(matches!(resolved(raw(file)).unwrap(), MasterKey::File(_)));
+        assert!(matches!(resolved(raw(command)).unwrap(), MasterKey::Command(_)));
+        let both = raw(|raw| {
+            file(raw);
+            command(raw);
+        });
+        for wrong in [both, raw(postgres)] {
+            let error = resolved(wrong).err().unwrap().to_string();
+            assert!(error.contains("--master-key-file") && !error.contains("hunter2"), "{error}");
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ const RPCS: &[(Access, &str, &[&str])] = &[
             "GetTenant",
             "ListTenants",
             "DeleteTenant",
+            "RotateTenantKey",
             "CreateToken",
             "ListTokens",
             "RevokeToken",

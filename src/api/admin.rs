@@ -68,6 +68,22 @@ impl AdminService for Admin {
         Ok(Response::new(pb::DeleteTenantResponse {}))
     }
 
+    async fn rotate_tenant_key(
+        &self,
+        request: Request<pb::RotateTenantKeyRequest>,
+    ) -> Result<Response<pb::RotateTenantKeyResponse>, Status> {
+        let rotation = self
+            .catalog
+            .rotate_tenant_key(&request.get_ref().tenant_id)
+            .await
+            .map_err(status::from_catalog)?;
+        Ok(Response::new(pb::RotateTenantKeyResponse {
+            resealed: rotation.resealed as i64,
+            unreadable: rotation.unreadable as i64,
+            resumed: rotation.resumed,
+        }))
+    }
+
     async fn create_token(
         &self,
         request: Request<pb::CreateTokenRequest>,

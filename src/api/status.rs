@@ -70,6 +70,7 @@ pub(super) fn from_catalog(error: Error) -> Status {
         Error::NotEnoughConfigs(_) => {
             Reply::new(Code::FailedPrecondition, "NOT_ENOUGH_CONFIGS", &text).into()
         }
+        Error::SecretUnreadable => Reply::new(Code::FailedPrecondition, "SECRET_UNREADABLE", &text).into(),
         Error::DatabaseUnavailable => {
             Reply::new(Code::Unavailable, "DATABASE_UNAVAILABLE", &text).retry(SOON).into()
         }

@@ -19,7 +19,8 @@ use secrecy::SecretString;
 use std::{collections::BTreeMap, sync::Arc};
 use url::Url;
 
-const UNREADABLE: &str = "secret cannot be read";
+/// The warning of what holds a secret that does not open.
+pub const UNREADABLE: &str = "secret cannot be read";
 const ALONE: &str = "the only usable config: nothing to fail over to";
 
 /// One config, compiled.
@@ -159,13 +160,13 @@ fn compile(parts: &Parts, kind: &'static KindSpec, draft: &Draft<'_>, source: &s
     let mut shown = BTreeMap::new();
     let (values, credential) = match (draft.linked, draft.inline) {
         (Some(linked), _) => (
-            fields::read(&linked.fields, credential_holder(linked.id), &parts.keys),
+            fields::read(Some(kind), &linked.fields, credential_holder(linked.id), &parts.keys),
             format!("{}.{}", linked.id.simple(), linked.revision),
         ),
         (None, Some(row)) => {
             let holder = config_holder(row.id);
             shown = fields::masked(Some(kind), &row.fields, holder, &parts.keys);
-            let values = fields::read(&row.fields, holder, &parts.keys);
+            let values = fields::read(Some(kind), &row.fields, holder, &parts.keys);
             let identity = match &values {
                 Ok(values) if !values.is_empty() => {
                     parts.keys.get(&parts.tenant.data_key_id).map(|key| key.identity(values))

@@ -47,7 +47,8 @@ impl Catalog {
     /// fields replaced. A stored secret goes to the address it is stored for and nowhere else.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for the fields, [`Error::NotFound`] for model and config.
+    /// [`Error::Invalid`] for the fields, [`Error::NotFound`] for model and config, [`Error::SecretUnreadable`] for a
+    /// stored config.
     pub async fn trial_target(
         &self,
         key: &ModelKey,
@@ -90,5 +91,5 @@ fn stored_target(parts: &Parts, kind: &'static KindSpec, id: &str) -> Result<Tar
         compile::rows(parts, kind).into_iter().find(|row| row.config.id == id)
     };
     let row = row.ok_or_else(|| Error::NotFound(Thing::Config, shown(id)))?;
-    row.target.ok_or_else(|| Error::invalid("config_id", "names a config whose secret cannot be read"))
+    row.target.ok_or(Error::SecretUnreadable)
 }

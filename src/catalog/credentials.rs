@@ -6,8 +6,8 @@
 use super::{
     Catalog, Credential, CredentialChange, CredentialOwner, Error, INHERIT, NewCredential, Page, PageRequest,
     Thing,
-    compile::credential_holder,
-    database::{self, Paging, Scope, check_revision, taken},
+    compile::{UNREADABLE, credential_holder},
+    database::{self, Paging, Scope, begin_read, check_revision, taken},
     entity::{credentials, lb_configs, models, providers, tenants},
     fields::{self, Keys, Writing},
     load,
@@ -25,7 +25,9 @@ use uuid::Uuid;
 
 fn credential(row: credentials::Model, tenant: &str, provider: &providers::Model, keys: &Keys) -> Credential {
     let kind = provider::kind(&provider.kind);
-    let fields = fields::masked(kind, &row.fields, credential_holder(row.id), keys);
+    let holder = credential_holder(row.id);
+    let fields = fields::masked(kind, &row.fields, holder, keys);
+    let readable = fields::read(kind, &row.fields, holder, keys).is_ok();
     let model = ModelType::from_name(&row.model_type).map(|model_type| (model_type, row.model));
     Credential {
         id: row.id,
@@ -35,6 +37,7 @@ fn credential(row: credentials::Model, tenant: &str, provider: &providers::Model
         fields,
         active: row.active,
         revision: row.revision,
+        warning: if readable { "" } else { UNREADABLE }.to_owned(),
     }
 }
 
@@ -166,8 +169,11 @@ impl Catalog {
     /// [`Error::NotFound`].
     pub async fn get_credential(&self, tenant: &str, provider: &str, id: &str) -> Result<Credential, Error> {
         let provider = names::provider("provider", provider)?;
-        let found = find(self.db(), tenant, provider, id).await?;
-        let keys = self.keys(self.db(), found.tenant.id).await?;
+        // Row and key of one moment: a rotation may be at work.
+        let tx = begin_read(self.db()).await?;
+        let found = find(&tx, tenant, provider, id).await?;
+        let keys = self.keys(&tx, found.tenant.id).await?;
+        tx.commit().await?;
         Ok(credential(found.row, tenant, &found.provider, &keys))
     }
 
@@ -183,14 +189,15 @@ impl Catalog {
         page: PageRequest,
     ) -> Result<Page<Credential>, Error> {
         let paging = Paging::new(&page, 1)?;
-        let owner = database::tenant(self.db(), tenant).await?;
+        let tx = begin_read(self.db()).await?;
+        let owner = database::tenant(&tx, tenant).await?;
         let mut query = credentials::Entity::find()
             .filter(credentials::Column::TenantId.eq(owner.id))
             .order_by_asc(credentials::Column::Id)
             .limit(paging.size + 1);
         if !provider.is_empty() {
             let name = names::provider("provider", provider)?;
-            let row = database::provider(self.db(), owner.id, name).await?;
+            let row = database::provider(&tx, owner.id, name).await?;
             query = query.filter(credentials::Column::ProviderId.eq(row.id));
         }
         if let Some((model_type, model)) = model {
@@ -202,17 +209,17 @@ impl Catalog {
         if let Some(after) = paging.after_id()? {
             query = query.filter(credentials::Column::Id.gt(after));
         }
-        let rows = query.all(self.db()).await?;
+        let rows = query.all(&tx).await?;
         let owners = rows.iter().map(|row| row.provider_id);
-        let owners =
-            providers::Entity::find().filter(providers::Column::Id.is_in(owners)).all(self.db()).await?;
+        let owners = providers::Entity::find().filter(providers::Column::Id.is_in(owners)).all(&tx).await?;
         let owners: HashMap<Uuid, providers::Model> = owners.into_iter().map(|row| (row.id, row)).collect();
-        let keys = self.keys(self.db(), owner.id).await?;
+        let keys = self.keys(&tx, owner.id).await?;
+        tx.commit().await?;
         let item = |row: credentials::Model| {
             owners.get(&row.provider_id).map(|provider| credential(row.clone(), tenant, provider, &keys))
         };
         let page = paging.page(rows, |row| vec![row.id.to_string()], item);
-        // One whose provider went away between the two reads is gone as well.
+        // Foreign keys: the provider is there.
         Ok(Page { items: page.items.into_iter().flatten().collect(), next: page.next })
     }
 

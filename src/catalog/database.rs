@@ -149,6 +149,16 @@ impl Catalog {
     /// Begins a write. The lock on the counter's row, held to the commit, makes writers take turns: the numbers in
     /// the outbox are in commit order and have no gaps, and what a writer has checked stays true until it commits.
     pub(super) async fn write(&self) -> Result<Write<'_>, Error> {
+        let (tx, number) = self.take_turn("last + 1").await?;
+        Ok(Write { catalog: self, tx, number })
+    }
+
+    /// The same turn for a change that no replica has to hear of: it takes no number.
+    pub(super) async fn quiet_write(&self) -> Result<DatabaseTransaction, Error> {
+        self.take_turn("last").await.map(|(tx, _)| tx)
+    }
+
+    async fn take_turn(&self, next: &str) -> Result<(DatabaseTransaction, i64), Error> {
         patiently(async {
             let options = TransactionOptions {
                 sqlite_transaction_mode: (self.db().get_database_backend() == DbBackend::Sqlite)
@@ -156,13 +166,11 @@ impl Catalog {
                 ..TransactionOptions::default()
             };
             let tx = self.db().begin_with_options(options).await?;
-            let next = Statement::from_string(
-                tx.get_database_backend(),
-                "UPDATE counter SET last = last + 1 WHERE id = 1 RETURNING last",
-            );
-            let row = tx.query_one_raw(next).await?;
+            let sql = format!("UPDATE counter SET last = {next} WHERE id = 1 RETURNING last");
+            let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
             let row = row.ok_or_else(|| DbErr::RecordNotFound("counter".to_owned()))?;
-            Ok::<_, DbErr>(Write { catalog: self, number: row.try_get("", "last")?, tx })
+            let number = row.try_get("", "last")?;
+            Ok::<_, DbErr>((tx, number))
         })
         .await
     }

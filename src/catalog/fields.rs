@@ -61,10 +61,41 @@ fn open(stored: &Stored, place: Place<'_>, keys: &Keys) -> Result<SecretString, 
     }
 }
 
-/// All fields of a row in the clear.
-pub fn read(json: &str, holder: Holder, keys: &Keys) -> Result<BTreeMap<String, SecretString>, Unreadable> {
+/// All fields of a row in the clear. A secret that is not sealed was not stored by us: it goes nowhere.
+pub fn read(
+    kind: Option<&KindSpec>,
+    json: &str,
+    holder: Holder,
+    keys: &Keys,
+) -> Result<BTreeMap<String, SecretString>, Unreadable> {
     let stored: StoredFields = serde_json::from_str(json).map_err(|_| Unreadable)?;
-    stored.iter().map(|(name, stored)| Ok((name.clone(), open(stored, holder.field(name), keys)?))).collect()
+    let field = |(name, stored): (&String, &Stored)| {
+        let secret = kind.and_then(|kind| spec(kind, name)).is_some_and(|field| field.secret);
+        if secret && matches!(stored, Stored::Plain(_)) {
+            return Err(Unreadable);
+        }
+        Ok((name.clone(), open(stored, holder.field(name), keys)?))
+    };
+    stored.iter().map(field).collect()
+}
+
+/// The fields with every secret sealed by `to`; none where they are already.
+pub fn reseal(json: &str, holder: Holder, keys: &Keys, to: &DataKey) -> Result<Option<String>, Unreadable> {
+    let mut fields: StoredFields = serde_json::from_str(json).map_err(|_| Unreadable)?;
+    let mut moved = false;
+    for (name, field) in &mut fields {
+        let place = holder.field(name);
+        match field {
+            Stored::Sealed { key, .. } if *key != to.id => {}
+            _ => continue,
+        }
+        let value = open(field, place, keys)?;
+        // One that cannot be sealed anew is as well kept as one that does not open.
+        let sealed = to.seal(place, value.expose_secret()).map_err(|_| Unreadable)?;
+        *field = Stored::Sealed { key: to.id, sealed };
+        moved = true;
+    }
+    if moved { serde_json::to_string(&fields).map(Some).map_err(|_| Unreadable) } else { Ok(None) }
 }
 
 /// Whether a row keeps any secret.

@@ -17,7 +17,9 @@ mod entity;
 mod fallbacks;
 mod fields;
 mod follow;
+mod keys;
 mod load;
+mod master_key;
 mod migration;
 mod models;
 mod names;
@@ -31,8 +33,10 @@ mod tests;
 mod tokens;
 mod types;
 
+pub use keys::{MasterRotation, TenantRotation};
+pub use master_key::MasterKeySource;
 pub use policy::{CooldownSettings, Millis, PolicySettings};
-pub use secrets::{KeyRing, KeyRingError, MasterKeySource, load_or_create_master_key};
+pub use secrets::{KeyRing, KeyRingError};
 pub use types::*;
 
 use crate::provider::guard::Networks;
@@ -43,8 +47,7 @@ use sea_orm::{
     sea_query::OnConflict,
     sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode},
 };
-use sea_orm_migration::MigratorTrait;
-use secrecy::ExposeSecret;
+use sea_orm_migration::{MigratorTrait, SchemaManager};
 use snapshot::Snapshot;
 use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr, sync::Arc, time::Duration};
 
@@ -82,7 +85,7 @@ pub enum OpenError {
     #[error(transparent)]
     MasterKey(#[from] KeyRingError),
     /// The database was sealed with another key.
-    #[error("the master key does not open this database: give the one it was first started with")]
+    #[error("the master key does not open this database: give the one it was begun with, or last rotated to")]
     WrongMasterKey,
     /// The database refuses, or is away.
     #[error("the database: {0}")]
@@ -104,7 +107,7 @@ struct Inner {
 }
 
 impl Catalog {
-    /// Connects, and checks the master key where the schema is there. Does not migrate.
+    /// Connects, and checks the master key where the database knows one. Does not migrate.
     ///
     /// # Errors
     /// [`OpenError`]; a wrong master key is refused before anything is written.
@@ -115,10 +118,7 @@ impl Catalog {
         if !sqlite && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
             return Err(OpenError::Url);
         }
-        let ring = match &master_key {
-            MasterKeySource::Value(text) => KeyRing::parse(text.expose_secret())?,
-            MasterKeySource::File(path) => load_or_create_master_key(path)?,
-        };
+        let ring = master_key.ring().await?;
         if sqlite {
             create_file(url)?;
         }
@@ -135,9 +135,7 @@ impl Catalog {
             });
         let db = Database::connect(connect).await?;
         let catalog = Self(Arc::new(Inner { db, ring, networks, snapshot: Snapshot::default() }));
-        if catalog.migrated().await? {
-            catalog.check_master_key().await?;
-        }
+        catalog.verify_master_key(SchemaManager::new(catalog.db())).await?;
         Ok(catalog)
     }
 
@@ -158,9 +156,12 @@ impl Catalog {
             tx.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
             tx.execute_unprepared(&lock).await?;
         }
+        // Again: another start may have been first since.
+        self.verify_master_key(SchemaManager::new(&tx)).await?;
         Migrator::up(&tx, None).await?;
         tx.commit().await?;
-        self.check_master_key().await
+        self.keep_check_value().await?;
+        self.verify_master_key(SchemaManager::new(self.db())).await
     }
 
     /// Whether the schema is up to date.
@@ -171,25 +172,26 @@ impl Catalog {
         Ok(Migrator::get_pending_migrations_read_only(self.db()).await?.is_empty())
     }
 
-    /// Writes the check value where there is none, and compares.
-    async fn check_master_key(&self) -> Result<(), OpenError> {
-        let find = || entity::meta::Entity::find_by_id(CHECK_VALUE).one(self.db());
-        let mut stored = find().await?;
-        if stored.is_none() {
-            let value = self.ring().check_value().map_err(|_| OpenError::Seal)?;
-            let row = entity::meta::Model { key: CHECK_VALUE.to_owned(), value };
-            // Two first starts may race: the first one's value stays, and the second is held against it.
-            let first = OnConflict::column(entity::meta::Column::Key).do_nothing().to_owned();
-            entity::meta::Entity::insert(row.into_active_model())
-                .on_conflict(first)
-                .exec_without_returning(self.db())
-                .await?;
-            stored = find().await?;
+    /// Writes the check value where there is none. Two first starts may race: the first one's value stays.
+    async fn keep_check_value(&self) -> Result<(), OpenError> {
+        let value = self.ring().check_value().map_err(|_| OpenError::Seal)?;
+        let row = entity::meta::Model { key: CHECK_VALUE.to_owned(), value };
+        let first = OnConflict::column(entity::meta::Column::Key).do_nothing().to_owned();
+        entity::meta::Entity::insert(row.into_active_model())
+            .on_conflict(first)
+            .exec_without_returning(self.db())
+            .await?;
+        Ok(())
+    }
+
+    /// Holds the ring against the check value where there is one. It needs no more than the oldest schema.
+    async fn verify_master_key(&self, schema: SchemaManager<'_>) -> Result<(), OpenError> {
+        if !schema.has_table("meta").await? {
+            return Ok(());
         }
-        if stored.is_some_and(|row| self.ring().opens(&row.value)) {
-            Ok(())
-        } else {
-            Err(OpenError::WrongMasterKey)
+        match entity::meta::Entity::find_by_id(CHECK_VALUE).one(schema.get_connection()).await? {
+            Some(row) if !self.ring().opens(&row.value) => Err(OpenError::WrongMasterKey),
+            _ => Ok(()),
         }
     }
 

@@ -3,6 +3,9 @@
 //! A master key seals a tenant's data key; the data key seals that tenant's secrets. Each seal is AES-256-GCM with a
 //! random nonce, and its associated data says where it belongs (table, tenant row, row, field, key), so that a value
 //! moved anywhere else does not open. Key bytes live in zeroizing types without `Debug`, and no error repeats them.
+//!
+//! Beside the data key, and under the same seal, lies the tenant's identity key. It names sets of secrets to the state
+//! store and goes with the tenant from one data key to the next, so that a rotation forgets no cooldown.
 
 use super::entity::data_keys;
 use aws_lc_rs::{
@@ -15,14 +18,7 @@ use base64::{
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use secrecy::{ExposeSecret, SecretString};
-use std::{
-    collections::BTreeMap,
-    fmt,
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, io, path::PathBuf, process::ExitStatus};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -62,30 +58,28 @@ pub enum KeyRingError {
     /// The key file cannot be read or written.
     #[error("the master key file {path}: {source}", path = .0.display(), source = .1)]
     File(PathBuf, #[source] io::Error),
+    /// More than a ring can be.
+    #[error("the master key ring is longer than 64 KiB")]
+    TooLong,
+    /// Not UTF-8.
+    #[error("the master key ring is not text")]
+    NotText,
+    /// The command cannot be run, or what it writes cannot be read.
+    #[error("the master key command: {0}")]
+    Command(#[source] io::Error),
+    /// The command failed.
+    #[error("the master key command ended with {0}")]
+    CommandFailed(ExitStatus),
+    /// The command took too long.
+    #[error("the master key command did not end within 10 seconds")]
+    CommandSlow,
 }
 
 /// A seal could not be made: the random source or the library failed.
 #[derive(Debug)]
 pub struct SealError;
 
-/// Where the master key comes from.
-pub enum MasterKeySource {
-    /// The setting's value: base64, or `id:base64[,id:base64]`.
-    Value(SecretString),
-    /// A file that is made, mode 0600, where it is not there.
-    File(PathBuf),
-}
-
-impl fmt::Debug for MasterKeySource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Value(_) => f.write_str("Value(..)"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-        }
-    }
-}
-
-struct Key(Zeroizing<[u8; 32]>);
+pub(super) struct Key(Zeroizing<[u8; 32]>);
 
 impl Key {
     fn random() -> Result<Self, SealError> {
@@ -94,14 +88,17 @@ impl Key {
         Ok(Self(bytes))
     }
 
-    fn cipher(&self) -> Result<RandomizedNonceKey, SealError> {
-        RandomizedNonceKey::new(&AES_256_GCM, self.0.as_ref()).map_err(|_| SealError)
+    /// 32 random bytes in base64.
+    pub(super) fn random_text() -> Result<Zeroizing<String>, SealError> {
+        Ok(Zeroizing::new(BASE64.encode(Self::random()?.0.as_ref())))
     }
 
-    /// A key of its own for marks: the master key seals alone.
-    fn signing(&self) -> hmac::Key {
-        let master = hmac::Key::new(hmac::HMAC_SHA256, self.0.as_ref());
-        hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&master, b"rota lease").as_ref())
+    fn from_slice(bytes: &[u8]) -> Option<Self> {
+        <[u8; 32]>::try_from(bytes).ok().map(|bytes| Self(Zeroizing::new(bytes)))
+    }
+
+    fn cipher(&self) -> Result<RandomizedNonceKey, SealError> {
+        RandomizedNonceKey::new(&AES_256_GCM, self.0.as_ref()).map_err(|_| SealError)
     }
 
     fn seal(&self, aad: &[u8], plain: &[u8]) -> Result<String, SealError> {
@@ -121,6 +118,26 @@ impl Key {
         let length = self.cipher().ok()?.open_in_place(nonce, Aad::from(aad), &mut body).ok()?.len();
         body.truncate(length);
         Some(body)
+    }
+}
+
+impl Key {
+    fn hmac(&self) -> hmac::Context {
+        hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_ref()))
+    }
+
+    /// A key of its own for marks: the master key seals alone.
+    fn marking(&self) -> hmac::Key {
+        hmac::Key::new(hmac::HMAC_SHA256, self.derived("lease").0.as_ref())
+    }
+
+    /// Another key, from which this one cannot be told.
+    fn derived(&self, purpose: &str) -> Self {
+        let mut context = self.hmac();
+        context.update(purpose.as_bytes());
+        let mut bytes = Zeroizing::new([0; 32]);
+        bytes.copy_from_slice(context.sign().as_ref());
+        Self(bytes)
     }
 }
 
@@ -167,12 +184,11 @@ impl KeyRing {
                 return Err(KeyRingError::Repeated(place));
             }
             let bytes = Zeroizing::new(BASE64.decode(value).map_err(|_| KeyRingError::Base64(place))?);
-            let key: [u8; 32] = bytes.as_slice().try_into().map_err(|_| KeyRingError::Length(place))?;
-            let key = Zeroizing::new(key);
-            if key.iter().all(|byte| Some(byte) == key.first()) {
+            let key = Key::from_slice(&bytes).ok_or(KeyRingError::Length(place))?;
+            if key.0.iter().all(|byte| Some(byte) == key.0.first()) {
                 return Err(KeyRingError::Trivial(place));
             }
-            keys.push((id.to_owned(), Key(key)));
+            keys.push((id.to_owned(), key));
         }
         let others = keys.split_off(1);
         keys.pop().map(|first| Self { first, others }).ok_or(KeyRingError::Empty)
@@ -182,34 +198,62 @@ impl KeyRing {
         std::iter::once(&self.first).chain(&self.others).find(|(own, _)| own == id).map(|(_, key)| key)
     }
 
-    /// A new data key for a tenant, and the row that keeps it.
-    pub(super) fn new_data_key(&self, tenant: Uuid) -> Result<(DataKey, data_keys::Model), SealError> {
+    /// The id of the key that seals.
+    pub(super) fn first_id(&self) -> &str {
+        &self.first.0
+    }
+
+    /// A new data key for a tenant, and the row that keeps it. The identity key is that of the key `before`.
+    pub(super) fn new_data_key(
+        &self,
+        tenant: Uuid,
+        before: Option<&DataKey>,
+    ) -> Result<(DataKey, data_keys::Model), SealError> {
         let (master, sealing) = &self.first;
         let id = Uuid::now_v7();
         let key = Key::random()?;
-        let sealed = sealing.seal(&data_key_aad(tenant, id, master), key.0.as_ref())?;
+        let identity = match before {
+            Some(before) => Key(before.identity.0.clone()),
+            None => Key::random()?,
+        };
+        let both = Zeroizing::new([key.0.as_slice(), identity.0.as_slice()].concat());
+        let sealed = sealing.seal(&data_key_aad(tenant, id, master), &both)?;
         let row = data_keys::Model { id, tenant_id: tenant, master_key_id: master.clone(), sealed };
-        Ok((DataKey { id, tenant, key }, row))
+        Ok((DataKey { id, tenant, key, identity }, row))
     }
 
     /// The data key of that row; none where no master key of the ring opens it.
     pub(super) fn data_key(&self, row: &data_keys::Model) -> Option<DataKey> {
+        let bytes = self.open_data_key(row)?;
+        let (key, identity) = bytes.split_at_checked(32)?;
+        let key = Key::from_slice(key)?;
+        // Data keys of early builds lie alone; one that is derived from them takes the place of the identity key.
+        let identity = if identity.is_empty() { key.derived("identity") } else { Key::from_slice(identity)? };
+        Some(DataKey { id: row.id, tenant: row.tenant_id, key, identity })
+    }
+
+    fn open_data_key(&self, row: &data_keys::Model) -> Option<Zeroizing<Vec<u8>>> {
         let aad = data_key_aad(row.tenant_id, row.id, &row.master_key_id);
-        let bytes = self.key(&row.master_key_id)?.open(&aad, &row.sealed)?;
-        let key = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?);
-        Some(DataKey { id: row.id, tenant: row.tenant_id, key: Key(key) })
+        self.key(&row.master_key_id)?.open(&aad, &row.sealed)
+    }
+
+    /// What the row is to hold under the first master key; none where no master key of the ring opens it.
+    pub(super) fn reseal(&self, row: &data_keys::Model) -> Result<Option<String>, SealError> {
+        let Some(bytes) = self.open_data_key(row) else { return Ok(None) };
+        let (master, sealing) = &self.first;
+        sealing.seal(&data_key_aad(row.tenant_id, row.id, master), &bytes).map(Some)
     }
 
     /// Marks bytes as ours.
     pub(super) fn sign(&self, bytes: &[u8]) -> Vec<u8> {
-        hmac::sign(&self.first.1.signing(), bytes).as_ref().to_vec()
+        hmac::sign(&self.first.1.marking(), bytes).as_ref().to_vec()
     }
 
     /// Whether a key of this ring has made that mark.
     pub(super) fn signed(&self, bytes: &[u8], mark: &[u8]) -> bool {
         std::iter::once(&self.first)
             .chain(&self.others)
-            .any(|(_, key)| hmac::verify(&key.signing(), bytes, mark).is_ok())
+            .any(|(_, key)| hmac::verify(&key.marking(), bytes, mark).is_ok())
     }
 
     /// What an empty database keeps, to know the right ring by.
@@ -234,41 +278,6 @@ fn check_aad(master: &str) -> Vec<u8> {
     joined(&[b"meta", b"master_key_check", master.as_bytes()])
 }
 
-/// Reads the master key file, and makes one, mode 0600, where there is none.
-///
-/// # Errors
-/// Where it cannot be read or written, or holds no usable key.
-pub fn load_or_create_master_key(path: &Path) -> Result<KeyRing, KeyRingError> {
-    let failed = |error| KeyRingError::File(path.to_owned(), error);
-    match read_key(path) {
-        Err(KeyRingError::File(_, error)) if error.kind() == io::ErrorKind::NotFound => {}
-        other => return other,
-    }
-    let key = Key::random().map_err(|_| failed(io::Error::other("no random bytes")))?;
-    let text = Zeroizing::new(format!("{}\n", BASE64.encode(key.0.as_ref())));
-    // Linked into place when complete: another start sees the whole file or none, and never overwrites it.
-    let draft = path.with_extension(format!("{}.draft", Uuid::new_v4().simple()));
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        match fs::hard_link(&draft, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        }
-    };
-    let written = write();
-    // A draft that could not even be made is not there to remove.
-    let _ = fs::remove_file(&draft);
-    written.map_err(failed)?;
-    read_key(path)
-}
-
-fn read_key(path: &Path) -> Result<KeyRing, KeyRingError> {
-    let text = fs::read_to_string(path).map_err(|error| KeyRingError::File(path.to_owned(), error))?;
-    KeyRing::parse(&Zeroizing::new(text))
-}
-
 /// Where a sealed value belongs.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
@@ -282,6 +291,7 @@ pub(super) struct DataKey {
     pub id: Uuid,
     tenant: Uuid,
     key: Key,
+    identity: Key,
 }
 
 impl DataKey {
@@ -308,8 +318,7 @@ impl DataKey {
 
     /// Names a set of fields without telling them: equal sets of a tenant have equal names.
     pub fn identity(&self, fields: &BTreeMap<String, SecretString>) -> String {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, self.key.0.as_ref());
-        let mut context = hmac::Context::with_key(&key);
+        let mut context = self.identity.hmac();
         context.update(&joined(&[b"rota inline credential"]));
         for (name, value) in fields {
             context.update(&joined(&[name.as_bytes(), value.expose_secret().as_bytes()]));
@@ -348,7 +357,6 @@ pub(super) fn new_token_secret() -> Result<SecretString, SealError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     fn key(first: u8) -> String {
         let mut bytes = [7; 32];
@@ -381,23 +389,10 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_is_made_once_and_for_its_owner_alone() {
-        let dir = tempfile::TempDir::new().unwrap();
-        let path = dir.path().join("master.key");
-        let first = load_or_create_master_key(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let second = load_or_create_master_key(&path).unwrap();
-        assert!(second.opens(&first.check_value().unwrap()));
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft stays behind");
-        fs::write(&path, "short").unwrap();
-        assert!(load_or_create_master_key(&path).is_err(), "a bad file is not overwritten");
-    }
-
-    #[test]
     fn a_seal_opens_in_its_place_alone() {
         let ring = KeyRing::parse(&key(1)).unwrap();
         let (tenant, row) = (Uuid::now_v7(), Uuid::now_v7());
-        let (data_key, stored) = ring.new_data_key(tenant).unwrap();
+        let (data_key, stored) = ring.new_data_key(tenant, None).unwrap();
         let place = Place { table: "credentials", row, field: "api_key" };
         let sealed = data_key.seal(place, "secret").unwrap();
         assert_ne!(sealed, data_key.seal(place, "secret").unwrap(), "the nonce is random");
@@ -413,5 +408,49 @@ mod tests {
         let moved = data_keys::Model { tenant_id: Uuid::now_v7(), ..stored.clone() };
         assert!(ring.data_key(&moved).is_none());
         assert!(KeyRing::parse(&key(2)).unwrap().data_key(&stored).is_none());
+    }
+
+    #[test]
+    fn a_data_key_is_the_same_under_another_master_key() {
+        let old = KeyRing::parse(&key(1)).unwrap();
+        let (data_key, row) = old.new_data_key(Uuid::now_v7(), None).unwrap();
+        let place = Place { table: "credentials", row: Uuid::now_v7(), field: "api_key" };
+        let sealed = data_key.seal(place, "secret").unwrap();
+        let fields = BTreeMap::from([("api_key".to_owned(), SecretString::from("secret"))]);
+
+        let both = KeyRing::parse(&format!("2:{},1:{}", key(2), key(1))).unwrap();
+        let moved = data_keys::Model {
+            master_key_id: "2".to_owned(),
+            sealed: both.reseal(&row).unwrap().unwrap(),
+            ..row.clone()
+        };
+        let new = KeyRing::parse(&format!("2:{}", key(2))).unwrap();
+        let opened = new.data_key(&moved).unwrap();
+        assert!(opened.open(place, &sealed).is_some());
+        assert_eq!(opened.identity(&fields), data_key.identity(&fields));
+        assert!(old.data_key(&moved).is_none());
+        assert!(new.reseal(&row).unwrap().is_none(), "what does not open is left alone");
+    }
+
+    #[test]
+    fn names_of_secrets_outlive_a_data_key() {
+        let ring = KeyRing::parse(&key(1)).unwrap();
+        let fields = BTreeMap::from([("api_key".to_owned(), SecretString::from("secret"))]);
+        let tenant = Uuid::now_v7();
+        let (first, _) = ring.new_data_key(tenant, None).unwrap();
+        let (second, row) = ring.new_data_key(tenant, Some(&first)).unwrap();
+        assert_eq!(first.identity(&fields), second.identity(&fields));
+        assert_eq!(first.identity(&fields), ring.data_key(&row).unwrap().identity(&fields));
+        let (other, _) = ring.new_data_key(tenant, None).unwrap();
+        assert_ne!(first.identity(&fields), other.identity(&fields));
+
+        // As early builds stored it: the data key alone.
+        let id = Uuid::now_v7();
+        let alone = ring.first.1.seal(&data_key_aad(tenant, id, "1"), first.key.0.as_ref()).unwrap();
+        let row = data_keys::Model { id, tenant_id: tenant, master_key_id: "1".to_owned(), sealed: alone };
+        let early = ring.data_key(&row).unwrap();
+        let (later, _) = ring.new_data_key(tenant, Some(&early)).unwrap();
+        assert_eq!(early.identity(&fields), later.identity(&fields));
+        assert_ne!(early.identity.0.as_ref(), first.key.0.as_ref(), "it does not keep the old data key");
     }
 }

@@ -26,7 +26,7 @@ impl Catalog {
         check.text("name", name);
         check.finish()?;
         let row_id = Uuid::now_v7();
-        let (key, key_row) = self.ring().new_data_key(row_id).map_err(|_| {
+        let (key, key_row) = self.ring().new_data_key(row_id, None).map_err(|_| {
             tracing::error!("a data key could not be made");
             Error::Internal
         })?;

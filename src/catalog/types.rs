@@ -202,6 +202,8 @@ pub struct Credential {
     pub active: bool,
     /// Counts changes.
     pub revision: i64,
+    /// What is wrong with it; empty: nothing.
+    pub warning: String,
 }
 
 /// A model's settings.
@@ -438,6 +440,9 @@ pub enum Error {
     /// Balancing needs two.
     #[error("balancing needs at least 2 usable configs, this model has {0}")]
     NotEnoughConfigs(usize),
+    /// What is stored does not open.
+    #[error("the secret of this config cannot be read; send it again")]
+    SecretUnreadable,
     /// The database does not answer.
     #[error("the database cannot be reached; try again")]
     DatabaseUnavailable,

@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod demo;
+mod keys;
 mod migrate;
 mod serve;
 mod token;
@@ -38,6 +39,9 @@ enum Command {
     /// Tokens
     #[command(subcommand)]
     Token(token::Command),
+    /// The master key
+    #[command(subcommand)]
+    Keys(keys::Command),
 }
 
 impl Cli {
@@ -79,6 +83,7 @@ impl Cli {
             Command::Demo(options) => demo::run(&options, raw).await,
             Command::Migrate => migrate::run(&Settings::resolve(raw)?).await,
             Command::Token(command) => token::run(command, &Settings::resolve(raw)?).await,
+            Command::Keys(command) => keys::run(command, &Settings::resolve(raw)?).await,
         }
     }
 }

@@ -136,7 +136,23 @@ async fn secrets_do_not_move_to_another_origin(rota: &'static Rota) {
     stage.scene.save(vec![path.clone(), linked]).await.unwrap();
     let fresh =
         LoadBalancingConfig { credentials: api_key_field("key-new"), base_url: OTHERS[0].to_owned(), ..own };
-    stage.scene.save(vec![fresh]).await.unwrap();
+    let set = stage.scene.save(vec![fresh]).await.unwrap();
+    // Nor home again without it, nor with a credential of the provider in place of its own key.
+    let [away] = <[_; 1]>::try_from(set.configs).unwrap();
+    let home = LoadBalancingConfig { base_url: String::new(), ..away.clone() };
+    let linked_there = LoadBalancingConfig { base_url: away.base_url.clone(), ..link(&stage.credential) };
+    let linked = LoadBalancingConfig { id: away.id.clone(), ..linked_there.clone() };
+    // A credential that comes to serve later stays with the provider's address as well.
+    let no_key = LoadBalancingConfig { credentials: [].into(), id: String::new(), ..away.clone() };
+    let table = [
+        (stage.save(vec![home]), "configs[0].base_url"),
+        (stage.save(vec![linked_there]), "configs[0].base_url"),
+        (stage.save(vec![linked]), "configs[0].base_url"),
+        (stage.update_provider(|provider| provider.base_url = OTHERS[0].to_owned()), "provider.base_url"),
+    ];
+    stage.refuses(table).await;
+    let set = stage.scene.save(vec![away, no_key]).await.unwrap();
+    assert!(set.configs[1].credentials.is_empty(), "it takes no credential along");
     // An inline key alone holds the provider's address as well.
     let delete = DeleteCredentialRequest {
         tenant_id: stage.scene.tenant.clone(),

@@ -128,10 +128,11 @@ fn every_command_explains_itself() {
     let settings =
         ["--listen", "--database-url", "--redis-url", "--data-dir", "--drain-limit", "ROTA_LISTEN"];
     for (args, words) in [
-        (&["--help"][..], &["serve", "migrate", "token"][..]),
+        (&["--help"][..], &["serve", "migrate", "token", "keys"][..]),
         (&["serve", "--help"], &settings),
         (&["migrate", "--help"], &settings),
         (&["token", "create", "--help"], &["--role", "--tenant", "operator", "--expires-in"]),
+        (&["keys", "rotate", "--help"], &["--dry-run", "--master-key-file", "--master-key-command"]),
         (&["--version"], &[env!("CARGO_PKG_VERSION")]),
     ] {
         let output = Rota::builder().output(args);

@@ -31,6 +31,7 @@ mod fallback;
 mod fleet;
 mod histories;
 mod house;
+mod keys;
 mod leases;
 mod lifecycle;
 mod policy;

@@ -8,7 +8,8 @@ use rota::{
     api::pb::{
         Credential, EnableModelLoadBalancingRequest, InvokeTextEmbeddingRequest, ListProvidersRequest,
         ListTokensRequest, LoadBalancingConfig, Model, ModelKey, ModelType, Provider, PutModelRequest, Role,
-        UpdateCredentialRequest, UpdateProviderRequest, ValidateLoadBalancingCredentialsRequest,
+        RotateTenantKeyRequest, UpdateCredentialRequest, UpdateProviderRequest,
+        ValidateLoadBalancingCredentialsRequest,
     },
     scripted::{Script, Upstream},
 };
@@ -242,8 +243,8 @@ fn nowhere_in(place: &str, hay: &str, needles: &[String], known: &str) {
     }
 }
 
-/// The whole story on one Rota. Returns its needles: what stands nowhere.
-async fn told(rota: &Rota, redis: &Redis) -> Vec<String> {
+/// The whole story on one Rota. Returns its needles: what stands nowhere, the master key included.
+async fn told(rota: &Rota, redis: &Redis, master_key: &str) -> Vec<String> {
     let upstream = Upstream::start().await.unwrap();
     let (mut keys, mut said) = (Keys::default(), Said::default());
     let scene = live(rota, &upstream, &mut keys, &mut said).await;
@@ -256,6 +257,12 @@ async fn told(rota: &Rota, redis: &Redis) -> Vec<String> {
         secrets.push(secret);
     }
     said.answer(operator.admin.list_tokens(ListTokensRequest::default()).await);
+    for tenant_id in [scene.tenant.clone(), "nobody".to_owned()] {
+        said.answer(operator.admin.rotate_tenant_key(RotateTenantKeyRequest { tenant_id }).await);
+    }
+    let rotated = rota.output(&["keys", "rotate", "--log", "trace"]);
+    assert!(rotated.status.success());
+    said.note([rotated.stdout, rotated.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()));
     said.note(rota::api::pb::FILE_DESCRIPTOR_SET.escape_ascii().to_string());
 
     let mut needles = keys.needles();
@@ -263,6 +270,7 @@ async fn told(rota: &Rota, redis: &Redis) -> Vec<String> {
     // Without the ends: what is left of a secret that was cut.
     needles.extend(secrets.iter().map(|secret| secret[12..44].to_owned()));
     needles.extend(secrets.iter().flat_map(|secret| in_base64(&secret[12..44])));
+    needles.push(master_key[4..40].to_owned());
     nowhere_in("an answer", &said.0, &needles, "marked-credential");
     nowhere_in("the log", &rota.logs(), &needles, "TRACE");
     let everything = eventually(Duration::from_secs(5), async || {
@@ -278,11 +286,13 @@ async fn told(rota: &Rota, redis: &Redis) -> Vec<String> {
 async fn no_secret_leaves_sqlite() {
     let redis = Redis::start().await;
     let rota = Rota::builder().redis(redis.url()).arg("--log").arg("trace").start().await;
-    let needles = told(&rota, &redis).await;
+    let master_key = fs::read_to_string(rota.data_dir().join("master-key")).unwrap();
+    let needles = told(&rota, &redis, &master_key).await;
     let mut all = String::new();
     for file in fs::read_dir(rota.data_dir()).unwrap().map(|file| file.unwrap().path()) {
-        // That one is where it belongs.
-        if file.file_name().is_some_and(|name| name != "operator-token") && file.is_file() {
+        // Those two are where they belong.
+        let kept = ["operator-token", "master-key"].map(|name| rota.data_dir().join(name));
+        if !kept.contains(&file) && file.is_file() {
             all += &String::from_utf8_lossy(&fs::read(&file).unwrap());
         }
     }
@@ -294,9 +304,10 @@ async fn no_secret_leaves_sqlite() {
 async fn no_secret_leaves_postgres_nor_stands_in_a_json_log() {
     let (redis, postgres) = (Redis::start().await, Postgres::shared().await);
     let url = postgres.fresh_database();
-    let rota = Rota::builder().redis(redis.url()).database(&url);
+    let master_key = BASE64_STANDARD.encode(rand::random::<[u8; 32]>());
+    let rota = Rota::builder().redis(redis.url()).database(&url).env("ROTA_MASTER_KEY", &master_key);
     let rota = rota.arg("--log").arg("trace").arg("--log-format").arg("json").start().await;
-    let needles = told(&rota, &redis).await;
+    let needles = told(&rota, &redis, &master_key).await;
     assert_eq!(postgres.found(&url, &needles), [] as [String; 0]);
     assert!(postgres.holds(&url, "marked-config") && postgres.holds(&url, "marked-credential"));
     let log = rota.logs();

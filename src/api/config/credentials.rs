@@ -141,5 +141,6 @@ fn credential_out(credential: Credential) -> pb::Credential {
         fields: credential.fields.into_iter().collect(),
         active: credential.active,
         revision: credential.revision,
+        warning: credential.warning,
     }
 }

@@ -3,6 +3,7 @@
 mod configs;
 mod credentials;
 mod fallbacks;
+mod keys;
 mod names;
 mod policy;
 mod pools;
@@ -10,7 +11,7 @@ mod replicas;
 
 use super::*;
 use crate::provider::ModelType;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use tempfile::TempDir;
 

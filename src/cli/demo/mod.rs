@@ -13,7 +13,7 @@ mod tally;
 use super::serve::Signals;
 use crate::{
     app::App,
-    settings::{RawSettings, Settings},
+    settings::{MasterKey, RawSettings, Settings},
 };
 use anyhow::{Context, Error, Result, bail};
 use clap::Args;
@@ -93,7 +93,7 @@ fn settings(raw: RawSettings, directory: &Path) -> Result<Settings> {
         upstream_networks: Some("private".into()),
         ..raw
     })?;
-    settings.master_key = None;
+    settings.master_key = MasterKey::Own(settings.data_dir.join("master-key"));
     Ok(settings)
 }
 

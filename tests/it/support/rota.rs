@@ -199,6 +199,11 @@ impl Rota {
         self.settings.data_path().to_owned()
     }
 
+    /// Runs another command to its end, with its settings and data.
+    pub fn output(&self, args: &[&str]) -> Output {
+        self.settings.output(args)
+    }
+
     /// What it has written so far, standard output and standard error together.
     pub fn logs(&self) -> String {
         self.process.log()
