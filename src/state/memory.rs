@@ -462,7 +462,9 @@ mod tests {
                 store.release(lease, None);
             }
             // Released once more, which no caller does: nothing wraps.
-            over.iter().for_each(|lease| store.release(lease, None));
+            for lease in &over {
+                store.release(lease, None);
+            }
             prop_assert!(block_on(store.inspect(&pool)).unwrap().members.iter().all(|member| member.in_flight == 0));
         }
     }
