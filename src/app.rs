@@ -176,6 +176,7 @@ impl App {
         }
         // Leases of calls that were cut off give themselves back above; this writes it.
         self.state.flush().await;
+        self.catalog.keep_last_uses().await;
         tracing::info!("stopped");
     }
 }

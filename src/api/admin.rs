@@ -144,5 +144,6 @@ fn token_out(token: Token) -> pb::Token {
         may_read_credentials: token.may_read_credentials,
         prefix: token.prefix,
         created_at: Some(convert::timestamp(token.created_at)),
+        last_used_at: token.last_used_at.map(convert::timestamp),
     }
 }

@@ -69,6 +69,7 @@ pub mod tokens {
         pub expires_at: Option<i64>,
         pub created_at: i64,
         pub may_read_credentials: bool,
+        pub last_used_at: Option<i64>,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

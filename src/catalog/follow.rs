@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the outbox is read.
 const INTERVAL: Duration = Duration::from_millis(250);
+/// How often it is stored when tokens were last used.
+const USES_INTERVAL: Duration = Duration::from_secs(30);
 /// How often old rows are removed.
 const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 /// How long a row is kept, in milliseconds.
@@ -29,6 +31,7 @@ impl Catalog {
         let mut down = false;
         // A fresh start does not prune at once: many replicas may start together.
         let mut pruned = tokio::time::Instant::now();
+        let mut stored = pruned;
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -50,12 +53,23 @@ impl Catalog {
                 }
                 _ => {}
             }
+            if !down && stored.elapsed() >= USES_INTERVAL {
+                stored = tokio::time::Instant::now();
+                self.keep_last_uses().await;
+            }
             if !down && pruned.elapsed() >= PRUNE_INTERVAL {
                 pruned = tokio::time::Instant::now();
                 if let Err(error) = self.prune(now() - KEPT).await {
                     tracing::warn!(%error, "old outbox rows were not removed");
                 }
             }
+        }
+    }
+
+    /// Stores when tokens were last used; what fails is lost until the next use.
+    pub async fn keep_last_uses(&self) {
+        if let Err(error) = self.store_last_uses().await {
+            tracing::warn!(%error, "when tokens were last used was not stored");
         }
     }
 

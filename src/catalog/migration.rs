@@ -11,7 +11,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(First), Box::new(BALANCING), Box::new(LEASES)]
+        vec![Box::new(First), Box::new(BALANCING), Box::new(LEASES), Box::new(LAST_USE)]
     }
 }
 
@@ -127,3 +127,6 @@ const LEASES: Plain = Plain(
     "m0003_leases",
     &["ALTER TABLE tokens ADD COLUMN may_read_credentials BOOLEAN NOT NULL DEFAULT FALSE"],
 );
+
+/// When tokens were last used.
+const LAST_USE: Plain = Plain("m0004_last_use", &["ALTER TABLE tokens ADD COLUMN last_used_at BIGINT"]);

@@ -49,6 +49,8 @@ pub(super) struct Snapshot {
     defaults: DashMap<String, Defaults>,
     /// By the hash of the secret.
     tokens: DashMap<[u8; 32], Arc<KnownToken>>,
+    /// When each token was last used here, by its row id, and whether that is still to be stored.
+    uses: DashMap<Uuid, (i64, bool)>,
     /// Counts revocations, so that a lookup that overlapped one is not kept.
     revocations: AtomicU64,
     /// The last outbox row that was taken in.
@@ -62,6 +64,7 @@ impl Default for Snapshot {
             pools: DashMap::new(),
             defaults: DashMap::new(),
             tokens: DashMap::new(),
+            uses: DashMap::new(),
             revocations: AtomicU64::new(0),
             seen: AtomicI64::new(UNSEEN),
             loading: Mutex::new(()),
@@ -98,6 +101,27 @@ impl Snapshot {
         }
     }
 
+    /// Notes that a call came with that token.
+    pub fn used(&self, token: Uuid, now: i64) {
+        self.uses.insert(token, (now, true));
+    }
+
+    /// When a call last came here with that token.
+    pub fn last_use(&self, token: Uuid) -> Option<i64> {
+        self.uses.get(&token).map(|entry| entry.0)
+    }
+
+    /// The uses that are still to be stored.
+    pub fn take_uses(&self) -> Vec<(Uuid, i64)> {
+        let mut taken = Vec::new();
+        for mut entry in self.uses.iter_mut() {
+            if std::mem::replace(&mut entry.1, false) {
+                taken.push((*entry.key(), entry.0));
+            }
+        }
+        taken
+    }
+
     /// Forgets a token that is no longer of use.
     pub fn forget_token(&self, hash: &[u8; 32]) {
         self.tokens.remove(hash);
@@ -105,7 +129,14 @@ impl Snapshot {
 
     fn forget_tokens(&self, gone: impl Fn(&KnownToken) -> bool) {
         self.revocations.fetch_add(1, Ordering::SeqCst);
-        self.tokens.retain(|_, known| !gone(known));
+        self.tokens.retain(|_, known| {
+            let gone = gone(known);
+            // What was used and is still to be stored waits for that.
+            if gone {
+                self.uses.remove_if(&known.caller.token, |_, (_, unstored)| !*unstored);
+            }
+            !gone
+        });
     }
 
     fn pool(&self, key: &ModelKey) -> Option<Arc<Pool>> {

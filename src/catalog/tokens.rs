@@ -11,7 +11,9 @@ use super::{
     secrets::{new_token_secret, sha256},
     snapshot::KnownToken,
 };
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, ModelTrait, QueryFilter, QueryOrder, QuerySelect,
+};
 use secrecy::{ExposeSecret, SecretString};
 use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
@@ -51,6 +53,7 @@ fn token(row: tokens::Model, tenant: String) -> Result<Token, Error> {
         expires_at: row.expires_at.map(time),
         may_read_credentials: row.may_read_credentials,
         created_at: time(row.created_at),
+        last_used_at: row.last_used_at.map(time),
     })
 }
 
@@ -97,6 +100,7 @@ impl Catalog {
             expires_at,
             created_at,
             may_read_credentials: new.may_read_credentials,
+            last_used_at: None,
         };
         tokens::Entity::insert(row.clone().into_active_model()).exec_without_returning(&write.tx).await?;
         write.commit(tenant, Scope::Token(row.id)).await?;
@@ -125,8 +129,9 @@ impl Catalog {
         let page = paging.page(
             rows,
             |row| vec![row.id.to_string()],
-            |row| {
+            |mut row| {
                 let tenant = owner(&row).unwrap_or_default();
+                row.last_used_at = Ord::max(row.last_used_at, self.snapshot().last_use(row.id));
                 token(row, tenant)
             },
         );
@@ -172,11 +177,28 @@ impl Catalog {
                 None => return Ok(None),
             },
         };
-        if known.expires_at.is_some_and(|at| at <= now()) {
+        let now = now();
+        if known.expires_at.is_some_and(|at| at <= now) {
             self.snapshot().forget_token(&hash);
             return Ok(None);
         }
+        self.snapshot().used(known.caller.token, now);
         Ok(Some(known.caller.clone()))
+    }
+
+    /// Stores when tokens were last used here. One statement a token that was used since the last time.
+    pub(super) async fn store_last_uses(&self) -> Result<(), Error> {
+        let mut uses = self.snapshot().take_uses();
+        // In one order, so that two replicas never wait for each other.
+        uses.sort_unstable();
+        for (id, at) in uses {
+            let update = tokens::Entity::update_many()
+                .col_expr(tokens::Column::LastUsedAt, at.into())
+                .filter(tokens::Column::Id.eq(id))
+                .filter(tokens::Column::LastUsedAt.is_null().or(tokens::Column::LastUsedAt.lt(at)));
+            database::patiently(update.exec(self.db())).await?;
+        }
+        Ok(())
     }
 
     async fn look_up(&self, hash: [u8; 32]) -> Result<Option<Arc<KnownToken>>, Error> {

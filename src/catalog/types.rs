@@ -101,6 +101,8 @@ pub struct Token {
     pub may_read_credentials: bool,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// When a call last came with it.
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 /// A provider to be made.

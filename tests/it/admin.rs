@@ -367,3 +367,25 @@ async fn health_and_reflection_need_no_token(rota: &'static Rota) {
     let (current, old) = (services!(v1), services!(v1alpha));
     assert!(ours.iter().all(|name| current.contains(*name) && old.contains(*name)), "{current:?} {old:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_use_of_a_token_is_seen_at_once_and_survives_a_restart() {
+    let mut rota = Rota::builder().start().await;
+    let scene = Scene::tenant(&rota).await;
+    let idle = create_token(&mut operator(&rota).await, &scene.tenant, Role::Viewer).await;
+    let before = SystemTime::now() - Duration::from_millis(1);
+    scene.listing().await;
+    let used = async |rota: &Rota| {
+        let list = ListTokensRequest { tenant_id: scene.tenant.clone(), ..Default::default() };
+        let tokens = operator(rota).await.admin.list_tokens(list).await.unwrap().into_inner().tokens;
+        let of = |secret: &str| tokens.iter().find(|token| secret.starts_with(&token.prefix)).unwrap();
+        assert_eq!(of(&idle).last_used_at, None);
+        SystemTime::try_from(of(&scene.token).last_used_at.unwrap()).unwrap()
+    };
+    let at = used(&rota).await;
+    assert!(at >= before && at <= SystemTime::now(), "{at:?}");
+    rota.sigterm();
+    rota.wait_exit(Duration::from_secs(10)).await;
+    rota.restart().await;
+    assert_eq!(used(&rota).await, at);
+}
