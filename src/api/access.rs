@@ -42,6 +42,7 @@ const RPCS: &[(Access, &str, &[&str])] = &[
             "CreateToken",
             "ListTokens",
             "RevokeToken",
+            "ListAuditEvents",
         ],
     ),
     (

@@ -1,11 +1,12 @@
 //! AdminService: tenants and tokens.
 
 use super::{
+    config::caller,
     convert,
     pb::{self, admin_service_server::AdminService},
     status,
 };
-use crate::catalog::{Catalog, NewToken, Tenant, Token};
+use crate::catalog::{AuditEvent, AuditFilter, Catalog, NewToken, Tenant, Token};
 use secrecy::ExposeSecret;
 use tonic::{Request, Response, Status, async_trait};
 
@@ -29,9 +30,11 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::CreateTenantRequest>,
     ) -> Result<Response<pb::CreateTenantResponse>, Status> {
+        let caller = caller(&request)?;
         let tenant = request.into_inner().tenant.ok_or_else(|| status::invalid("tenant", "is required"))?;
         let tenant = self
             .catalog
+            .by(&caller)
             .create_tenant(&tenant.id, &tenant.name)
             .await
             .map_err(|error| status::from_catalog(error.under("tenant")))?;
@@ -64,7 +67,12 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::DeleteTenantRequest>,
     ) -> Result<Response<pb::DeleteTenantResponse>, Status> {
-        self.catalog.delete_tenant(&request.get_ref().tenant_id).await.map_err(status::from_catalog)?;
+        let caller = caller(&request)?;
+        self.catalog
+            .by(&caller)
+            .delete_tenant(&request.get_ref().tenant_id)
+            .await
+            .map_err(status::from_catalog)?;
         Ok(Response::new(pb::DeleteTenantResponse {}))
     }
 
@@ -72,8 +80,10 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::RotateTenantKeyRequest>,
     ) -> Result<Response<pb::RotateTenantKeyResponse>, Status> {
+        let caller = caller(&request)?;
         let rotation = self
             .catalog
+            .by(&caller)
             .rotate_tenant_key(&request.get_ref().tenant_id)
             .await
             .map_err(status::from_catalog)?;
@@ -88,6 +98,7 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::CreateTokenRequest>,
     ) -> Result<Response<pb::CreateTokenResponse>, Status> {
+        let caller = caller(&request)?;
         let token = request.into_inner().token.ok_or_else(|| status::invalid("token", "is required"))?;
         let expires_at = token.expires_at.map(|time| convert::time(time, "token.expires_at")).transpose()?;
         let new = NewToken {
@@ -99,6 +110,7 @@ impl AdminService for Admin {
         };
         let (token, secret) = self
             .catalog
+            .by(&caller)
             .create_token(new)
             .await
             .map_err(|error| status::from_catalog(error.under("token")))?;
@@ -121,11 +133,26 @@ impl AdminService for Admin {
         }))
     }
 
+    async fn list_audit_events(
+        &self,
+        request: Request<pb::ListAuditEventsRequest>,
+    ) -> Result<Response<pb::ListAuditEventsResponse>, Status> {
+        let request = request.into_inner();
+        let page = convert::page(request.page_size, request.page_token);
+        let filter = AuditFilter { tenant: request.tenant_id, action: request.action };
+        let page = self.catalog.list_audit_events(filter, page).await.map_err(status::from_catalog)?;
+        Ok(Response::new(pb::ListAuditEventsResponse {
+            events: page.items.into_iter().map(event_out).collect(),
+            next_page_token: page.next,
+        }))
+    }
+
     async fn revoke_token(
         &self,
         request: Request<pb::RevokeTokenRequest>,
     ) -> Result<Response<pb::RevokeTokenResponse>, Status> {
-        self.catalog.revoke_token(&request.get_ref().id).await.map_err(status::from_catalog)?;
+        let caller = caller(&request)?;
+        self.catalog.by(&caller).revoke_token(&request.get_ref().id).await.map_err(status::from_catalog)?;
         Ok(Response::new(pb::RevokeTokenResponse {}))
     }
 }
@@ -145,5 +172,18 @@ fn token_out(token: Token) -> pb::Token {
         prefix: token.prefix,
         created_at: Some(convert::timestamp(token.created_at)),
         last_used_at: token.last_used_at.map(convert::timestamp),
+    }
+}
+
+fn event_out(event: AuditEvent) -> pb::AuditEvent {
+    pb::AuditEvent {
+        id: event.id.to_string(),
+        at: Some(convert::timestamp(event.at)),
+        tenant_id: event.tenant,
+        action: event.action,
+        resource: event.resource,
+        actor: Some(pb::Actor { token_id: event.token, name: event.actor, role: event.role }),
+        before: convert::struct_out(event.before),
+        after: convert::struct_out(event.after),
     }
 }

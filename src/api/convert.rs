@@ -210,6 +210,27 @@ fn json(value: Value, field: &str) -> Result<serde_json::Value, Status> {
     })
 }
 
+/// A JSON object as a Struct; none for anything else.
+pub(super) fn struct_out(value: serde_json::Value) -> Option<Struct> {
+    let serde_json::Value::Object(map) = value else { return None };
+    Some(Struct { fields: map.into_iter().map(|(name, value)| (name, value_out(value))).collect() })
+}
+
+fn value_out(value: serde_json::Value) -> Value {
+    let kind = match value {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(on) => Kind::BoolValue(on),
+        serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
+        serde_json::Value::String(text) => Kind::StringValue(text),
+        serde_json::Value::Array(list) => {
+            let values = list.into_iter().map(value_out).collect();
+            Kind::ListValue(prost_types::ListValue { values })
+        }
+        object @ serde_json::Value::Object(_) => Kind::StructValue(struct_out(object).unwrap_or_default()),
+    };
+    Value { kind: Some(kind) }
+}
+
 fn number(value: f64) -> Option<serde_json::Value> {
     /// Beyond this a double does not tell whole numbers apart.
     const EXACT: f64 = 9_007_199_254_740_992.0;
@@ -241,6 +262,7 @@ mod tests {
             token: uuid::Uuid::nil(),
             role: Role::TenantAdmin,
             tenant: tenant.map(ToOwned::to_owned),
+            name: String::new(),
             may_read_credentials: false,
             hash: [0; 32],
         };

@@ -5,12 +5,14 @@
 
 use super::{
     Catalog, ConfigFrom, ConfigSet, Error, INHERIT, ModelKey, NewConfig, Thing,
+    audit::Event,
     compile::{self, config_address, config_holder, in_scope, kind_of, provider_address},
     credentials::sealing_key,
     database::{Located, Scope, check_revision, locate},
     entity::{credentials, lb_configs},
     fields::{self, Writing},
     load::{self, Inherit, Parts, source_name},
+    models,
     names::{self, Check, shown},
     providers::same_origin,
     secrets::DataKey,
@@ -20,6 +22,7 @@ use sea_orm::{
     ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel,
     QueryFilter, Set,
 };
+use serde_json::json;
 use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
@@ -53,6 +56,7 @@ impl Catalog {
         let seal_with = sealing_key(&parts.keys, &tenant)?;
         let plan = Plan { parts: &parts, kind, from, linked, seal_with }.build(&configs)?;
 
+        let event = plan.event(&key, &parts);
         for id in plan.deleted {
             lb_configs::Entity::delete_by_id(id).exec(&write.tx).await?;
         }
@@ -70,7 +74,7 @@ impl Catalog {
 
         let parts = load::one(&write.tx, self.ring(), model.id).await?.ok_or(Error::Internal)?;
         let set = compile::config_set(&parts, kind, from);
-        write.commit(Some(tenant.id), Scope::Model(model.id)).await?;
+        write.commit(Some(tenant.id), Scope::Model(model.id), event).await?;
         Ok(set)
     }
 
@@ -197,6 +201,20 @@ struct Planned {
     added: Vec<lb_configs::Model>,
     inherit: Inherit,
     next_ordinal: i32,
+}
+
+impl Planned {
+    /// Of a large set, what changes alone.
+    fn event(&self, key: &ModelKey, parts: &Parts) -> Event {
+        let touched = |row: &&lb_configs::Model| {
+            self.deleted.contains(&row.id) || self.changed.iter().any(|new| new.id == row.id)
+        };
+        let before: Vec<_> = parts.configs.iter().filter(touched).collect();
+        let after: Vec<_> = self.changed.iter().chain(&self.added).collect();
+        Event::new("UpdateLoadBalancingConfigs", &key.tenant, models::resource(key))
+            .before(&json!({ INHERIT: parts.model.inherit, "configs": before }))
+            .after(&json!({ INHERIT: self.inherit.name(), "configs": after }))
+    }
 }
 
 impl Plan<'_> {

@@ -6,6 +6,7 @@
 use super::{
     Catalog, Credential, CredentialChange, CredentialOwner, Error, INHERIT, NewCredential, Page, PageRequest,
     Thing,
+    audit::Event,
     compile::{UNREADABLE, credential_holder},
     database::{self, Paging, Scope, begin_read, check_revision, taken},
     entity::{credentials, lb_configs, models, providers, tenants},
@@ -159,7 +160,8 @@ impl Catalog {
             .await
             .map_err(taken(Thing::Credential, &row.name))?;
         let scope = scope(&write.tx, &row).await?;
-        write.commit(Some(owner.id), scope).await?;
+        let event = Event::new("CreateCredential", tenant, resource(&provider, &row)).after(&row);
+        write.commit(Some(owner.id), scope, event).await?;
         Ok(credential(row, tenant, &provider, &keys))
     }
 
@@ -243,6 +245,7 @@ impl Catalog {
         let Found { tenant: owner, provider, row } = find(&write.tx, tenant, provider, id).await?;
         check_revision(change.revision, row.revision)?;
         let keys = self.keys(&write.tx, owner.id).await?;
+        let event = Event::new("UpdateCredential", tenant, resource(&provider, &row)).before(&row);
         let mut update = row.clone().into_active_model();
         if let Some(given) = &change.fields {
             let writing = Writing {
@@ -260,7 +263,7 @@ impl Catalog {
         update.revision = Set(row.revision + 1);
         let row = update.update(&write.tx).await.map_err(taken(Thing::Credential, &name))?;
         let scope = scope(&write.tx, &row).await?;
-        write.commit(Some(owner.id), scope).await?;
+        write.commit(Some(owner.id), scope, event.after(&row)).await?;
         Ok(credential(row, tenant, &provider, &keys))
     }
 
@@ -271,7 +274,7 @@ impl Catalog {
     pub async fn delete_credential(&self, tenant: &str, provider: &str, id: &str) -> Result<(), Error> {
         let provider = names::provider("provider", provider)?;
         let write = self.write().await?;
-        let Found { tenant: owner, row, .. } = find(&write.tx, tenant, provider, id).await?;
+        let Found { tenant: owner, provider, row } = find(&write.tx, tenant, provider, id).await?;
         let linking = lb_configs::Entity::find()
             .select_only()
             .column(lb_configs::Column::ModelId)
@@ -296,7 +299,8 @@ impl Catalog {
             }
         }
         let scope = scope(&write.tx, &row).await?;
-        write.commit(Some(owner.id), scope).await
+        let event = Event::new("DeleteCredential", tenant, resource(&provider, &row)).before(&row);
+        write.commit(Some(owner.id), scope, event).await
     }
 
     /// Makes a credential the one that serves without balancing.
@@ -318,9 +322,15 @@ impl Catalog {
         let row = update.update(&write.tx).await?;
         let keys = self.keys(&write.tx, owner.id).await?;
         let scope = scope(&write.tx, &row).await?;
-        write.commit(Some(owner.id), scope).await?;
+        let event = Event::new("ActivateCredential", tenant, resource(&provider, &row)).after(&row);
+        write.commit(Some(owner.id), scope, event).await?;
         Ok(credential(row, tenant, &provider, &keys))
     }
+}
+
+fn resource(provider: &providers::Model, row: &credentials::Model) -> String {
+    let owner = if row.model.is_empty() { "" } else { "/" };
+    format!("credential {} of {}{owner}{}", row.name, provider.name, row.model)
 }
 
 /// The key that seals what is new of a tenant.

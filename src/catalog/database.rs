@@ -5,6 +5,7 @@
 
 use super::{
     Catalog, Error, ModelKey, Page, PageRequest, Thing,
+    audit::Event,
     entity::{models, outbox, providers, tenants},
     names::shown,
 };
@@ -177,8 +178,8 @@ impl Catalog {
 }
 
 impl Write<'_> {
-    /// Commits, and returns when this replica serves the change.
-    pub async fn commit(self, tenant: Option<Uuid>, scope: Scope) -> Result<(), Error> {
+    /// Commits with the event that tells of it, and returns when this replica serves the change.
+    pub async fn commit(self, tenant: Option<Uuid>, scope: Scope, event: Event) -> Result<(), Error> {
         let Self { catalog, tx, number } = self;
         patiently(async {
             let row = outbox::Model {
@@ -189,6 +190,7 @@ impl Write<'_> {
                 created_at: now(),
             };
             outbox::Entity::insert(row.into_active_model()).exec_without_returning(&tx).await?;
+            event.write(&tx, catalog.actor.as_deref()).await?;
             tx.commit().await
         })
         .await?;

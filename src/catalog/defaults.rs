@@ -2,9 +2,10 @@
 
 use super::{
     Catalog, Error, ModelKey, Thing,
+    audit::Event,
     database::{self, Located, Scope, locate},
     entity::default_models,
-    load, names,
+    load, models, names,
 };
 use crate::provider::ModelType;
 use sea_orm::{EntityTrait, IntoActiveModel, sea_query::OnConflict};
@@ -48,11 +49,12 @@ impl Catalog {
             OnConflict::columns([default_models::Column::TenantId, default_models::Column::ModelType])
                 .update_column(default_models::Column::ModelId)
                 .to_owned();
+        let event = Event::new("SetDefaultModel", &key.tenant, models::resource(&key)).after(&row);
         default_models::Entity::insert(row.into_active_model())
             .on_conflict(replace)
             .exec_without_returning(&write.tx)
             .await?;
-        write.commit(Some(tenant.id), Scope::Model(model.id)).await?;
+        write.commit(Some(tenant.id), Scope::Model(model.id), event).await?;
         Ok(key.into_owned())
     }
 }

@@ -13,7 +13,7 @@
 pub mod tenants {
     use sea_orm::entity::prelude::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
     #[sea_orm(table_name = "tenants")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
@@ -22,6 +22,7 @@ pub mod tenants {
         pub name: String,
         pub display_name: String,
         /// The key that seals what is new.
+        #[serde(skip)]
         pub data_key_id: Uuid,
         pub created_at: i64,
     }
@@ -54,21 +55,24 @@ pub mod data_keys {
 pub mod tokens {
     use sea_orm::entity::prelude::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
     #[sea_orm(table_name = "tokens")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
         /// None for an operator's.
+        #[serde(skip)]
         pub tenant_id: Option<Uuid>,
         pub role: String,
         pub name: String,
         /// SHA-256 of the secret.
+        #[serde(skip)]
         pub hash: Vec<u8>,
         pub prefix: String,
         pub expires_at: Option<i64>,
         pub created_at: i64,
         pub may_read_credentials: bool,
+        #[serde(skip)]
         pub last_used_at: Option<i64>,
     }
 
@@ -81,11 +85,12 @@ pub mod tokens {
 pub mod providers {
     use sea_orm::entity::prelude::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
     #[sea_orm(table_name = "providers")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
+        #[serde(skip)]
         pub tenant_id: Uuid,
         pub name: String,
         pub kind: String,
@@ -104,17 +109,20 @@ pub mod providers {
 pub mod credentials {
     use sea_orm::entity::prelude::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
     #[sea_orm(table_name = "credentials")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
+        #[serde(skip)]
         pub tenant_id: Uuid,
+        #[serde(skip)]
         pub provider_id: Uuid,
         /// By name, not by row: a credential may be there before its model.
         pub model_type: String,
         pub model: String,
         pub name: String,
+        #[serde(serialize_with = "crate::catalog::audit::fields")]
         pub fields: String,
         /// At most one per owner: a unique index says so.
         pub active: bool,
@@ -130,12 +138,14 @@ pub mod credentials {
 pub mod models {
     use sea_orm::entity::prelude::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
     #[sea_orm(table_name = "models")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
+        #[serde(skip)]
         pub tenant_id: Uuid,
+        #[serde(skip)]
         pub provider_id: Uuid,
         pub model_type: String,
         pub name: String,
@@ -149,8 +159,10 @@ pub mod models {
         pub inherit: String,
         pub revision: i64,
         /// JSON; empty: all defaults.
+        #[serde(serialize_with = "crate::catalog::audit::json")]
         pub policy: String,
         /// JSON; empty: none.
+        #[serde(serialize_with = "crate::catalog::audit::json")]
         pub fallbacks: String,
     }
 
@@ -175,12 +187,14 @@ pub mod models {
 pub mod lb_configs {
     use sea_orm::entity::prelude::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
     #[sea_orm(table_name = "lb_configs")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
         pub id: Uuid,
+        #[serde(skip)]
         pub tenant_id: Uuid,
+        #[serde(skip)]
         pub model_id: Uuid,
         pub ordinal: i32,
         /// Empty, `predefined-model` or `custom-model`.
@@ -188,6 +202,7 @@ pub mod lb_configs {
         /// Empty for a linked one: the credential's name takes its place.
         pub name: String,
         pub credential_id: Option<Uuid>,
+        #[serde(serialize_with = "crate::catalog::audit::fields")]
         pub fields: String,
         pub enabled: bool,
         pub weight: i32,
@@ -209,10 +224,11 @@ pub mod lb_configs {
 pub mod default_models {
     use sea_orm::entity::prelude::*;
 
-    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel, serde::Serialize)]
     #[sea_orm(table_name = "default_models")]
     pub struct Model {
         #[sea_orm(primary_key, auto_increment = false)]
+        #[serde(skip)]
         pub tenant_id: Uuid,
         #[sea_orm(primary_key, auto_increment = false)]
         pub model_type: String,
@@ -254,6 +270,33 @@ pub mod meta {
         #[sea_orm(primary_key, auto_increment = false)]
         pub key: String,
         pub value: String,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {}
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
+/// Who changed what. Names instead of references: events outlive their tenants.
+pub mod audit_events {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "audit_events")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub at: i64,
+        pub tenant: String,
+        pub action: String,
+        pub resource: String,
+        /// None for the command line.
+        pub token_id: Option<Uuid>,
+        pub actor: String,
+        pub role: String,
+        /// JSON, or empty for nothing.
+        pub before: String,
+        pub after: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

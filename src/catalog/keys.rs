@@ -6,6 +6,7 @@
 
 use super::{
     CHECK_VALUE, Catalog, Error, Thing,
+    audit::Event,
     compile::{config_holder, credential_holder},
     database::{self, patiently},
     entity::{data_keys, meta, tenants},
@@ -88,6 +89,8 @@ impl Catalog {
                 Error::Internal
             })?;
             data_keys::Entity::insert(key_row.into_active_model()).exec_without_returning(&tx).await?;
+            let event = Event::new("RotateTenantKey", &row.name, format!("tenant {}", row.name));
+            event.write(&tx, self.actor.as_deref()).await?;
             tenants::Entity::update_many()
                 .col_expr(tenants::Column::DataKeyId, Expr::value(key.id))
                 .filter(tenants::Column::Id.eq(tenant))
@@ -204,6 +207,9 @@ impl Catalog {
                 .col_expr(meta::Column::Value, Expr::value(value))
                 .filter(meta::Column::Key.eq(CHECK_VALUE));
             patiently(update.exec(self.db())).await?;
+            let first = format!("master key {}", self.ring().first_id());
+            let event = Event::new("keys rotate", "", first);
+            patiently(event.write(self.db(), self.actor.as_deref())).await?;
         }
         Ok(rotation)
     }

@@ -11,20 +11,36 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(First), Box::new(BALANCING), Box::new(LEASES), Box::new(LAST_USE)]
+        vec![Box::new(FIRST), Box::new(BALANCING), Box::new(LEASES), Box::new(LAST_USE), Box::new(AUDIT)]
     }
 }
 
-struct First;
+/// Its name, and its statements. `{uuid}`, `{blob}` and `{bool}` are filled in per database.
+struct Version(&'static str, &'static [&'static str]);
 
-impl MigrationName for First {
-    fn name(&self) -> &'static str {
-        "m0001_first"
+impl MigrationName for Version {
+    fn name(&self) -> &str {
+        self.0
     }
 }
 
-/// `{uuid}`, `{blob}` and `{bool}` are filled in per database.
-const FIRST: &[&str] = &[
+#[async_trait::async_trait]
+impl MigrationTrait for Version {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let (uuid, blob) = match manager.get_database_backend() {
+            sea_orm::DbBackend::Sqlite => ("BLOB", "BLOB"),
+            _ => ("UUID", "BYTEA"),
+        };
+        for statement in self.1 {
+            let statement =
+                statement.replace("{uuid}", uuid).replace("{blob}", blob).replace("{bool}", "BOOLEAN");
+            manager.get_connection().execute_unprepared(&statement).await?;
+        }
+        Ok(())
+    }
+}
+
+const FIRST: Version = Version("m0001_first", &[
     "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL)",
     "CREATE TABLE counter (id INTEGER PRIMARY KEY NOT NULL CHECK (id = 1), last BIGINT NOT NULL)",
     "INSERT INTO counter (id, last) VALUES (1, 0)",
@@ -73,45 +89,10 @@ const FIRST: &[&str] = &[
         model_type TEXT NOT NULL, model_id {uuid} NOT NULL REFERENCES models (id) ON DELETE CASCADE,
         PRIMARY KEY (tenant_id, model_type))",
     "CREATE INDEX default_models_model ON default_models (model_id)",
-];
-
-#[async_trait::async_trait]
-impl MigrationTrait for First {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let (uuid, blob) = match manager.get_database_backend() {
-            sea_orm::DbBackend::Sqlite => ("BLOB", "BLOB"),
-            _ => ("UUID", "BYTEA"),
-        };
-        for statement in FIRST {
-            let statement =
-                statement.replace("{uuid}", uuid).replace("{blob}", blob).replace("{bool}", "BOOLEAN");
-            manager.get_connection().execute_unprepared(&statement).await?;
-        }
-        Ok(())
-    }
-}
-
-/// A version that is a list of statements which both databases read alike.
-struct Plain(&'static str, &'static [&'static str]);
-
-impl MigrationName for Plain {
-    fn name(&self) -> &str {
-        self.0
-    }
-}
-
-#[async_trait::async_trait]
-impl MigrationTrait for Plain {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        for statement in self.1 {
-            manager.get_connection().execute_unprepared(statement).await?;
-        }
-        Ok(())
-    }
-}
+]);
 
 /// Policies, fallbacks and limits.
-const BALANCING: Plain = Plain(
+const BALANCING: Version = Version(
     "m0002_balancing",
     &[
         "ALTER TABLE models ADD COLUMN policy TEXT NOT NULL DEFAULT ''",
@@ -123,10 +104,21 @@ const BALANCING: Plain = Plain(
 );
 
 /// Tokens that credentials may be handed to.
-const LEASES: Plain = Plain(
+const LEASES: Version = Version(
     "m0003_leases",
     &["ALTER TABLE tokens ADD COLUMN may_read_credentials BOOLEAN NOT NULL DEFAULT FALSE"],
 );
 
 /// When tokens were last used.
-const LAST_USE: Plain = Plain("m0004_last_use", &["ALTER TABLE tokens ADD COLUMN last_used_at BIGINT"]);
+const LAST_USE: Version = Version("m0004_last_use", &["ALTER TABLE tokens ADD COLUMN last_used_at BIGINT"]);
+
+/// Who changed what. No reference to tenants: events outlive them.
+const AUDIT: Version = Version(
+    "m0005_audit",
+    &[
+        "CREATE TABLE audit_events (id {uuid} PRIMARY KEY NOT NULL, at BIGINT NOT NULL, tenant TEXT NOT NULL,
+            action TEXT NOT NULL, resource TEXT NOT NULL, token_id {uuid}, actor TEXT NOT NULL, role TEXT NOT NULL,
+            before TEXT NOT NULL, after TEXT NOT NULL)",
+        "CREATE INDEX audit_events_tenant ON audit_events (tenant, id)",
+    ],
+);

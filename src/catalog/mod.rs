@@ -7,6 +7,7 @@
 //! When the database is gone: writes and listings answer [`Error::DatabaseUnavailable`], calls and known tokens go on
 //! from memory.
 
+mod audit;
 mod compile;
 mod config_update;
 mod configs;
@@ -33,6 +34,7 @@ mod tests;
 mod tokens;
 mod types;
 
+pub use audit::{AuditEvent, AuditFilter};
 pub use keys::{MasterRotation, TenantRotation};
 pub use master_key::MasterKeySource;
 pub use policy::{CooldownSettings, Millis, PolicySettings};
@@ -97,7 +99,11 @@ pub enum OpenError {
 
 /// What tenants configured. Cheap to clone.
 #[derive(Clone)]
-pub struct Catalog(Arc<Inner>);
+pub struct Catalog {
+    inner: Arc<Inner>,
+    /// Whose changes are made through it; none: the command line's, or the service's own.
+    actor: Option<Arc<Caller>>,
+}
 
 struct Inner {
     db: DatabaseConnection,
@@ -134,7 +140,8 @@ impl Catalog {
                 sqlite.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(WAIT)
             });
         let db = Database::connect(connect).await?;
-        let catalog = Self(Arc::new(Inner { db, ring, networks, snapshot: Snapshot::default() }));
+        let inner = Inner { db, ring, networks, snapshot: Snapshot::default() };
+        let catalog = Self { inner: Arc::new(inner), actor: None };
         catalog.verify_master_key(SchemaManager::new(catalog.db())).await?;
         Ok(catalog)
     }
@@ -236,19 +243,19 @@ impl Catalog {
     }
 
     fn db(&self) -> &DatabaseConnection {
-        &self.0.db
+        &self.inner.db
     }
 
     fn ring(&self) -> &KeyRing {
-        &self.0.ring
+        &self.inner.ring
     }
 
     fn networks(&self) -> Networks {
-        self.0.networks
+        self.inner.networks
     }
 
     fn snapshot(&self) -> &Snapshot {
-        &self.0.snapshot
+        &self.inner.snapshot
     }
 }
 

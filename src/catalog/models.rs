@@ -2,6 +2,7 @@
 
 use super::{
     Catalog, Error, Model, ModelKey, NewModel, Page, PageRequest, PolicySettings, Thing,
+    audit::Event,
     compile::{self, kind_of},
     database::{self, Located, Paging, Scope, check_revision, locate},
     entity::{credentials, default_models, models, providers},
@@ -50,9 +51,11 @@ impl Catalog {
             return Err(Error::invalid("key.model_type", reason));
         }
         let fallbacks = fallbacks::checked(&write.tx, tenant.id, &key, &new.fallbacks).await?;
+        let mut event = Event::new("PutModel", &key.tenant, resource(&key));
         let row = match database::model(&write.tx, provider.id, key.model_type, &key.model).await? {
             Some(row) => {
                 check_revision(new.revision, row.revision)?;
+                event = event.before(&row);
                 let revision = row.revision + 1;
                 let enabled = new.enabled.unwrap_or(row.enabled);
                 let mut update = row.into_active_model();
@@ -86,7 +89,7 @@ impl Catalog {
                 row
             }
         };
-        write.commit(Some(tenant.id), Scope::Model(row.id)).await?;
+        write.commit(Some(tenant.id), Scope::Model(row.id), event.after(&row)).await?;
         Ok(model(row, key.into_owned()))
     }
 
@@ -180,8 +183,9 @@ impl Catalog {
             .exec(&write.tx)
             .await?;
         let id = row.id;
+        let event = Event::new("DeleteModel", &key.tenant, resource(&key)).before(&row);
         row.delete(&write.tx).await?;
-        write.commit(Some(tenant.id), Scope::Model(id)).await
+        write.commit(Some(tenant.id), Scope::Model(id), event).await
     }
 
     /// Lets a model serve, or stops it.
@@ -193,11 +197,13 @@ impl Catalog {
         let write = self.write().await?;
         let Located { tenant, model: row, .. } = locate(&write.tx, &key).await?;
         let revision = row.revision + 1;
+        let action = if enabled { "EnableModel" } else { "DisableModel" };
+        let event = Event::new(action, &key.tenant, resource(&key)).before(&row);
         let mut update = row.into_active_model();
         update.enabled = Set(enabled);
         update.revision = Set(revision);
         let row = update.update(&write.tx).await?;
-        write.commit(Some(tenant.id), Scope::Model(row.id)).await?;
+        write.commit(Some(tenant.id), Scope::Model(row.id), event.after(&row)).await?;
         Ok(model(row, key.into_owned()))
     }
 
@@ -218,11 +224,18 @@ impl Catalog {
             }
         }
         let lb_revision = row.lb_revision + 1;
+        let action = if on { "EnableModelLoadBalancing" } else { "DisableModelLoadBalancing" };
+        let event = Event::new(action, &key.tenant, resource(&key)).before(&row);
         let mut update = row.into_active_model();
         update.lb_enabled = Set(on);
         update.lb_revision = Set(lb_revision);
         let row = update.update(&write.tx).await?;
-        write.commit(Some(tenant.id), Scope::Model(row.id)).await?;
+        write.commit(Some(tenant.id), Scope::Model(row.id), event.after(&row)).await?;
         Ok(model(row, key.into_owned()))
     }
+}
+
+/// A model as audit events name it.
+pub(super) fn resource(key: &ModelKey) -> String {
+    format!("model {}/{} ({})", key.provider, key.model, key.model_type.name())
 }

@@ -2,7 +2,9 @@
 
 use super::{
     Catalog, Error, ModelKey,
+    audit::Event,
     database::{Located, Scope, locate},
+    models,
     names::{self, Check},
 };
 use crate::balance::{Cooldowns, HealthCheck, Policy, Strategy, Timeouts, WhenExhausted};
@@ -169,6 +171,8 @@ impl Catalog {
         let write = self.write().await?;
         let Located { tenant, model, .. } = locate(&write.tx, &key).await?;
         let mut settings = PolicySettings::read(&model.policy);
+        let event = Event::new("UpdateBalancingPolicy", &key.tenant, models::resource(&key));
+        let event = event.before(&settings);
         change(&mut settings);
         settings.check().map_err(|error| error.under("policy"))?;
         let revision = model.lb_revision + 1;
@@ -176,7 +180,7 @@ impl Catalog {
         update.policy = Set(serde_json::to_string(&settings).map_err(|_| Error::Internal)?);
         update.lb_revision = Set(revision);
         let model = update.update(&write.tx).await?;
-        write.commit(Some(tenant.id), Scope::Model(model.id)).await?;
+        write.commit(Some(tenant.id), Scope::Model(model.id), event.after(&settings)).await?;
         Ok((settings, revision))
     }
 }

@@ -5,6 +5,7 @@
 
 use super::{
     Catalog, Error, NewProvider, Page, PageRequest, Provider, ProviderChange, Thing,
+    audit::Event,
     compile::provider_address,
     database::{self, Paging, Scope, check_revision, taken},
     entity::{credentials, lb_configs, models, providers, tenants},
@@ -122,7 +123,8 @@ impl Catalog {
             .exec_without_returning(&write.tx)
             .await
             .map_err(taken(Thing::Provider, &row.name))?;
-        write.commit(Some(owner.id), Scope::Provider(row.id)).await?;
+        let event = Event::new("CreateProvider", tenant, format!("provider {}", row.name)).after(&row);
+        write.commit(Some(owner.id), Scope::Provider(row.id), event).await?;
         Ok(provider(row, tenant, None))
     }
 
@@ -184,6 +186,7 @@ impl Catalog {
             self.check_move(&write.tx, &row, base_url).await?;
         }
         let revision = row.revision + 1;
+        let event = Event::new("UpdateProvider", tenant, format!("provider {}", row.name)).before(&row);
         let mut update = row.into_active_model();
         if let Some(display_name) = change.display_name {
             update.display_name = Set(display_name);
@@ -197,7 +200,7 @@ impl Catalog {
         update.revision = Set(revision);
         let row = update.update(&write.tx).await?;
         let active = active(&write.tx, [row.id]).await?.remove(&row.id);
-        write.commit(Some(owner.id), Scope::Provider(row.id)).await?;
+        write.commit(Some(owner.id), Scope::Provider(row.id), event.after(&row)).await?;
         Ok(provider(row, tenant, active))
     }
 
@@ -233,8 +236,9 @@ impl Catalog {
             return Err(Error::InUse(Thing::Provider, name.to_owned()));
         }
         let id = row.id;
+        let event = Event::new("DeleteProvider", tenant, format!("provider {name}")).before(&row);
         row.delete(&write.tx).await?;
-        write.commit(Some(owner.id), Scope::Provider(id)).await
+        write.commit(Some(owner.id), Scope::Provider(id), event).await
     }
 }
 

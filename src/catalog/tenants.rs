@@ -2,6 +2,7 @@
 
 use super::{
     Catalog, Error, Page, PageRequest, Tenant, Thing,
+    audit::Event,
     database::{self, Paging, Scope, now, taken, time},
     entity::{data_keys, tenants},
     names::{self, Check},
@@ -43,7 +44,8 @@ impl Catalog {
             .await
             .map_err(taken(Thing::Tenant, id))?;
         data_keys::Entity::insert(key_row.into_active_model()).exec_without_returning(&write.tx).await?;
-        write.commit(Some(row_id), Scope::Tenant(row_id)).await?;
+        let event = Event::new("CreateTenant", id, format!("tenant {id}")).after(&row);
+        write.commit(Some(row_id), Scope::Tenant(row_id), event).await?;
         Ok(row.into())
     }
 
@@ -78,7 +80,8 @@ impl Catalog {
         let write = self.write().await?;
         let row = database::tenant(&write.tx, id).await?;
         let row_id = row.id;
+        let event = Event::new("DeleteTenant", id, format!("tenant {id}")).before(&row);
         row.delete(&write.tx).await?;
-        write.commit(Some(row_id), Scope::Tenant(row_id)).await
+        write.commit(Some(row_id), Scope::Tenant(row_id), event).await
     }
 }

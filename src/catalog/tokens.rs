@@ -5,6 +5,7 @@
 
 use super::{
     Caller, Catalog, Error, NewToken, Page, PageRequest, Role, Thing, Token,
+    audit::Event,
     database::{self, Paging, Scope, now, time},
     entity::{tenants, tokens},
     names::{self, Check, shown},
@@ -26,7 +27,7 @@ const PREFIX_LENGTH: usize = 10;
 impl Role {
     const ALL: [Self; 4] = [Self::Operator, Self::TenantAdmin, Self::Invoker, Self::Viewer];
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Operator => "operator",
             Self::TenantAdmin => "tenant_admin",
@@ -55,6 +56,10 @@ fn token(row: tokens::Model, tenant: String) -> Result<Token, Error> {
         created_at: time(row.created_at),
         last_used_at: row.last_used_at.map(time),
     })
+}
+
+fn resource(row: &tokens::Model) -> String {
+    format!("token {} ({})", row.prefix, row.name)
 }
 
 impl Catalog {
@@ -103,7 +108,8 @@ impl Catalog {
             last_used_at: None,
         };
         tokens::Entity::insert(row.clone().into_active_model()).exec_without_returning(&write.tx).await?;
-        write.commit(tenant, Scope::Token(row.id)).await?;
+        let event = Event::new("CreateToken", &new.tenant, resource(&row)).after(&row);
+        write.commit(tenant, Scope::Token(row.id), event).await?;
         Ok((token(row, new.tenant)?, secret))
     }
 
@@ -148,8 +154,14 @@ impl Catalog {
         let write = self.write().await?;
         let row = tokens::Entity::find_by_id(id).one(&write.tx).await?.ok_or_else(missing)?;
         let tenant = row.tenant_id;
+        let owner = match tenant {
+            Some(tenant) => tenants::Entity::find_by_id(tenant).one(&write.tx).await?,
+            None => None,
+        };
+        let owner = owner.map(|owner| owner.name).unwrap_or_default();
+        let event = Event::new("RevokeToken", &owner, resource(&row)).before(&row);
         row.delete(&write.tx).await?;
-        write.commit(tenant, Scope::Token(id)).await
+        write.commit(tenant, Scope::Token(id), event).await
     }
 
     /// Who a secret stands for; none for a wrong, revoked or expired one.
@@ -217,6 +229,7 @@ impl Catalog {
             token: row.id,
             role: Role::from_name(&row.role)?,
             tenant,
+            name: row.name,
             may_read_credentials: row.may_read_credentials,
             hash,
         };

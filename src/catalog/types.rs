@@ -50,6 +50,8 @@ pub struct Caller {
     pub role: Role,
     /// The tenant it belongs to; none for an operator.
     pub tenant: Option<String>,
+    /// The token's name.
+    pub name: String,
     /// Whether credentials may be handed out to it.
     pub may_read_credentials: bool,
     /// SHA-256 of the token's secret, by which [`crate::catalog::Catalog::still_valid`] knows it again.

@@ -38,7 +38,7 @@ impl ConfigApi {
         on: bool,
     ) -> Result<Option<pb::Model>, Status> {
         let key = convert::key(caller, key, "key")?;
-        let model = self.catalog.set_balancing(&key, on).await.map_err(status::from_catalog)?;
+        let model = self.catalog.by(caller).set_balancing(&key, on).await.map_err(status::from_catalog)?;
         Ok(Some(model_out(model)))
     }
 
@@ -75,6 +75,7 @@ impl ConfigApi {
         let configs = request.configs.into_iter().map(config_in).collect();
         let set = self
             .catalog
+            .by(caller)
             .update_configs(&key, from, request.revision, configs)
             .await
             .map_err(status::from_catalog)?;

@@ -42,7 +42,7 @@ impl ConfigApi {
             return Err(status::invalid("reason", "is a class that does not cool"));
         }
         let switch = if duration.is_zero() { Switch::Clear } else { Switch::Set { duration, class } };
-        let config = self.switch(&key, &request.config_id, switch).await?;
+        let config = self.switch(caller, "SetCooldown", &key, &request.config_id, switch).await?;
         Ok(pb::SetCooldownResponse {
             in_cooldown: config.in_cooldown,
             ttl: config.ttl,
@@ -56,7 +56,7 @@ impl ConfigApi {
         request: pb::ClearCooldownRequest,
     ) -> Result<pb::ClearCooldownResponse, Status> {
         let key = convert::key(caller, request.key, "key")?;
-        let config = self.switch(&key, &request.config_id, Switch::Clear).await?;
+        let config = self.switch(caller, "ClearCooldown", &key, &request.config_id, Switch::Clear).await?;
         Ok(pb::ClearCooldownResponse {
             in_cooldown: config.in_cooldown,
             ttl: config.ttl,
@@ -67,6 +67,8 @@ impl ConfigApi {
     /// Switches a config's cooldown, and reads it back.
     async fn switch(
         &self,
+        caller: &Caller,
+        action: &'static str,
         key: &ModelKey,
         id: &str,
         switch: Switch,
@@ -77,6 +79,8 @@ impl ConfigApi {
             .iter()
             .find(|config| config.id == id)
             .ok_or_else(|| status::not_found(Thing::Config, id))?;
+        let resource = format!("config {} ({id})", config.name);
+        self.catalog.by(caller).note(action, key, &resource).await.map_err(status::from_catalog)?;
         self.state
             .switch(&set.roster, &config.member, switch)
             .await

@@ -26,6 +26,7 @@ impl ConfigApi {
         };
         let credential = self
             .catalog
+            .by(caller)
             .create_credential(&tenant, new)
             .await
             .map_err(|error| status::from_catalog(error.under("credential")))?;
@@ -84,6 +85,7 @@ impl ConfigApi {
         };
         let credential = self
             .catalog
+            .by(caller)
             .update_credential(&tenant, &credential.provider, &credential.id, change)
             .await
             .map_err(|error| status::from_catalog(error.under("credential")))?;
@@ -97,6 +99,7 @@ impl ConfigApi {
     ) -> Result<pb::DeleteCredentialResponse, Status> {
         let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
         self.catalog
+            .by(caller)
             .delete_credential(&tenant, &request.provider, &request.id)
             .await
             .map_err(status::from_catalog)?;
@@ -111,6 +114,7 @@ impl ConfigApi {
         let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
         let credential = self
             .catalog
+            .by(caller)
             .activate_credential(&tenant, &request.provider, &request.id)
             .await
             .map_err(status::from_catalog)?;

@@ -18,8 +18,12 @@ impl ConfigApi {
             fallbacks: fallbacks_in(caller, model.fallbacks)?,
             revision: model.revision,
         };
-        let model =
-            self.catalog.put_model(new).await.map_err(|error| status::from_catalog(error.under("model")))?;
+        let model = self
+            .catalog
+            .by(caller)
+            .put_model(new)
+            .await
+            .map_err(|error| status::from_catalog(error.under("model")))?;
         Ok(pb::PutModelResponse { model: Some(model_out(model)) })
     }
 
@@ -58,7 +62,7 @@ impl ConfigApi {
         request: pb::DeleteModelRequest,
     ) -> Result<pb::DeleteModelResponse, Status> {
         let key = convert::key(caller, request.key, "key")?;
-        self.catalog.delete_model(&key).await.map_err(status::from_catalog)?;
+        self.catalog.by(caller).delete_model(&key).await.map_err(status::from_catalog)?;
         Ok(pb::DeleteModelResponse {})
     }
 
@@ -87,7 +91,8 @@ impl ConfigApi {
         enabled: bool,
     ) -> Result<Option<pb::Model>, Status> {
         let key = convert::key(caller, key, "key")?;
-        let model = self.catalog.set_model_enabled(&key, enabled).await.map_err(status::from_catalog)?;
+        let model =
+            self.catalog.by(caller).set_model_enabled(&key, enabled).await.map_err(status::from_catalog)?;
         Ok(Some(model_out(model)))
     }
 
@@ -109,7 +114,7 @@ impl ConfigApi {
         request: pb::SetDefaultModelRequest,
     ) -> Result<pb::SetDefaultModelResponse, Status> {
         let key = convert::key(caller, request.key, "key")?;
-        let key = self.catalog.set_default_model(&key).await.map_err(status::from_catalog)?;
+        let key = self.catalog.by(caller).set_default_model(&key).await.map_err(status::from_catalog)?;
         Ok(pb::SetDefaultModelResponse { key: Some(convert::key_out(key)) })
     }
 }

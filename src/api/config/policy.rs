@@ -39,6 +39,7 @@ impl ConfigApi {
         let change = Change::read(&policy, &mask)?;
         let (policy, revision) = self
             .catalog
+            .by(caller)
             .update_policy(&key, |settings| change.apply(settings))
             .await
             .map_err(status::from_catalog)?;

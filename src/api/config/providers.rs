@@ -21,6 +21,7 @@ impl ConfigApi {
         };
         let provider = self
             .catalog
+            .by(caller)
             .create_provider(&tenant, new)
             .await
             .map_err(|error| status::from_catalog(error.under("provider")))?;
@@ -68,6 +69,7 @@ impl ConfigApi {
         };
         let provider = self
             .catalog
+            .by(caller)
             .update_provider(&tenant, &provider.name, change)
             .await
             .map_err(|error| status::from_catalog(error.under("provider")))?;
@@ -80,7 +82,11 @@ impl ConfigApi {
         request: pb::DeleteProviderRequest,
     ) -> Result<pb::DeleteProviderResponse, Status> {
         let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
-        self.catalog.delete_provider(&tenant, &request.provider).await.map_err(status::from_catalog)?;
+        self.catalog
+            .by(caller)
+            .delete_provider(&tenant, &request.provider)
+            .await
+            .map_err(status::from_catalog)?;
         Ok(pb::DeleteProviderResponse {})
     }
 }

@@ -129,6 +129,15 @@ impl InvokeApi {
             self.engine.hold(&call, &request.exclude_config_ids).await.map_err(status::from_call)?;
         let Some(member) = granted.member() else { return Err(status::not_found(Thing::Config, "")) };
         let credentials = if caller.may_read_credentials {
+            let resource = format!("config {} ({})", member.name, member.id);
+            let noted = self.catalog.by(caller).note("Acquire", &granted.pool.key, &resource).await;
+            if let Err(error) = noted {
+                // Nothing is handed out that is not on record; the hold goes back.
+                if let Some(lease) = &granted.lease {
+                    let _ = self.engine.end(lease, None, Report::Unknown).await;
+                }
+                return Err(status::from_catalog(error));
+            }
             tracing::info!(
                 token = %caller.token,
                 tenant = granted.pool.key.tenant,
