@@ -49,6 +49,9 @@ const RPCS: &[(Access, &str, &[&str])] = &[
         Access::Read,
         "ConfigService",
         &[
+            "ListProviderKinds",
+            "GetConfigurations",
+            "GetProviderModelBundle",
             "GetProvider",
             "ListProviders",
             "GetCredential",
@@ -84,8 +87,9 @@ const RPCS: &[(Access, &str, &[&str])] = &[
             "UpdateBalancingPolicy",
             "SetCooldown",
             "ClearCooldown",
-            // It stores nothing, but it sends a stored secret out.
+            // They store nothing, but they send a stored secret out.
             "ValidateLoadBalancingCredentials",
+            "ValidateCredential",
         ],
     ),
     (

@@ -7,7 +7,7 @@ use super::{
     Catalog, Credential, CredentialChange, CredentialOwner, Error, INHERIT, NewCredential, Page, PageRequest,
     Thing,
     audit::Event,
-    compile::{UNREADABLE, credential_holder},
+    compile::{UNREADABLE, credential_holder, provider_address},
     database::{self, Paging, Scope, begin_read, check_revision, taken},
     entity::{credentials, lb_configs, models, providers, tenants},
     fields::{self, Keys, Writing},
@@ -15,16 +15,25 @@ use super::{
     names::{self, Check, shown},
     providers::stored_kind,
 };
-use crate::provider::{self, ModelType};
+use crate::provider::{self, KindSpec, ModelType, Target};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, ModelTrait,
     QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Set,
     sea_query::{Expr, ExprTrait},
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+use url::Url;
 use uuid::Uuid;
 
-fn credential(row: credentials::Model, tenant: &str, provider: &providers::Model, keys: &Keys) -> Credential {
+pub(super) fn credential(
+    row: credentials::Model,
+    tenant: &str,
+    provider: &providers::Model,
+    keys: &Keys,
+) -> Credential {
     let kind = provider::kind(&provider.kind);
     let holder = credential_holder(row.id);
     let fields = fields::masked(kind, &row.fields, holder, keys);
@@ -177,6 +186,39 @@ impl Catalog {
         let keys = self.keys(&tx, found.tenant.id).await?;
         tx.commit().await?;
         Ok(credential(found.row, tenant, &found.provider, &keys))
+    }
+
+    /// Where a trial of a provider's credential goes: fields that are not stored, a stored credential, or a stored one
+    /// with some fields replaced.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for the fields, [`Error::NotFound`], [`Error::SecretUnreadable`].
+    pub async fn credential_trial(
+        &self,
+        tenant: &str,
+        provider: &str,
+        id: &str,
+        given: BTreeMap<String, String>,
+    ) -> Result<(&'static KindSpec, Target), Error> {
+        let name = names::provider("provider", provider)?;
+        let tx = begin_read(self.db()).await?;
+        let owner = database::tenant(&tx, tenant).await?;
+        let provider = database::provider(&tx, owner.id, name).await?;
+        let kind = stored_kind(&provider)?;
+        let stored = if id.is_empty() {
+            BTreeMap::new()
+        } else {
+            let row = find(&tx, tenant, name, id).await?.row;
+            let keys = self.keys(&tx, owner.id).await?;
+            fields::read(Some(kind), &row.fields, credential_holder(row.id), &keys)
+                .map_err(|_| Error::SecretUnreadable)?
+        };
+        tx.commit().await?;
+        let mut check = Check::default();
+        let fields = fields::for_trial(kind, &given, &stored, "fields", &mut check);
+        check.finish()?;
+        let base_url = Url::parse(provider_address(kind, &provider.base_url)).map_err(|_| Error::Internal)?;
+        Ok((kind, Target { base_url, model: String::new(), fields }))
     }
 
     /// Credentials, oldest first: of the tenant, of a provider with its models, or of one model.

@@ -301,6 +301,20 @@ impl Paging {
         Ok(Some(id))
     }
 
+    /// The section, one of those, and the id in it that the page before ended with; the first one's beginning where
+    /// there is none.
+    pub fn place<'s>(&self, sections: [&'s str; 3]) -> Result<(&'s str, Uuid), Error> {
+        let bad = || Error::invalid("page_token", "is not from a page before");
+        let Some([section, id]) = self.after.as_deref() else { return Ok((sections[0], Uuid::nil())) };
+        let section = sections.into_iter().find(|known| known == section).ok_or_else(bad)?;
+        Ok((section, id.parse().map_err(|_| bad())?))
+    }
+
+    /// The token of a page that ended there.
+    pub fn token(section: &str, id: Uuid) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::json!([section, id.to_string()]).to_string())
+    }
+
     /// Cuts a page from rows that were read with one more than [`size`](Self::size).
     pub fn page<R, T>(
         &self,

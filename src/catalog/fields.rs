@@ -202,7 +202,8 @@ impl Writing<'_> {
                     kept = true;
                     Some(old)
                 }
-                (None | Some(""), _) => None,
+                (None | Some(""), _) if field.default_value.is_empty() => None,
+                (None | Some(""), _) => Some(self.store(field, field.default_value)?),
                 (Some(value), _) => {
                     check_value(field, value, &at, check);
                     Some(self.store(field, value)?)
@@ -239,6 +240,8 @@ fn check_value(field: &CredentialField, value: &str, at: &str, check: &mut Check
         check.add(at, format!("is longer than {} characters", field.max_length));
     } else if value.chars().any(char::is_control) {
         check.add(at, "holds a control character");
+    } else if !field.options.is_empty() && !field.options.contains(&value) {
+        check.add(at, format!("is one of {}", field.options.join(", ")));
     } else if field.secret && value == HIDDEN {
         check.add(at, "is hidden, but no value is stored");
     } else if field.secret && value.contains(MASK) {
@@ -277,6 +280,8 @@ pub fn for_trial(
                 Some(SecretString::from(value))
             }
         };
+        let default = || (!field.default_value.is_empty()).then(|| SecretString::from(field.default_value));
+        let value = value.or_else(default);
         match value {
             Some(value) => drop(fields.insert(field.name.to_owned(), value)),
             None if field.required => check.add(at, format!("Variable {} is required", field.name)),

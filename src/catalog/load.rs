@@ -19,8 +19,8 @@ use std::{
 };
 use uuid::Uuid;
 
-/// Models a page.
-const PAGE: u64 = 500;
+/// Models a page, where nobody asks for another number.
+pub const PAGE: u64 = 500;
 
 /// Which models.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +31,8 @@ pub enum Filter {
     Tenant(Uuid),
     /// A provider's.
     Provider(Uuid),
+    /// A provider's of that type.
+    Type(Uuid, ModelType),
     /// This one.
     Model(Uuid),
 }
@@ -103,12 +105,16 @@ pub async fn page(
     ring: &KeyRing,
     filter: Filter,
     after: Option<Uuid>,
+    size: u64,
 ) -> Result<Vec<Parts>, DbErr> {
-    let mut query = models::Entity::find().order_by_asc(models::Column::Id).limit(PAGE);
+    let mut query = models::Entity::find().order_by_asc(models::Column::Id).limit(size);
     query = match filter {
         Filter::All => query,
         Filter::Tenant(id) => query.filter(models::Column::TenantId.eq(id)),
         Filter::Provider(id) => query.filter(models::Column::ProviderId.eq(id)),
+        Filter::Type(id, model_type) => query
+            .filter(models::Column::ProviderId.eq(id))
+            .filter(models::Column::ModelType.eq(model_type.name())),
         Filter::Model(id) => query.filter(models::Column::Id.eq(id)),
     };
     if let Some(after) = after {
@@ -178,7 +184,7 @@ pub async fn page(
 
 /// One model.
 pub async fn one(db: &impl ConnectionTrait, ring: &KeyRing, model: Uuid) -> Result<Option<Parts>, DbErr> {
-    Ok(page(db, ring, Filter::Model(model), None).await?.pop())
+    Ok(page(db, ring, Filter::Model(model), None, 1).await?.pop())
 }
 
 fn by_id<R>(rows: Vec<R>, id: impl Fn(&R) -> Uuid) -> HashMap<Uuid, Arc<R>> {

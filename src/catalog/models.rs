@@ -19,7 +19,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-fn model(row: models::Model, key: ModelKey) -> Model {
+pub(super) fn model(row: models::Model, key: ModelKey) -> Model {
     Model {
         upstream_model: row.upstream_model,
         enabled: row.enabled,

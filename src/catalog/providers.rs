@@ -32,7 +32,7 @@ pub(super) fn stored_kind(row: &providers::Model) -> Result<&'static KindSpec, E
     })
 }
 
-fn provider(row: providers::Model, tenant: &str, active_credential: Option<Uuid>) -> Provider {
+pub(super) fn provider(row: providers::Model, tenant: &str, active_credential: Option<Uuid>) -> Provider {
     Provider {
         tenant: tenant.to_owned(),
         name: row.name,
@@ -46,7 +46,7 @@ fn provider(row: providers::Model, tenant: &str, active_credential: Option<Uuid>
 }
 
 /// The active credentials of providers, by provider.
-async fn active(
+pub(super) async fn active(
     db: &impl ConnectionTrait,
     providers: impl IntoIterator<Item = Uuid>,
 ) -> Result<HashMap<Uuid, Uuid>, DbErr> {

@@ -194,7 +194,7 @@ impl Catalog {
         loop {
             let page = patiently(async {
                 let tx = begin_read(self.db()).await?;
-                let page = load::page(&tx, self.ring(), filter, after).await?;
+                let page = load::page(&tx, self.ring(), filter, after, load::PAGE).await?;
                 tx.commit().await?;
                 Ok::<_, DbErr>(page)
             })

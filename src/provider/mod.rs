@@ -98,6 +98,10 @@ pub struct CredentialField {
     pub secret: bool,
     /// Refused where it is missing.
     pub required: bool,
+    /// What it is where nothing is given; empty: nothing.
+    pub default_value: &'static str,
+    /// The values it may have; empty: any.
+    pub options: &'static [&'static str],
     /// At most this many characters.
     pub max_length: usize,
     /// A line of help.

@@ -22,7 +22,16 @@ use url::Url;
 const MODEL_TYPES: &[ModelType] = &[ModelType::Llm, ModelType::TextEmbedding];
 
 const fn api_key(required: bool, help: &'static str) -> CredentialField {
-    CredentialField { name: "api_key", label: "API key", secret: true, required, max_length: 4096, help }
+    CredentialField {
+        name: "api_key",
+        label: "API key",
+        secret: true,
+        required,
+        default_value: "",
+        options: &[],
+        max_length: 4096,
+        help,
+    }
 }
 
 const ORGANIZATION: CredentialField = CredentialField {
@@ -30,6 +39,8 @@ const ORGANIZATION: CredentialField = CredentialField {
     label: "Organization",
     secret: false,
     required: false,
+    default_value: "",
+    options: &[],
     max_length: 256,
     help: "Sent as OpenAI-Organization, for keys that belong to several.",
 };

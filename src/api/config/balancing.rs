@@ -4,6 +4,7 @@ use super::{ConfigApi, convert, models::model_out, pb, policy, status};
 use crate::{
     balance::{ErrorClass, Failure, Limits, Pool},
     catalog::{Caller, Config, ConfigFrom, ConfigSet, ModelKey, NewConfig},
+    provider::{KindSpec, Target},
     state::Inspection,
 };
 use std::time::{Duration, Instant};
@@ -96,22 +97,52 @@ impl ConfigApi {
             .trial_target(&key, credentials, &request.config_id, &request.base_url)
             .await
             .map_err(status::from_catalog)?;
-        let driver = self
-            .drivers
-            .get(kind.name)
-            .ok_or_else(|| status::invalid("key.provider", "is of a kind that this build does not speak"))?;
-        let began = Instant::now();
-        let outcome = tokio::time::timeout(VALIDATION_LIMIT, driver.validate(&target)).await;
-        let failure = match outcome {
-            Ok(outcome) => outcome.err(),
-            Err(_) => Some(Failure::new(ErrorClass::Timeout, "no answer within 10 seconds")),
-        };
+        let (failure, took) = self.try_out(kind, &target).await?;
         Ok(pb::ValidateLoadBalancingCredentialsResponse {
             valid: failure.is_none(),
             error_class: convert::class_out(failure.as_ref().map(|failure| failure.class)),
             message: failure.map(|failure| failure.message).unwrap_or_default(),
-            latency: Some(convert::duration(began.elapsed())),
+            latency: Some(convert::duration(took)),
         })
+    }
+
+    pub(super) async fn validate_credential(
+        &self,
+        caller: &Caller,
+        request: pb::ValidateCredentialRequest,
+    ) -> Result<pb::ValidateCredentialResponse, Status> {
+        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let fields = request.fields.into_iter().collect();
+        let (kind, target) = self
+            .catalog
+            .credential_trial(&tenant, &request.provider, &request.id, fields)
+            .await
+            .map_err(status::from_catalog)?;
+        let (failure, took) = self.try_out(kind, &target).await?;
+        Ok(pb::ValidateCredentialResponse {
+            valid: failure.is_none(),
+            error_class: convert::class_out(failure.as_ref().map(|failure| failure.class)),
+            message: failure.map(|failure| failure.message).unwrap_or_default(),
+            latency: Some(convert::duration(took)),
+        })
+    }
+
+    /// Asks the provider, for so long at most, whether a credential works.
+    async fn try_out(
+        &self,
+        kind: &'static KindSpec,
+        target: &Target,
+    ) -> Result<(Option<Failure>, Duration), Status> {
+        let driver = self
+            .drivers
+            .get(kind.name)
+            .ok_or_else(|| status::invalid("provider", "is of a kind that this build does not speak"))?;
+        let began = Instant::now();
+        let failure = match tokio::time::timeout(VALIDATION_LIMIT, driver.validate(target)).await {
+            Ok(outcome) => outcome.err(),
+            Err(_) => Some(Failure::new(ErrorClass::Timeout, "no answer within 10 seconds")),
+        };
+        Ok((failure, began.elapsed()))
     }
 
     pub(super) async fn one_config(

@@ -130,7 +130,7 @@ fn model(model_type: i32, name: String, field: &str) -> Result<Option<(ModelType
     Ok(Some((convert::model_type(model_type, field)?, name)))
 }
 
-fn credential_out(credential: Credential) -> pb::Credential {
+pub(super) fn credential_out(credential: Credential) -> pb::Credential {
     let (model_type, model) = match credential.owner.model {
         Some((model_type, model)) => (convert::model_type_out(model_type), model),
         None => (pb::ModelType::Unspecified.into(), String::new()),

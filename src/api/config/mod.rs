@@ -4,6 +4,7 @@ mod balancing;
 mod cooldown;
 mod credentials;
 mod models;
+mod overview;
 mod policy;
 mod providers;
 mod watch;
@@ -76,6 +77,10 @@ macro_rules! serve {
 }
 
 serve! {
+    list_provider_kinds: ListProviderKindsRequest -> ListProviderKindsResponse;
+    get_configurations: GetConfigurationsRequest -> GetConfigurationsResponse;
+    get_provider_model_bundle: GetProviderModelBundleRequest -> GetProviderModelBundleResponse;
+    validate_credential: ValidateCredentialRequest -> ValidateCredentialResponse;
     create_provider: CreateProviderRequest -> CreateProviderResponse;
     get_provider: GetProviderRequest -> GetProviderResponse;
     list_providers: ListProvidersRequest -> ListProvidersResponse;

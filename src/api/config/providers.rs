@@ -91,7 +91,7 @@ impl ConfigApi {
     }
 }
 
-fn provider_out(provider: Provider) -> pb::Provider {
+pub(super) fn provider_out(provider: Provider) -> pb::Provider {
     pb::Provider {
         tenant_id: provider.tenant,
         name: provider.name,

@@ -1,0 +1,160 @@
+//! Reads over many things at once: all that a tenant has configured, and one provider with its models.
+//!
+//! Each is one snapshot of the database and a fixed number of statements, however much the tenant has.
+
+use super::{
+    Catalog, ConfigFrom, ConfigSet, Credential, Error, Model, ModelKey, Page, PageRequest, Provider,
+    compile::{self, kind_of},
+    credentials::credential,
+    database::{self, Paging, begin_read},
+    entity::{credentials, providers},
+    load::{self, Filter},
+    models::model,
+    names,
+    providers::{active, provider},
+};
+use crate::provider::ModelType;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use std::collections::HashMap;
+use uuid::Uuid;
+
+/// One page of all that a tenant has: its providers come first, then its credentials, then its models.
+#[derive(Debug, Default)]
+pub struct Configurations {
+    /// By id.
+    pub providers: Vec<Provider>,
+    /// By id, secrets masked.
+    pub credentials: Vec<Credential>,
+    /// By id, each with its configs.
+    pub models: Vec<(Model, ConfigSet)>,
+    /// The default model of each type that has one, and whether it was computed; on the first page.
+    pub defaults: Vec<(ModelKey, bool)>,
+    /// Empty on the last page.
+    pub next: String,
+}
+
+/// One provider, with what calls of its models use.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The provider.
+    pub provider: Provider,
+    /// Its active credential, secrets masked.
+    pub credential: Option<Credential>,
+    /// Its models of one type, each with the id of the credential that serves it without balancing.
+    pub models: Page<(Model, Option<Uuid>)>,
+}
+
+/// What a page is filled with, in this order. The place in a page token is one of these and the last id.
+const PROVIDERS: &str = "p";
+const CREDENTIALS: &str = "c";
+const MODELS: &str = "m";
+
+impl Catalog {
+    /// All that a tenant has configured, page by page.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for the tenant, [`Error::Invalid`] for a bad page.
+    pub async fn configurations(&self, tenant: &str, page: PageRequest) -> Result<Configurations, Error> {
+        let paging = Paging::new(&page, 2)?;
+        let (section, after) = paging.place([PROVIDERS, CREDENTIALS, MODELS])?;
+        let tx = begin_read(self.db()).await?;
+        let owner = database::tenant(&tx, tenant).await?;
+        let keys = self.keys(&tx, owner.id).await?;
+        let all = providers::Entity::find().filter(providers::Column::TenantId.eq(owner.id));
+        let all = all.order_by_asc(providers::Column::Id).all(&tx).await?;
+        let by_id: HashMap<Uuid, &providers::Model> = all.iter().map(|row| (row.id, row)).collect();
+        let mut found = Configurations::default();
+        let mut room = paging.size;
+        if section == PROVIDERS {
+            let rest = all.iter().filter(|row| row.id > after);
+            let rows: Vec<_> = rest.take(usize::try_from(room).unwrap_or(usize::MAX)).cloned().collect();
+            let active = active(&tx, rows.iter().map(|row| row.id)).await?;
+            if after.is_nil() {
+                let defaults = load::defaults(&tx, Some(owner.id)).await?;
+                found.defaults =
+                    defaults.into_iter().map(|default| (default.key, default.computed)).collect();
+            }
+            room -= rows.len() as u64;
+            found.next = Paging::token(PROVIDERS, rows.last().map_or(after, |row| row.id));
+            found.providers = rows
+                .into_iter()
+                .map(|row| {
+                    let active = active.get(&row.id).copied();
+                    provider(row, tenant, active)
+                })
+                .collect();
+        }
+        if room > 0 && section != MODELS {
+            let after = if section == CREDENTIALS { after } else { Uuid::nil() };
+            let rows = credentials::Entity::find()
+                .filter(credentials::Column::TenantId.eq(owner.id))
+                .filter(credentials::Column::Id.gt(after))
+                .order_by_asc(credentials::Column::Id)
+                .limit(room)
+                .all(&tx)
+                .await?;
+            room -= rows.len() as u64;
+            found.next = Paging::token(CREDENTIALS, rows.last().map_or(after, |row| row.id));
+            let shown = rows.into_iter().filter_map(|row| {
+                let provider = by_id.get(&row.provider_id)?;
+                Some(credential(row, tenant, provider, &keys))
+            });
+            found.credentials = shown.collect();
+        }
+        if room > 0 {
+            let after = if section == MODELS { after } else { Uuid::nil() };
+            let parts = load::page(&tx, self.ring(), Filter::Tenant(owner.id), Some(after), room + 1).await?;
+            let more = parts.len() as u64 > room;
+            let shown = parts.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+            for parts in parts.into_iter().take(shown) {
+                found.next = if more { Paging::token(MODELS, parts.model.id) } else { String::new() };
+                let Some(kind) = kind_of(&parts) else { continue };
+                let set = compile::config_set(&parts, kind, ConfigFrom::Any);
+                found.models.push((model(parts.model, parts.key), set));
+            }
+            if shown == 0 {
+                found.next = String::new();
+            }
+        }
+        tx.commit().await?;
+        Ok(found)
+    }
+
+    /// One provider with its models of that type.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for tenant and provider, [`Error::Invalid`] for a bad page.
+    pub async fn provider_bundle(
+        &self,
+        tenant: &str,
+        name: &str,
+        model_type: ModelType,
+        page: PageRequest,
+    ) -> Result<Bundle, Error> {
+        let name = names::provider("provider", name)?;
+        let paging = Paging::new(&page, 1)?;
+        let after = paging.after_id()?;
+        let tx = begin_read(self.db()).await?;
+        let owner = database::tenant(&tx, tenant).await?;
+        let row = database::provider(&tx, owner.id, name).await?;
+        let active = active(&tx, [row.id]).await?.remove(&row.id);
+        let filter = Filter::Type(row.id, model_type);
+        let parts = load::page(&tx, self.ring(), filter, after, paging.size + 1).await?;
+        let used = match active {
+            Some(id) => credentials::Entity::find_by_id(id).one(&tx).await?,
+            None => None,
+        };
+        let keys = self.keys(&tx, owner.id).await?;
+        tx.commit().await?;
+        let models = paging.page(
+            parts,
+            |parts| vec![parts.model.id.to_string()],
+            |parts| (model(parts.model, parts.key), parts.inherit.map(|inherit| inherit.id)),
+        );
+        Ok(Bundle {
+            credential: used.map(|used| credential(used, tenant, &row, &keys)),
+            provider: provider(row, tenant, active),
+            models,
+        })
+    }
+}
