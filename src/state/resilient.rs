@@ -68,7 +68,7 @@ impl ResilientStore {
             }
         });
         if answered.await.is_err() {
-            self.lost(&StateError("it does not answer".into()));
+            self.lost(&self.shared.problem().unwrap_or_else(|| StateError("it does not answer".into())));
         }
     }
 
@@ -108,6 +108,7 @@ impl ResilientStore {
     async fn restore(&self) -> Result<(), StateError> {
         // What was noted before the loss must not be counted on top of the truth.
         self.shared.flush().await;
+        let _ = self.shared.has_dropped_notes();
         let known = self.local.known();
         self.shared.set_busy(self.local.busy());
         for pool in &known {
@@ -123,6 +124,11 @@ impl ResilientStore {
     /// Asks the server where it is there, and goes on without it where it fails.
     async fn shared<T>(&self, answer: impl Future<Output = Result<T, StateError>>) -> Option<T> {
         if self.is_away() {
+            return None;
+        }
+        // What was dropped would count as in flight for ever: going back brings the truth.
+        if self.shared.has_dropped_notes() {
+            self.lost(&StateError("successes and releases were dropped".into()));
             return None;
         }
         match answer.await {
