@@ -183,12 +183,11 @@ impl App {
 
 /// State on Redis, which may be away unless it is required.
 async fn shared_state(options: &RedisOptions, required: bool) -> Result<Arc<dyn StateStore>> {
-    if required {
-        return Ok(ResilientStore::new(RedisStore::connect(options).await?));
-    }
     let store = ResilientStore::new(RedisStore::connect_later(options)?);
-    store.wait(REDIS_AT_START).await;
-    Ok(store)
+    match store.wait(REDIS_AT_START).await {
+        Err(error) if required => Err(error.into()),
+        _ => Ok(store),
+    }
 }
 
 async fn write_operator_token(catalog: &Catalog, path: &Path) -> Result<()> {

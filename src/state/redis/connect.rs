@@ -7,24 +7,29 @@ use super::state_error;
 use crate::state::StateError;
 use fred::{
     clients::WithOptions,
-    prelude::{Builder, Client, ClientLike, Config, ReconnectPolicy},
+    interfaces::{ClientLike, ClusterInterface, EventInterface, ServerInterface},
+    prelude::{Builder, Client, Config, Error, ReconnectPolicy},
     types::{
         ConnectHandle,
-        config::{ClusterDiscoveryPolicy, Options, ReconnectError, ServerConfig, TlsConnector},
+        config::{ClusterDiscoveryPolicy, Options, ReconnectError, Server, ServerConfig, TlsConnector},
     },
 };
+use parking_lot::Mutex;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::time::Duration;
-use tokio::time::sleep;
+use tokio::sync::broadcast::{
+    Receiver,
+    error::{RecvError, TryRecvError},
+};
 
 /// Beyond this many commands waiting for the server, further ones fail.
 const MAX_QUEUED_COMMANDS: usize = 10_000;
 /// The longest pause between two attempts to connect, in milliseconds.
-const MAX_PAUSE: u32 = 500;
+const MAX_PAUSE: u32 = 200;
 /// What connecting may take, in commands' timeouts.
 const CONNECTING: u32 = 4;
 
@@ -71,12 +76,7 @@ impl RedisOptions {
         if !["", "-cluster", "-sentinel"].contains(&kind) {
             return None;
         }
-        let mut config = Config::from_url(&format!("redis{kind}://{rest}")).ok()?;
-        if let ServerConfig::Clustered { policy, .. } = &mut config.server {
-            // The nodes of the URL may be the ones that are gone.
-            *policy = ClusterDiscoveryPolicy::UseCache;
-        }
-        Some(config)
+        Config::from_url(&format!("redis{kind}://{rest}")).ok()
     }
 
     fn tls(&self) -> Result<TlsConnector, StateError> {
@@ -85,14 +85,29 @@ impl RedisOptions {
         Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth().into())
     }
 
-    /// A client that has not connected yet. `once`: the first failure to connect is the last.
-    pub(super) fn client(&self, once: bool) -> Result<WithOptions<Client>, StateError> {
+    /// How long connecting may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.command_timeout * CONNECTING
+    }
+
+    /// A client that has not connected yet, and knows these nodes of a cluster, or Sentinels.
+    fn client(&self, nodes: &[Server]) -> Result<WithOptions<Client>, StateError> {
         let mut config = self.server().ok_or_else(|| StateError("malformed Redis URL".into()))?;
-        config.fail_fast = once;
+        if let ServerConfig::Clustered { policy, .. } = &mut config.server {
+            *policy = ClusterDiscoveryPolicy::UseCache;
+        }
+        if let ServerConfig::Clustered { hosts, .. } | ServerConfig::Sentinel { hosts, .. } =
+            &mut config.server
+        {
+            let more: Vec<_> = nodes.iter().filter(|node| !hosts.contains(node)).cloned().collect();
+            hosts.extend(more);
+        }
+        // Not at the first failure to connect.
+        config.fail_fast = false;
         if self.is_encrypted() {
             config.tls = Some(self.tls()?.into());
         }
-        let patience = self.command_timeout * CONNECTING;
+        let patience = self.patience();
         let client = Builder::from_config(config)
             .with_performance_config(|performance| {
                 performance.default_command_timeout = self.command_timeout;
@@ -120,16 +135,101 @@ impl RedisOptions {
     }
 }
 
-/// Goes on connecting where fred gives up: it takes some answers, such as that of a server which is no Cluster, for
-/// final, and an operator may mend them.
-pub(super) fn keep_connected(client: WithOptions<Client>, mut connection: ConnectHandle) {
-    tokio::spawn(async move {
-        loop {
-            drop(connection.await);
-            sleep(Duration::from_millis(MAX_PAUSE.into())).await;
-            connection = client.connect();
+/// A client that connects in the background, again and again, and can be replaced by a new one.
+pub(super) struct Connection {
+    options: RedisOptions,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    client: WithOptions<Client>,
+    task: ConnectHandle,
+    /// Known beside those of the URL, which may be the ones that are gone: nodes of a cluster, or Sentinels.
+    nodes: Vec<Server>,
+    problems: Receiver<(Error, Option<Server>)>,
+    last_problem: Option<StateError>,
+}
+
+impl Connection {
+    /// Begins to connect.
+    pub(super) fn open(options: &RedisOptions) -> Result<Self, StateError> {
+        Ok(Self { options: options.clone(), current: Mutex::new(Current::begin(options, Vec::new())?) })
+    }
+
+    /// What commands go through now.
+    pub(super) fn client(&self) -> WithOptions<Client> {
+        self.current.lock().client.clone()
+    }
+
+    /// Connects anew, and drops what is on its way: of a cluster that has lost a node, each command that still waits
+    /// for it would make fred ask for the slots once more, one after the other, before anything else.
+    pub(super) fn renew(&self) {
+        let mut current = self.current.lock();
+        let last_problem = current.problem();
+        let nodes = match current.client.cached_cluster_state() {
+            Some(cluster) => cluster.unique_primary_nodes(),
+            None => current.client.sentinel_nodes().unwrap_or_else(|| current.nodes.clone()),
+        };
+        match Current::begin(&self.options, nodes) {
+            Ok(begun) => {
+                current.task.abort();
+                *current = Current { last_problem, ..begun };
+            }
+            Err(error) => current.last_problem = Some(error),
         }
-    });
+    }
+
+    /// Why the connection that is there now breaks, once it does. None where it is replaced.
+    pub(super) fn broken(&self) -> impl Future<Output = Option<StateError>> + use<> {
+        let mut problems = self.current.lock().client.error_rx();
+        async move {
+            loop {
+                match problems.recv().await {
+                    Ok((error, _)) => return Some(state_error(error)),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        }
+    }
+
+    /// Connects anew where fred has given up. It takes some answers, such as that of a server which is no cluster, for
+    /// final, and an operator may mend them.
+    pub(super) fn renew_if_ended(&self) {
+        let ended = self.current.lock().task.is_finished();
+        if ended {
+            self.renew();
+        }
+    }
+
+    /// What has kept it from connecting when it last tried.
+    pub(super) fn problem(&self) -> Option<StateError> {
+        self.current.lock().problem()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.current.lock().task.abort();
+    }
+}
+
+impl Current {
+    fn begin(options: &RedisOptions, nodes: Vec<Server>) -> Result<Self, StateError> {
+        let client = options.client(&nodes)?;
+        let problems = client.error_rx();
+        Ok(Self { task: client.connect(), client, nodes, problems, last_problem: None })
+    }
+
+    fn problem(&mut self) -> Option<StateError> {
+        loop {
+            match self.problems.try_recv() {
+                Ok((error, _)) => self.last_problem = Some(state_error(error)),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(_) => return self.last_problem.clone(),
+            }
+        }
+    }
 }
 
 fn authorities(pem: &[u8]) -> Option<RootCertStore> {

@@ -6,7 +6,7 @@
 //!
 //! When Redis is gone, everything that is waited for returns [`StateError`] at once (no queue, no retry), and what is
 //! noted off the path is dropped: trials expire by themselves, and in-flight counts are those of live replicas only.
-//! The client reconnects for ever with a growing pause of up to half a second.
+//! The client reconnects for ever with a growing pause of up to 200 ms.
 
 mod codec;
 mod connect;
@@ -21,19 +21,17 @@ use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
 use async_trait::async_trait;
 pub(super) use codec::Cooling;
 use codec::{Args, unexpected};
+use connect::Connection;
 pub use connect::RedisOptions;
-use connect::keep_connected;
 use dashmap::DashMap;
 use fred::{
-    clients::WithOptions,
-    interfaces::{ClientLike, ClusterInterface, EventInterface},
-    prelude::{Client, Error as RedisError, FromValue},
-    types::{Value, config::Server},
+    interfaces::ClusterInterface,
+    prelude::{Error as RedisError, FromValue},
+    types::Value,
     util::redis_keyslot,
 };
 use futures::future::try_join_all;
 use keys::{Keys, holders_of};
-use parking_lot::Mutex;
 use script::{Run, Script, script};
 use std::{
     collections::HashSet,
@@ -44,11 +42,8 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{
-        broadcast::{Receiver, error::TryRecvError},
-        oneshot,
-    },
-    time::MissedTickBehavior,
+    sync::oneshot,
+    time::{MissedTickBehavior, sleep, timeout},
 };
 use uuid::Uuid;
 use writer::{Note, Writer};
@@ -66,7 +61,7 @@ pub struct RedisStore {
 }
 
 struct Shared {
-    client: WithOptions<Client>,
+    connection: Arc<Connection>,
     clock: Clock,
     replica: String,
     acquire: Script,
@@ -84,8 +79,6 @@ struct Shared {
     busy: DashMap<Uuid, u32>,
     /// How many replicas were alive when last seen.
     replicas: AtomicU32,
-    /// What has kept it from connecting.
-    problems: Mutex<Receiver<(RedisError, Option<Server>)>>,
 }
 
 impl RedisStore {
@@ -94,9 +87,8 @@ impl RedisStore {
     /// # Errors
     /// Where the URL is malformed or the server does not answer. The text holds no password.
     pub async fn connect(options: &RedisOptions) -> Result<Self, StateError> {
-        let store = Self::open(options, true)?;
-        let connection = store.shared.client.init().await.map_err(state_error)?;
-        keep_connected(store.shared.client.clone(), connection);
+        let store = Self::connect_later(options)?;
+        store.wait(options.patience()).await?;
         Ok(store)
     }
 
@@ -105,18 +97,11 @@ impl RedisStore {
     /// # Errors
     /// Where the URL is malformed. The text holds no password.
     pub fn connect_later(options: &RedisOptions) -> Result<Self, StateError> {
-        let store = Self::open(options, false)?;
-        keep_connected(store.shared.client.clone(), store.shared.client.connect());
-        Ok(store)
-    }
-
-    fn open(options: &RedisOptions, once: bool) -> Result<Self, StateError> {
-        let client = options.client(once)?;
+        let connection = Arc::new(Connection::open(options)?);
         let replica = Uuid::new_v4().simple().to_string();
         let shared = Arc::new(Shared {
-            writer: Writer::start(client.clone(), replica.clone()),
-            problems: Mutex::new(client.error_rx()),
-            client,
+            writer: Writer::start(connection.clone(), replica.clone()),
+            connection,
             clock: Clock::default(),
             replica,
             acquire: script!("acquire.lua"),
@@ -159,13 +144,13 @@ impl Shared {
         keys: Vec<String>,
         args: Args,
     ) -> Result<T, StateError> {
-        script.run(&self.client, Run::new(keys, args.0)).await
+        script.run(&self.connection.client(), Run::new(keys, args.0)).await
     }
 
     /// A key of each primary.
     fn probe_keys(&self) -> Vec<String> {
         let name = |n: u32| format!("rota:probe:{}:{n}", self.replica);
-        let Some(cluster) = self.client.cached_cluster_state() else { return vec![name(0)] };
+        let Some(cluster) = self.connection.client().cached_cluster_state() else { return vec![name(0)] };
         let mut primaries: HashSet<_> = cluster.unique_primary_nodes().into_iter().collect();
         let count = primaries.len();
         (0..PROBE_NAMES)
@@ -272,6 +257,7 @@ impl RedisStore {
     /// Whether every primary takes writes: a store that goes back for the sake of one would be lost by the next call
     /// for another.
     pub(super) async fn probe(&self) -> Result<(), StateError> {
+        self.shared.connection.renew_if_ended();
         let probes = self.shared.probe_keys().into_iter().map(|key| {
             let args = Args::default().millis(Duration::from_secs(1));
             self.shared.run::<Value>(&self.shared.claim, vec![key], args)
@@ -279,17 +265,26 @@ impl RedisStore {
         try_join_all(probes).await.map(drop)
     }
 
-    /// What has kept it from connecting when it last tried.
-    pub(super) fn problem(&self) -> Option<StateError> {
-        let mut problems = self.shared.problems.lock();
-        let mut last = None;
-        loop {
-            match problems.try_recv() {
-                Ok((error, _)) => last = Some(state_error(error)),
-                Err(TryRecvError::Lagged(_)) => {}
-                Err(_) => return last,
+    /// Waits until it answers.
+    pub(super) async fn wait(&self, limit: Duration) -> Result<(), StateError> {
+        let answered = timeout(limit, async {
+            while self.probe().await.is_err() {
+                sleep(Duration::from_millis(20)).await;
             }
-        }
+        });
+        answered.await.map_err(|_| {
+            self.shared.connection.problem().unwrap_or_else(|| StateError("it does not answer".into()))
+        })
+    }
+
+    /// Connects anew; see [`Connection::renew`].
+    pub(super) fn reconnect(&self) {
+        self.shared.connection.renew();
+    }
+
+    /// See [`Connection::broken`].
+    pub(super) fn broken(&self) -> impl Future<Output = Option<StateError>> + use<> {
+        self.shared.connection.broken()
     }
 
     /// Whether successes and releases were dropped since this was last asked: then its counts are not the truth.

@@ -2,11 +2,12 @@
 
 use super::{
     codec::Args,
+    connect::Connection,
     keys::Keys,
     script::{Run, script},
 };
 use crate::state::Lease;
-use fred::{clients::WithOptions, prelude::Client, types::Value};
+use fred::types::Value;
 use futures::future::join_all;
 use std::sync::{
     Arc,
@@ -34,10 +35,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// The queue needs no bound: there are never more notes than calls, and without Redis each is dropped at once.
-    pub(super) fn start(client: WithOptions<Client>, replica: String) -> Self {
+    pub(super) fn start(connection: Arc<Connection>, replica: String) -> Self {
         let (notes, inbox) = mpsc::unbounded_channel();
         let dropped = Arc::new(AtomicBool::new(false));
-        tokio::spawn(run(client, replica, dropped.clone(), inbox));
+        tokio::spawn(run(connection, replica, dropped.clone(), inbox));
         Self { notes, dropped }
     }
 
@@ -59,7 +60,7 @@ impl Writer {
 }
 
 async fn run(
-    client: WithOptions<Client>,
+    connection: Arc<Connection>,
     replica: String,
     dropped: Arc<AtomicBool>,
     mut inbox: mpsc::UnboundedReceiver<Note>,
@@ -68,6 +69,7 @@ async fn run(
     let mut batch = Vec::with_capacity(BATCH);
     let mut failing = false;
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        let client = connection.client();
         let mut runs = Vec::with_capacity(batch.len());
         let mut waiting = Vec::new();
         for note in batch.drain(..) {

@@ -92,10 +92,15 @@ impl RedisCluster {
         command(self.nodes[place].port, words).await
     }
 
-    /// How many keys each primary holds.
-    pub async fn keys(&self) -> Vec<u64> {
-        let sizes = (0..SLOTS.len()).map(|place| self.command(place, &["DBSIZE"]));
-        try_join_all(sizes).await.unwrap().iter().map(|size| size.parse().unwrap()).collect()
+    /// Sends a signal, such as `STOP`, to the node at that place.
+    pub fn signal(&self, place: usize, name: &str) {
+        self.nodes[place].process.signal(name);
+    }
+
+    /// How many keys of tenants each primary holds.
+    pub async fn keys(&self) -> Vec<usize> {
+        let keys = (0..SLOTS.len()).map(|place| self.command(place, &["KEYS", "rota:{*"]));
+        try_join_all(keys).await.unwrap().iter().map(|keys| keys.lines().count()).collect()
     }
 
     /// Kills the first primary as a crash would, and returns when its replica has taken its place in all eyes.

@@ -72,6 +72,22 @@ impl RedisSentinel {
     /// Kills the primary as a crash would, and returns when all Sentinels name another one and that one takes writes.
     pub async fn fail_over(&mut self) -> Instant {
         self.primary.process.kill9();
+        self.promoted().await
+    }
+
+    /// The same with a primary that lives: returns when it has become a replica, some ten seconds later.
+    pub async fn hand_over(&self) -> Instant {
+        command(self.sentinels[0].port, &["SENTINEL", "FAILOVER", NAME]).await.unwrap();
+        self.promoted().await;
+        eventually(LONG, async || {
+            let role = command(self.primary.port, &["ROLE"]).await?;
+            if role.starts_with("slave") { Ok(()) } else { Err(role) }
+        })
+        .await;
+        Instant::now()
+    }
+
+    async fn promoted(&self) -> Instant {
         eventually(LONG, async || {
             let mut named = Vec::new();
             for sentinel in &self.sentinels {
