@@ -1,8 +1,9 @@
 //! Redis in its other forms: a Cluster, a primary under Sentinels, and behind TLS, each a real one.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, iter, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use fred::util::redis_keyslot;
 use rota::{
     balance::{Cooldown, ErrorClass, Pool, Scope},
     scripted::{Script, Upstream},
@@ -66,12 +67,17 @@ async fn in_flight(store: &Store, pool: &Pool) -> u32 {
 
 /// Pools of different tenants, two on each primary of a cluster.
 fn pools_on_every_primary() -> Vec<Arc<Pool>> {
-    let mut pools: [Vec<_>; 3] = Default::default();
-    while pools.iter().any(|pools| pools.len() < 2) {
-        let pool = ring(1..=4);
-        pools[RedisCluster::place_of(&format!("{{{}}}", pool.tenant.simple()))].push(pool);
-    }
-    pools.into_iter().flat_map(|pools| pools.into_iter().take(2)).collect()
+    [0, 0, 1, 1, 2, 2].map(pool_on).into()
+}
+
+/// A pool of a new tenant whose keys the primary at that place holds.
+fn pool_on(place: usize) -> Arc<Pool> {
+    iter::repeat_with(|| ring(1..=4)).find(|pool| RedisCluster::place_of(&tag_of(pool)) == place).unwrap()
+}
+
+/// What all keys of its tenant are hashed by.
+fn tag_of(pool: &Pool) -> String {
+    pool.tenant.simple().to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,6 +102,18 @@ async fn a_cluster_is_shared_state() {
         one.flush().await;
         assert_eq!(in_flight(&one, pool).await, 0);
     }
+
+    // A slot on its way to another node is nobody's until it is there.
+    let pool = pool_on(1);
+    let slot = redis_keyslot(tag_of(&pool).as_bytes()).to_string();
+    let ids = [cluster.id(1).await, cluster.id(2).await];
+    cluster.command(2, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]).await.unwrap();
+    cluster.command(1, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]).await.unwrap();
+    one.inspect(&pool).await.unwrap_err();
+    for place in [2, 1] {
+        cluster.command(place, &["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]]).await.unwrap();
+    }
+    assert_eq!(one.picks(&pool, 4).await, [0, 1, 2, 3]);
 
     // Slots change hands in good order: nothing fails, nothing is forgotten.
     let before = a_turn(&one, &pools).await;

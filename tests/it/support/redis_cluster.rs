@@ -61,7 +61,7 @@ impl RedisCluster {
             let (port, bus) = (cluster.nodes[place].port.to_string(), cluster.nodes[place].bus.to_string());
             cluster.command(0, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await.unwrap();
         }
-        let first = cluster.command(0, &["CLUSTER", "MYID"]).await.unwrap();
+        let first = cluster.id(0).await;
         // Once it has heard of the first.
         eventually(LONG, async || cluster.command(REPLICA, &["CLUSTER", "REPLICATE", &first]).await).await;
         eventually(LONG, async || {
@@ -90,6 +90,11 @@ impl RedisCluster {
     /// The answer of the node at that place.
     pub async fn command(&self, place: usize, words: &[&str]) -> Result<String, String> {
         command(self.nodes[place].port, words).await
+    }
+
+    /// What the node at that place is called among the nodes.
+    pub async fn id(&self, place: usize) -> String {
+        self.command(place, &["CLUSTER", "MYID"]).await.unwrap()
     }
 
     /// Sends a signal, such as `STOP`, to the node at that place.
