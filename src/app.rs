@@ -88,8 +88,8 @@ impl App {
             write_operator_token(&catalog, &file).await?;
             tracing::info!(file = %file.display(), "first start: the operator's token is in this file");
         }
-        let state: Arc<dyn StateStore> = match &settings.redis_url {
-            Some(url) => shared_state(url, settings).await?,
+        let state: Arc<dyn StateStore> = match &settings.redis {
+            Some(options) => shared_state(options, settings.redis_required).await?,
             None => Arc::new(MemoryStore::default()),
         };
         catalog.load().await.context("the first snapshot")?;
@@ -182,15 +182,12 @@ impl App {
 }
 
 /// State on Redis, which may be away unless it is required.
-async fn shared_state(url: &SecretString, settings: &Settings) -> Result<Arc<dyn StateStore>> {
-    let options =
-        RedisOptions { url: url.expose_secret().to_owned(), command_timeout: settings.redis_timeout };
-    if settings.redis_required {
-        return Ok(ResilientStore::new(RedisStore::connect(&options).await?));
+async fn shared_state(options: &RedisOptions, required: bool) -> Result<Arc<dyn StateStore>> {
+    let store = ResilientStore::new(RedisStore::connect_later(options)?);
+    match store.wait(REDIS_AT_START).await {
+        Err(error) if required => Err(error.into()),
+        _ => Ok(store),
     }
-    let store = ResilientStore::new(RedisStore::connect_later(&options)?);
-    store.wait(REDIS_AT_START).await;
-    Ok(store)
 }
 
 async fn write_operator_token(catalog: &Catalog, path: &Path) -> Result<()> {

@@ -3,7 +3,7 @@
 //! Flags win over `ROTA_*` environment variables, those over `rota.toml`, that over the defaults. All problems are
 //! reported at once. Secrets have no flag: a flag stands in the process list.
 
-use crate::{invoke::RetryBudget, provider::Networks};
+use crate::{invoke::RetryBudget, provider::Networks, state::RedisOptions};
 use clap::Args;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -34,9 +34,13 @@ pub struct RawSettings {
     /// The most database connections of this replica [default: 8]
     #[arg(long, global = true, env = "ROTA_DATABASE_CONNECTIONS", value_name = "COUNT")]
     pub database_connections: Option<u32>,
-    /// `redis://…` or `rediss://…`: state shared by all replicas [default: none, state in the process]
+    /// State shared by all replicas: `redis://…`, `redis-cluster://…` or `redis-sentinel://…`; with TLS `rediss…`
+    /// [default: none, state in the process]
     #[arg(long, global = true, env = "ROTA_REDIS_URL", value_name = "URL", hide_env_values = true)]
     pub redis_url: Option<String>,
+    /// The authorities that sign Redis's certificates, in PEM [default: those the system trusts]
+    #[arg(long, global = true, env = "ROTA_REDIS_CA", value_name = "FILE")]
+    pub redis_ca: Option<PathBuf>,
     /// A Redis command that takes longer counts as failed, and Redis as away [default: 250ms]
     #[arg(long, global = true, env = "ROTA_REDIS_TIMEOUT", value_name = "TIME")]
     pub redis_timeout: Option<String>,
@@ -97,10 +101,8 @@ pub struct Settings {
     pub embedded: bool,
     /// The most database connections.
     pub database_connections: u32,
-    /// Where state is shared; may hold a password. None: in the process.
-    pub redis_url: Option<SecretString>,
-    /// How long one of its commands may take.
-    pub redis_timeout: Duration,
+    /// Where state is shared. None: in the process.
+    pub redis: Option<RedisOptions>,
     /// Whether to refuse a start without it.
     pub redis_required: bool,
     /// Where the master key ring comes from.
@@ -159,6 +161,7 @@ impl RawSettings {
             database_url: self.database_url.or(file.database_url),
             database_connections: self.database_connections.or(file.database_connections),
             redis_url: self.redis_url.or(file.redis_url),
+            redis_ca: self.redis_ca.or(file.redis_ca),
             redis_timeout: self.redis_timeout.or(file.redis_timeout),
             redis_required: self.redis_required.or(file.redis_required),
             master_key_file: self.master_key_file.or(file.master_key_file),
@@ -207,13 +210,27 @@ impl Settings {
         if database_connections == 0 {
             problem("database-connections", "must not be 0");
         }
-        let redis_url = given(raw.redis_url);
-        if redis_url.as_ref().is_some_and(|url| !url.starts_with("redis://") && !url.starts_with("rediss://"))
-        {
-            problem("redis-url", "begins with redis:// or rediss://");
+        let mut redis = given(raw.redis_url).map(RedisOptions::new);
+        if redis.as_ref().is_some_and(|redis| !redis.has_valid_url()) {
+            problem(
+                "redis-url",
+                "is not redis://HOST:PORT, redis-cluster://HOST:PORT?node=HOST:PORT or \
+                 redis-sentinel://HOST:PORT?sentinelServiceName=NAME, with TLS rediss…",
+            );
+        }
+        if let Some(file) = raw.redis_ca.filter(|file| !file.as_os_str().is_empty()) {
+            let ca = fs::read(&file);
+            match (ca, &mut redis) {
+                (_, redis) if !redis.as_ref().is_some_and(RedisOptions::is_encrypted) => {
+                    problem("redis-ca", "goes with a --redis-url that begins with rediss");
+                }
+                (Ok(ca), Some(redis)) if RedisOptions::is_ca(&ca) => redis.ca = Some(ca),
+                (Err(error), _) => problem("redis-ca", &format!("{}: {error}", file.display())),
+                _ => problem("redis-ca", &format!("{}: is not certificates in PEM", file.display())),
+            }
         }
         let redis_required = raw.redis_required.unwrap_or(false);
-        if redis_required && redis_url.is_none() {
+        if redis_required && redis.is_none() {
             problem("redis-required", "needs --redis-url");
         }
         let networks = match given(raw.upstream_networks).as_deref() {
@@ -246,6 +263,9 @@ impl Settings {
         let default_deadline = time("default-deadline", raw.default_deadline, Duration::from_secs(600));
         let drain_limit = time("drain-limit", raw.drain_limit, Duration::from_secs(30));
         let redis_timeout = time("redis-timeout", raw.redis_timeout, Duration::from_millis(250));
+        if let Some(redis) = &mut redis {
+            redis.command_timeout = redis_timeout;
+        }
         let usual = RetryBudget::default();
         let retry_budget = RetryBudget {
             share: raw.retry_share.unwrap_or(usual.share),
@@ -288,8 +308,7 @@ impl Settings {
             database_url: database_url.into(),
             embedded,
             database_connections,
-            redis_url: redis_url.map(SecretString::from),
-            redis_timeout,
+            redis,
             redis_required,
             master_key,
             networks,
@@ -340,7 +359,7 @@ mod tests {
     fn nothing_given_is_an_embedded_service_on_loopback() {
         let settings = Settings::resolve(RawSettings::default()).unwrap();
         assert_eq!(settings.listen.to_string(), "127.0.0.1:50051");
-        assert!(settings.embedded && settings.redis_url.is_none());
+        assert!(settings.embedded && settings.redis.is_none());
         assert_eq!(settings.networks, Networks::Private);
         assert_eq!(settings.max_message_size, 32 * 1024 * 1024);
     }
@@ -387,6 +406,34 @@ mod tests {
         for wrong in [both, raw(postgres)] {
             let error = resolved(wrong).err().unwrap().to_string();
             assert!(error.contains("--master-key-file") && !error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn redis_is_a_server_a_cluster_or_sentinels() {
+        let problem = |url: &str| Settings::resolve(raw(|raw| raw.redis_url = Some(url.into()))).err();
+        for url in [
+            "redis://:hunter2@redis:6379/1",
+            "rediss://redis",
+            "redis-cluster://user:hunter2@one:7000?node=two:7001&node=three:7002",
+            "rediss-cluster://one:7000",
+            "redis-sentinel://one:26379?sentinelServiceName=main&node=two:26379&sentinelPassword=hunter2",
+            "rediss-sentinel://one?sentinelServiceName=main",
+        ] {
+            assert!(problem(url).is_none(), "{url}");
+        }
+        for url in [
+            "redis",
+            "redis://",
+            "rediss+unix:///tmp/hunter2",
+            "redis-ring://one:7000",
+            "redis://one:hunter2",
+            "redis://one/hunter2",
+            "redis-cluster://one:7000?node=hunter2",
+            "redis-sentinel://one:26379?sentinelPassword=hunter2",
+        ] {
+            let problem = problem(url).unwrap().to_string();
+            assert!(problem.starts_with("--redis-url: ") && !problem.contains("hunter2"), "{url}: {problem}");
         }
     }
 

@@ -1,9 +1,9 @@
 //! State that goes on when Redis is away: the shared store while it answers, this replica's own when it does not.
 //!
-//! At the first failure everything is served from memory: turns, cooldowns, counts and limits. The cooldowns known then
-//! are kept, since every answer of Redis says who cools. Nothing but a probe touches Redis meanwhile, so a server that
-//! accepts and never answers costs the callers of that moment one command timeout, and nobody else anything. Limits are
-//! divided by the replicas last seen.
+//! At the first failure, or when the connection breaks, everything is served from memory: turns, cooldowns, counts and
+//! limits. The cooldowns known then are kept, since every answer of Redis says who cools. Nothing but a probe touches
+//! Redis meanwhile, so a server that accepts and never answers costs the callers of that moment one command timeout, and
+//! nobody else anything. Limits are divided by the replicas last seen.
 //!
 //! When the probe is answered again, this replica brings its cooldowns (the later end wins) and what it truly has in
 //! flight, and goes back. Callers see none of it but [`StateStore::degraded`]; the log says each change once.
@@ -15,13 +15,17 @@ use crate::balance::{Cooldown, Limits, Member, Pool};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::{
+    pin::pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use tokio::{sync::RwLock, time::sleep};
+use tokio::{
+    sync::RwLock,
+    time::{sleep, timeout},
+};
 
 /// How often a server that is away is asked whether it is back.
 const PROBE: Duration = Duration::from_millis(200);
@@ -48,28 +52,24 @@ impl ResilientStore {
     /// On that server, which may be away.
     #[must_use]
     pub fn new(shared: RedisStore) -> Arc<Self> {
-        let store = Arc::new_cyclic(|this| Self {
+        Arc::new_cyclic(|this| Self {
             shared,
             local: MemoryStore::default(),
             away: AtomicBool::new(false),
             returning: RwLock::new(()),
             deferred: Mutex::new(None),
             this: this.clone(),
-        });
-        tokio::spawn(watch(store.this.clone()));
-        store
+        })
     }
 
     /// Waits until the server answers, or goes on alone after `limit`.
-    pub async fn wait(&self, limit: Duration) {
-        let answered = tokio::time::timeout(limit, async {
-            while self.shared.probe().await.is_err() {
-                sleep(PROBE / 10).await;
-            }
-        });
-        if answered.await.is_err() {
-            self.lost(&StateError("it does not answer".into()));
-        }
+    ///
+    /// # Errors
+    /// Why it did not answer.
+    pub async fn wait(&self, limit: Duration) -> Result<(), StateError> {
+        let answered = self.shared.wait(limit).await.inspect_err(|error| self.lost(error));
+        tokio::spawn(watch(self.this.clone()));
+        answered
     }
 
     /// Notes a failure of the server, and goes on alone from the first one.
@@ -78,6 +78,7 @@ impl ResilientStore {
             return;
         }
         tracing::warn!(%error, "Redis is away: going on with what this replica knows");
+        self.shared.reconnect();
         let this = self.this.clone();
         tokio::spawn(async move {
             loop {
@@ -108,6 +109,7 @@ impl ResilientStore {
     async fn restore(&self) -> Result<(), StateError> {
         // What was noted before the loss must not be counted on top of the truth.
         self.shared.flush().await;
+        let _ = self.shared.has_dropped_notes();
         let known = self.local.known();
         self.shared.set_busy(self.local.busy());
         for pool in &known {
@@ -123,6 +125,11 @@ impl ResilientStore {
     /// Asks the server where it is there, and goes on without it where it fails.
     async fn shared<T>(&self, answer: impl Future<Output = Result<T, StateError>>) -> Option<T> {
         if self.is_away() {
+            return None;
+        }
+        // What was dropped would count as in flight for ever: going back brings the truth.
+        if self.shared.has_dropped_notes() {
+            self.lost(&StateError("successes and releases were dropped".into()));
             return None;
         }
         match answer.await {
@@ -155,13 +162,25 @@ impl ResilientStore {
 }
 
 /// Notices a loss while nobody calls, so that readiness tells it and the next caller does not pay for it.
+///
+/// A connection that breaks is one even where the next serves at once: behind that may be a server that knows less, such
+/// as a primary that was a replica, and going back brings what it does not know.
 async fn watch(store: Weak<ResilientStore>) {
     loop {
-        sleep(WATCH).await;
-        let Some(store) = store.upgrade() else { return };
-        if !store.is_away()
-            && let Err(error) = store.shared.probe().await
-        {
+        let Some(broken) = store.upgrade().map(|store| store.shared.broken()) else { return };
+        let mut broken = pin!(broken);
+        let error = loop {
+            if let Ok(error) = timeout(WATCH, &mut broken).await {
+                break error;
+            }
+            let Some(store) = store.upgrade() else { return };
+            if !store.is_away()
+                && let Err(error) = store.shared.probe().await
+            {
+                break Some(error);
+            }
+        };
+        if let (Some(store), Some(error)) = (store.upgrade(), error) {
             store.lost(&error);
         }
     }

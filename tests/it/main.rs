@@ -39,6 +39,7 @@ mod policy;
 mod python;
 mod random_input;
 mod redis_lost;
+mod redis_topologies;
 mod replicas;
 mod secrets;
 mod state;

@@ -1,57 +1,13 @@
 //! Redis killed, hung and back again, under load, through the real program.
 
-use std::{
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 use rota::scripted::{Script, Upstream};
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::time::sleep;
 
-use crate::support::{eventually, postgres::Postgres, redis::Redis, rota::Rota, world::Scene};
+use crate::support::{eventually, load::Load, postgres::Postgres, redis::Redis, rota::Rota, world::Scene};
 
 const CALLERS: usize = 16;
-
-/// Callers that go on until they are stopped. None of their calls may fail.
-struct Load {
-    stop: Arc<AtomicBool>,
-    callers: JoinSet<Vec<Duration>>,
-}
-
-impl Load {
-    fn on(scene: &Scene) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut callers = JoinSet::new();
-        for _ in 0..CALLERS {
-            let (scene, stop) = (scene.clone(), stop.clone());
-            callers.spawn(async move {
-                let mut took = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    let began = Instant::now();
-                    scene.ask().await.unwrap();
-                    took.push(began.elapsed());
-                }
-                took
-            });
-        }
-        Self { stop, callers }
-    }
-
-    /// How long each call took, sorted.
-    async fn end(self) -> Vec<Duration> {
-        self.stop.store(true, Ordering::Relaxed);
-        let mut took: Vec<_> = self.callers.join_all().await.into_iter().flatten().collect();
-        took.sort();
-        took
-    }
-}
 
 async fn scene_on(redis: &Redis, members: usize) -> (Rota, Upstream, Scene) {
     let database = Postgres::shared().await.fresh_database();
@@ -84,7 +40,7 @@ async fn redis_may_die_under_load_and_come_back() {
     }
     assert_eq!(upstream.hits(&scene.keys[0]), 1);
 
-    let load = Load::on(&scene);
+    let load = Load::on([&scene], CALLERS);
     sleep(Duration::from_millis(300)).await;
     redis.kill9();
     degraded(&scene, true, Duration::from_secs(2)).await;
@@ -113,7 +69,7 @@ async fn redis_may_die_under_load_and_come_back() {
 async fn redis_that_never_answers_costs_one_timeout_at_most() {
     let redis = Redis::start().await;
     let (_rota, _upstream, scene) = scene_on(&redis, 3).await;
-    let load = Load::on(&scene);
+    let load = Load::on([&scene], CALLERS);
     sleep(Duration::from_millis(300)).await;
     redis.hang();
     degraded(&scene, true, Duration::from_secs(2)).await;

@@ -89,6 +89,7 @@ fn settings(raw: RawSettings, directory: &Path) -> Result<Settings> {
         data_dir: Some(directory.join("data")),
         database_url: None,
         redis_url: None,
+        redis_ca: None,
         // The scripted upstream is on loopback.
         upstream_networks: Some("private".into()),
         ..raw

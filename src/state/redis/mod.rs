@@ -6,9 +6,10 @@
 //!
 //! When Redis is gone, everything that is waited for returns [`StateError`] at once (no queue, no retry), and what is
 //! noted off the path is dropped: trials expire by themselves, and in-flight counts are those of live replicas only.
-//! The client reconnects for ever with a growing pause of up to a second.
+//! The client reconnects for ever with a growing pause of up to 200 ms.
 
 mod codec;
+mod connect;
 mod keys;
 mod script;
 mod writer;
@@ -20,47 +21,38 @@ use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
 use async_trait::async_trait;
 pub(super) use codec::Cooling;
 use codec::{Args, unexpected};
+use connect::Connection;
+pub use connect::RedisOptions;
 use dashmap::DashMap;
 use fred::{
-    clients::WithOptions,
-    prelude::{Builder, Client, ClientLike, Config, Error as RedisError, FromValue, ReconnectPolicy},
-    types::{Value, config::Options},
+    interfaces::ClusterInterface,
+    prelude::{Error as RedisError, FromValue},
+    types::Value,
+    util::redis_keyslot,
 };
+use futures::future::try_join_all;
 use keys::{Keys, holders_of};
 use script::{Run, Script, script};
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
-use tokio::{sync::oneshot, time::MissedTickBehavior};
+use tokio::{
+    sync::oneshot,
+    time::{MissedTickBehavior, sleep, timeout},
+};
 use uuid::Uuid;
 use writer::{Note, Writer};
-
-/// How a [`RedisStore`] reaches its server.
-#[derive(Debug, Clone)]
-pub struct RedisOptions {
-    /// `redis://`, `rediss://`, or their `-cluster` and `-sentinel` forms.
-    pub url: String,
-    /// A command that takes longer counts as failed.
-    pub command_timeout: Duration,
-}
-
-impl RedisOptions {
-    /// The defaults for a server at `url`.
-    #[must_use]
-    pub fn new(url: impl Into<String>) -> Self {
-        Self { url: url.into(), command_timeout: Duration::from_millis(250) }
-    }
-}
 
 /// A replica that has been silent for this long no longer counts as holding calls in flight.
 const REPLICA_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Beyond this many commands waiting for the server, further ones fail.
-const MAX_QUEUED_COMMANDS: usize = 10_000;
+/// A key of a probe is looked for among this many names: enough for a primary that holds one slot of 16384.
+const PROBE_NAMES: u32 = 200_000;
 
 /// See the module's documentation.
 #[derive(Clone)]
@@ -69,7 +61,7 @@ pub struct RedisStore {
 }
 
 struct Shared {
-    client: WithOptions<Client>,
+    connection: Arc<Connection>,
     clock: Clock,
     replica: String,
     acquire: Script,
@@ -95,8 +87,8 @@ impl RedisStore {
     /// # Errors
     /// Where the URL is malformed or the server does not answer. The text holds no password.
     pub async fn connect(options: &RedisOptions) -> Result<Self, StateError> {
-        let store = Self::open(options, true)?;
-        store.shared.client.init().await.map_err(state_error)?;
+        let store = Self::connect_later(options)?;
+        store.wait(options.patience()).await?;
         Ok(store)
     }
 
@@ -105,38 +97,11 @@ impl RedisStore {
     /// # Errors
     /// Where the URL is malformed. The text holds no password.
     pub fn connect_later(options: &RedisOptions) -> Result<Self, StateError> {
-        let store = Self::open(options, false)?;
-        store.shared.client.connect();
-        Ok(store)
-    }
-
-    /// `once`: the first failure to connect is the last.
-    fn open(options: &RedisOptions, once: bool) -> Result<Self, StateError> {
-        let mut config = Config::from_url(&options.url)
-            .map_err(|error| StateError(format!("malformed Redis URL: {}", error.details())))?;
-        config.fail_fast = once;
-        let client = Builder::from_config(config)
-            .with_performance_config(|performance| {
-                performance.default_command_timeout = options.command_timeout;
-            })
-            .with_connection_config(|connection| {
-                connection.connection_timeout = Duration::from_secs(2);
-                connection.internal_command_timeout = Duration::from_secs(2);
-                // A script that may have run must not run again behind our back.
-                connection.max_command_attempts = 1;
-                connection.max_command_buffer_len = MAX_QUEUED_COMMANDS;
-                connection.unresponsive.max_timeout = Some(Duration::from_secs(2));
-                connection.tcp.nodelay = Some(true);
-            })
-            // Without a policy fred never reconnects.
-            .set_policy(ReconnectPolicy::new_exponential(0, 50, 1000, 2))
-            .build()
-            .map_err(state_error)?;
-        let client = client.with_options(&Options { fail_fast: true, ..Options::default() });
+        let connection = Arc::new(Connection::open(options)?);
         let replica = Uuid::new_v4().simple().to_string();
         let shared = Arc::new(Shared {
-            writer: Writer::start(client.clone(), replica.clone()),
-            client,
+            writer: Writer::start(connection.clone(), replica.clone()),
+            connection,
             clock: Clock::default(),
             replica,
             acquire: script!("acquire.lua"),
@@ -179,7 +144,24 @@ impl Shared {
         keys: Vec<String>,
         args: Args,
     ) -> Result<T, StateError> {
-        script.run(&self.client, Run::new(keys, args.0)).await
+        script.run(&self.connection.client(), Run::new(keys, args.0)).await
+    }
+
+    /// A key of each primary.
+    fn probe_keys(&self) -> Vec<String> {
+        let name = |n: u32| format!("rota:probe:{}:{n}", self.replica);
+        let Some(cluster) = self.connection.client().cached_cluster_state() else { return vec![name(0)] };
+        let mut primaries: HashSet<_> = cluster.unique_primary_nodes().into_iter().collect();
+        let count = primaries.len();
+        (0..PROBE_NAMES)
+            .map(name)
+            .filter(|key| {
+                cluster
+                    .get_server(redis_keyslot(key.as_bytes()))
+                    .is_some_and(|server| primaries.remove(server))
+            })
+            .take(count)
+            .collect()
     }
 
     /// Arguments begin with how far the clock is ahead.
@@ -272,11 +254,42 @@ impl RedisStore {
         Ok((unclaimed.claim()?, cooling))
     }
 
-    /// Whether the server takes writes.
+    /// Whether every primary takes writes: a store that goes back for the sake of one would be lost by the next call
+    /// for another.
     pub(super) async fn probe(&self) -> Result<(), StateError> {
-        let keys = vec![format!("rota:probe:{}", self.shared.replica)];
-        let args = Args::default().millis(Duration::from_secs(1));
-        self.shared.run::<Value>(&self.shared.claim, keys, args).await.map(drop)
+        self.shared.connection.renew_if_ended();
+        let probes = self.shared.probe_keys().into_iter().map(|key| {
+            let args = Args::default().millis(Duration::from_secs(1));
+            self.shared.run::<Value>(&self.shared.claim, vec![key], args)
+        });
+        try_join_all(probes).await.map(drop)
+    }
+
+    /// Waits until it answers.
+    pub(super) async fn wait(&self, limit: Duration) -> Result<(), StateError> {
+        let answered = timeout(limit, async {
+            while self.probe().await.is_err() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        answered.await.map_err(|_| {
+            self.shared.connection.problem().unwrap_or_else(|| StateError("it does not answer".into()))
+        })
+    }
+
+    /// Connects anew; see [`Connection::renew`].
+    pub(super) fn reconnect(&self) {
+        self.shared.connection.renew();
+    }
+
+    /// See [`Connection::broken`].
+    pub(super) fn broken(&self) -> impl Future<Output = Option<StateError>> + use<> {
+        self.shared.connection.broken()
+    }
+
+    /// Whether successes and releases were dropped since this was last asked: then its counts are not the truth.
+    pub(super) fn has_dropped_notes(&self) -> bool {
+        self.shared.writer.has_dropped()
     }
 
     /// How many replicas were alive when last seen.

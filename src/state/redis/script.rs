@@ -3,8 +3,9 @@
 use super::{codec::Args, state_error};
 use crate::state::StateError;
 use fred::{
-    prelude::{ClientLike, Error, FromValue},
+    prelude::{ClientLike, Error, ErrorKind, FromValue},
     types::{ClusterHash, CustomCommand, Value},
+    util::redis_keyslot,
 };
 
 /// One script with its hash.
@@ -33,30 +34,22 @@ impl Script {
         Self { sha: fred::util::sha1_hash(source), source }
     }
 
-    /// Runs it, and sends the source along where the server has lost it.
+    /// Runs it, again where its keys have moved to another node, and with its source where the server has lost it.
     pub(super) async fn run<T: FromValue>(
         &self,
         client: &impl ClientLike,
         run: Run,
     ) -> Result<T, StateError> {
-        match self.send(client, run.clone()).await {
-            Err(error) if is_unknown(&error) => self.send_source(client, run).await.map_err(state_error),
-            answer => answer.map_err(state_error),
+        let slot = run.slot();
+        let by_hash = || client.custom(command("EVALSHA", slot), run.clone().into_args(&self.sha));
+        let mut answer = by_hash().await;
+        if answer.as_ref().is_err_and(has_moved) {
+            answer = by_hash().await;
         }
-    }
-
-    /// Sends its hash alone; on a pipeline: queues it.
-    pub(super) async fn send<T: FromValue>(&self, client: &impl ClientLike, run: Run) -> Result<T, Error> {
-        client.custom(command("EVALSHA"), run.into_args(self.sha.as_str())).await
-    }
-
-    /// Sends its source, which the server then remembers.
-    pub(super) async fn send_source<T: FromValue>(
-        &self,
-        client: &impl ClientLike,
-        run: Run,
-    ) -> Result<T, Error> {
-        client.custom(command("EVAL"), run.into_args(self.source)).await
+        if answer.as_ref().is_err_and(is_unknown) {
+            answer = client.custom(command("EVAL", slot), run.into_args(self.source)).await;
+        }
+        answer.map_err(state_error)
     }
 }
 
@@ -69,6 +62,11 @@ impl Run {
         self.args.extend(more.0);
     }
 
+    /// Where a cluster has its keys, which are all of one tenant.
+    fn slot(&self) -> u16 {
+        self.keys.first().map_or(0, |key| redis_keyslot(key.as_bytes()))
+    }
+
     fn into_args(self, script: &str) -> Vec<Value> {
         let mut all = Vec::with_capacity(2 + self.keys.len() + self.args.len());
         all.push(script.into());
@@ -79,13 +77,18 @@ impl Run {
     }
 }
 
-/// fred has `evalsha` on its plain client alone, not with options and not on a pipeline. The first key, behind the
-/// script and the number of keys, says which cluster node runs it.
-fn command(name: &'static str) -> CustomCommand {
-    CustomCommand::new_static(name, ClusterHash::Offset(2), false)
+/// fred has `evalsha` on its plain client alone, not with options. Of a custom command it regards no policy but a slot.
+fn command(name: &'static str, slot: u16) -> CustomCommand {
+    CustomCommand::new_static(name, ClusterHash::Custom(slot), false)
 }
 
-/// Whether the server does not know the script: it has restarted, or someone has flushed its scripts.
-pub(super) fn is_unknown(error: &Error) -> bool {
+/// Whether the server does not know the script: it has restarted, or someone has flushed its scripts, or another node
+/// has taken its place.
+fn is_unknown(error: &Error) -> bool {
     error.details().starts_with("NOSCRIPT")
+}
+
+/// Whether another node has the keys. It has not run, and fred has learnt from the cluster where they are.
+fn has_moved(error: &Error) -> bool {
+    *error.kind() == ErrorKind::Routing && error.details() == "Too many redirections."
 }

@@ -2,16 +2,20 @@
 
 use super::{
     codec::Args,
+    connect::Connection,
     keys::Keys,
-    script::{Run, Script, is_unknown, script},
-    state_error,
+    script::{Run, script},
 };
-use crate::state::{Lease, StateError};
-use fred::{clients::WithOptions, prelude::Client, types::Value};
-use std::sync::atomic::{AtomicBool, Ordering};
+use crate::state::Lease;
+use fred::types::Value;
+use futures::future::join_all;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 use tokio::sync::{mpsc, oneshot};
 
-/// At most this many notes go in one pipeline.
+/// At most this many notes are on their way at once.
 const BATCH: usize = 256;
 
 #[derive(Debug)]
@@ -26,19 +30,26 @@ pub(super) enum Note {
 
 pub(super) struct Writer {
     notes: mpsc::UnboundedSender<Note>,
+    dropped: Arc<AtomicBool>,
 }
 
 impl Writer {
     /// The queue needs no bound: there are never more notes than calls, and without Redis each is dropped at once.
-    pub(super) fn start(client: WithOptions<Client>, replica: String) -> Self {
+    pub(super) fn start(connection: Arc<Connection>, replica: String) -> Self {
         let (notes, inbox) = mpsc::unbounded_channel();
-        tokio::spawn(run(client, replica, script!("note.lua"), inbox));
-        Self { notes }
+        let dropped = Arc::new(AtomicBool::new(false));
+        tokio::spawn(run(connection, replica, dropped.clone(), inbox));
+        Self { notes, dropped }
     }
 
     pub(super) fn note(&self, note: Note) {
         // The task ends only with its sender.
         let _ = self.notes.send(note);
+    }
+
+    /// Whether any were dropped since this was last asked.
+    pub(super) fn has_dropped(&self) -> bool {
+        self.dropped.swap(false, Ordering::Relaxed)
     }
 
     pub(super) async fn flush(&self) {
@@ -49,26 +60,38 @@ impl Writer {
 }
 
 async fn run(
-    client: WithOptions<Client>,
+    connection: Arc<Connection>,
     replica: String,
-    script: Script,
+    dropped: Arc<AtomicBool>,
     mut inbox: mpsc::UnboundedReceiver<Note>,
 ) {
+    let script = script!("note.lua");
     let mut batch = Vec::with_capacity(BATCH);
-    let failing = AtomicBool::new(false);
+    let mut failing = false;
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        let client = connection.client();
         let mut runs = Vec::with_capacity(batch.len());
         let mut waiting = Vec::new();
         for note in batch.drain(..) {
-            match note {
-                Note::Succeed(lease, ahead) => runs.push(served(&lease, ahead)),
-                Note::Release(lease, used) => runs.push(over(&lease, &replica, used)),
-                Note::Flush(done) => waiting.push(done),
-            }
+            let run = match note {
+                Note::Succeed(lease, ahead) => served(&lease, ahead),
+                Note::Release(lease, used) => over(&lease, &replica, used),
+                Note::Flush(done) => {
+                    waiting.push(done);
+                    continue;
+                }
+            };
+            // Sent in this order, without waiting for one another, each to the node of its tenant.
+            runs.push(script.run::<Value>(&client, run));
         }
-        let error = if runs.is_empty() { None } else { write(&client, &script, runs).await.err() };
+        let any = !runs.is_empty();
+        let error = join_all(runs).await.into_iter().find_map(Result::err);
+        if error.is_some() {
+            dropped.store(true, Ordering::Relaxed);
+        }
         // One line a transition, never one a failed command.
-        if failing.swap(error.is_some(), Ordering::Relaxed) != error.is_some() {
+        if any && failing != error.is_some() {
+            failing = error.is_some();
             if let Some(error) = error {
                 tracing::warn!(%error, "redis: successes and releases are being dropped");
             } else {
@@ -79,22 +102,6 @@ async fn run(
             let _ = done.send(());
         }
     }
-}
-
-async fn write(client: &WithOptions<Client>, script: &Script, runs: Vec<Run>) -> Result<(), StateError> {
-    let pipeline = client.pipeline();
-    for run in &runs {
-        let _: Value = script.send(&pipeline, run.clone()).await.map_err(state_error)?;
-    }
-    for (answer, run) in pipeline.try_all::<Value>().await.into_iter().zip(runs) {
-        match answer {
-            Err(error) if is_unknown(&error) => {
-                let _: Value = script.send_source(client, run).await.map_err(state_error)?;
-            }
-            answer => drop(answer.map_err(state_error)?),
-        }
-    }
-    Ok(())
 }
 
 fn served(lease: &Lease, ahead: u64) -> Run {

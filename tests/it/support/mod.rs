@@ -6,10 +6,14 @@
 
 pub mod failure;
 pub mod listing;
+pub mod load;
 pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod redis;
+pub mod redis_cluster;
+pub mod redis_sentinel;
+pub mod redis_tls;
 pub mod refusal;
 pub mod rota;
 pub mod stage;

@@ -1,6 +1,6 @@
 //! A real Redis.
 
-use std::{pin::Pin, process::Command, time::Duration};
+use std::{path::Path, pin::Pin, process::Command, time::Duration};
 
 use rota::state::RedisOptions;
 
@@ -15,7 +15,7 @@ use super::process::{Process, find_program, free_port};
 
 /// A store on the server at `url` that waits for a machine that is busy with other tests.
 pub fn patient(url: impl Into<String>) -> RedisOptions {
-    RedisOptions { url: url.into(), command_timeout: Duration::from_secs(5) }
+    RedisOptions { command_timeout: Duration::from_secs(5), ..RedisOptions::new(url) }
 }
 
 /// A Redis server of its own, without persistence: killed, it forgets everything.
@@ -29,16 +29,8 @@ impl Redis {
     /// Starts one and waits until it answers.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        // A free port may be taken by another test before Redis has it.
-        let mut failure = String::new();
-        for _ in 0..5 {
-            let port = free_port();
-            match run(port, &folder).await {
-                Ok(process) => return Self { port, process, folder },
-                Err(log) => failure = log,
-            }
-        }
-        panic!("redis-server does not start:\n{failure}");
+        let (port, process) = start(folder.path(), &[]).await;
+        Self { port, process, folder }
     }
 
     /// The one that the tests of this process share. Whoever kills or floods a Redis starts its own.
@@ -65,16 +57,13 @@ impl Redis {
     /// Stops it and starts an empty one on the same port.
     pub async fn restart(&mut self) {
         self.process.kill9();
-        self.process = run(self.port, &self.folder).await.unwrap_or_else(|log| panic!("no restart:\n{log}"));
+        self.process =
+            run(self.port, self.folder.path(), &[]).await.unwrap_or_else(|log| panic!("no restart:\n{log}"));
     }
 
     /// The answer to one command. Arrays come as a line an element, nil as an empty text; an error fails the test.
     pub async fn command(&self, words: &[&str]) -> String {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("Redis is gone");
-        let mut stream = BufReader::new(stream);
-        let request: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
-        stream.write_all(format!("*{}\r\n{request}", words.len()).as_bytes()).await.unwrap();
-        read_reply(&mut stream).await
+        command(self.port, words).await.unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// Every key and value as text, raw: what a search for a secret has to look through.
@@ -97,48 +86,77 @@ impl Redis {
     }
 }
 
-async fn run(port: u16, folder: &TempDir) -> Result<Process, String> {
-    let program = find_program("redis-server", &[]).expect(
-        "redis-server is missing. Run: apt-get install -y redis-server   (macOS: brew install redis)",
-    );
+/// Starts a server with these settings on a free port of 127.0.0.1, its data in `folder`.
+pub async fn start(folder: &Path, settings: &[&str]) -> (u16, Process) {
+    // A free port may be taken by another test before Redis has it.
+    let mut failure = String::new();
+    for _ in 0..5 {
+        let port = free_port();
+        match run(port, folder, settings).await {
+            Ok(process) => return (port, process),
+            Err(log) => failure = log,
+        }
+    }
+    panic!("redis-server does not start:\n{failure}");
+}
+
+async fn run(port: u16, folder: &Path, settings: &[&str]) -> Result<Process, String> {
     // The log of a run before says that it is ready.
-    let _ = std::fs::remove_file(folder.path().join("log"));
-    let mut command = Command::new(program);
-    command
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"])
-        .arg("--dir")
-        .arg(folder.path());
-    let mut process = Process::start(command, folder.path(), "KILL");
+    let _ = std::fs::remove_file(folder.join("log"));
+    let port = port.to_string();
+    let mut command = program();
+    // With TLS it is the only port.
+    let encrypted = settings.contains(&"--tls-cert-file");
+    command.args(if encrypted { vec!["--port", "0", "--tls-port", &port] } else { vec!["--port", &port] });
+    command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
+    command.args(settings).arg("--dir").arg(folder);
+    let mut process = Process::start(command, folder, "KILL");
     process.wait_for_line(|line| line.contains("Ready to accept connections").then_some(())).await?;
     Ok(process)
+}
+
+/// redis-server.
+pub fn program() -> Command {
+    Command::new(find_program("redis-server", &[]).expect(
+        "redis-server is missing. Run: apt-get install -y redis-server   (macOS: brew install redis)",
+    ))
+}
+
+/// The answer to one command of the server on that port. Arrays come as a line an element, nil as an empty text.
+pub async fn command(port: u16, words: &[&str]) -> Result<String, String> {
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|error| error.to_string())?;
+    let mut stream = BufReader::new(stream);
+    let request: String = words.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect();
+    let request = format!("*{}\r\n{request}", words.len());
+    stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
+    read_reply(&mut stream).await.map_err(|why| format!("Redis on {port} says to {words:?}: {why}"))
 }
 
 type Stream = BufReader<TcpStream>;
 
 /// One reply of the Redis protocol, version 2 (redis.io/docs/latest/develop/reference/protocol-spec).
-fn read_reply(stream: &mut Stream) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+fn read_reply(stream: &mut Stream) -> Pin<Box<dyn Future<Output = Result<String, String>> + Send + '_>> {
     Box::pin(async move {
         let mut line = String::new();
-        stream.read_line(&mut line).await.unwrap();
+        stream.read_line(&mut line).await.map_err(|error| error.to_string())?;
         let line = line.trim_end();
-        let (kind, rest) = line.split_at_checked(1).expect("Redis closed the connection");
+        let (kind, rest) = line.split_at_checked(1).ok_or("it closed the connection")?;
         match kind {
-            "+" | ":" => rest.to_owned(),
-            "-" => panic!("Redis says: {rest}"),
+            "+" | ":" => Ok(rest.to_owned()),
             "$" => {
-                let Ok(length) = rest.parse::<usize>() else { return String::new() };
+                let Ok(length) = rest.parse::<usize>() else { return Ok(String::new()) };
                 let mut bytes = vec![0; length + 2];
-                stream.read_exact(&mut bytes).await.unwrap();
-                String::from_utf8_lossy(&bytes[..length]).into_owned()
+                stream.read_exact(&mut bytes).await.map_err(|error| error.to_string())?;
+                Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
             }
             "*" => {
                 let mut lines = Vec::new();
                 for _ in 0..rest.parse::<usize>().unwrap_or(0) {
-                    lines.push(read_reply(stream).await);
+                    lines.push(read_reply(stream).await?);
                 }
-                lines.join("\n")
+                Ok(lines.join("\n"))
             }
-            _ => panic!("not a Redis reply: {line}"),
+            _ => Err(line.to_owned()),
         }
     })
 }

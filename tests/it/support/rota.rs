@@ -45,6 +45,11 @@ impl Builder {
         self
     }
 
+    /// Takes that Redis at its word only where the authority in this file has signed it.
+    pub fn redis_ca(self, file: &Path) -> Self {
+        self.arg("--redis-ca").arg(file.to_string_lossy())
+    }
+
     /// Keeps its catalog in the PostgreSQL database at `url`, under a random master key.
     pub fn database(mut self, url: impl Into<String>) -> Self {
         self.database = Some(url.into());

@@ -1,0 +1,241 @@
+//! How Redis is reached: one server, a Cluster, or the primary that Sentinels name, each with TLS or without.
+//!
+//! One client serves all three. While a node of a Cluster is gone it connects again and again, asking the nodes it knows
+//! who holds what, and serves nobody until all primaries are there: so a Cluster is there or away as a whole.
+
+use super::state_error;
+use crate::state::StateError;
+use fred::{
+    clients::WithOptions,
+    interfaces::{ClientLike, ClusterInterface, EventInterface, ServerInterface},
+    prelude::{Builder, Client, Config, Error, ReconnectPolicy},
+    types::{
+        ConnectHandle,
+        config::{ClusterDiscoveryPolicy, Options, ReconnectError, Server, ServerConfig, TlsConnector},
+    },
+};
+use parking_lot::Mutex;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use secrecy::{ExposeSecret, SecretString};
+use std::time::Duration;
+use tokio::sync::broadcast::{
+    Receiver,
+    error::{RecvError, TryRecvError},
+};
+
+/// Beyond this many commands waiting for the server, further ones fail.
+const MAX_QUEUED_COMMANDS: usize = 10_000;
+/// The longest pause between two attempts to connect, in milliseconds.
+const MAX_PAUSE: u32 = 200;
+/// What connecting may take, in commands' timeouts.
+const CONNECTING: u32 = 4;
+
+/// How a [`RedisStore`](super::RedisStore) reaches its server.
+#[derive(Clone)]
+pub struct RedisOptions {
+    /// `redis://`, `redis-cluster://` or `redis-sentinel://`, or the same with `rediss`; may hold a password.
+    pub url: SecretString,
+    /// The PEM of the authorities that sign the servers' certificates. None: those the system trusts.
+    pub ca: Option<Vec<u8>>,
+    /// A command that takes longer counts as failed.
+    pub command_timeout: Duration,
+}
+
+impl RedisOptions {
+    /// The defaults for a server at `url`.
+    #[must_use]
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: SecretString::from(url.into()), ca: None, command_timeout: Duration::from_millis(250) }
+    }
+
+    /// Whether the URL is one of a server, a Cluster or Sentinels.
+    #[must_use]
+    pub fn has_valid_url(&self) -> bool {
+        self.server().is_some()
+    }
+
+    /// Whether the URL asks for TLS.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.url.expose_secret().starts_with("rediss")
+    }
+
+    /// Whether a PEM holds certificates, all of them usable.
+    #[must_use]
+    pub fn is_ca(pem: &[u8]) -> bool {
+        authorities(pem).is_some()
+    }
+
+    /// Where the server is, TLS aside: fred would load the system's certificates, which a private authority replaces.
+    fn server(&self) -> Option<Config> {
+        let (scheme, rest) = self.url.expose_secret().split_once("://")?;
+        let kind = scheme.strip_prefix("rediss").or_else(|| scheme.strip_prefix("redis"))?;
+        if !["", "-cluster", "-sentinel"].contains(&kind) {
+            return None;
+        }
+        Config::from_url(&format!("redis{kind}://{rest}")).ok()
+    }
+
+    fn tls(&self) -> Result<TlsConnector, StateError> {
+        let Some(pem) = &self.ca else { return TlsConnector::default_rustls().map_err(state_error) };
+        let roots = authorities(pem).ok_or_else(|| StateError("no authority's certificate".into()))?;
+        Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth().into())
+    }
+
+    /// How long connecting may take.
+    pub(super) fn patience(&self) -> Duration {
+        self.command_timeout * CONNECTING
+    }
+
+    /// A client that has not connected yet, and knows these nodes of a cluster, or Sentinels.
+    fn client(&self, nodes: &[Server]) -> Result<WithOptions<Client>, StateError> {
+        let mut config = self.server().ok_or_else(|| StateError("malformed Redis URL".into()))?;
+        if let ServerConfig::Clustered { policy, .. } = &mut config.server {
+            *policy = ClusterDiscoveryPolicy::UseCache;
+        }
+        if let ServerConfig::Clustered { hosts, .. } | ServerConfig::Sentinel { hosts, .. } =
+            &mut config.server
+        {
+            let more: Vec<_> = nodes.iter().filter(|node| !hosts.contains(node)).cloned().collect();
+            hosts.extend(more);
+        }
+        // Not at the first failure to connect.
+        config.fail_fast = false;
+        if self.is_encrypted() {
+            config.tls = Some(self.tls()?.into());
+        }
+        let patience = self.patience();
+        let client = Builder::from_config(config)
+            .with_performance_config(|performance| {
+                performance.default_command_timeout = self.command_timeout;
+            })
+            .with_connection_config(|connection| {
+                connection.connection_timeout = patience;
+                connection.internal_command_timeout = patience;
+                // A script that may have run must not run again behind our back.
+                connection.max_command_attempts = 1;
+                // Following a redirection takes an attempt more, and an ASK without one ends fred's task for ever:
+                // `Script::run` follows where a slot has moved.
+                connection.max_redirections = 0;
+                connection.max_command_buffer_len = MAX_QUEUED_COMMANDS;
+                connection.unresponsive.max_timeout = Some(patience);
+                connection.unresponsive.interval = self.command_timeout;
+                // A primary that has become a replica says so and keeps the connection.
+                connection.reconnect_errors.push(ReconnectError::MasterDown);
+                connection.tcp.nodelay = Some(true);
+            })
+            // Without a policy fred never reconnects.
+            .set_policy(ReconnectPolicy::new_exponential(0, 50, MAX_PAUSE, 2))
+            .build()
+            .map_err(state_error)?;
+        Ok(client.with_options(&Options { fail_fast: true, ..Options::default() }))
+    }
+}
+
+/// A client that connects in the background, again and again, and can be replaced by a new one.
+pub(super) struct Connection {
+    options: RedisOptions,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    client: WithOptions<Client>,
+    task: ConnectHandle,
+    /// Known beside those of the URL, which may be the ones that are gone: nodes of a cluster, or Sentinels.
+    nodes: Vec<Server>,
+    problems: Receiver<(Error, Option<Server>)>,
+    last_problem: Option<StateError>,
+}
+
+impl Connection {
+    /// Begins to connect.
+    pub(super) fn open(options: &RedisOptions) -> Result<Self, StateError> {
+        Ok(Self { options: options.clone(), current: Mutex::new(Current::begin(options, Vec::new())?) })
+    }
+
+    /// What commands go through now.
+    pub(super) fn client(&self) -> WithOptions<Client> {
+        self.current.lock().client.clone()
+    }
+
+    /// Connects anew, and drops what is on its way: of a cluster that has lost a node, each command that still waits
+    /// for it would make fred ask for the slots once more, one after the other, before anything else.
+    pub(super) fn renew(&self) {
+        let mut current = self.current.lock();
+        let last_problem = current.problem();
+        let nodes = match current.client.cached_cluster_state() {
+            Some(cluster) => cluster.unique_primary_nodes(),
+            None => current.client.sentinel_nodes().unwrap_or_else(|| current.nodes.clone()),
+        };
+        match Current::begin(&self.options, nodes) {
+            Ok(begun) => {
+                current.task.abort();
+                *current = Current { last_problem, ..begun };
+            }
+            Err(error) => current.last_problem = Some(error),
+        }
+    }
+
+    /// Why the connection that is there now breaks, once it does. None where it is replaced.
+    pub(super) fn broken(&self) -> impl Future<Output = Option<StateError>> + use<> {
+        let mut problems = self.current.lock().client.error_rx();
+        async move {
+            loop {
+                match problems.recv().await {
+                    Ok((error, _)) => return Some(state_error(error)),
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        }
+    }
+
+    /// Connects anew where fred has given up. It takes some answers, such as that of a server which is no cluster, for
+    /// final, and an operator may mend them.
+    pub(super) fn renew_if_ended(&self) {
+        let ended = self.current.lock().task.is_finished();
+        if ended {
+            self.renew();
+        }
+    }
+
+    /// What has kept it from connecting when it last tried.
+    pub(super) fn problem(&self) -> Option<StateError> {
+        self.current.lock().problem()
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.current.lock().task.abort();
+    }
+}
+
+impl Current {
+    fn begin(options: &RedisOptions, nodes: Vec<Server>) -> Result<Self, StateError> {
+        let client = options.client(&nodes)?;
+        let problems = client.error_rx();
+        Ok(Self { task: client.connect(), client, nodes, problems, last_problem: None })
+    }
+
+    fn problem(&mut self) -> Option<StateError> {
+        loop {
+            match self.problems.try_recv() {
+                Ok((error, _)) => self.last_problem = Some(state_error(error)),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(_) => return self.last_problem.clone(),
+            }
+        }
+    }
+}
+
+fn authorities(pem: &[u8]) -> Option<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        roots.add(certificate.ok()?).ok()?;
+    }
+    (!roots.is_empty()).then_some(roots)
+}

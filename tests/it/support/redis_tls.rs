@@ -1,0 +1,57 @@
+//! A real Redis that speaks TLS alone, under an authority of its own.
+
+use std::{fs, path::PathBuf};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{process::Process, redis::start};
+
+/// See the module's documentation.
+pub struct RedisTls {
+    port: u16,
+    _process: Process,
+    folder: TempDir,
+}
+
+impl RedisTls {
+    /// Starts one and waits until it is ready.
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut authority = CertificateParams::default();
+        let name = Uuid::new_v4().to_string();
+        authority.distinguished_name.push(DnType::CommonName, name);
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca = authority.self_signed(&key).unwrap();
+        let issuer = Issuer::new(authority, key);
+        let key = KeyPair::generate().unwrap();
+        let own = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let file = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path.to_string_lossy().into_owned()
+        };
+        let (ca, own, key) =
+            (file("ca.pem", ca.pem()), file("own.pem", own.pem()), file("key.pem", key.serialize_pem()));
+        let settings = [
+            ["--tls-cert-file", &own],
+            ["--tls-key-file", &key],
+            ["--tls-ca-cert-file", &ca],
+            ["--tls-auth-clients", "no"],
+        ];
+        let (port, process) = start(folder.path(), &settings.concat()).await;
+        Self { port, _process: process, folder }
+    }
+
+    /// Its address, for `--redis-url`.
+    pub fn url(&self) -> String {
+        format!("rediss://127.0.0.1:{}", self.port)
+    }
+
+    /// The authority's certificate, for `--redis-ca`.
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+}
