@@ -35,6 +35,7 @@ mod house;
 mod keys;
 mod leases;
 mod lifecycle;
+mod overview;
 mod policy;
 mod python;
 mod random_input;
