@@ -203,13 +203,18 @@ impl Catalog {
         if !dry_run {
             // Last: until here a ring that has only the old key is still the right one.
             let value = self.ring().check_value().map_err(|_| Error::Internal)?;
-            let update = meta::Entity::update_many()
-                .col_expr(meta::Column::Value, Expr::value(value))
-                .filter(meta::Column::Key.eq(CHECK_VALUE));
-            patiently(update.exec(self.db())).await?;
-            let first = format!("master key {}", self.ring().first_id());
-            let event = Event::new("keys rotate", "", first);
-            patiently(event.write(self.db(), self.actor.as_deref())).await?;
+            let tx = self.quiet_write().await?;
+            patiently(async {
+                meta::Entity::update_many()
+                    .col_expr(meta::Column::Value, Expr::value(value))
+                    .filter(meta::Column::Key.eq(CHECK_VALUE))
+                    .exec(&tx)
+                    .await?;
+                let event = Event::new("keys rotate", "", "master key");
+                event.write(&tx, self.actor.as_deref()).await?;
+                tx.commit().await
+            })
+            .await?;
         }
         Ok(rotation)
     }

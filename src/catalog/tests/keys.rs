@@ -183,6 +183,11 @@ async fn the_master_key_is_rotated_over_all_tenants() {
     assert_eq!(both.rotate_master_key(false).await.unwrap(), counts(2, 1, 0));
     assert_eq!(both.rotate_master_key(false).await.unwrap(), counts(0, 3, 0));
 
+    // Runs are told, a dry one is not.
+    let filter = AuditFilter { action: "keys rotate".to_owned(), ..AuditFilter::default() };
+    let events = both.list_audit_events(filter, PageRequest::default()).await.unwrap().items;
+    assert_eq!(events.len(), 2);
+
     assert!(matches!(open(&bed.dir, MASTER).await, Err(OpenError::WrongMasterKey)));
     let new = open(&bed.dir, &format!("2:{OTHER_MASTER}")).await.unwrap();
     new.load().await.unwrap();
