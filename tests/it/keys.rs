@@ -17,7 +17,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use rota::{
     api::pb::{
         CreateTenantRequest, Credential, GetCredentialRequest, ModelKey, RotateTenantKeyRequest,
-        RotateTenantKeyResponse, Tenant, UpdateCredentialRequest, ValidateLoadBalancingCredentialsRequest,
+        RotateTenantKeyResponse, Tenant, UpdateCredentialRequest, ValidateCredentialRequest,
+        ValidateLoadBalancingCredentialsRequest,
     },
     scripted::Upstream,
 };
@@ -423,6 +424,14 @@ async fn a_secret_that_cannot_be_read_serves_nobody() {
         let answer = client.validate_load_balancing_credentials(validate).await;
         refused(answer, Code::FailedPrecondition, "SECRET_UNREADABLE");
     }
+    let validate = ValidateCredentialRequest {
+        tenant_id: scene.tenant.clone(),
+        provider: scene.provider.clone(),
+        id: credential.id.clone(),
+        ..Default::default()
+    };
+    let answer = client.validate_credential(validate).await;
+    refused(answer, Code::FailedPrecondition, "SECRET_UNREADABLE");
     assert_eq!(upstream.total_hits(), 0, "something went upstream");
     let configs = scene.configs_now().await;
     assert!(configs.iter().all(|config| config.warning == "secret cannot be read"), "{configs:?}");
