@@ -107,7 +107,7 @@ impl App {
         let router = api::router(
             Gate::new(catalog.clone(), draining.clone(), stop.clone(), inside.clone()),
             health_service,
-            Admin::new(catalog.clone()),
+            Admin::new(catalog.clone(), state.clone()),
             ConfigApi::new(catalog.clone(), state.clone(), drivers.clone(), draining.clone()),
             InvokeApi::new(
                 catalog.clone(),

@@ -1,26 +1,31 @@
 //! AdminService: tenants and tokens.
 
 use super::{
-    config::caller,
+    config::{caller, forget},
     convert,
     pb::{self, admin_service_server::AdminService},
     status,
 };
-use crate::catalog::{AuditEvent, AuditFilter, Catalog, NewToken, Tenant, Token};
+use crate::{
+    catalog::{AuditEvent, AuditFilter, Catalog, NewToken, Tenant, Token},
+    state::{Gone, StateStore},
+};
 use secrecy::ExposeSecret;
+use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
 /// See the module's documentation.
 #[derive(Clone)]
 pub struct Admin {
     catalog: Catalog,
+    state: Arc<dyn StateStore>,
 }
 
 impl Admin {
-    /// Serves that catalog.
+    /// Serves that catalog, and forgets the state of what is deleted.
     #[must_use]
-    pub fn new(catalog: Catalog) -> Self {
-        Self { catalog }
+    pub fn new(catalog: Catalog, state: Arc<dyn StateStore>) -> Self {
+        Self { catalog, state }
     }
 }
 
@@ -68,11 +73,9 @@ impl AdminService for Admin {
         request: Request<pb::DeleteTenantRequest>,
     ) -> Result<Response<pb::DeleteTenantResponse>, Status> {
         let caller = caller(&request)?;
-        self.catalog
-            .by(&caller)
-            .delete_tenant(&request.get_ref().tenant_id)
-            .await
-            .map_err(status::from_catalog)?;
+        let deleted = self.catalog.by(&caller).delete_tenant(&request.get_ref().tenant_id).await;
+        let (tenant, pools) = deleted.map_err(status::from_catalog)?;
+        forget(self.state.as_ref(), Gone { tenant, pools, whole: true }).await;
         Ok(Response::new(pb::DeleteTenantResponse {}))
     }
 

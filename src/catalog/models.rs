@@ -161,11 +161,12 @@ impl Catalog {
         Ok(Page { items: page.items.into_iter().flatten().collect(), next: page.next })
     }
 
-    /// Deletes a model with its configs and its own credentials.
+    /// Deletes a model with its configs and its own credentials. Returns the row ids of its tenant and of itself, for the
+    /// state that is kept of it.
     ///
     /// # Errors
     /// [`Error::InUse`] while it is a default model, or another's fallback.
-    pub async fn delete_model(&self, key: &ModelKey) -> Result<(), Error> {
+    pub async fn delete_model(&self, key: &ModelKey) -> Result<(Uuid, Uuid), Error> {
         let key = names::key(key)?;
         let write = self.write().await?;
         let Located { tenant, provider, model: row } = locate(&write.tx, &key).await?;
@@ -185,7 +186,8 @@ impl Catalog {
         let id = row.id;
         let event = Event::new("DeleteModel", &key.tenant, resource(&key)).before(&row);
         row.delete(&write.tx).await?;
-        write.commit(Some(tenant.id), Scope::Model(id), event).await
+        write.commit(Some(tenant.id), Scope::Model(id), event).await?;
+        Ok((tenant.id, id))
     }
 
     /// Lets a model serve, or stops it.

@@ -4,7 +4,7 @@ use super::{
     Catalog, Error, Page, PageRequest, Tenant, Thing,
     audit::Event,
     database::{self, Paging, Scope, now, taken, time},
-    entity::{data_keys, tenants},
+    entity::{data_keys, models, tenants},
     names::{self, Check},
 };
 use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter, QueryOrder, QuerySelect};
@@ -71,17 +71,25 @@ impl Catalog {
         Ok(paging.page(rows, |row| vec![row.name.clone()], Tenant::from))
     }
 
-    /// Deletes a tenant with all it has.
+    /// Deletes a tenant with all it has. Returns its row id and those of its models, for the state that is kept of them.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn delete_tenant(&self, id: &str) -> Result<(), Error> {
+    pub async fn delete_tenant(&self, id: &str) -> Result<(Uuid, Vec<Uuid>), Error> {
         names::tenant("tenant_id", id)?;
         let write = self.write().await?;
         let row = database::tenant(&write.tx, id).await?;
         let row_id = row.id;
+        let models = models::Entity::find()
+            .select_only()
+            .column(models::Column::Id)
+            .filter(models::Column::TenantId.eq(row_id))
+            .into_tuple()
+            .all(&write.tx)
+            .await?;
         let event = Event::new("DeleteTenant", id, format!("tenant {id}")).before(&row);
         row.delete(&write.tx).await?;
-        write.commit(Some(row_id), Scope::Tenant(row_id), event).await
+        write.commit(Some(row_id), Scope::Tenant(row_id), event).await?;
+        Ok((row_id, models))
     }
 }

@@ -3,8 +3,8 @@
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
 use super::{
-    Acquire, Acquired, Clock, Inspection, Known, Lease, MemberInspection, Outcome, STATE_TTL, StateError,
-    StateStore, Switch, clock::millis,
+    Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, MemberInspection, Outcome, STATE_TTL,
+    StateError, StateStore, Switch, clock::millis,
 };
 use crate::balance::{
     Cooldown, ErrorClass, LeaseId, Member, Pick, Pool, Record, Scope, Standing, Trial, Turn, Window, pick,
@@ -404,6 +404,15 @@ impl StateStore for MemoryStore {
             state.check = now.saturating_add(millis(ttl));
         }
         Ok(free)
+    }
+
+    async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
+        if gone.whole {
+            self.tenants.remove(&gone.tenant);
+        } else if let Some(mut tenant) = self.tenants.get_mut(&gone.tenant) {
+            tenant.pools.retain(|id, _| !gone.pools.contains(id));
+        }
+        Ok(())
     }
 
     async fn flush(&self) {}

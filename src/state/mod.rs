@@ -61,6 +61,9 @@ pub trait StateStore: Send + Sync + 'static {
     /// Whether this replica is the one to check the pool's members now; no other is for `ttl`.
     async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError>;
 
+    /// Forgets pools that are no more; with them all else of a tenant that is no more.
+    async fn forget(&self, gone: &Gone) -> Result<(), StateError>;
+
     /// Returns when everything noted so far is written.
     async fn flush(&self);
 
@@ -139,6 +142,17 @@ pub enum Outcome<'a> {
     Failed(&'a Cooldown),
     /// Nothing that says anything about the member.
     Unknown,
+}
+
+/// What was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// The tenant's row id.
+    pub tenant: Uuid,
+    /// The row ids of the pools.
+    pub pools: Vec<Uuid>,
+    /// Whether the tenant is gone as well.
+    pub whole: bool,
 }
 
 /// A hand on a cooldown.

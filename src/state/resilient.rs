@@ -9,7 +9,8 @@
 //! flight, and goes back. Callers see none of it but [`StateStore::degraded`]; the log says each change once.
 
 use super::{
-    Acquire, Acquired, Inspection, Lease, MemoryStore, Outcome, RedisStore, StateError, StateStore, Switch,
+    Acquire, Acquired, Gone, Inspection, Lease, MemoryStore, Outcome, RedisStore, StateError, StateStore,
+    Switch,
 };
 use crate::balance::{Cooldown, Limits, Member, Pool};
 use async_trait::async_trait;
@@ -262,6 +263,13 @@ impl StateStore for ResilientStore {
             Some(claimed) => Ok(claimed),
             None => self.local.claim_check(pool, ttl).await,
         }
+    }
+
+    async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
+        self.local.forget(gone).await?;
+        // While Redis is away, what it holds of them goes with its time to live.
+        self.shared(self.shared.forget(gone)).await;
+        Ok(())
     }
 
     async fn flush(&self) {

@@ -7,11 +7,12 @@ use std::{
 
 use rota::{
     api::pb::{
-        CreateTenantRequest, CreateTokenRequest, DeleteTenantRequest, GetModelRequest, GetTenantRequest,
-        InvokeLlmRequest, ListModelsRequest, ListProvidersRequest, ListTenantsRequest, ListTokensRequest,
-        ModelKey, RevokeTokenRequest, Role, Tenant, Token, config_service_client::ConfigServiceClient,
+        CreateTenantRequest, CreateTokenRequest, DeleteModelRequest, DeleteTenantRequest, GetModelRequest,
+        GetTenantRequest, InvokeLlmRequest, Limits, ListModelsRequest, ListProvidersRequest,
+        ListTenantsRequest, ListTokensRequest, Model, ModelKey, PutModelRequest, RevokeTokenRequest, Role,
+        Tenant, Token, config_service_client::ConfigServiceClient,
     },
-    scripted::Upstream,
+    scripted::{Script, Upstream},
 };
 use tonic::{
     Code, Request, Status,
@@ -23,6 +24,7 @@ use tonic_reflection::pb::{v1, v1alpha};
 use crate::support::{
     eventually,
     raw::{Raw, rpcs},
+    redis::Redis,
     refusal::{invalid_fields, refused},
     rota::{Clients, Rota, on_both_databases},
     world::{Scene, create_token, hi},
@@ -388,4 +390,45 @@ async fn the_last_use_of_a_token_is_seen_at_once_and_survives_a_restart() {
     rota.wait_exit(Duration::from_secs(10)).await;
     rota.restart().await;
     assert_eq!(used(&rota).await, at);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_deleted_leaves_nothing_in_redis() {
+    let redis = Redis::start().await;
+    let rota = Rota::builder().redis(redis.url()).start().await;
+    let upstream = Upstream::start().await.unwrap();
+    let mut scene = Scene::set(&rota, &upstream, 2).await;
+    let limits = Limits { requests_per_minute: 100, tokens_per_minute: 100_000, max_concurrency: 9 };
+    scene.change_configs(|configs| configs.iter_mut().for_each(|config| config.limits = Some(limits))).await;
+    let stored = async || {
+        let keys = redis.command(&["KEYS", "rota:{*"]).await;
+        keys.split_whitespace().filter(|word| word.contains("rota:{")).count()
+    };
+    let fill = async |scene: &Scene| {
+        upstream.script(&scene.keys[0], Script::fail(401));
+        upstream.script(&scene.keys[1], Script::fail_for(429, "60"));
+        scene.ask().await.unwrap_err();
+        eventually(Duration::from_secs(5), async || {
+            let held: Vec<_> = scene.configs_now().await.iter().map(|config| config.in_flight).collect();
+            if held == [0, 0] { Ok(()) } else { Err(format!("{held:?}")) }
+        })
+        .await;
+    };
+    fill(&scene).await;
+    // The pool's, its counts, its windows; the tenant's credentials and holders.
+    assert!(stored().await >= 4, "{}", redis.command(&["KEYS", "*"]).await);
+    let delete = DeleteModelRequest { key: Some(scene.key.clone()) };
+    scene.clients.config.delete_model(delete).await.unwrap();
+    let left = redis.command(&["KEYS", "rota:{*"]).await;
+    assert!(stored().await <= 2 && !left.contains("pool"), "{left}");
+
+    let model = Model { key: Some(scene.key.clone()), ..Model::default() };
+    scene.clients.config.put_model(PutModelRequest { model: Some(model) }).await.unwrap();
+    scene.add_configs(2).await;
+    scene.enable().await;
+    fill(&scene).await;
+    assert!(stored().await >= 4);
+    let delete = DeleteTenantRequest { tenant_id: scene.tenant.clone() };
+    operator(&rota).await.admin.delete_tenant(delete).await.unwrap();
+    assert_eq!(stored().await, 0, "{}", redis.command(&["KEYS", "*"]).await);
 }

@@ -1,7 +1,10 @@
 //! Models and default models.
 
-use super::{ConfigApi, convert, pb, policy, status};
-use crate::catalog::{Caller, Model, ModelKey, NewModel};
+use super::{ConfigApi, convert, forget, pb, policy, status};
+use crate::{
+    catalog::{Caller, Model, ModelKey, NewModel},
+    state::Gone,
+};
 use tonic::Status;
 
 impl ConfigApi {
@@ -62,7 +65,9 @@ impl ConfigApi {
         request: pb::DeleteModelRequest,
     ) -> Result<pb::DeleteModelResponse, Status> {
         let key = convert::key(caller, request.key, "key")?;
-        self.catalog.by(caller).delete_model(&key).await.map_err(status::from_catalog)?;
+        let deleted = self.catalog.by(caller).delete_model(&key).await.map_err(status::from_catalog)?;
+        let (tenant, pool) = deleted;
+        forget(self.state.as_ref(), Gone { tenant, pools: vec![pool], whole: false }).await;
         Ok(pb::DeleteModelResponse {})
     }
 

@@ -48,10 +48,20 @@ impl Keys {
         vec![self.pool(), self.credentials(), self.counts(), self.holders(), self.used()]
     }
 
+    /// Those of the pool alone.
+    pub(super) fn own(&self) -> [String; 4] {
+        [self.pool(), self.counts(), self.used(), self.check()]
+    }
+
     /// Where records are.
     pub(super) fn records(&self) -> Vec<String> {
         vec![self.pool(), self.credentials()]
     }
+}
+
+/// A tenant's keys beside those of its pools.
+pub(super) fn of_tenant(tenant: Uuid) -> [String; 2] {
+    [Keys::of(tenant, Uuid::nil()).credentials(), holders_of(tenant)]
 }
 
 /// A tenant's holders.

@@ -15,7 +15,8 @@ mod script;
 mod writer;
 
 use super::{
-    Acquire, Acquired, Clock, Inspection, Known, Lease, Outcome, STATE_TTL, StateError, StateStore, Switch,
+    Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, Outcome, STATE_TTL, StateError, StateStore,
+    Switch,
 };
 use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
 use async_trait::async_trait;
@@ -51,6 +52,8 @@ use writer::{Note, Writer};
 /// A replica that has been silent for this long no longer counts as holding calls in flight.
 const REPLICA_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Keys one script removes.
+const FORGOTTEN_AT_ONCE: usize = 1000;
 /// A key of a probe is looked for among this many names: enough for a primary that holds one slot of 16384.
 const PROBE_NAMES: u32 = 200_000;
 
@@ -74,6 +77,7 @@ struct Shared {
     claim: Script,
     merge: Script,
     register: Script,
+    forget: Script,
     writer: Writer,
     /// Calls in flight of this replica, by tenant: those need a heartbeat.
     busy: DashMap<Uuid, u32>,
@@ -114,6 +118,7 @@ impl RedisStore {
             claim: script!("claim.lua"),
             merge: script!("merge.lua"),
             register: script!("register.lua"),
+            forget: script!("forget.lua"),
             busy: DashMap::new(),
             replicas: AtomicU32::new(1),
         });
@@ -408,6 +413,20 @@ impl StateStore for RedisStore {
         let keys = vec![Keys::of(pool.tenant, pool.id).check()];
         let args = Args::default().millis(ttl);
         Ok(self.shared.run::<i64>(&self.shared.claim, keys, args).await? == 1)
+    }
+
+    async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
+        // What was noted of them before must not come after.
+        self.flush().await;
+        let mut keys: Vec<_> =
+            gone.pools.iter().flat_map(|pool| Keys::of(gone.tenant, *pool).own()).collect();
+        if gone.whole {
+            keys.extend(keys::of_tenant(gone.tenant));
+        }
+        for some in keys.chunks(FORGOTTEN_AT_ONCE) {
+            self.shared.run::<Value>(&self.shared.forget, some.to_vec(), Args::default()).await?;
+        }
+        Ok(())
     }
 
     async fn flush(&self) {
