@@ -224,7 +224,8 @@ impl Fleet {
         let scene = Scene::set(&self.rotas[0], &self.upstream, 4).await;
         let mirror = scene.through(&self.rotas[1]).await;
         for key in &scene.keys {
-            self.upstream.script(key, Script::Answer.after(Duration::from_millis(10)));
+            // Many callers, of whom the machine must not be full.
+            self.upstream.script(key, Script::Answer.after(Duration::from_millis(50)));
         }
         eventually(Duration::from_secs(10), async || match mirror.ask().await {
             Ok(reply) if reply.route.as_ref().is_some_and(|route| route.config_id != "__inherit__") => Ok(()),
