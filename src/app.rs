@@ -124,6 +124,7 @@ impl App {
             draining: draining.clone(),
             required: settings.redis_required.then(|| state.clone()),
         };
+        health::begin(&reporter, &readiness).await;
         tokio::spawn(health::follow(reporter, catalog.clone(), readiness.clone()));
         tokio::spawn(catalog.clone().follow(draining.clone()));
         let checks = health::run_checks(catalog.clone(), state.clone(), checked, draining.clone());

@@ -225,7 +225,10 @@ impl Catalog {
                 Scope::Provider(id) => Filter::Provider(id),
                 Scope::Model(id) => Filter::Model(id),
                 Scope::Token(id) => {
-                    snapshot.forget_tokens(|known| known.caller.token == id);
+                    // One that is new may be in use already, and must not need the database again.
+                    if !patiently(self.has_token(id)).await? {
+                        snapshot.forget_tokens(|known| known.caller.token == id);
+                    }
                     continue;
                 }
             };

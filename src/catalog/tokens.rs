@@ -13,7 +13,8 @@ use super::{
     snapshot::KnownToken,
 };
 use sea_orm::{
-    ColumnTrait, EntityTrait, ExprTrait, IntoActiveModel, ModelTrait, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, DbErr, EntityTrait, ExprTrait, IntoActiveModel, ModelTrait, PaginatorTrait, QueryFilter,
+    QueryOrder, QuerySelect,
 };
 use secrecy::{ExposeSecret, SecretString};
 use std::{collections::HashMap, sync::Arc};
@@ -196,6 +197,11 @@ impl Catalog {
         }
         self.snapshot().used(known.caller.token, now);
         Ok(Some(known.caller.clone()))
+    }
+
+    /// Whether that token is there.
+    pub(super) async fn has_token(&self, id: Uuid) -> Result<bool, DbErr> {
+        Ok(tokens::Entity::find_by_id(id).count(self.db()).await? > 0)
     }
 
     /// Stores when tokens were last used here. One statement a token that was used since the last time.

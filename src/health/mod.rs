@@ -53,7 +53,13 @@ impl Readiness {
     }
 }
 
-/// Says what is served, until the drain.
+/// Says what is served from the start: the first snapshot has just come from the database.
+pub async fn begin(reporter: &HealthReporter, readiness: &Readiness) {
+    set(reporter, &FROM_SNAPSHOTS, readiness.why_not().is_none()).await;
+    set(reporter, &FROM_DATABASE, true).await;
+}
+
+/// Says what is served since, until the drain.
 pub async fn follow(reporter: HealthReporter, catalog: Catalog, readiness: Readiness) {
     // Apart: a database that hangs must not hold up what is said of calls.
     tokio::join!(follow_readiness(&reporter, &readiness), follow_database(&reporter, &catalog, &readiness));
@@ -75,7 +81,7 @@ async fn follow_readiness(reporter: &HealthReporter, readiness: &Readiness) {
 }
 
 async fn follow_database(reporter: &HealthReporter, catalog: &Catalog, readiness: &Readiness) {
-    let mut there = None;
+    let mut there = true;
     let mut ticks = ticks();
     loop {
         tokio::select! {
@@ -83,13 +89,13 @@ async fn follow_database(reporter: &HealthReporter, catalog: &Catalog, readiness
             _ = ticks.tick() => {}
         }
         let now = catalog.ping().await.is_ok();
-        if there != Some(now) && !readiness.draining.is_cancelled() {
-            match (there, now) {
-                (_, false) => tracing::warn!("the database is away: configuration cannot be changed"),
-                (Some(false), true) => tracing::info!("the database is back"),
-                _ => {}
+        if there != now && !readiness.draining.is_cancelled() {
+            if now {
+                tracing::info!("the database is back");
+            } else {
+                tracing::warn!("the database is away: configuration cannot be changed");
             }
-            there = Some(now);
+            there = now;
             set(reporter, &FROM_DATABASE, now).await;
         }
     }
