@@ -127,6 +127,7 @@ impl App {
         health::begin(&reporter, &readiness).await;
         tokio::spawn(health::follow(reporter, catalog.clone(), readiness.clone()));
         tokio::spawn(catalog.clone().follow(draining.clone()));
+        tokio::spawn(tell_of_changes(catalog.clone(), state.clone(), draining.clone()));
         let checks = health::run_checks(catalog.clone(), state.clone(), checked, draining.clone());
         tokio::spawn(checks);
         tracing::info!(%address, "listening");
@@ -188,6 +189,17 @@ async fn shared_state(options: &RedisOptions, required: bool) -> Result<Arc<dyn 
     match store.wait(REDIS_AT_START).await {
         Err(error) if required => Err(error.into()),
         _ => Ok(store),
+    }
+}
+
+/// Carries the word of changes between this replica and the others.
+async fn tell_of_changes(catalog: Catalog, state: Arc<dyn StateStore>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = catalog.committed() => state.announce_change(),
+            () = state.change_announced() => catalog.hint(),
+            () = stop.cancelled() => return,
+        }
     }
 }
 

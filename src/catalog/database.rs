@@ -194,6 +194,7 @@ impl Write<'_> {
             tx.commit().await
         })
         .await?;
+        catalog.inner.committed.notify_one();
         catalog.refresh(&[Change { tenant, scope }]).await
     }
 }

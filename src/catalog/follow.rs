@@ -36,6 +36,7 @@ impl Catalog {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 _ = ticks.tick() => {}
+                () = self.inner.hinted.notified() => {}
             }
             // A refresh is left half done at most; the next start loads anew.
             let caught_up = tokio::select! {

@@ -54,6 +54,7 @@ use sea_orm::{
 use sea_orm_migration::{MigratorTrait, SchemaManager};
 use snapshot::Snapshot;
 use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr, sync::Arc, time::Duration};
+use tokio::sync::Notify;
 
 /// How long a statement waits for SQLite's write lock, and a caller for a connection.
 const WAIT: Duration = Duration::from_secs(5);
@@ -112,6 +113,10 @@ struct Inner {
     ring: KeyRing,
     networks: Networks,
     snapshot: Snapshot,
+    /// Woken when this replica has changed something.
+    committed: Notify,
+    /// Woken when another one may have.
+    hinted: Notify,
 }
 
 impl Catalog {
@@ -142,7 +147,14 @@ impl Catalog {
                 sqlite.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(WAIT)
             });
         let db = Database::connect(connect).await?;
-        let inner = Inner { db, ring, networks, snapshot: Snapshot::default() };
+        let inner = Inner {
+            db,
+            ring,
+            networks,
+            snapshot: Snapshot::default(),
+            committed: Notify::new(),
+            hinted: Notify::new(),
+        };
         let catalog = Self { inner: Arc::new(inner), actor: None };
         catalog.verify_master_key(SchemaManager::new(catalog.db())).await?;
         Ok(catalog)
@@ -224,6 +236,16 @@ impl Catalog {
         let token = entity::tokens::Entity::find().one(self.db()).await?;
         let tenant = entity::tenants::Entity::find().one(self.db()).await?;
         Ok(token.is_none() && tenant.is_none())
+    }
+
+    /// Waits until this replica has changed something.
+    pub async fn committed(&self) {
+        self.inner.committed.notified().await;
+    }
+
+    /// Another replica may have changed something: [`follow`](Self::follow) looks at once.
+    pub fn hint(&self) {
+        self.inner.hinted.notify_one();
     }
 
     /// Changes when this replica has taken in a change of configuration, whoever's.

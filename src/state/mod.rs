@@ -64,6 +64,14 @@ pub trait StateStore: Send + Sync + 'static {
     /// Forgets pools that are no more; with them all else of a tenant that is no more.
     async fn forget(&self, gone: &Gone) -> Result<(), StateError>;
 
+    /// Tells the other replicas that configuration has changed: they look sooner. Off the caller's path.
+    fn announce_change(&self) {}
+
+    /// Waits until another replica has told so.
+    async fn change_announced(&self) {
+        std::future::pending().await
+    }
+
     /// Returns when everything noted so far is written.
     async fn flush(&self);
 

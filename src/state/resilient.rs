@@ -272,6 +272,16 @@ impl StateStore for ResilientStore {
         Ok(())
     }
 
+    fn announce_change(&self) {
+        if !self.is_away() {
+            self.shared.announce_change();
+        }
+    }
+
+    async fn change_announced(&self) {
+        self.shared.change_announced().await;
+    }
+
     async fn flush(&self) {
         if !self.is_away() {
             self.shared.flush().await;

@@ -419,3 +419,14 @@ async fn without_redis_an_acquire_fails_fast_and_comes_back_by_itself() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_one_replica_announces_is_heard_by_the_other() {
+    let (one, two) = (redis().await, redis().await);
+    let hears = async || tokio::time::timeout(Duration::from_secs(10), two.change_announced()).await;
+    hears().await.expect("the first look, when it begins to listen");
+    for _ in 0..3 {
+        one.announce_change();
+        hears().await.expect("word of the change");
+    }
+}

@@ -91,7 +91,7 @@ impl RedisOptions {
     }
 
     /// A client that has not connected yet, and knows these nodes of a cluster, or Sentinels.
-    fn client(&self, nodes: &[Server]) -> Result<WithOptions<Client>, StateError> {
+    pub(super) fn client(&self, nodes: &[Server]) -> Result<WithOptions<Client>, StateError> {
         let mut config = self.server().ok_or_else(|| StateError("malformed Redis URL".into()))?;
         if let ServerConfig::Clustered { policy, .. } = &mut config.server {
             *policy = ClusterDiscoveryPolicy::UseCache;

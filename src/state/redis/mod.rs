@@ -8,6 +8,7 @@
 //! noted off the path is dropped: trials expire by themselves, and in-flight counts are those of live replicas only.
 //! The client reconnects for ever with a growing pause of up to 200 ms.
 
+mod changes;
 mod codec;
 mod connect;
 mod keys;
@@ -26,7 +27,7 @@ use connect::Connection;
 pub use connect::RedisOptions;
 use dashmap::DashMap;
 use fred::{
-    interfaces::ClusterInterface,
+    interfaces::{ClusterInterface, PubsubInterface},
     prelude::{Error as RedisError, FromValue},
     types::Value,
     util::redis_keyslot,
@@ -43,7 +44,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::oneshot,
+    sync::{Notify, oneshot},
     time::{MissedTickBehavior, sleep, timeout},
 };
 use uuid::Uuid;
@@ -79,6 +80,8 @@ struct Shared {
     register: Script,
     forget: Script,
     writer: Writer,
+    /// Woken when another replica has changed configuration.
+    announced: Arc<Notify>,
     /// Calls in flight of this replica, by tenant: those need a heartbeat.
     busy: DashMap<Uuid, u32>,
     /// How many replicas were alive when last seen.
@@ -119,10 +122,12 @@ impl RedisStore {
             merge: script!("merge.lua"),
             register: script!("register.lua"),
             forget: script!("forget.lua"),
+            announced: Arc::default(),
             busy: DashMap::new(),
             replicas: AtomicU32::new(1),
         });
         tokio::spawn(beat(Arc::downgrade(&shared)));
+        tokio::spawn(changes::listen(options.clone(), Arc::downgrade(&shared.announced)));
         Ok(Self { shared })
     }
 
@@ -427,6 +432,19 @@ impl StateStore for RedisStore {
             self.shared.run::<Value>(&self.shared.forget, some.to_vec(), Args::default()).await?;
         }
         Ok(())
+    }
+
+    fn announce_change(&self) {
+        let client = self.shared.connection.client();
+        tokio::spawn(async move {
+            if let Err(error) = client.publish::<i64, _, _>(changes::CHANNEL, "").await {
+                tracing::debug!(error = error.details(), "a change was not announced");
+            }
+        });
+    }
+
+    async fn change_announced(&self) {
+        self.shared.announced.notified().await;
     }
 
     async fn flush(&self) {
