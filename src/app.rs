@@ -65,7 +65,7 @@ pub async fn open_catalog(settings: &Settings) -> Result<Catalog> {
         database_url: settings.database_url.expose_secret().to_owned(),
         master_key,
         networks: settings.networks,
-        max_connections: settings.database_connections,
+        database: settings.database,
     })
     .await
     .map_err(|error| match error {

@@ -3,7 +3,7 @@
 //! Flags win over `ROTA_*` environment variables, those over `rota.toml`, that over the defaults. All problems are
 //! reported at once. Secrets have no flag: a flag stands in the process list.
 
-use crate::{invoke::RetryBudget, provider::Networks, state::RedisOptions};
+use crate::{catalog::DatabaseOptions, invoke::RetryBudget, provider::Networks, state::RedisOptions};
 use clap::Args;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -34,6 +34,16 @@ pub struct RawSettings {
     /// The most database connections of this replica [default: 8]
     #[arg(long, global = true, env = "ROTA_DATABASE_CONNECTIONS", value_name = "COUNT")]
     pub database_connections: Option<u32>,
+    /// How long connecting to the database, waiting for a free connection and for SQLite's write lock may take
+    /// [default: 5s]
+    #[arg(long, global = true, env = "ROTA_DATABASE_WAIT", value_name = "TIME")]
+    pub database_wait: Option<String>,
+    /// The longest a statement may run on PostgreSQL [default: 10s]
+    #[arg(long, global = true, env = "ROTA_DATABASE_STATEMENT_TIMEOUT", value_name = "TIME")]
+    pub database_statement_timeout: Option<String>,
+    /// Log every SQL statement, without its values [default: off]
+    #[arg(long, global = true, env = "ROTA_DATABASE_LOG", num_args = 0..=1, default_missing_value = "true")]
+    pub database_log: Option<bool>,
     /// State shared by all replicas: `redis://…`, `redis-cluster://…` or `redis-sentinel://…`; with TLS `rediss…`
     /// [default: none, state in the process]
     #[arg(long, global = true, env = "ROTA_REDIS_URL", value_name = "URL", hide_env_values = true)]
@@ -99,8 +109,8 @@ pub struct Settings {
     pub database_url: SecretString,
     /// Whether that is SQLite.
     pub embedded: bool,
-    /// The most database connections.
-    pub database_connections: u32,
+    /// How the database is used.
+    pub database: DatabaseOptions,
     /// Where state is shared. None: in the process.
     pub redis: Option<RedisOptions>,
     /// Whether to refuse a start without it.
@@ -160,6 +170,9 @@ impl RawSettings {
             data_dir: self.data_dir.or(file.data_dir),
             database_url: self.database_url.or(file.database_url),
             database_connections: self.database_connections.or(file.database_connections),
+            database_wait: self.database_wait.or(file.database_wait),
+            database_statement_timeout: self.database_statement_timeout.or(file.database_statement_timeout),
+            database_log: self.database_log.or(file.database_log),
             redis_url: self.redis_url.or(file.redis_url),
             redis_ca: self.redis_ca.or(file.redis_ca),
             redis_timeout: self.redis_timeout.or(file.redis_timeout),
@@ -206,8 +219,9 @@ impl Settings {
         if !embedded && !database_url.starts_with("postgres:") && !database_url.starts_with("postgresql:") {
             problem("database-url", "begins with sqlite: or postgres:");
         }
-        let database_connections = raw.database_connections.unwrap_or(8);
-        if database_connections == 0 {
+        let usual = DatabaseOptions::default();
+        let max_connections = raw.database_connections.unwrap_or(usual.max_connections);
+        if max_connections == 0 {
             problem("database-connections", "must not be 0");
         }
         let mut redis = given(raw.redis_url).map(RedisOptions::new);
@@ -263,6 +277,16 @@ impl Settings {
         let default_deadline = time("default-deadline", raw.default_deadline, Duration::from_secs(600));
         let drain_limit = time("drain-limit", raw.drain_limit, Duration::from_secs(30));
         let redis_timeout = time("redis-timeout", raw.redis_timeout, Duration::from_millis(250));
+        let database = DatabaseOptions {
+            max_connections,
+            wait: time("database-wait", raw.database_wait, usual.wait),
+            statement_timeout: time(
+                "database-statement-timeout",
+                raw.database_statement_timeout,
+                usual.statement_timeout,
+            ),
+            log_statements: raw.database_log.unwrap_or(usual.log_statements),
+        };
         if let Some(redis) = &mut redis {
             redis.command_timeout = redis_timeout;
         }
@@ -307,7 +331,7 @@ impl Settings {
             data_dir,
             database_url: database_url.into(),
             embedded,
-            database_connections,
+            database,
             redis,
             redis_required,
             master_key,

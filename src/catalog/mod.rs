@@ -56,10 +56,6 @@ use snapshot::Snapshot;
 use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr, sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
-/// How long a statement waits for SQLite's write lock, and a caller for a connection.
-const WAIT: Duration = Duration::from_secs(5);
-/// The longest a statement may run on PostgreSQL.
-const STATEMENT: Duration = Duration::from_secs(10);
 /// Names our advisory lock on PostgreSQL: `rota` in ASCII.
 const MIGRATION_LOCK: i64 = 0x726f_7461;
 /// The row of [`entity::meta`] that tells the right master key.
@@ -73,8 +69,32 @@ pub struct OpenOptions {
     pub master_key: MasterKeySource,
     /// Which networks a tenant's `base_url` may reach.
     pub networks: Networks,
-    /// The most database connections; at least 2 are used.
+    /// How the database is used.
+    pub database: DatabaseOptions,
+}
+
+/// How the database is used.
+#[derive(Debug, Clone, Copy)]
+pub struct DatabaseOptions {
+    /// The most connections; at least 2 are used.
     pub max_connections: u32,
+    /// How long connecting may take, a caller waits for a connection, and a statement for SQLite's write lock.
+    pub wait: Duration,
+    /// The longest a statement may run on PostgreSQL.
+    pub statement_timeout: Duration,
+    /// Whether each statement is logged, without its values.
+    pub log_statements: bool,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self {
+            max_connections: 8,
+            wait: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(10),
+            log_statements: false,
+        }
+    }
 }
 
 /// Why a catalog cannot be opened or migrated. Never the address: it may hold a password.
@@ -125,7 +145,7 @@ impl Catalog {
     /// # Errors
     /// [`OpenError`]; a wrong master key is refused before anything is written.
     pub async fn open(options: OpenOptions) -> Result<Self, OpenError> {
-        let OpenOptions { database_url, master_key, networks, max_connections } = options;
+        let OpenOptions { database_url, master_key, networks, database } = options;
         let url = database_url.as_str();
         let sqlite = url.starts_with("sqlite:");
         if !sqlite && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
@@ -137,14 +157,14 @@ impl Catalog {
         }
         let mut connect = ConnectOptions::new(url);
         connect
-            .max_connections(max_connections.max(2))
-            .acquire_timeout(WAIT)
-            .connect_timeout(WAIT)
-            .sqlx_logging(false)
-            .statement_timeout(STATEMENT)
+            .max_connections(database.max_connections.max(2))
+            .acquire_timeout(database.wait)
+            .connect_timeout(database.wait)
+            .sqlx_logging(database.log_statements)
+            .statement_timeout(database.statement_timeout)
             .set_application_name("rota")
-            .map_sqlx_sqlite_opts(|sqlite| {
-                sqlite.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(WAIT)
+            .map_sqlx_sqlite_opts(move |sqlite| {
+                sqlite.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(database.wait)
             });
         let db = Database::connect(connect).await?;
         let inner = Inner {

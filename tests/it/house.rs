@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["balance", "provider", "state", "catalog", "invoke"]),
     ("health", &["catalog", "state", "provider", "balance"]),
     ("telemetry", &[]),
-    ("settings", &["provider", "invoke", "state"]),
+    ("settings", &["catalog", "invoke", "provider", "state"]),
     ("scripted", &[]),
 ];
 const ANY: &[&str] = &["app", "cli", "lib", "main"];

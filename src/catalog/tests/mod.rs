@@ -91,7 +91,7 @@ pub async fn open(dir: &TempDir, master: &str) -> Result<Catalog, OpenError> {
         database_url: format!("sqlite://{}", dir.path().join("rota.db").display()),
         master_key: MasterKeySource::Value(SecretString::from(master)),
         networks: Networks::Private,
-        max_connections: 4,
+        database: DatabaseOptions { max_connections: 4, ..DatabaseOptions::default() },
     })
     .await
 }
