@@ -3,7 +3,7 @@ TOOLS := $(CURDIR)/target/tools
 # Tools that `make check` had to install live under target/tools; those on the machine come first.
 export PATH := $(PATH):$(TOOLS)/bin:$(TOOLS)/node_modules/.bin
 
-.PHONY: help check test fmt demo
+.PHONY: help check test fmt demo scale
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,10 @@ check: ## Format, clippy, docs, licences and bans, proto lint. Installs cargo-de
 test: ## The whole suite on real Redis and PostgreSQL. Installs what is missing where it may.
 	@scripts/test-setup.sh
 	cargo test --locked
+
+scale: ## Fill a fleet with 10,000 tenants and print the figures of docs/scale.md. Takes minutes.
+	@scripts/test-setup.sh
+	cargo test --locked --release --test it -- --ignored --nocapture many_tenants
 
 fmt: ## Format the code.
 	cargo fmt

@@ -42,6 +42,7 @@ mod random_input;
 mod redis_lost;
 mod redis_topologies;
 mod replicas;
+mod scale;
 mod secrets;
 mod state;
 mod streaming;

@@ -243,6 +243,11 @@ impl Rota {
     }
 
     /// The secret of an operator's token: the one it made at its first start on SQLite, or one made by
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// `rota token create` on PostgreSQL.
     pub async fn operator_token(&self) -> &str {
         self.operator_token
