@@ -25,6 +25,7 @@ mod config_models;
 mod config_sets;
 mod conformance;
 mod conformance_failures;
+mod conformance_inherit;
 mod conformance_rotation;
 mod explain;
 mod failover;
