@@ -24,6 +24,7 @@ mod config;
 mod config_models;
 mod config_sets;
 mod conformance;
+mod conformance_config;
 mod conformance_failures;
 mod conformance_inherit;
 mod conformance_rotation;
