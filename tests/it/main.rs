@@ -27,6 +27,7 @@ mod conformance;
 mod conformance_config;
 mod conformance_failures;
 mod conformance_inherit;
+mod conformance_listing;
 mod conformance_rotation;
 mod explain;
 mod failover;
