@@ -12,7 +12,7 @@ use rota::{
     },
     scripted::{Script, Upstream},
 };
-use sea_orm::{ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
+use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use serde_json::json;
 use tonic::{Code, Status};
 
@@ -45,22 +45,30 @@ async fn scene(rota: &Rota, upstream: &Upstream) -> Scene {
     scene
 }
 
-/// Sees every commit of a Rota on SQLite.
-struct Commits(DatabaseConnection);
+/// The database of a Rota on SQLite.
+struct Stored(DatabaseConnection);
 
-impl Commits {
+impl Stored {
     async fn of(rota: &Rota) -> Self {
         let url = format!("sqlite://{}", rota.data_dir().join("rota.db").display());
-        // The pragma compares with what the same connection saw before.
-        let mut options = ConnectOptions::new(url);
-        options.max_connections(1);
-        Self(Database::connect(options).await.unwrap())
+        Self(Database::connect(url).await.unwrap())
     }
 
-    /// Another number once somebody else has committed something.
-    async fn version(&self) -> i64 {
-        let pragma = Statement::from_string(DbBackend::Sqlite, "PRAGMA data_version");
-        self.0.query_one_raw(pragma).await.unwrap().unwrap().try_get_by_index(0).unwrap()
+    async fn texts(&self, sql: &str) -> Vec<Option<String>> {
+        let rows = self.0.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.unwrap();
+        rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
+    }
+
+    /// Every row of every table but that of the tokens, which says when each was last used.
+    async fn rows(&self) -> Vec<Option<String>> {
+        let each_row = "SELECT 'SELECT group_concat(' || group_concat('quote(' || c.name || ')', ' || char(9) || ') \
+             || ', char(10)) FROM ' || m.name FROM sqlite_master m, pragma_table_info(m.name) c \
+             WHERE m.type = 'table' AND m.name <> 'tokens' GROUP BY m.name";
+        let mut rows = Vec::new();
+        for select in self.texts(each_row).await.into_iter().flatten() {
+            rows.extend(self.texts(&select).await);
+        }
+        rows
     }
 }
 
@@ -79,8 +87,8 @@ async fn case_66_the_listing_shows_what_cools_and_writes_nothing() {
     let unsaved = Scene { key: ModelKey { model: "unsaved".into(), ..scene.key.clone() }, ..scene.clone() };
     unsaved.put_model(&unsaved.key).await;
 
-    let commits = Commits::of(&rota).await;
-    let before = commits.version().await;
+    let stored = Stored::of(&rota).await;
+    let before = stored.rows().await;
     let listed = scene.set_of("").await.configs;
     assert_eq!(names(&listed), ["__inherit__", "cools", "idle"]);
     let shown: Vec<_> = listed.iter().map(|config| config.credentials.get("api_key").cloned()).collect();
@@ -94,9 +102,9 @@ async fn case_66_the_listing_shows_what_cools_and_writes_nothing() {
         assert_eq!(names(&unsaved.set_of(from).await.configs), ["__inherit__"]);
     }
     unsaved.listing().await;
-    assert_eq!(commits.version().await, before, "a read has written");
-    unsaved.save(vec![]).await.unwrap();
-    assert_ne!(commits.version().await, before, "a write would not have been seen");
+    assert_eq!(stored.rows().await, before, "a read has written");
+    unsaved.save(vec![inherit(true)]).await.unwrap();
+    assert_ne!(stored.rows().await, before, "a write would not have been seen");
 }
 
 async fn case_67_secrets_are_masked_by_their_length(rota: &'static Rota) {
@@ -176,7 +184,7 @@ async fn case_69_a_deleted_credential_takes_its_entries_along(rota: &'static Rot
 }
 
 /// Tries credentials of a model's config, and of its provider.
-async fn try_both(
+pub async fn try_both(
     scene: &Scene,
     fields: &HashMap<String, String>,
 ) -> [Result<(bool, ErrorClass, String), Status>; 2] {
@@ -342,9 +350,9 @@ async fn case_80_the_default_model_is_computed_and_never_stored_by_reading() {
     }
     let off = Provider { name: "off".to_owned(), enabled: Some(false), ..Provider::default() };
     update(&scene, off, None).await.unwrap();
-    let commits = Commits::of(&rota).await;
+    let stored = Stored::of(&rota).await;
     let default = async |expected: &ModelKey| {
-        let before = commits.version().await;
+        let before = stored.rows().await;
         let request = GetDefaultModelRequest { model_type: ModelType::Llm.into(), ..Default::default() };
         for _ in 0..2 {
             let answer = scene.clients.config.clone().get_default_model(request.clone()).await.unwrap();
@@ -353,7 +361,7 @@ async fn case_80_the_default_model_is_computed_and_never_stored_by_reading() {
         }
         let call = InvokeLlmRequest { messages: vec![hi()], ..Default::default() };
         assert_eq!(scene.send(call).await.unwrap().route.unwrap().model, expected.model);
-        assert_eq!(commits.version().await, before, "a read has written");
+        assert_eq!(stored.rows().await, before, "a read has written");
     };
     default(&first).await;
     let disable = DisableModelRequest { key: Some(first.clone()) };

@@ -28,6 +28,7 @@ mod conformance_config;
 mod conformance_failures;
 mod conformance_inherit;
 mod conformance_listing;
+mod conformance_names;
 mod conformance_rotation;
 mod explain;
 mod failover;

@@ -199,7 +199,11 @@ fn calls(scene: &Scene, provider: &str) -> Vec<Case> {
         ),
         case(
             "InvokeService/InvokeTextEmbedding",
-            &InvokeTextEmbeddingRequest { key: key(), texts: vec!["text".to_owned()], ..Default::default() },
+            &InvokeTextEmbeddingRequest {
+                key: key().map(|key| ModelKey { model_type: ModelType::TextEmbedding.into(), ..key }),
+                texts: vec!["text".to_owned()],
+                ..Default::default()
+            },
         ),
         case("InvokeService/Acquire", &AcquireRequest { key: key(), ..Default::default() }),
     ]
