@@ -50,3 +50,4 @@ mod secrets;
 mod state;
 mod streaming;
 mod support;
+mod writers;
