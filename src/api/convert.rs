@@ -3,7 +3,7 @@
 use super::{pb, status};
 use crate::{
     balance::ErrorClass,
-    catalog::{Caller, ModelKey, PageRequest, Role, Thing},
+    catalog::{Caller, ModelKey, PageRequest, Role, Thing, canonical},
     invoke::Route,
     provider::{ModelType, TokenUsage},
 };
@@ -24,12 +24,12 @@ pub(super) fn tenant(caller: &Caller, named: &str, field: &str) -> Result<String
     }
 }
 
-/// The key of a request that must name a model.
+/// The key of a request that must name a model, its provider in its one spelling.
 pub(super) fn key(caller: &Caller, key: Option<pb::ModelKey>, field: &str) -> Result<ModelKey, Status> {
     let key = key.ok_or_else(|| status::invalid(field, "is required"))?;
     let tenant = tenant(caller, &key.tenant_id, &format!("{field}.tenant_id"))?;
     let model_type = model_type(key.model_type, &format!("{field}.model_type"))?;
-    Ok(ModelKey { tenant, provider: key.provider, model_type, model: key.model })
+    Ok(ModelKey { tenant, provider: canonical(&key.provider).to_owned(), model_type, model: key.model })
 }
 
 /// A model type that must be there.

@@ -38,6 +38,7 @@ mod types;
 pub use audit::{AuditEvent, AuditFilter};
 pub use keys::{MasterRotation, TenantRotation};
 pub use master_key::MasterKeySource;
+pub use names::canonical;
 pub use overview::{Bundle, Configurations};
 pub use policy::{CooldownSettings, Millis, PolicySettings};
 pub use secrets::{KeyRing, KeyRingError};

@@ -14,7 +14,11 @@ impl InvokeApi {
         caller: &Caller,
         request: pb::ExplainRequest,
     ) -> Result<pb::ExplainResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
+        let mut key = convert::key(caller, request.key, "key")?;
+        if key.provider.is_empty() && key.model.is_empty() {
+            let found = self.catalog.default_model(&key.tenant, key.model_type).await;
+            (key, _) = found.map_err(status::from_catalog)?;
+        }
         let set = self.catalog.configs(&key, ConfigFrom::Any).await.map_err(status::from_catalog)?;
         let settings: Vec<_> = set
             .configs
