@@ -69,7 +69,7 @@ pub trait StateStore: Send + Sync + 'static {
 
     /// Waits until another replica has told so.
     async fn change_announced(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Returns when everything noted so far is written.
