@@ -136,7 +136,11 @@ pub(super) fn duration(duration: Duration) -> prost_types::Duration {
 
 /// A span of time that is not negative.
 pub(super) fn duration_in(duration: prost_types::Duration, field: &str) -> Result<Duration, Status> {
-    Duration::try_from(duration).map_err(|_| status::invalid(field, "must not be negative"))
+    // The conversion of prost-types overflows at the least number of seconds.
+    if duration.seconds < 0 || duration.nanos < 0 {
+        return Err(status::invalid(field, "must not be negative"));
+    }
+    Duration::try_from(duration).map_err(|_| status::invalid(field, "is not a duration"))
 }
 
 pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
@@ -254,6 +258,17 @@ mod tests {
         assert_eq!(text(1e300).as_deref(), Some("1e+300"));
         assert_eq!(text(f64::NAN), None);
         assert_eq!(text(f64::INFINITY), None);
+    }
+
+    #[test]
+    fn a_span_is_never_negative() {
+        let read = |seconds, nanos| duration_in(prost_types::Duration { seconds, nanos }, "f").ok();
+        assert_eq!(read(1, 500_000_000), Some(Duration::from_millis(1500)));
+        assert_eq!(read(0, 0), Some(Duration::ZERO));
+        assert_eq!(read(i64::MAX, 0), Some(Duration::from_secs(i64::MAX.unsigned_abs())));
+        for (seconds, nanos) in [(-1, 0), (0, -1), (i64::MIN, i32::MIN), (i64::MIN, i32::MAX)] {
+            assert_eq!(read(seconds, nanos), None, "{seconds} s {nanos} ns");
+        }
     }
 
     #[test]

@@ -28,7 +28,6 @@ pub fn router(
     // Compressed requests are understood everywhere; answers go out as they are, since most are small.
     let gzip = CompressionEncoding::Gzip;
     Ok(Server::builder()
-        .tcp_nodelay(true)
         .http2_keepalive_interval(Some(PING))
         .layer(gate)
         .add_service(health.accept_compressed(gzip))

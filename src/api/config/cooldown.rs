@@ -33,7 +33,7 @@ impl ConfigApi {
         request: pb::SetCooldownRequest,
     ) -> Result<pb::SetCooldownResponse, Status> {
         let key = convert::key(caller, request.key, "key")?;
-        let duration = Duration::try_from(request.duration.unwrap_or_default())
+        let duration = convert::duration_in(request.duration.unwrap_or_default(), "duration")
             .ok()
             .filter(|duration| *duration <= MOST)
             .ok_or_else(|| status::invalid("duration", "is from 0 to 24 h"))?;

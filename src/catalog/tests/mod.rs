@@ -5,6 +5,7 @@ mod credentials;
 mod fallbacks;
 mod keys;
 mod names;
+mod overview;
 mod policy;
 mod pools;
 mod replicas;
@@ -12,7 +13,10 @@ mod replicas;
 use super::*;
 use crate::provider::ModelType;
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 use tempfile::TempDir;
 
 pub const KEY: &str = "sk-proj-aaaaaaaaaaaaaaaaaaaaaa11";
@@ -43,6 +47,18 @@ impl Bed {
         bed.provider("openai", "openai", "").await;
         let key = bed.model("openai", "gpt").await;
         (bed, key)
+    }
+
+    /// Another replica on the same database, and how many statements it has sent since it was last asked.
+    pub async fn counted(&self) -> (Catalog, impl Fn() -> usize) {
+        let mut catalog = open(&self.dir, MASTER).await.unwrap();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&sent);
+        let inner = Arc::get_mut(&mut catalog.inner).expect("nobody else has it yet");
+        inner.db.set_metric_callback(move |_| {
+            counter.fetch_add(1, Ordering::SeqCst);
+        });
+        (catalog, move || sent.swap(0, Ordering::SeqCst))
     }
 
     /// Another replica on the same database.

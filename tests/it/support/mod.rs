@@ -19,6 +19,7 @@ pub mod refusal;
 pub mod rota;
 pub mod stage;
 pub mod store;
+pub mod stored;
 pub mod world;
 
 /// Runs each test, a function of a [`rota::Rota`], on one that keeps its state in memory and on one that keeps it on

@@ -8,7 +8,7 @@ use prost::{
 use prost_types::FileDescriptorSet;
 use rota::api::pb;
 use tonic::{
-    Request, Status,
+    Request, Status, Streaming,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
 };
@@ -27,16 +27,25 @@ impl Raw {
 
     /// Calls `Service/Method` of the contract. Returns every message of the answer, one after the other.
     pub async fn call(&self, rpc: &str, request: Vec<u8>) -> Result<Vec<u8>, Status> {
-        let mut grpc = self.0.clone();
-        grpc.ready().await.expect("the connection stands");
-        let path: PathAndQuery = format!("/rota.v1.{rpc}").parse().unwrap();
-        // What is right for a stream is right for one message.
-        let mut stream = grpc.server_streaming(Request::new(request), path, RawCodec).await?.into_inner();
+        let mut stream = self.open(rpc, request).await?;
         let mut all = Vec::new();
         while let Some(message) = stream.message().await? {
             all.extend(message);
         }
         Ok(all)
+    }
+
+    /// The same of a stream that does not end: its first message alone.
+    pub async fn first(&self, rpc: &str, request: Vec<u8>) -> Result<Vec<u8>, Status> {
+        Ok(self.open(rpc, request).await?.message().await?.unwrap_or_default())
+    }
+
+    async fn open(&self, rpc: &str, request: Vec<u8>) -> Result<Streaming<Vec<u8>>, Status> {
+        let mut grpc = self.0.clone();
+        grpc.ready().await.expect("the connection stands");
+        let path: PathAndQuery = format!("/rota.v1.{rpc}").parse().unwrap();
+        // What is right for a stream is right for one message.
+        Ok(grpc.server_streaming(Request::new(request), path, RawCodec).await?.into_inner())
     }
 }
 
