@@ -230,10 +230,9 @@ async fn random_requests(rota: &Rota, database: &str, requests: usize) {
     // Apart from those that the random requests know, so that it must stand to the end.
     let untouched = Scene::set(rota, &upstream, 2).await;
     let before = untouched.listing().await;
-    let scene = Scene::set(rota, &upstream, 2).await;
+    let mut scene = Scene::set(rota, &upstream, 2).await;
     let credential = scene.create_credential("credential", "key").await;
-    let mut known = vec![scene.tenant.clone(), scene.provider.clone(), "chat".to_owned(), credential.id];
-    known.extend(scene.configs.iter().map(|config| config.id.clone()));
+    let known = vec![scene.tenant.clone(), scene.provider.clone(), "chat".to_owned(), credential.id];
     let mut maker = Maker::new(known);
     let raw = Raw::new(&rota.clients(rota.operator_token().await).await);
     let (deletes, others): (Vec<_>, Vec<_>) = rpcs()
@@ -242,11 +241,21 @@ async fn random_requests(rota: &Rota, database: &str, requests: usize) {
         .partition(|(rpc, _)| rpc.contains("/Delete"));
     // Deletes come last: they would leave nothing for the others to find.
     let most = requests * 9 / 10;
-    let rpcs = others.iter().cycle().take(most).chain(deletes.iter().cycle().take(requests - most));
+    // A rotation pauses between its steps: one in five rounds is enough.
+    let rounds = (0..5).flat_map(|round| {
+        others.iter().filter(move |(rpc, _)| round == 0 || rpc != "AdminService/RotateTenantKey")
+    });
+    let rpcs = rounds.cycle().take(most).chain(deletes.iter().cycle().take(requests - most));
     let mut stored = Stored::open(database).await;
     let mut codes = HashMap::<Code, usize>::new();
     let mut never: BTreeSet<_> = others.iter().map(|(rpc, _)| rpc.as_str()).collect();
     for (turn, (rpc, request)) in rpcs.enumerate() {
+        if turn % 500 == 0 && turn < most {
+            // Some have replaced the set by nothing.
+            scene.add_configs(2).await;
+            maker.known.extend(scene.configs.iter().map(|config| config.id.clone()));
+            stored.changed().await;
+        }
         let bytes = maker.request(request);
         // A watch that gets far never ends.
         let answer = if rpc.contains("/Watch") {
