@@ -95,7 +95,16 @@ const RPCS: &[(Access, &str, &[&str])] = &[
     (
         Access::Call,
         "InvokeService",
-        &["InvokeLlm", "StreamLlm", "InvokeTextEmbedding", "Acquire", "RenewLease", "Release"],
+        &[
+            "InvokeLlm",
+            "StreamLlm",
+            "InvokeTextEmbedding",
+            "InvokeRerank",
+            "InvokeModeration",
+            "Acquire",
+            "RenewLease",
+            "Release",
+        ],
     ),
     (Access::Look, "InvokeService", &["Explain"]),
 ];

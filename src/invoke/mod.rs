@@ -25,7 +25,10 @@ pub use stream::LlmStream;
 use crate::{
     balance::{ErrorClass, Failure},
     catalog::{Catalog, ModelKey, Pool},
-    provider::{ChatReply, ChatRequest, Drivers, EmbeddingReply, EmbeddingRequest},
+    provider::{
+        ChatReply, ChatRequest, Drivers, EmbeddingReply, EmbeddingRequest, ModerationReply, RerankReply,
+        RerankRequest,
+    },
     state::{StateError, StateStore},
 };
 use budget::Budgets;
@@ -186,6 +189,33 @@ impl Engine {
     ) -> Result<Served<EmbeddingReply>, CallError> {
         let mut won = self
             .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.embed(target, request))
+            .await?;
+        won.used(won.reply.usage.total);
+        Ok(won.served(call))
+    }
+
+    /// Judges a text.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn moderate(&self, call: &Call, text: &str) -> Result<Served<ModerationReply>, CallError> {
+        let won = self
+            .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.moderate(target, text))
+            .await?;
+        Ok(won.served(call))
+    }
+
+    /// Puts documents in order.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn rerank(
+        &self,
+        call: &Call,
+        request: &RerankRequest,
+    ) -> Result<Served<RerankReply>, CallError> {
+        let mut won = self
+            .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.rerank(target, request))
             .await?;
         won.used(won.reply.usage.total);
         Ok(won.served(call))

@@ -10,8 +10,10 @@ mod client;
 mod drivers;
 mod embedding;
 pub mod guard;
+mod moderation;
 mod openai;
 mod redact;
+mod rerank;
 mod retry_after;
 mod stream;
 #[cfg(test)]
@@ -22,8 +24,10 @@ pub use client::{BuildError, UpstreamClient};
 pub use drivers::{Drivers, kind, kinds};
 pub use embedding::*;
 pub use guard::{Networks, check_url, same_origin};
+pub use moderation::*;
+pub use rerank::*;
 
-use crate::balance::Failure;
+use crate::balance::{ErrorClass, Failure};
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 use secrecy::SecretString;
@@ -137,6 +141,22 @@ pub trait Driver: Send + Sync + 'static {
     /// Embeds texts, one vector a text, in their order.
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure>;
 
+    /// Judges a text.
+    async fn moderate(&self, _target: &Target, _text: &str) -> Result<ModerationReply, Failure> {
+        Err(unsupported(self.spec()))
+    }
+
+    /// Puts documents in order.
+    async fn rerank(&self, _target: &Target, _request: &RerankRequest) -> Result<RerankReply, Failure> {
+        Err(unsupported(self.spec()))
+    }
+
     /// The cheapest call that shows whether the credential works.
     async fn validate(&self, target: &Target) -> Result<(), Failure>;
+}
+
+/// What a kind does not list among its model types: saving such a model is refused, so this is for rows of a build that
+/// could more.
+fn unsupported(kind: &KindSpec) -> Failure {
+    Failure::new(ErrorClass::BadRequest, format!("providers of kind {} cannot do this", kind.name))
 }

@@ -5,21 +5,26 @@
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
 mod body;
+mod judge;
 pub(super) mod reply;
 
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
-    ModelType, Target, UpstreamClient, client, redact::Redactor, stream,
+    ModelType, ModerationReply, RerankReply, RerankRequest, Target, UpstreamClient, client, redact::Redactor,
+    stream,
 };
 use crate::balance::{ErrorClass, Failure};
 use async_trait::async_trait;
 use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use secrecy::ExposeSecret;
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
-const MODEL_TYPES: &[ModelType] = &[ModelType::Llm, ModelType::TextEmbedding];
+const MODEL_TYPES: &[ModelType] = &[ModelType::Llm, ModelType::TextEmbedding, ModelType::Moderation];
+/// vLLM, Jina and others serve `/rerank` beside OpenAI's API; OpenAI has none.
+const COMPATIBLE_MODEL_TYPES: &[ModelType] =
+    &[ModelType::Llm, ModelType::TextEmbedding, ModelType::Moderation, ModelType::Rerank];
 
 const fn api_key(required: bool, help: &'static str) -> CredentialField {
     CredentialField {
@@ -58,7 +63,7 @@ pub(super) const OPENAI: KindSpec = KindSpec {
 pub(super) const OPENAI_COMPATIBLE: KindSpec = KindSpec {
     name: "openai_compatible",
     display_name: "OpenAI-compatible",
-    model_types: MODEL_TYPES,
+    model_types: COMPATIBLE_MODEL_TYPES,
     default_base_url: None,
     credential_fields: &[api_key(false, "Leave it out where the server asks for none."), ORGANIZATION],
 };
@@ -122,6 +127,20 @@ impl Driver for OpenAi {
         let body = body::embeddings(&target.model, request, SENDS_INPUT_TYPE.contains(&self.spec.name));
         let response = self.post(target, &["embeddings"], &body, &redactor).await?;
         reply::embeddings(&client::read(response).await?, request.texts.len(), &redactor)
+    }
+
+    async fn moderate(&self, target: &Target, text: &str) -> Result<ModerationReply, Failure> {
+        let redactor = Redactor::new(target);
+        let body = json!({ "model": target.model, "input": text });
+        let response = self.post(target, &["moderations"], &body, &redactor).await?;
+        judge::moderation(&client::read(response).await?, &redactor)
+    }
+
+    async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
+        let redactor = Redactor::new(target);
+        let response =
+            self.post(target, &["rerank"], &judge::rerank_body(&target.model, request), &redactor).await?;
+        judge::rerank(&client::read(response).await?, request, &redactor)
     }
 
     async fn validate(&self, target: &Target) -> Result<(), Failure> {

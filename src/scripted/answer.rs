@@ -17,6 +17,8 @@ pub(super) fn whole(path: &str, key: &str, request: &Value) -> Option<Value> {
     match path {
         "/v1/chat/completions" => Some(completion(key, request)),
         "/v1/embeddings" => Some(embeddings(request)),
+        "/v1/moderations" => Some(moderation(request)),
+        "/v1/rerank" => Some(order(request)),
         "/v1/models" => Some(json!({
             "object": "list",
             "data": [{"id": "scripted", "object": "model", "created": 0, "owned_by": "rota"}],
@@ -121,6 +123,34 @@ fn embeddings(request: &Value) -> Value {
         "data": texts.iter().enumerate().map(datum).collect::<Vec<_>>(),
         "model": request.get("model"),
         "usage": {"prompt_tokens": texts.len(), "total_tokens": texts.len()},
+    })
+}
+
+/// Flags what speaks of violence.
+fn moderation(request: &Value) -> Value {
+    let flagged = request.get("input").and_then(Value::as_str).is_some_and(|text| text.contains("violence"));
+    json!({
+        "id": "modr-1",
+        "model": request.get("model"),
+        "results": [{
+            "flagged": flagged,
+            "categories": {"hate": false, "violence": flagged},
+            "category_scores": {"hate": 0.01, "violence": if flagged { 0.9 } else { 0.02 }},
+        }],
+    })
+}
+
+/// Puts the longest document first, in the order of the request all the same: who reads it must sort.
+fn order(request: &Value) -> Value {
+    let documents = request.get("documents").and_then(Value::as_array).cloned().unwrap_or_default();
+    let place = |(index, document): (usize, &Value)| {
+        let length = document.as_str().unwrap_or_default().len();
+        json!({"index": index, "relevance_score": length as f64 / 100.0, "document": {"text": document}})
+    };
+    json!({
+        "model": request.get("model"),
+        "results": documents.iter().enumerate().map(place).collect::<Vec<_>>(),
+        "usage": {"total_tokens": documents.len()},
     })
 }
 

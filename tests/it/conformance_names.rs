@@ -84,9 +84,12 @@ async fn case_74_the_long_name_is_the_short_one_for_every_method(rota: &'static 
     let twice = create(&scene, openai(&scene, "zzz")).await;
     refused(twice, Code::AlreadyExists, "ALREADY_EXISTS");
     let elsewhere = ModelKey { provider: "zzz".to_owned(), ..scene.key.clone() };
-    let embedding = ModelKey { model_type: ModelType::TextEmbedding.into(), ..scene.key.clone() };
     scene.put_model(&elsewhere).await;
-    scene.put_model(&embedding).await;
+    let others = [ModelType::TextEmbedding, ModelType::Moderation, ModelType::Rerank]
+        .map(|model_type| ModelKey { model_type: model_type.into(), ..scene.key.clone() });
+    for other in &others {
+        scene.put_model(other).await;
+    }
 
     // One pool, whichever name a call has.
     let long = Scene { key: ModelKey { provider: LONG.to_owned(), ..scene.key.clone() }, ..scene.clone() };
@@ -119,7 +122,9 @@ async fn case_74_the_long_name_is_the_short_one_for_every_method(rota: &'static 
                 client.set_default_model(set).await.unwrap();
             }
             "ConfigService/DeleteProvider" => {
-                client.delete_model(DeleteModelRequest { key: Some(embedding.clone()) }).await.unwrap();
+                for other in &others {
+                    client.delete_model(DeleteModelRequest { key: Some(other.clone()) }).await.unwrap();
+                }
             }
             _ => {}
         }

@@ -36,6 +36,7 @@ mod fallback;
 mod fleet;
 mod histories;
 mod house;
+mod judging;
 mod keys;
 mod leases;
 mod lifecycle;

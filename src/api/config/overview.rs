@@ -100,6 +100,8 @@ const fn rpcs(model_type: ModelType) -> &'static [&'static str] {
     match model_type {
         ModelType::Llm => &["InvokeLlm", "StreamLlm"],
         ModelType::TextEmbedding => &["InvokeTextEmbedding"],
-        ModelType::Rerank | ModelType::SpeechToText | ModelType::Moderation | ModelType::Tts => &[],
+        ModelType::Rerank => &["InvokeRerank"],
+        ModelType::Moderation => &["InvokeModeration"],
+        ModelType::SpeechToText | ModelType::Tts => &[],
     }
 }

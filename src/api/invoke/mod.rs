@@ -3,6 +3,7 @@
 mod chat;
 mod explain;
 mod lease;
+mod texts;
 
 use super::{
     config::caller,
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     catalog::Catalog,
     invoke::{Call, CallOptions, Engine},
-    provider::{ChatRequest, EmbeddingRequest, ModelType},
+    provider::{ChatRequest, ModelType},
 };
 use futures::stream::BoxStream;
 use std::{sync::Arc, time::Duration};
@@ -25,8 +26,6 @@ use tonic::{Request, Response, Status, async_trait, metadata::MetadataMap};
 /// timeout: 2 %, and never less than this.
 const LEAST_MARGIN: Duration = Duration::from_millis(10);
 const MARGIN_SHARE: u32 = 50;
-/// More texts than any provider takes in one request.
-const MAX_TEXTS: usize = 10_000;
 
 /// See the module's documentation.
 #[derive(Clone)]
@@ -173,31 +172,21 @@ impl InvokeService for InvokeApi {
         &self,
         request: Request<pb::InvokeTextEmbeddingRequest>,
     ) -> Result<Response<pb::InvokeTextEmbeddingResponse>, Status> {
-        let caller = caller(&request)?;
-        let (metadata, _, request) = request.into_parts();
-        if request.texts.is_empty() || request.texts.len() > MAX_TEXTS {
-            return Err(status::invalid("texts", format!("must hold 1 to {MAX_TEXTS} texts")));
-        }
-        if let Some(empty) = request.texts.iter().position(String::is_empty) {
-            return Err(status::invalid(format!("texts[{empty}]"), "must not be empty"));
-        }
-        let options = request.options.as_ref();
-        let embedding = EmbeddingRequest {
-            texts: request.texts,
-            input_type: request.input_type,
-            dimensions: u32::try_from(request.dimensions)
-                .map_err(|_| status::invalid("dimensions", "must not be negative"))?,
-            user: options.map(|options| options.user.clone()).unwrap_or_default(),
-        };
-        let tokens = embedding.texts.iter().map(|text| convert::tokens(text.len())).sum();
-        let call =
-            self.call(&metadata, &caller, request.key, ModelType::TextEmbedding, options, tokens).await?;
-        let served = self.engine.embed(&call, &embedding).await.map_err(status::from_call)?;
-        Ok(Response::new(pb::InvokeTextEmbeddingResponse {
-            embeddings: served.reply.vectors.into_iter().map(|values| pb::Embedding { values }).collect(),
-            usage: Some(convert::usage(served.reply.usage, served.latency, None)),
-            route: Some(convert::route(served.route)),
-        }))
+        self.embedded(request).await.map(Response::new)
+    }
+
+    async fn invoke_rerank(
+        &self,
+        request: Request<pb::InvokeRerankRequest>,
+    ) -> Result<Response<pb::InvokeRerankResponse>, Status> {
+        self.reranked(request).await.map(Response::new)
+    }
+
+    async fn invoke_moderation(
+        &self,
+        request: Request<pb::InvokeModerationRequest>,
+    ) -> Result<Response<pb::InvokeModerationResponse>, Status> {
+        self.moderated(request).await.map(Response::new)
     }
 }
 

@@ -21,7 +21,7 @@ pub(in crate::provider) fn malformed() -> Failure {
     server_error("the provider's answer is not what its protocol says")
 }
 
-fn server_error(message: &str) -> Failure {
+pub(super) fn server_error(message: &str) -> Failure {
     Failure { http_status: Some(200), ..Failure::new(ErrorClass::ServerError, message) }
 }
 
@@ -121,12 +121,12 @@ pub(super) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Resu
     })
 }
 
-fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
+pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|_| malformed())
 }
 
 /// Some servers report an error under status 200, or in the middle of a stream.
-fn check_error(error: Option<Value>, redactor: &Redactor) -> Result<(), Failure> {
+pub(super) fn check_error(error: Option<Value>, redactor: &Redactor) -> Result<(), Failure> {
     error.map_or(Ok(()), |error| Err(classify::of_value(&json!({ "error": error }), redactor)))
 }
 
@@ -177,7 +177,7 @@ struct Function {
 
 /// Some servers count in floating point.
 #[derive(Deserialize)]
-struct Usage {
+pub(super) struct Usage {
     prompt_tokens: Option<f64>,
     completion_tokens: Option<f64>,
     total_tokens: Option<f64>,

@@ -6,11 +6,12 @@ use rota::api::pb::{
     DisableModelLoadBalancingRequest, DisableModelRequest, EnableModelLoadBalancingRequest,
     EnableModelRequest, ExplainRequest, GetCooldownRequest, GetCredentialRequest,
     GetLoadBalancingConfigRequest, GetLoadBalancingConfigsRequest, GetModelRequest,
-    GetProviderModelBundleRequest, GetProviderRequest, InvokeLlmRequest, InvokeTextEmbeddingRequest,
-    ListCredentialsRequest, ListModelsRequest, Model, ModelKey, ModelType, Provider, PutModelRequest,
-    SetCooldownRequest, SetDefaultModelRequest, StreamLlmRequest, UpdateBalancingPolicyRequest,
-    UpdateCredentialRequest, UpdateLoadBalancingConfigsRequest, UpdateProviderRequest,
-    ValidateCredentialRequest, ValidateLoadBalancingCredentialsRequest, WatchPoolRequest,
+    GetProviderModelBundleRequest, GetProviderRequest, InvokeLlmRequest, InvokeModerationRequest,
+    InvokeRerankRequest, InvokeTextEmbeddingRequest, ListCredentialsRequest, ListModelsRequest, Model,
+    ModelKey, ModelType, Provider, PutModelRequest, SetCooldownRequest, SetDefaultModelRequest,
+    StreamLlmRequest, UpdateBalancingPolicyRequest, UpdateCredentialRequest,
+    UpdateLoadBalancingConfigsRequest, UpdateProviderRequest, ValidateCredentialRequest,
+    ValidateLoadBalancingCredentialsRequest, WatchPoolRequest,
 };
 
 use super::{
@@ -202,6 +203,23 @@ fn calls(scene: &Scene, provider: &str) -> Vec<Case> {
             &InvokeTextEmbeddingRequest {
                 key: key().map(|key| ModelKey { model_type: ModelType::TextEmbedding.into(), ..key }),
                 texts: vec!["text".to_owned()],
+                ..Default::default()
+            },
+        ),
+        case(
+            "InvokeService/InvokeModeration",
+            &InvokeModerationRequest {
+                key: key().map(|key| ModelKey { model_type: ModelType::Moderation.into(), ..key }),
+                text: "text".to_owned(),
+                ..Default::default()
+            },
+        ),
+        case(
+            "InvokeService/InvokeRerank",
+            &InvokeRerankRequest {
+                key: key().map(|key| ModelKey { model_type: ModelType::Rerank.into(), ..key }),
+                query: "text".to_owned(),
+                documents: vec!["text".to_owned()],
                 ..Default::default()
             },
         ),
