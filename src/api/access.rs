@@ -101,6 +101,7 @@ const RPCS: &[(Access, &str, &[&str])] = &[
             "InvokeTextEmbedding",
             "InvokeRerank",
             "InvokeModeration",
+            "InvokeSpeechToText",
             "Acquire",
             "RenewLease",
             "Release",

@@ -27,7 +27,7 @@ use crate::{
     catalog::{Catalog, ModelKey, Pool},
     provider::{
         ChatReply, ChatRequest, Drivers, EmbeddingReply, EmbeddingRequest, ModerationReply, RerankReply,
-        RerankRequest,
+        RerankRequest, SpeechReply, SpeechRequest,
     },
     state::{StateError, StateStore},
 };
@@ -201,6 +201,21 @@ impl Engine {
     pub async fn moderate(&self, call: &Call, text: &str) -> Result<Served<ModerationReply>, CallError> {
         let won = self
             .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.moderate(target, text))
+            .await?;
+        Ok(won.served(call))
+    }
+
+    /// Writes a recording down.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn transcribe(
+        &self,
+        call: &Call,
+        request: &SpeechRequest,
+    ) -> Result<Served<SpeechReply>, CallError> {
+        let won = self
+            .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.transcribe(target, request))
             .await?;
         Ok(won.served(call))
     }

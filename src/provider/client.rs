@@ -12,7 +12,7 @@ use super::{
 };
 use crate::balance::{ErrorClass, Failure};
 use http::{HeaderMap, Method};
-use reqwest::{Response, redirect};
+use reqwest::{RequestBuilder, Response, multipart::Form, redirect};
 use std::{
     error::Error as _,
     time::{Duration, SystemTime},
@@ -87,11 +87,33 @@ impl UpstreamClient {
         body: Option<Vec<u8>>,
         redactor: &Redactor,
     ) -> Result<Response, Failure> {
-        check_host(&url, self.networks).map_err(refused)?;
-        let mut request = self.http.request(method, url).headers(headers);
-        if let Some(body) = body {
-            request = request.header(http::header::CONTENT_TYPE, "application/json").body(body);
-        }
+        let request = self.http.request(method, url.clone()).headers(headers);
+        let request = match body {
+            Some(body) => request.header(http::header::CONTENT_TYPE, "application/json").body(body),
+            None => request,
+        };
+        self.answer(&url, request, redactor).await
+    }
+
+    /// Posts a form, and returns the answer to it where the status is 2xx.
+    pub(super) async fn send_form(
+        &self,
+        url: Url,
+        headers: HeaderMap,
+        form: Form,
+        redactor: &Redactor,
+    ) -> Result<Response, Failure> {
+        let request = self.http.post(url.clone()).headers(headers).multipart(form);
+        self.answer(&url, request, redactor).await
+    }
+
+    async fn answer(
+        &self,
+        url: &Url,
+        request: RequestBuilder,
+        redactor: &Redactor,
+    ) -> Result<Response, Failure> {
+        check_host(url, self.networks).map_err(refused)?;
         let response = request.send().await.map_err(failure)?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response, redactor).await) }
     }

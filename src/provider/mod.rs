@@ -15,6 +15,7 @@ mod openai;
 mod redact;
 mod rerank;
 mod retry_after;
+mod speech;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub use embedding::*;
 pub use guard::{Networks, check_url, same_origin};
 pub use moderation::*;
 pub use rerank::*;
+pub use speech::*;
 
 use crate::balance::{ErrorClass, Failure};
 use async_trait::async_trait;
@@ -148,6 +150,11 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Puts documents in order.
     async fn rerank(&self, _target: &Target, _request: &RerankRequest) -> Result<RerankReply, Failure> {
+        Err(unsupported(self.spec()))
+    }
+
+    /// Writes a recording down.
+    async fn transcribe(&self, _target: &Target, _request: &SpeechRequest) -> Result<SpeechReply, Failure> {
         Err(unsupported(self.spec()))
     }
 

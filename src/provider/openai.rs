@@ -7,11 +7,12 @@
 mod body;
 mod judge;
 pub(super) mod reply;
+mod speech;
 
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
-    ModelType, ModerationReply, RerankReply, RerankRequest, Target, UpstreamClient, client, redact::Redactor,
-    stream,
+    ModelType, ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest, Target,
+    UpstreamClient, client, redact::Redactor, stream,
 };
 use crate::balance::{ErrorClass, Failure};
 use async_trait::async_trait;
@@ -21,10 +22,16 @@ use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use url::Url;
 
-const MODEL_TYPES: &[ModelType] = &[ModelType::Llm, ModelType::TextEmbedding, ModelType::Moderation];
+const MODEL_TYPES: &[ModelType] =
+    &[ModelType::Llm, ModelType::TextEmbedding, ModelType::SpeechToText, ModelType::Moderation];
 /// vLLM, Jina and others serve `/rerank` beside OpenAI's API; OpenAI has none.
-const COMPATIBLE_MODEL_TYPES: &[ModelType] =
-    &[ModelType::Llm, ModelType::TextEmbedding, ModelType::Moderation, ModelType::Rerank];
+const COMPATIBLE_MODEL_TYPES: &[ModelType] = &[
+    ModelType::Llm,
+    ModelType::TextEmbedding,
+    ModelType::Rerank,
+    ModelType::SpeechToText,
+    ModelType::Moderation,
+];
 
 const fn api_key(required: bool, help: &'static str) -> CredentialField {
     CredentialField {
@@ -141,6 +148,14 @@ impl Driver for OpenAi {
         let response =
             self.post(target, &["rerank"], &judge::rerank_body(&target.model, request), &redactor).await?;
         judge::rerank(&client::read(response).await?, request, &redactor)
+    }
+
+    async fn transcribe(&self, target: &Target, request: &SpeechRequest) -> Result<SpeechReply, Failure> {
+        let redactor = Redactor::new(target);
+        let url = join(&target.base_url, &["audio", "transcriptions"]);
+        let form = speech::form(&target.model, request)?;
+        let response = self.client.send_form(url, headers(target)?, form, &redactor).await?;
+        speech::reply(&client::read(response).await?, &redactor)
     }
 
     async fn validate(&self, target: &Target) -> Result<(), Failure> {

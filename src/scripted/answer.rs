@@ -19,6 +19,7 @@ pub(super) fn whole(path: &str, key: &str, request: &Value) -> Option<Value> {
         "/v1/embeddings" => Some(embeddings(request)),
         "/v1/moderations" => Some(moderation(request)),
         "/v1/rerank" => Some(order(request)),
+        "/v1/audio/transcriptions" => Some(transcription(request)),
         "/v1/models" => Some(json!({
             "object": "list",
             "data": [{"id": "scripted", "object": "model", "created": 0, "owned_by": "rota"}],
@@ -138,6 +139,13 @@ fn moderation(request: &Value) -> Value {
             "category_scores": {"hate": 0.01, "violence": if flagged { 0.9 } else { 0.02 }},
         }],
     })
+}
+
+/// Has heard the name of the file.
+fn transcription(request: &Value) -> Value {
+    let form = request.as_str().unwrap_or_default();
+    let name = form.split("filename=\"").nth(1).and_then(|rest| rest.split('"').next());
+    json!({"text": name.unwrap_or_default()})
 }
 
 /// Puts the longest document first, in the order of the request all the same: who reads it must sort.

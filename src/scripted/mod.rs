@@ -1,7 +1,7 @@
 //! A scripted upstream: a server on loopback that speaks OpenAI's protocol and misbehaves on demand.
 //!
 //! `rota demo` and the tests call it in place of a provider. It answers `/v1/chat/completions`, `/v1/embeddings`,
-//! `/v1/moderations`, `/v1/rerank` and `/v1/models`; what it does is scripted per API key ([`Script`]). Invariant: without a script it answers well, and
+//! `/v1/moderations`, `/v1/rerank`, `/v1/audio/transcriptions` and `/v1/models`; what it does is scripted per API key ([`Script`]). Invariant: without a script it answers well, and
 //! says in its answer which key served. It stops when its [`Upstream`] is dropped; calls then cannot connect.
 
 mod answer;
@@ -152,7 +152,9 @@ impl Drop for InFlight {
 async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let key = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+    // A form is kept as text.
+    let body: Value =
+        serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
     let mut in_flight = InFlight::new(Arc::clone(&shared));
     *shared.hits.lock().entry(key.clone()).or_default() += 1;
     let behaviour = shared.scripts.lock().get_mut(&key).map_or(Script::Answer, Script::next);

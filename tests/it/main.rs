@@ -49,6 +49,7 @@ mod redis_topologies;
 mod replicas;
 mod scale;
 mod secrets;
+mod speech;
 mod state;
 mod streaming;
 mod support;

@@ -102,6 +102,7 @@ const fn rpcs(model_type: ModelType) -> &'static [&'static str] {
         ModelType::TextEmbedding => &["InvokeTextEmbedding"],
         ModelType::Rerank => &["InvokeRerank"],
         ModelType::Moderation => &["InvokeModeration"],
-        ModelType::SpeechToText | ModelType::Tts => &[],
+        ModelType::SpeechToText => &["InvokeSpeechToText"],
+        ModelType::Tts => &[],
     }
 }

@@ -3,6 +3,7 @@
 mod chat;
 mod explain;
 mod lease;
+mod speech;
 mod texts;
 
 use super::{
@@ -180,6 +181,13 @@ impl InvokeService for InvokeApi {
         request: Request<pb::InvokeRerankRequest>,
     ) -> Result<Response<pb::InvokeRerankResponse>, Status> {
         self.reranked(request).await.map(Response::new)
+    }
+
+    async fn invoke_speech_to_text(
+        &self,
+        request: Request<pb::InvokeSpeechToTextRequest>,
+    ) -> Result<Response<pb::InvokeSpeechToTextResponse>, Status> {
+        self.transcribed(request).await.map(Response::new)
     }
 
     async fn invoke_moderation(

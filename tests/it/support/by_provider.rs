@@ -7,9 +7,9 @@ use rota::api::pb::{
     EnableModelRequest, ExplainRequest, GetCooldownRequest, GetCredentialRequest,
     GetLoadBalancingConfigRequest, GetLoadBalancingConfigsRequest, GetModelRequest,
     GetProviderModelBundleRequest, GetProviderRequest, InvokeLlmRequest, InvokeModerationRequest,
-    InvokeRerankRequest, InvokeTextEmbeddingRequest, ListCredentialsRequest, ListModelsRequest, Model,
-    ModelKey, ModelType, Provider, PutModelRequest, SetCooldownRequest, SetDefaultModelRequest,
-    StreamLlmRequest, UpdateBalancingPolicyRequest, UpdateCredentialRequest,
+    InvokeRerankRequest, InvokeSpeechToTextRequest, InvokeTextEmbeddingRequest, ListCredentialsRequest,
+    ListModelsRequest, Model, ModelKey, ModelType, Provider, PutModelRequest, SetCooldownRequest,
+    SetDefaultModelRequest, StreamLlmRequest, UpdateBalancingPolicyRequest, UpdateCredentialRequest,
     UpdateLoadBalancingConfigsRequest, UpdateProviderRequest, ValidateCredentialRequest,
     ValidateLoadBalancingCredentialsRequest, WatchPoolRequest,
 };
@@ -211,6 +211,14 @@ fn calls(scene: &Scene, provider: &str) -> Vec<Case> {
             &InvokeModerationRequest {
                 key: key().map(|key| ModelKey { model_type: ModelType::Moderation.into(), ..key }),
                 text: "text".to_owned(),
+                ..Default::default()
+            },
+        ),
+        case(
+            "InvokeService/InvokeSpeechToText",
+            &InvokeSpeechToTextRequest {
+                key: key().map(|key| ModelKey { model_type: ModelType::SpeechToText.into(), ..key }),
+                audio: b"audio".to_vec(),
                 ..Default::default()
             },
         ),
