@@ -99,15 +99,23 @@ impl Inherit {
     }
 }
 
-/// One page of models by id, after that one; empty when there is no more.
+/// Models, and where the next page begins.
+pub struct Page {
+    /// Those that this build knows.
+    pub parts: Vec<Parts>,
+    /// The last model read, known or not; none where there is no more.
+    pub next: Option<Uuid>,
+}
+
+/// One page of models by id, after that one.
 pub async fn page(
     db: &impl ConnectionTrait,
     ring: &KeyRing,
     filter: Filter,
     after: Option<Uuid>,
     size: u64,
-) -> Result<Vec<Parts>, DbErr> {
-    let mut query = models::Entity::find().order_by_asc(models::Column::Id).limit(size);
+) -> Result<Page, DbErr> {
+    let mut query = models::Entity::find().order_by_asc(models::Column::Id).limit(size + 1);
     query = match filter {
         Filter::All => query,
         Filter::Tenant(id) => query.filter(models::Column::TenantId.eq(id)),
@@ -120,10 +128,13 @@ pub async fn page(
     if let Some(after) = after {
         query = query.filter(models::Column::Id.gt(after));
     }
-    let models = query.all(db).await?;
+    let mut models = query.all(db).await?;
     if models.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Page { parts: Vec::new(), next: None });
     }
+    let more = models.len() as u64 > size;
+    models.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+    let next = models.last().filter(|_| more).map(|model| model.id);
     let ids: Vec<Uuid> = models.iter().map(|model| model.id).collect();
     let names: BTreeSet<&str> = models.iter().map(|model| model.name.as_str()).collect();
     let of_providers: BTreeSet<Uuid> = models.iter().map(|model| model.provider_id).collect();
@@ -178,13 +189,12 @@ pub async fn page(
             model,
         })
     });
-    let parts = parts.collect();
-    Ok(parts)
+    Ok(Page { parts: parts.collect(), next })
 }
 
 /// One model.
 pub async fn one(db: &impl ConnectionTrait, ring: &KeyRing, model: Uuid) -> Result<Option<Parts>, DbErr> {
-    Ok(page(db, ring, Filter::Model(model), None, 1).await?.pop())
+    Ok(page(db, ring, Filter::Model(model), None, 1).await?.parts.pop())
 }
 
 fn by_id<R>(rows: Vec<R>, id: impl Fn(&R) -> Uuid) -> HashMap<Uuid, Arc<R>> {

@@ -103,17 +103,12 @@ impl Catalog {
         }
         if room > 0 {
             let after = if section == MODELS { after } else { Uuid::nil() };
-            let parts = load::page(&tx, self.ring(), Filter::Tenant(owner.id), Some(after), room + 1).await?;
-            let more = parts.len() as u64 > room;
-            let shown = parts.len().min(usize::try_from(room).unwrap_or(usize::MAX));
-            for parts in parts.into_iter().take(shown) {
-                found.next = if more { Paging::token(MODELS, parts.model.id) } else { String::new() };
+            let page = load::page(&tx, self.ring(), Filter::Tenant(owner.id), Some(after), room).await?;
+            found.next = page.next.map(|last| Paging::token(MODELS, last)).unwrap_or_default();
+            for parts in page.parts {
                 let Some(kind) = kind_of(&parts) else { continue };
                 let set = compile::config_set(&parts, kind, ConfigFrom::Any);
                 found.models.push((model(parts.model, parts.key), set));
-            }
-            if shown == 0 {
-                found.next = String::new();
             }
         }
         tx.commit().await?;
@@ -132,25 +127,26 @@ impl Catalog {
         page: PageRequest,
     ) -> Result<Bundle, Error> {
         let name = names::provider("provider", name)?;
-        let paging = Paging::new(&page, 1)?;
-        let after = paging.after_id()?;
+        let paging = Paging::new(&page, 2)?;
+        let (_, after) = paging.place([MODELS; 3])?;
         let tx = begin_read(self.db()).await?;
         let owner = database::tenant(&tx, tenant).await?;
         let row = database::provider(&tx, owner.id, name).await?;
         let active = active(&tx, [row.id]).await?.remove(&row.id);
         let filter = Filter::Type(row.id, model_type);
-        let parts = load::page(&tx, self.ring(), filter, after, paging.size + 1).await?;
+        let page = load::page(&tx, self.ring(), filter, Some(after), paging.size).await?;
         let used = match active {
             Some(id) => credentials::Entity::find_by_id(id).one(&tx).await?,
             None => None,
         };
         let keys = self.keys(&tx, owner.id).await?;
         tx.commit().await?;
-        let models = paging.page(
-            parts,
-            |parts| vec![parts.model.id.to_string()],
-            |parts| (model(parts.model, parts.key), parts.inherit.map(|inherit| inherit.id)),
-        );
+        let models = page.parts.into_iter().map(|parts| {
+            let inherit = parts.inherit.map(|inherit| inherit.id);
+            (model(parts.model, parts.key), inherit)
+        });
+        let next = page.next.map(|last| Paging::token(MODELS, last)).unwrap_or_default();
+        let models = Page { items: models.collect(), next };
         Ok(Bundle {
             credential: used.map(|used| credential(used, tenant, &row, &keys)),
             provider: provider(row, tenant, active),

@@ -199,16 +199,15 @@ impl Catalog {
                 Ok::<_, DbErr>(page)
             })
             .await?;
-            let Some(last) = page.last() else { return Ok(()) };
-            after = Some(last.model.id);
-            for parts in page {
+            after = page.next;
+            for parts in page.parts {
                 if let Some(pool) = compile::pool(&parts) {
                     present.insert(parts.model.id);
                     let entry = Entry { pool: Arc::new(pool), provider: parts.provider.id };
                     self.snapshot().pools.insert(parts.key, entry);
                 }
             }
-            if let Filter::Model(_) = filter {
+            if after.is_none() || matches!(filter, Filter::Model(_)) {
                 return Ok(());
             }
         }
