@@ -16,6 +16,7 @@ mod redact;
 mod rerank;
 mod retry_after;
 mod speech;
+mod sse;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -5,22 +5,18 @@
 //! has said that it is done. No timeouts: the engine has them. When the provider goes away in the middle, the last
 //! item is a `CONNECTION` failure.
 
-use super::{ChatEvent, ChatStream, classify, openai::reply, redact::Redactor};
+use super::{
+    ChatEvent, ChatStream, classify,
+    openai::reply,
+    redact::Redactor,
+    sse::{Event, Parser, Unreadable},
+};
 use crate::balance::{ErrorClass, Failure};
-use eventsource_stream::{EventStream, EventStreamError, Eventsource};
 use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
-use std::{
-    collections::VecDeque,
-    future,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 /// Bound of one event, in bytes; what the parser may hold.
 const MAX_EVENT: usize = 8 << 20;
@@ -32,22 +28,17 @@ const END_WAIT: Duration = Duration::from_millis(50);
 pub(super) fn chat_events<S, B>(body: S, redactor: Redactor) -> ChatStream
 where
     S: Stream<Item = Result<B, Failure>> + Send + 'static,
-    B: AsRef<[u8]> + From<&'static [u8]> + Send + 'static,
+    B: AsRef<[u8]> + Send + 'static,
 {
-    let unparsed = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&unparsed);
-    let counted = body.map(move |chunk| {
-        let chunk = chunk?;
-        let length = chunk.as_ref().len();
-        if counter.fetch_add(length, Ordering::Relaxed) + length > MAX_EVENT {
-            return Err(Failure::new(ErrorClass::ServerError, "an event of the stream is too large"));
-        }
-        Ok(chunk)
-    });
-    // eventsource-stream 0.2.3 panics on a byte order mark at the start, so the start is an empty comment of ours.
-    let start = stream::once(future::ready(Ok(B::from(b":\n".as_slice()))));
-    let frames = start.chain(counted).boxed().eventsource();
-    let reader = Reader { frames, unparsed, ready: VecDeque::new(), finished: false, redactor };
+    let parser = Parser::new(MAX_EVENT);
+    let reader = Reader {
+        body: body.boxed(),
+        parser,
+        unreadable: None,
+        ready: VecDeque::new(),
+        finished: false,
+        redactor,
+    };
     stream::unfold(Some(reader), |reader| async {
         let mut reader = reader?;
         match reader.next().await? {
@@ -59,10 +50,10 @@ where
 }
 
 struct Reader<B> {
-    frames: EventStream<BoxStream<'static, Result<B, Failure>>>,
-    /// Bytes read since the last frame.
-    unparsed: Arc<AtomicUsize>,
-    /// Events of the last frame that are not yet taken.
+    body: BoxStream<'static, Result<B, Failure>>,
+    parser: Parser,
+    unreadable: Option<Unreadable>,
+    /// Chat events of the last event that are not yet taken.
     ready: VecDeque<ChatEvent>,
     /// Whether a finish reason has come.
     finished: bool,
@@ -75,24 +66,22 @@ impl<B: AsRef<[u8]>> Reader<B> {
             if let Some(event) = self.ready.pop_front() {
                 return Some(Ok(event));
             }
-            let frame = match self.frames.next().await {
-                Some(Ok(frame)) => frame,
-                Some(Err(EventStreamError::Transport(failure))) => return Some(Err(failure)),
-                Some(Err(_)) => return Some(Err(reply::malformed())),
+            let event = match self.event().await {
+                Some(Ok(event)) => event,
+                Some(Err(failure)) => return Some(Err(failure)),
                 None if self.finished => return None,
                 None => return Some(Err(Failure::new(ErrorClass::Connection, "the stream ended early"))),
             };
-            self.unparsed.store(0, Ordering::Relaxed);
-            let data = frame.data.trim();
+            let data = event.data.trim();
             if data.is_empty() {
                 continue;
             }
             if data == "[DONE]" {
-                let rest = async { while let Some(Ok(_)) = self.frames.next().await {} };
+                let rest = async { while let Some(Ok(_)) = self.body.next().await {} };
                 let _ = tokio::time::timeout(END_WAIT, rest).await;
                 return None;
             }
-            if frame.event == "error" {
+            if event.name == "error" {
                 let error = serde_json::from_str(data).unwrap_or_else(|_| data.into());
                 return Some(Err(classify::of_value(&error, &self.redactor)));
             }
@@ -105,12 +94,34 @@ impl<B: AsRef<[u8]>> Reader<B> {
             }
         }
     }
+
+    async fn event(&mut self) -> Option<Result<Event, Failure>> {
+        loop {
+            if let Some(event) = self.parser.next() {
+                return Some(Ok(event));
+            }
+            // Behind the events before it, wherever the stream was cut.
+            if let Some(reason) = self.unreadable {
+                return Some(Err(match reason {
+                    Unreadable::NotText => reply::malformed(),
+                    Unreadable::TooLarge => {
+                        Failure::new(ErrorClass::ServerError, "an event of the stream is too large")
+                    }
+                }));
+            }
+            match self.body.next().await? {
+                Ok(chunk) => self.unreadable = self.parser.push(chunk.as_ref()).err(),
+                Err(failure) => return Some(Err(failure)),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::provider::{Target, TokenUsage, ToolCall};
+    use std::future;
 
     /// Comments, CR LF and CR line ends, several lines of data, text of several bytes a character, and both ends.
     const FIXTURE: &str = concat!(

@@ -1,0 +1,206 @@
+//! Server-sent events, as [WHATWG HTML](https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation)
+//! interprets them, from bytes cut anywhere. By hand: the crates there are rescan a long unfinished line with every
+//! chunk, or stumble over a byte order mark.
+//!
+//! Pure, linear in the bytes, and bounded in memory. `id` and `retry` are for clients that reconnect, which none here
+//! does: they are read over.
+
+use std::collections::VecDeque;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// One event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Event {
+    /// Its type; empty where none was given.
+    pub(super) name: String,
+    /// Its lines of data, with line feeds between them.
+    pub(super) data: String,
+}
+
+/// Why no more can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// An event is larger than the limit.
+    TooLarge,
+    /// It is not UTF-8.
+    NotText,
+}
+
+/// Takes bytes, gives events.
+#[derive(Debug)]
+pub(super) struct Parser {
+    limit: usize,
+    /// The line that has not ended yet.
+    line: Vec<u8>,
+    /// The last line ended with a carriage return: a line feed that follows is part of that end.
+    after_return: bool,
+    /// No line has ended yet: a byte order mark may stand before the first.
+    at_start: bool,
+    /// The event that has not ended yet; its data with a line feed behind every line.
+    open: Event,
+    ready: VecDeque<Event>,
+}
+
+impl Parser {
+    /// For events of so many bytes at most.
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            line: Vec::new(),
+            after_return: false,
+            at_start: true,
+            open: Event::default(),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// Takes the next bytes. After an error it is of no more use.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), Unreadable> {
+        while let Some(first) = bytes.first() {
+            if std::mem::take(&mut self.after_return) && *first == b'\n' {
+                bytes = bytes.get(1..).unwrap_or_default();
+                continue;
+            }
+            let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            if self.line.len() + line.len() + self.open.data.len() + self.open.name.len() > self.limit {
+                return Err(Unreadable::TooLarge);
+            }
+            self.line.extend_from_slice(line);
+            let Some((ending, rest)) = rest.split_first() else { return Ok(()) };
+            self.after_return = *ending == b'\r';
+            self.end_line()?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// The next event that is whole. What has not ended when the stream does is none.
+    pub(super) fn next(&mut self) -> Option<Event> {
+        self.ready.pop_front()
+    }
+
+    fn end_line(&mut self) -> Result<(), Unreadable> {
+        let mut line = self.line.as_slice();
+        if std::mem::take(&mut self.at_start) {
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        }
+        let line = std::str::from_utf8(line).map_err(|_| Unreadable::NotText)?;
+        if line.is_empty() {
+            let mut event = std::mem::take(&mut self.open);
+            // The line feed behind the last line. Without any data there is no event, whatever its name.
+            if event.data.pop().is_some() {
+                self.ready.push_back(event);
+            }
+        } else {
+            let (field, value) = line.split_once(':').unwrap_or((line, ""));
+            let value = value.strip_prefix(' ').unwrap_or(value);
+            match field {
+                "event" => value.clone_into(&mut self.open.name),
+                "data" => {
+                    self.open.data.push_str(value);
+                    self.open.data.push('\n');
+                }
+                // A comment has an empty field; what is unknown is ignored.
+                _ => {}
+            }
+        }
+        self.line.clear();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(chunks: &[&[u8]]) -> Result<Vec<(String, String)>, Unreadable> {
+        let mut parser = Parser::new(1 << 20);
+        let mut events = Vec::new();
+        for chunk in chunks {
+            parser.push(chunk)?;
+            events.extend(std::iter::from_fn(|| parser.next()).map(|event| (event.name, event.data)));
+        }
+        Ok(events)
+    }
+
+    fn events(text: &str) -> Vec<(String, String)> {
+        parse(&[text.as_bytes()]).unwrap()
+    }
+
+    fn messages(data: &[&str]) -> Vec<(String, String)> {
+        data.iter().map(|data| (String::new(), (*data).to_owned())).collect()
+    }
+
+    /// The first are the examples of the specification.
+    const TABLE: &[(&str, &[&str])] = &[
+        ("data: YHOO\ndata: +2\ndata: 10\n\n", &["YHOO\n+2\n10"]),
+        (
+            ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
+            &["first event", "second event", " third event"],
+        ),
+        ("data\n\ndata\ndata\n\ndata:", &["", "\n"]),
+        ("data:test\n\ndata: test\n\n", &["test", "test"]),
+        ("\u{feff}data: marked\n\n", &["marked"]),
+        ("\u{feff}\ndata: marked\n\n", &["marked"]),
+        ("data: a\u{feff}\n\n", &["a\u{feff}"]),
+        ("data: a\r\ndata: b\r\n\r\ndata: c\r\rdata: d\n\r", &["a\nb", "c", "d"]),
+        ("retry: 10\nunknown: x\nDATA: no\ndata : no\n\n", &[]),
+        ("data: not ended", &[]),
+        ("data: not ended\n", &[]),
+        ("\n\n\n", &[]),
+        ("", &[]),
+    ];
+
+    #[test]
+    fn streams_mean_what_the_specification_says() {
+        for (text, expected) in TABLE {
+            assert_eq!(events(text), messages(expected), "{text:?}");
+        }
+        let named = events("event: add\ndata: 1\n\nevent: lost\n\ndata: 2\n\n");
+        assert_eq!(named, [("add".into(), "1".into()), (String::new(), "2".into())]);
+    }
+
+    #[test]
+    fn a_stream_means_the_same_wherever_it_is_cut() {
+        for (text, expected) in TABLE {
+            let bytes = text.as_bytes();
+            for first in 0..=bytes.len() {
+                for second in first..=bytes.len() {
+                    let chunks = [&bytes[..first], &bytes[first..second], &bytes[second..]];
+                    assert_eq!(
+                        parse(&chunks).unwrap(),
+                        messages(expected),
+                        "{text:?} cut at {first}, {second}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_too_large_or_no_text_is_told() {
+        assert_eq!(parse(&[b"data: \xff\n\n"]), Err(Unreadable::NotText));
+        let mut parser = Parser::new(100);
+        let line = format!("data: {}\n", "x".repeat(40));
+        parser.push(line.as_bytes()).unwrap();
+        parser.push(line.as_bytes()).unwrap();
+        assert_eq!(parser.push(line.as_bytes()), Err(Unreadable::TooLarge));
+        assert_eq!(Parser::new(100).push(&[b'x'; 101]), Err(Unreadable::TooLarge));
+        // Comments are not kept.
+        let mut parser = Parser::new(100);
+        for _ in 0..100 {
+            parser.push(b": ping\n").unwrap();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_mean_the_same_in_any_pieces(pieces: Vec<Vec<u8>>) {
+            let chunks: Vec<_> = pieces.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(parse(&chunks).ok(), parse(&[&pieces.concat()]).ok());
+        }
+    }
+}
