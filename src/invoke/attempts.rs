@@ -10,6 +10,7 @@ use crate::{
 use futures::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
+use tracing::{Instrument, Span};
 
 /// A trial that has not reported for this long is taken for lost, and another may go.
 const MAX_TRIAL: Duration = Duration::from_secs(60);
@@ -244,13 +245,16 @@ impl<'a, T: Send> Walk<'a, T> {
                 tokens: self.call.tokens,
                 hold: None,
             };
-            if tracing::enabled!(tracing::Level::DEBUG) {
-                trace_candidates(pool, state.as_ref(), tried).await;
-            }
-            let acquired = match state.acquire(&ask).await {
+            let span = if tracing::enabled!(tracing::Level::DEBUG) {
+                pick_span(pool, state.as_ref(), tried).await
+            } else {
+                Span::none()
+            };
+            let acquired = match state.acquire(&ask).instrument(span.clone()).await {
                 Ok(acquired) => acquired,
                 Err(error) => return Err(self.trail.without_state(error)),
             };
+            tracing::debug!(parent: &span, picked = picked(pool, &acquired), "asked who serves");
             *failed = None;
             self.trail.decided(state.degraded());
             match acquired {
@@ -285,22 +289,31 @@ impl<T> Won<T> {
     }
 }
 
-/// Says of each member why it would or would not serve, as Explain does. Costs a look at the state, so it is for
-/// debugging alone.
-async fn trace_candidates(pool: &Pool, state: &dyn StateStore, tried: &[usize]) {
-    let Ok(seen) = state.inspect(&pool.roster).await else { return };
+/// The span of a pick, which says of each member why it would or would not serve, as Explain does. Costs a look at the
+/// state, so it is for debugging alone.
+async fn pick_span(pool: &Pool, state: &dyn StateStore, tried: &[usize]) -> Span {
+    let Ok(seen) = state.inspect(&pool.roster).await else { return Span::none() };
     let setting = |index| Setting { enabled: true, weight: 1, readable: true, tried: tried.contains(&index) };
     let settings: Vec<_> = (0..pool.members.len()).map(setting).collect();
     let (explained, _) = explain(&pool.roster, &settings, &seen);
     let reasons =
         pool.members.iter().zip(explained).map(|(member, one)| format!("{}: {}", member.name, one.reason));
-    tracing::debug!(
+    tracing::debug_span!(
+        "pick",
         tenant = pool.key.tenant,
         provider = pool.key.provider,
         model = pool.key.model,
         candidates = reasons.collect::<Vec<_>>().join("; "),
-        "picking"
-    );
+    )
+}
+
+/// Whom a pick has found, for the log.
+fn picked<'p>(pool: &'p Pool, acquired: &Acquired) -> &'p str {
+    match acquired {
+        Acquired::Granted { index, .. } => pool.members.get(*index).map_or("", |member| &member.name),
+        Acquired::TrialRunning => "nobody: a trial is on its way",
+        Acquired::Exhausted { .. } => "nobody",
+    }
 }
 
 /// Why a pool cannot be called at all.

@@ -1,12 +1,15 @@
 //! Explain: the reasons of the next pick, which change nothing.
 
+use std::time::Duration;
+
 use rota::{
     api::pb::{Candidate, ErrorClass, ExplainRequest, ExplainResponse, SetCooldownRequest},
-    scripted::Upstream,
+    scripted::{Script, Upstream},
 };
 use tonic::Code;
 
 use crate::support::{
+    eventually,
     failure::{error, told},
     on_both_states,
     rota::Rota,
@@ -63,4 +66,26 @@ async fn a_model_type_must_be_said() {
     let request = ExplainRequest { key: Some(scene.key.clone()), ..ExplainRequest::default() };
     let status = scene.clients.invoke.clone().explain(request).await.unwrap_err();
     assert_eq!(told(&status), error(Code::InvalidArgument, "INVALID_FIELD"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_pick_tells_the_same_reasons_at_debug_level() {
+    let rota = Rota::builder().arg("--log").arg("rota=debug").start().await;
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(&rota, &upstream, 3).await;
+    upstream.script(&scene.keys[0], Script::fail_for(429, "60"));
+    scene.ask().await.unwrap();
+    let told = eventually(Duration::from_secs(5), async || {
+        let logs = rota.logs();
+        let picks: Vec<_> =
+            logs.lines().filter(|line| line.contains("asked who serves")).map(ToOwned::to_owned).collect();
+        if picks.len() == 2 { Ok(picks) } else { Err(logs) }
+    })
+    .await;
+    for said in ["config-0: available", "config-1: available", "picked=\"config-0\""] {
+        assert!(told[0].contains(said), "{said}: {}", told[0]);
+    }
+    for said in ["config-0: this call has tried it", "config-2: available", "picked=\"config-1\""] {
+        assert!(told[1].contains(said), "{said}: {}", told[1]);
+    }
 }
