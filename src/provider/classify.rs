@@ -12,13 +12,14 @@ use std::time::SystemTime;
 /// What a code or type says under any status of a refusal, in the order they are looked for.
 ///
 /// Sources: OpenAI's guide "Error codes" (insufficient quota, billing limits, wrong keys, overload; it says to look at
-/// `error.code` for billing errors), Azure OpenAI's content filter (`content_filter`), Anthropic's error types, which
-/// several compatible servers copy.
+/// `error.code` for billing errors), Azure OpenAI's content filter (`content_filter`), Anthropic's page "Errors",
+/// whose types several compatible servers copy.
 const NAMES: &[(&str, ErrorClass)] = &[
     ("insufficient_quota", ErrorClass::QuotaExhausted),
     ("billing_hard_limit_reached", ErrorClass::QuotaExhausted),
     ("billing_not_active", ErrorClass::QuotaExhausted),
     ("credit_balance_exhausted", ErrorClass::QuotaExhausted),
+    ("billing_error", ErrorClass::QuotaExhausted),
     ("invalid_api_key", ErrorClass::Authentication),
     ("incorrect_api_key", ErrorClass::Authentication),
     ("account_deactivated", ErrorClass::Authentication),
@@ -39,6 +40,15 @@ const NAMES_WITHOUT_STATUS: &[(&str, ErrorClass)] = &[
     ("timeout_error", ErrorClass::Timeout),
     ("context_length_exceeded", ErrorClass::BadRequest),
     ("invalid_request_error", ErrorClass::BadRequest),
+    ("request_too_large", ErrorClass::BadRequest),
+];
+
+/// How texts begin that say more than type and status, which both call it a wrong request: Anthropic's answers (400,
+/// `invalid_request_error`) without credit, and beyond a workspace's spend limit (its pages "Errors" and "Rate limits").
+const TEXTS: &[(&str, ErrorClass)] = &[
+    ("Your credit balance is too low", ErrorClass::QuotaExhausted),
+    ("You have reached your specified API usage limits", ErrorClass::QuotaExhausted),
+    ("You have reached your specified workspace API usage limits", ErrorClass::QuotaExhausted),
 ];
 
 /// The failure that an answer without success is. `now` stands in for a missing `Date`.
@@ -119,13 +129,20 @@ impl Error {
             let found = names.iter().find(|(name, _)| *name == self.code || *name == self.kind);
             found.map(|(_, class)| *class)
         };
+        let of_text = || {
+            let text = self.message.as_deref().filter(|_| self.kind == "invalid_request_error")?;
+            TEXTS.iter().find(|(start, _)| text.starts_with(start)).map(|(_, class)| *class)
+        };
         let of_names = || match status {
             300..400 | 500.. => None,
             _ => named(NAMES),
         };
         // Money is money under any status.
-        named(NAMES).filter(|class| *class == ErrorClass::QuotaExhausted).or_else(of_names).unwrap_or_else(
-            || match status {
+        named(NAMES)
+            .filter(|class| *class == ErrorClass::QuotaExhausted)
+            .or_else(of_text)
+            .or_else(of_names)
+            .unwrap_or_else(|| match status {
                 401 => ErrorClass::Authentication,
                 402 => ErrorClass::QuotaExhausted,
                 403 | 404 | 410 => ErrorClass::ModelUnavailable,
@@ -134,8 +151,7 @@ impl Error {
                 400..500 => ErrorClass::BadRequest,
                 200..300 => named(NAMES_WITHOUT_STATUS).unwrap_or(ErrorClass::ServerError),
                 _ => ErrorClass::ServerError,
-            },
-        )
+            })
     }
 }
 
@@ -211,6 +227,50 @@ mod tests {
             assert_eq!(failure.class, class, "{status} {body}");
             assert_eq!(failure.http_status, Some(status));
             assert!(!failure.message.is_empty(), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn anthropics_errors_have_classes() {
+        let table = [
+            (400, "invalid_request_error", "messages: at least one is required", BadRequest),
+            (
+                400,
+                "invalid_request_error",
+                "Your credit balance is too low to access the Anthropic API.",
+                QuotaExhausted,
+            ),
+            (
+                400,
+                "invalid_request_error",
+                "You have reached your specified API usage limits.",
+                QuotaExhausted,
+            ),
+            (
+                400,
+                "invalid_request_error",
+                "You have reached your specified workspace API usage limits.",
+                QuotaExhausted,
+            ),
+            // The words of a request that comes back.
+            (400, "invalid_request_error", "tools.0: \"Your credit balance is too low\"", BadRequest),
+            (401, "authentication_error", "invalid x-api-key", Authentication),
+            (402, "billing_error", "m", QuotaExhausted),
+            (403, "permission_error", "m", ModelUnavailable),
+            (404, "not_found_error", "model: x", ModelUnavailable),
+            (409, "conflict_error", "m", BadRequest),
+            (413, "request_too_large", "m", BadRequest),
+            (429, "rate_limit_error", "m", RateLimited),
+            (500, "api_error", "m", ServerError),
+            (504, "timeout_error", "m", Timeout),
+            (529, "overloaded_error", "Overloaded", ServerError),
+        ];
+        for (status, kind, message, class) in table {
+            let body = serde_json::json!({
+                "type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1",
+            });
+            let failure = answer(status, &body.to_string());
+            assert_eq!((failure.class, failure.message.as_str()), (class, message), "{status} {kind}");
         }
     }
 

@@ -6,13 +6,14 @@
 //! `CONNECTION` or `TIMEOUT`.
 
 use super::{
-    classify,
+    Target, classify,
     guard::{Guard, Networks, Refused, check_host},
     redact::Redactor,
 };
 use crate::balance::{ErrorClass, Failure};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::{RequestBuilder, Response, multipart::Form, redirect};
+use secrecy::ExposeSecret;
 use std::{
     error::Error as _,
     time::{Duration, SystemTime},
@@ -117,6 +118,28 @@ impl UpstreamClient {
         let response = request.send().await.map_err(failure)?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response, redactor).await) }
     }
+}
+
+/// Puts a field of the credential into a header, marked sensitive; an empty one is left out.
+pub(super) fn put_field(
+    headers: &mut HeaderMap,
+    name: HeaderName,
+    target: &Target,
+    field: &str,
+    prefix: &str,
+) -> Result<(), Failure> {
+    let value = target.fields.get(field).map(|value| value.expose_secret().trim()).unwrap_or_default();
+    if !value.is_empty() {
+        let mut value = HeaderValue::from_str(&format!("{prefix}{value}")).map_err(|_| {
+            Failure::new(
+                ErrorClass::Authentication,
+                format!("{field} has characters that no header can hold"),
+            )
+        })?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(())
 }
 
 /// Reads a whole answer.

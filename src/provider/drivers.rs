@@ -2,12 +2,13 @@
 
 use super::{
     Driver, KindSpec, UpstreamClient,
+    anthropic::{self, Anthropic},
     openai::{self, OpenAi},
 };
 use std::sync::Arc;
 
 /// Every kind, in the order they are listed.
-static KINDS: [KindSpec; 2] = [openai::OPENAI, openai::OPENAI_COMPATIBLE];
+static KINDS: [KindSpec; 3] = [openai::OPENAI, openai::OPENAI_COMPATIBLE, anthropic::ANTHROPIC];
 
 /// Every kind this build can talk to.
 #[must_use]
@@ -29,9 +30,14 @@ impl Drivers {
     /// The drivers of all [`kinds`].
     #[must_use]
     pub fn new(client: UpstreamClient) -> Self {
-        Self(
-            KINDS.iter().map(|spec| Arc::new(OpenAi::new(client.clone(), spec)) as Arc<dyn Driver>).collect(),
-        )
+        let driver = |spec: &'static KindSpec| -> Arc<dyn Driver> {
+            if spec.name == anthropic::ANTHROPIC.name {
+                Arc::new(Anthropic::new(client.clone()))
+            } else {
+                Arc::new(OpenAi::new(client.clone(), spec))
+            }
+        };
+        Self(KINDS.iter().map(driver).collect())
     }
 
     /// The driver of that kind.

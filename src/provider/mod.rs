@@ -4,6 +4,7 @@
 //! It fails with a [`Failure`] whose class says what the balancer should think of it, and whose text holds no secret.
 //! When the provider is gone, an attempt fails with `CONNECTION` or `TIMEOUT`; the engine decides what comes next.
 
+mod anthropic;
 mod chat;
 mod classify;
 mod client;

@@ -14,11 +14,10 @@ use super::{
     ModelType, ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest, Target,
     UpstreamClient, client, redact::Redactor, stream,
 };
-use crate::balance::{ErrorClass, Failure};
+use crate::balance::Failure;
 use async_trait::async_trait;
 use futures::{StreamExt, stream as streams};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use secrecy::ExposeSecret;
+use http::{HeaderMap, HeaderName, Method, header};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -33,7 +32,7 @@ const COMPATIBLE_MODEL_TYPES: &[ModelType] = &[
     ModelType::Moderation,
 ];
 
-const fn api_key(required: bool, help: &'static str) -> CredentialField {
+pub(super) const fn api_key(required: bool, help: &'static str) -> CredentialField {
     CredentialField {
         name: "api_key",
         label: "API key",
@@ -120,13 +119,13 @@ impl Driver for OpenAi {
         let redactor = Redactor::new(target);
         let body = body::chat(&target.model, request, true)?;
         let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
-        let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if content_type.is_some_and(|value| value.starts_with(b"application/json")) {
+        if stream::is_json(&response) {
             // No stream: an error, or a server that answers as a whole whatever is asked.
             let events = reply::whole(&client::read(response).await?, &redactor)?;
             return Ok(streams::iter(events.into_iter().map(Ok)).boxed());
         }
-        Ok(stream::chat_events(response.bytes_stream().map(|chunk| chunk.map_err(client::failure)), redactor))
+        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
+        Ok(stream::chat_events(chunks, redactor, reply::Chunks))
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
@@ -167,7 +166,7 @@ impl Driver for OpenAi {
 }
 
 /// The URL of a path below the base, whose own path stays.
-fn join(base: &Url, path: &[&str]) -> Url {
+pub(super) fn join(base: &Url, path: &[&str]) -> Url {
     let mut url = base.clone();
     // Fails for URLs without a host alone, which no `base_url` is; the client refuses them.
     if let Ok(mut segments) = url.path_segments_mut() {
@@ -179,28 +178,17 @@ fn join(base: &Url, path: &[&str]) -> Url {
 /// The credential as headers.
 fn headers(target: &Target) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
-    let mut put = |name: HeaderName, field: &str, prefix: &str| {
-        let value = target.fields.get(field).map(|value| value.expose_secret().trim()).unwrap_or_default();
-        if !value.is_empty() {
-            let mut value = HeaderValue::from_str(&format!("{prefix}{value}")).map_err(|_| {
-                Failure::new(
-                    ErrorClass::Authentication,
-                    format!("{field} has characters that no header can hold"),
-                )
-            })?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        Ok(())
-    };
-    put(header::AUTHORIZATION, "api_key", "Bearer ")?;
-    put(HeaderName::from_static("openai-organization"), ORGANIZATION.name, "")?;
+    client::put_field(&mut headers, header::AUTHORIZATION, target, "api_key", "Bearer ")?;
+    let organization = HeaderName::from_static("openai-organization");
+    client::put_field(&mut headers, organization, target, ORGANIZATION.name, "")?;
     Ok(headers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::ErrorClass;
+    use http::HeaderValue;
 
     #[test]
     fn the_base_path_is_kept() {

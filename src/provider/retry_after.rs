@@ -11,27 +11,36 @@ pub const LONGEST: Duration = Duration::from_hours(24);
 
 /// How long to stay away, from an answer's headers. In this order: `retry-after-ms` (milliseconds, OpenAI and Azure),
 /// `Retry-After` (RFC 9110 section 10.2.3: seconds or a date), and for status 429 the reset times of those limits that
-/// have nothing left (`x-ratelimit-reset-requests`, `x-ratelimit-reset-tokens`: OpenAI's guide on rate limits).
+/// have nothing left (`x-ratelimit-reset-requests`, `x-ratelimit-reset-tokens`: OpenAI's guide on rate limits;
+/// `anthropic-ratelimit-requests-reset` and so on, RFC 3339: Anthropic's page "Rate limits").
 ///
 /// Dates are read against the answer's own `Date`, so that a wrong clock here does no harm; else against `now`.
 #[must_use]
 pub fn retry_after(status: u16, headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let date = |text: &str| {
+    let until = |end: SystemTime| {
         let sent = headers.get(header::DATE).and_then(|value| value.to_str().ok());
         let sent = sent.and_then(|value| httpdate::parse_http_date(value).ok()).unwrap_or(now);
-        httpdate::parse_http_date(text).ok()?.duration_since(sent).ok()
+        end.duration_since(sent).ok()
     };
+    let date = |text: &str| until(httpdate::parse_http_date(text).ok()?);
+    let timestamp = |text: &str| until(chrono::DateTime::parse_from_rfc3339(text).ok()?.into());
     let hint = text("retry-after-ms").and_then(|value| scaled(value, 0.001)).or_else(|| {
         text("retry-after")
             .and_then(|value| scaled(value, 1.0).or_else(|| date(value)))
             .filter(|d| !d.is_zero())
     });
     let reset = || {
-        let used_up = ["requests", "tokens"]
+        let used_up = |name: String| text(&name).is_some_and(|left| left == "0");
+        let durations = ["requests", "tokens"]
             .into_iter()
-            .filter(|limit| text(&format!("x-ratelimit-remaining-{limit}")).is_some_and(|left| left == "0"));
-        used_up.filter_map(|limit| text(&format!("x-ratelimit-reset-{limit}")).and_then(duration)).max()
+            .filter(|limit| used_up(format!("x-ratelimit-remaining-{limit}")))
+            .filter_map(|limit| text(&format!("x-ratelimit-reset-{limit}")).and_then(duration));
+        let timestamps = ["requests", "tokens", "input-tokens", "output-tokens"]
+            .into_iter()
+            .filter(|limit| used_up(format!("anthropic-ratelimit-{limit}-remaining")))
+            .filter_map(|limit| text(&format!("anthropic-ratelimit-{limit}-reset")).and_then(timestamp));
+        durations.chain(timestamps).max()
     };
     let hint = match hint {
         None if status == 429 => reset(),
@@ -153,6 +162,39 @@ mod tests {
                     ("x-ratelimit-reset-tokens", "9s"),
                 ],
                 ms(9_000),
+            ),
+            (
+                &[
+                    ("anthropic-ratelimit-requests-remaining", "0"),
+                    ("anthropic-ratelimit-requests-reset", "2026-11-23T10:00:05Z"),
+                    ("anthropic-ratelimit-output-tokens-remaining", "0"),
+                    ("anthropic-ratelimit-output-tokens-reset", "2026-11-23T11:00:07+01:00"),
+                    ("anthropic-ratelimit-input-tokens-remaining", "5000"),
+                    ("anthropic-ratelimit-input-tokens-reset", "2026-11-23T10:00:59Z"),
+                ],
+                ms(7_000),
+            ),
+            (
+                &[
+                    ("anthropic-ratelimit-tokens-remaining", "0"),
+                    ("anthropic-ratelimit-tokens-reset", "2026-11-23T10:00:05Z"),
+                    ("retry-after", "2"),
+                ],
+                ms(2_000),
+            ),
+            (
+                &[
+                    ("anthropic-ratelimit-requests-remaining", "0"),
+                    ("anthropic-ratelimit-requests-reset", "2026-11-23T09:59:59Z"),
+                ],
+                None,
+            ),
+            (
+                &[
+                    ("anthropic-ratelimit-requests-remaining", "0"),
+                    ("anthropic-ratelimit-requests-reset", "soon"),
+                ],
+                None,
             ),
         ];
         for (headers, expected) in table {

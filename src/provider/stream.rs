@@ -1,5 +1,5 @@
 //! Turns the bytes of a streamed answer into [`ChatEvent`]s: server-sent events (WHATWG HTML, section 9.2) whose data
-//! are chunks of a chat completion.
+//! each vendor reads in its own way ([`Frames`]).
 //!
 //! Invariants: memory is bounded, the stream ends after its first failure, and it never ends well before the provider
 //! has said that it is done. No timeouts: the engine has them. When the provider goes away in the middle, the last
@@ -16,16 +16,38 @@ use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
 };
+use http::{HeaderValue, header};
 use std::{collections::VecDeque, time::Duration};
 
 /// Bound of one event, in bytes; what the parser may hold.
 const MAX_EVENT: usize = 8 << 20;
 
-/// How long to wait for the end of the body after `[DONE]`. Read to its end, a connection can serve again.
+/// How long to wait for the end of the body after the last frame. Read to its end, a connection can serve again.
 const END_WAIT: Duration = Duration::from_millis(50);
 
+/// What one frame says.
+pub(super) enum Frame {
+    /// What is new. A frame that says nothing is an empty event, since it is a sign of life all the same.
+    Events(Vec<ChatEvent>),
+    /// The provider is done.
+    End,
+}
+
+/// How a vendor's frames are read, one after the other. Errors under `event: error` never get here.
+pub(super) trait Frames: Send + 'static {
+    /// Reads the data of the next frame, never empty.
+    fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure>;
+}
+
+/// Whether the provider answers with JSON instead of a stream: an error, or a server that answers as a whole whatever
+/// is asked.
+pub(super) fn is_json(response: &reqwest::Response) -> bool {
+    let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type.is_some_and(|value| value.starts_with(b"application/json"))
+}
+
 /// Reads chat events from a body's chunks, cut anywhere.
-pub(super) fn chat_events<S, B>(body: S, redactor: Redactor) -> ChatStream
+pub(super) fn chat_events<S, B>(body: S, redactor: Redactor, frames: impl Frames) -> ChatStream
 where
     S: Stream<Item = Result<B, Failure>> + Send + 'static,
     B: AsRef<[u8]> + Send + 'static,
@@ -38,6 +60,7 @@ where
         ready: VecDeque::new(),
         finished: false,
         redactor,
+        frames,
     };
     stream::unfold(Some(reader), |reader| async {
         let mut reader = reader?;
@@ -49,7 +72,7 @@ where
     .boxed()
 }
 
-struct Reader<B> {
+struct Reader<B, R> {
     body: BoxStream<'static, Result<B, Failure>>,
     parser: Parser,
     unreadable: Option<Unreadable>,
@@ -58,9 +81,10 @@ struct Reader<B> {
     /// Whether a finish reason has come.
     finished: bool,
     redactor: Redactor,
+    frames: R,
 }
 
-impl<B: AsRef<[u8]>> Reader<B> {
+impl<B: AsRef<[u8]>, R: Frames> Reader<B, R> {
     async fn next(&mut self) -> Option<Result<ChatEvent, Failure>> {
         loop {
             if let Some(event) = self.ready.pop_front() {
@@ -76,19 +100,19 @@ impl<B: AsRef<[u8]>> Reader<B> {
             if data.is_empty() {
                 continue;
             }
-            if data == "[DONE]" {
-                let rest = async { while let Some(Ok(_)) = self.body.next().await {} };
-                let _ = tokio::time::timeout(END_WAIT, rest).await;
-                return None;
-            }
             if event.name == "error" {
                 let error = serde_json::from_str(data).unwrap_or_else(|_| data.into());
                 return Some(Err(classify::of_value(&error, &self.redactor)));
             }
-            match reply::chunk(data.as_bytes(), &self.redactor) {
-                Ok(events) => {
+            match self.frames.read(data.as_bytes(), &self.redactor) {
+                Ok(Frame::Events(events)) => {
                     self.finished |= events.iter().any(|event| !event.finish_reason.is_empty());
                     self.ready.extend(events);
+                }
+                Ok(Frame::End) => {
+                    let rest = async { while let Some(Ok(_)) = self.body.next().await {} };
+                    let _ = tokio::time::timeout(END_WAIT, rest).await;
+                    return None;
                 }
                 Err(failure) => return Some(Err(failure)),
             }
@@ -120,7 +144,7 @@ impl<B: AsRef<[u8]>> Reader<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Target, TokenUsage, ToolCall};
+    use crate::provider::{Target, TokenUsage, ToolCall, openai::reply::Chunks};
     use std::future;
 
     /// Comments, CR LF and CR line ends, several lines of data, text of several bytes a character, and both ends.
@@ -143,7 +167,7 @@ mod tests {
     }
 
     async fn read(chunks: Vec<Result<Vec<u8>, Failure>>) -> Vec<Result<ChatEvent, Failure>> {
-        chat_events(stream::iter(chunks), redactor()).collect().await
+        chat_events(stream::iter(chunks), redactor(), Chunks).collect().await
     }
 
     async fn read_text(text: &str) -> Vec<Result<ChatEvent, Failure>> {
@@ -227,7 +251,7 @@ mod tests {
         let chunk = vec![b'x'; 1 << 20];
         let body = stream::once(future::ready(Ok(b"data: ".to_vec())))
             .chain(stream::repeat_with(move || Ok(chunk.clone())));
-        let items: Vec<_> = chat_events(body, redactor()).collect().await;
+        let items: Vec<_> = chat_events(body, redactor(), Chunks).collect().await;
         assert_eq!(items.len(), 1);
         assert_eq!(items[0].as_ref().unwrap_err().class, ErrorClass::ServerError);
     }

@@ -6,6 +6,7 @@ use crate::{
     provider::{
         ChatEvent, ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall, classify,
         redact::Redactor,
+        stream::{Frame, Frames},
     },
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -50,8 +51,17 @@ pub(super) fn completion(body: &[u8], redactor: &Redactor) -> Result<ChatReply, 
     })
 }
 
+/// The chunks of a streamed chat completion.
+pub(in crate::provider) struct Chunks;
+
+impl Frames for Chunks {
+    fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure> {
+        if data == b"[DONE]" { Ok(Frame::End) } else { chunk(data, redactor).map(Frame::Events) }
+    }
+}
+
 /// Reads one chunk of a streamed chat completion: an event a choice; the last one carries the usage.
-pub(in crate::provider) fn chunk(data: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
+fn chunk(data: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
     let chunk: Completion = parse(data)?;
     check_error(chunk.error, redactor)?;
     let event = |choice: Choice| {
@@ -96,7 +106,7 @@ pub(super) fn whole(body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, 
 }
 
 /// Reads a list of models, of which only matters that it is one.
-pub(super) fn models(body: &[u8], redactor: &Redactor) -> Result<(), Failure> {
+pub(in crate::provider) fn models(body: &[u8], redactor: &Redactor) -> Result<(), Failure> {
     let answer: Models = parse(body)?;
     check_error(answer.error, redactor)?;
     answer.data.map(|_| ()).ok_or_else(malformed)
@@ -121,12 +131,12 @@ pub(super) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Resu
     })
 }
 
-pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
+pub(in crate::provider) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
     serde_json::from_slice(body).map_err(|_| malformed())
 }
 
 /// Some servers report an error under status 200, or in the middle of a stream.
-pub(super) fn check_error(error: Option<Value>, redactor: &Redactor) -> Result<(), Failure> {
+pub(in crate::provider) fn check_error(error: Option<Value>, redactor: &Redactor) -> Result<(), Failure> {
     error.map_or(Ok(()), |error| Err(classify::of_value(&json!({ "error": error }), redactor)))
 }
 

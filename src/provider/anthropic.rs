@@ -1,0 +1,157 @@
+//! The driver of Anthropic's Messages API.
+//!
+//! Invariant: the credential goes out in headers marked sensitive, and nowhere else. When the server is gone, an
+//! attempt fails with `CONNECTION` or `TIMEOUT`.
+
+mod body;
+mod reply;
+mod stream;
+
+use super::{
+    ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
+    ModelType, Target, UpstreamClient, client, openai,
+    redact::Redactor,
+    stream::{chat_events, is_json},
+};
+use crate::balance::{ErrorClass, Failure};
+use async_trait::async_trait;
+use futures::{StreamExt, stream as streams};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::Value;
+
+/// The version whose wire format this is (Anthropic's API reference, "Versions").
+const VERSION: &str = "2023-06-01";
+
+/// Anthropic itself, and what serves its API at another address.
+pub(super) const ANTHROPIC: KindSpec = KindSpec {
+    name: "anthropic",
+    display_name: "Anthropic",
+    model_types: &[ModelType::Llm],
+    default_base_url: Some("https://api.anthropic.com/v1"),
+    credential_fields: &[
+        openai::api_key(true, "Begins with sk-ant-."),
+        CredentialField {
+            name: "anthropic_version",
+            label: "API version",
+            secret: false,
+            required: false,
+            default_value: VERSION,
+            options: &[],
+            max_length: 64,
+            help: "Sent as anthropic-version.",
+        },
+        CredentialField {
+            name: "anthropic_beta",
+            label: "Beta features",
+            secret: false,
+            required: false,
+            default_value: "",
+            options: &[],
+            max_length: 1024,
+            help: "Sent as anthropic-beta: names of beta features, separated by commas.",
+        },
+    ],
+};
+
+/// Speaks Anthropic's Messages API.
+pub(super) struct Anthropic {
+    client: UpstreamClient,
+}
+
+impl Anthropic {
+    pub(super) fn new(client: UpstreamClient) -> Self {
+        Self { client }
+    }
+
+    async fn post(
+        &self,
+        target: &Target,
+        body: &Value,
+        redactor: &Redactor,
+    ) -> Result<reqwest::Response, Failure> {
+        let url = openai::join(&target.base_url, &["messages"]);
+        let body = body.to_string().into_bytes();
+        self.client.send(Method::POST, url, headers(target)?, Some(body), redactor).await
+    }
+}
+
+#[async_trait]
+impl Driver for Anthropic {
+    fn spec(&self) -> &'static KindSpec {
+        &ANTHROPIC
+    }
+
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
+        let redactor = Redactor::new(target);
+        let body = body::chat(&target.model, request, false)?;
+        let response = self.post(target, &body, &redactor).await?;
+        reply::message(&client::read(response).await?, &redactor)
+    }
+
+    async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
+        let redactor = Redactor::new(target);
+        let body = body::chat(&target.model, request, true)?;
+        let response = self.post(target, &body, &redactor).await?;
+        if is_json(&response) {
+            let event = reply::whole(&client::read(response).await?, &redactor)?;
+            return Ok(streams::iter([Ok(event)]).boxed());
+        }
+        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
+        Ok(chat_events(chunks, redactor, stream::Events::default()))
+    }
+
+    async fn embed(&self, _: &Target, _: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
+        // Saving such a model is refused already.
+        Err(Failure::new(ErrorClass::BadRequest, "providers of kind anthropic cannot embed texts"))
+    }
+
+    /// By the list of models: it costs no tokens.
+    async fn validate(&self, target: &Target) -> Result<(), Failure> {
+        let redactor = Redactor::new(target);
+        let url = openai::join(&target.base_url, &["models"]);
+        let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
+        openai::reply::models(&client::read(response).await?, &redactor)
+    }
+}
+
+/// The credential as headers (Anthropic's API reference, "Authentication" and "Beta headers").
+fn headers(target: &Target) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    let names = [
+        ("x-api-key", "api_key"),
+        ("anthropic-version", "anthropic_version"),
+        ("anthropic-beta", "anthropic_beta"),
+    ];
+    for (name, field) in names {
+        client::put_field(&mut headers, HeaderName::from_static(name), target, field, "")?;
+    }
+    headers.entry("anthropic-version").or_insert(HeaderValue::from_static(VERSION));
+    Ok(headers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_become_headers() {
+        let target = |fields: &[(&str, &str)]| Target {
+            base_url: "http://h/".parse().unwrap(),
+            model: "m".into(),
+            fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect(),
+        };
+        let sent = headers(&target(&[("api_key", " k\n"), ("anthropic_beta", "a,b")])).unwrap();
+        assert_eq!(
+            (&sent["x-api-key"], &sent["anthropic-version"]),
+            (&"k".parse().unwrap(), &VERSION.parse().unwrap())
+        );
+        assert_eq!(sent["anthropic-beta"], "a,b");
+        assert!(sent["x-api-key"].is_sensitive());
+        let sent = headers(&target(&[("api_key", "k"), ("anthropic_version", "2099-01-01")])).unwrap();
+        assert_eq!(sent["anthropic-version"], "2099-01-01");
+        assert!(!sent.contains_key("anthropic-beta"));
+        let failure = headers(&target(&[("api_key", "se\ncret")])).unwrap_err();
+        assert_eq!(failure.class, ErrorClass::Authentication);
+        assert!(!failure.message.contains("cret"), "{}", failure.message);
+    }
+}
