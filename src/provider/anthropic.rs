@@ -8,12 +8,12 @@ mod reply;
 mod stream;
 
 use super::{
-    ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
-    ModelType, Target, UpstreamClient, client, openai,
+    ChatReply, ChatRequest, ChatStream, CredentialField, Driver, KindSpec, ModelType, Target, UpstreamClient,
+    client, openai,
     redact::Redactor,
     stream::{chat_events, is_json},
 };
-use crate::balance::{ErrorClass, Failure};
+use crate::balance::Failure;
 use async_trait::async_trait;
 use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -100,11 +100,6 @@ impl Driver for Anthropic {
         Ok(chat_events(chunks, redactor, stream::Events::default()))
     }
 
-    async fn embed(&self, _: &Target, _: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
-        // Saving such a model is refused already.
-        Err(Failure::new(ErrorClass::BadRequest, "providers of kind anthropic cannot embed texts"))
-    }
-
     /// By the list of models: it costs no tokens.
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
         let redactor = Redactor::new(target);
@@ -132,6 +127,7 @@ fn headers(target: &Target) -> Result<HeaderMap, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::ErrorClass;
 
     #[test]
     fn credentials_become_headers() {

@@ -143,7 +143,9 @@ pub trait Driver: Send + Sync + 'static {
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure>;
 
     /// Embeds texts, one vector a text, in their order.
-    async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure>;
+    async fn embed(&self, _target: &Target, _request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
+        Err(unsupported(self.spec()))
+    }
 
     /// Judges a text.
     async fn moderate(&self, _target: &Target, _text: &str) -> Result<ModerationReply, Failure> {

@@ -1,8 +1,9 @@
 //! A scripted upstream: a server on loopback that speaks OpenAI's protocol and misbehaves on demand.
 //!
 //! `rota demo` and the tests call it in place of a provider. It answers `/v1/chat/completions`, `/v1/embeddings`,
-//! `/v1/moderations`, `/v1/rerank`, `/v1/audio/transcriptions` and `/v1/models`; what it does is scripted per API key ([`Script`]). Invariant: without a script it answers well, and
-//! says in its answer which key served. It stops when its [`Upstream`] is dropped; calls then cannot connect.
+//! `/v1/moderations`, `/v1/rerank`, `/v1/audio/transcriptions` and `/v1/models`; what it does is scripted per API key
+//! ([`Script`]). Invariant: without a script it answers well, and says in its answer which key served. It stops when its
+//! [`Upstream`] is dropped; calls then cannot connect.
 
 mod answer;
 mod script;

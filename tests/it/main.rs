@@ -14,6 +14,7 @@
 )]
 
 mod admin;
+mod anthropic;
 mod audit;
 mod bad_addresses;
 mod bad_input;
