@@ -196,11 +196,54 @@ mod tests {
         }
     }
 
+    /// What streams are made of, so that most of what is drawn has events in it.
+    const TOKENS: &[&[u8]] = &[
+        b"data",
+        b"event",
+        b"id",
+        b":",
+        b" ",
+        b"x",
+        "\u{e9}".as_bytes(),
+        BYTE_ORDER_MARK,
+        b"\n",
+        b"\r",
+        b"\r\n",
+        b"\n\n",
+        b"data: y\n\n",
+        b"\xff",
+    ];
+
+    /// Everything up to an error, and the error.
+    fn outcome(chunks: &[&[u8]], limit: usize) -> (Vec<Event>, Option<Unreadable>) {
+        let mut parser = Parser::new(limit);
+        let mut events = Vec::new();
+        for chunk in chunks {
+            let pushed = parser.push(chunk);
+            events.extend(std::iter::from_fn(|| parser.next()));
+            if let Err(error) = pushed {
+                return (events, Some(error));
+            }
+        }
+        (events, None)
+    }
+
     proptest! {
         #[test]
-        fn any_bytes_mean_the_same_in_any_pieces(pieces: Vec<Vec<u8>>) {
-            let chunks: Vec<_> = pieces.iter().map(Vec::as_slice).collect();
-            prop_assert_eq!(parse(&chunks).ok(), parse(&[&pieces.concat()]).ok());
+        fn any_stream_means_the_same_in_any_pieces(
+            drawn in proptest::collection::vec((0..TOKENS.len(), any::<bool>()), 0..60), limit in 8usize..64,
+        ) {
+            let (mut whole, mut cuts) = (Vec::new(), vec![0]);
+            for (token, cut) in drawn {
+                whole.extend_from_slice(TOKENS[token]);
+                if cut {
+                    // Within the token as well.
+                    cuts.push(whole.len() - TOKENS[token].len() / 2);
+                }
+            }
+            cuts.push(whole.len());
+            let pieces: Vec<_> = cuts.windows(2).map(|ends| &whole[ends[0]..ends[1]]).collect();
+            prop_assert_eq!(outcome(&pieces, limit), outcome(&[&whole], limit));
         }
     }
 }
