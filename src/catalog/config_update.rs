@@ -217,10 +217,9 @@ struct Planned {
 impl Planned {
     /// Of a large set, what changes alone.
     fn event(&self, key: &ModelKey, parts: &Parts) -> Event {
-        let touched = |row: &&lb_configs::Model| {
-            self.deleted.contains(&row.id) || self.changed.iter().any(|new| new.id == row.id)
-        };
-        let before: Vec<_> = parts.configs.iter().filter(touched).collect();
+        let changed = self.changed.iter().map(|new| new.id);
+        let touched: HashSet<Uuid> = self.deleted.iter().copied().chain(changed).collect();
+        let before: Vec<_> = parts.configs.iter().filter(|row| touched.contains(&row.id)).collect();
         let after: Vec<_> = self.changed.iter().chain(&self.added).collect();
         Event::new("UpdateLoadBalancingConfigs", &key.tenant, models::resource(key))
             .before(&json!({ INHERIT: parts.model.inherit, "configs": before }))

@@ -45,9 +45,11 @@ pub(super) fn rerank(
     let answer: Reranked = parse(body)?;
     check_error(answer.error, redactor)?;
     let mut results = Vec::new();
+    let mut seen = vec![false; request.documents.len()];
     for result in answer.results.ok_or_else(malformed)? {
-        let repeated = results.iter().any(|known: &Ranked| known.index == result.index);
-        if result.index >= request.documents.len() || repeated || !result.relevance_score.is_finite() {
+        // Neither a document that is not there nor one twice.
+        let first = seen.get_mut(result.index).is_some_and(|seen| !std::mem::replace(seen, true));
+        if !first || !result.relevance_score.is_finite() {
             return Err(server_error("the provider's order of the documents is none"));
         }
         results.push(Ranked { index: result.index, score: result.relevance_score });
