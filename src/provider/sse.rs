@@ -117,13 +117,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn parse(chunks: &[&[u8]]) -> Result<Vec<(String, String)>, Unreadable> {
-        let mut parser = Parser::new(1 << 20);
-        let mut events = Vec::new();
-        for chunk in chunks {
-            parser.push(chunk)?;
-            events.extend(std::iter::from_fn(|| parser.next()).map(|event| (event.name, event.data)));
+        match outcome(chunks, 1 << 20) {
+            (events, None) => Ok(events.into_iter().map(|event| (event.name, event.data)).collect()),
+            (_, Some(error)) => Err(error),
         }
-        Ok(events)
     }
 
     fn events(text: &str) -> Vec<(String, String)> {

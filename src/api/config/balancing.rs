@@ -97,13 +97,8 @@ impl ConfigApi {
             .trial_target(&key, credentials, &request.config_id, &request.base_url)
             .await
             .map_err(status::from_catalog)?;
-        let (failure, took) = self.try_out(kind, &target).await?;
-        Ok(pb::ValidateLoadBalancingCredentialsResponse {
-            valid: failure.is_none(),
-            error_class: convert::class_out(failure.as_ref().map(|failure| failure.class)),
-            message: failure.map(|failure| failure.message).unwrap_or_default(),
-            latency: Some(convert::duration(took)),
-        })
+        let Tried { valid, error_class, message, latency } = self.try_out(kind, &target).await?;
+        Ok(pb::ValidateLoadBalancingCredentialsResponse { valid, error_class, message, latency })
     }
 
     pub(super) async fn validate_credential(
@@ -118,21 +113,12 @@ impl ConfigApi {
             .credential_trial(&tenant, &request.provider, &request.id, fields)
             .await
             .map_err(status::from_catalog)?;
-        let (failure, took) = self.try_out(kind, &target).await?;
-        Ok(pb::ValidateCredentialResponse {
-            valid: failure.is_none(),
-            error_class: convert::class_out(failure.as_ref().map(|failure| failure.class)),
-            message: failure.map(|failure| failure.message).unwrap_or_default(),
-            latency: Some(convert::duration(took)),
-        })
+        let Tried { valid, error_class, message, latency } = self.try_out(kind, &target).await?;
+        Ok(pb::ValidateCredentialResponse { valid, error_class, message, latency })
     }
 
     /// Asks the provider, for so long at most, whether a credential works.
-    async fn try_out(
-        &self,
-        kind: &'static KindSpec,
-        target: &Target,
-    ) -> Result<(Option<Failure>, Duration), Status> {
+    async fn try_out(&self, kind: &'static KindSpec, target: &Target) -> Result<Tried, Status> {
         let driver = self
             .drivers
             .get(kind.name)
@@ -142,7 +128,12 @@ impl ConfigApi {
             Ok(outcome) => outcome.err(),
             Err(_) => Some(Failure::new(ErrorClass::Timeout, "no answer within 10 seconds")),
         };
-        Ok((failure, began.elapsed()))
+        Ok(Tried {
+            valid: failure.is_none(),
+            latency: Some(convert::duration(began.elapsed())),
+            error_class: convert::class_out(failure.as_ref().map(|failure| failure.class)),
+            message: failure.map(|failure| failure.message).unwrap_or_default(),
+        })
     }
 
     pub(super) async fn one_config(
@@ -172,6 +163,14 @@ impl ConfigApi {
             }
         }
     }
+}
+
+/// What came of trying a credential, as both validations answer it.
+struct Tried {
+    valid: bool,
+    error_class: i32,
+    message: String,
+    latency: Option<prost_types::Duration>,
 }
 
 /// A set's configs with what is known of each.
