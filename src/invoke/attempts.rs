@@ -45,7 +45,7 @@ enum Verdict<T> {
 }
 
 /// One attempt, as the caller of the loop makes it.
-type Attempt<'a, T> =
+pub(super) type TryOne<'a, T> =
     dyn Fn(&'a dyn Driver, &'a Target) -> BoxFuture<'a, Result<T, Failure>> + Send + Sync + 'a;
 
 /// One call on its walk over the chain.
@@ -53,7 +53,7 @@ struct Walk<'a, T> {
     engine: &'a Engine,
     call: &'a Call,
     limit: fn(&Timeouts) -> Duration,
-    attempt: &'a Attempt<'a, T>,
+    attempt: &'a TryOne<'a, T>,
     /// How far it is, by pool.
     progress: Vec<Progress>,
     attempts: usize,
@@ -77,7 +77,7 @@ impl Engine {
         &'a self,
         call: &'a Call,
         limit: fn(&Timeouts) -> Duration,
-        attempt: &'a Attempt<'a, T>,
+        attempt: &'a TryOne<'a, T>,
     ) -> Result<Won<T>, CallError> {
         let named = call.chain.first().ok_or(CallError::NoCredentials)?;
         if !named.enabled {

@@ -31,6 +31,7 @@ use crate::{
     },
     state::{StateError, StateStore},
 };
+use attempts::TryOne;
 use budget::Budgets;
 use std::{sync::Arc, time::Duration};
 use stream::Opened;
@@ -171,11 +172,7 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn chat(&self, call: &Call, request: &ChatRequest) -> Result<Served<ChatReply>, CallError> {
-        let mut won = self
-            .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.chat(target, request))
-            .await?;
-        won.used(won.reply.usage.total);
-        Ok(won.served(call))
+        self.whole(call, |reply| reply.usage.total, &move |driver, target| driver.chat(target, request)).await
     }
 
     /// Embeds texts.
@@ -187,11 +184,8 @@ impl Engine {
         call: &Call,
         request: &EmbeddingRequest,
     ) -> Result<Served<EmbeddingReply>, CallError> {
-        let mut won = self
-            .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.embed(target, request))
-            .await?;
-        won.used(won.reply.usage.total);
-        Ok(won.served(call))
+        self.whole(call, |reply| reply.usage.total, &move |driver, target| driver.embed(target, request))
+            .await
     }
 
     /// Judges a text.
@@ -199,10 +193,7 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn moderate(&self, call: &Call, text: &str) -> Result<Served<ModerationReply>, CallError> {
-        let won = self
-            .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.moderate(target, text))
-            .await?;
-        Ok(won.served(call))
+        self.whole(call, |_| 0, &move |driver, target| driver.moderate(target, text)).await
     }
 
     /// Writes a recording down.
@@ -214,10 +205,7 @@ impl Engine {
         call: &Call,
         request: &SpeechRequest,
     ) -> Result<Served<SpeechReply>, CallError> {
-        let won = self
-            .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.transcribe(target, request))
-            .await?;
-        Ok(won.served(call))
+        self.whole(call, |_| 0, &move |driver, target| driver.transcribe(target, request)).await
     }
 
     /// Puts documents in order.
@@ -229,10 +217,19 @@ impl Engine {
         call: &Call,
         request: &RerankRequest,
     ) -> Result<Served<RerankReply>, CallError> {
-        let mut won = self
-            .run(call, |timeouts| timeouts.attempt, &move |driver, target| driver.rerank(target, request))
-            .await?;
-        won.used(won.reply.usage.total);
+        self.whole(call, |reply| reply.usage.total, &move |driver, target| driver.rerank(target, request))
+            .await
+    }
+
+    /// A call that is answered at once. `tokens` reads from a reply what it used; 0 where that is not told.
+    async fn whole<'a, T: Send>(
+        &'a self,
+        call: &'a Call,
+        tokens: fn(&T) -> u32,
+        attempt: &'a TryOne<'a, T>,
+    ) -> Result<Served<T>, CallError> {
+        let mut won = self.run(call, |timeouts| timeouts.attempt, attempt).await?;
+        won.used(tokens(&won.reply));
         Ok(won.served(call))
     }
 
