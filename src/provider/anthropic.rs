@@ -9,7 +9,8 @@ mod stream;
 
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, KindSpec, ModelType, Target, UpstreamClient,
-    client, openai,
+    client::{self, join},
+    openai,
     redact::Redactor,
     stream::{chat_events, is_json},
 };
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
+use url::Url;
 
 /// The version whose wire format this is (Anthropic's API reference, "Versions").
 const VERSION: &str = "2023-06-01";
@@ -29,7 +31,7 @@ pub(super) const ANTHROPIC: KindSpec = KindSpec {
     model_types: &[ModelType::Llm],
     default_base_url: Some("https://api.anthropic.com/v1"),
     credential_fields: &[
-        openai::api_key(true, "Begins with sk-ant-."),
+        CredentialField::api_key(true, "Begins with sk-ant-."),
         CredentialField {
             name: "anthropic_version",
             label: "API version",
@@ -53,6 +55,9 @@ pub(super) const ANTHROPIC: KindSpec = KindSpec {
     ],
 };
 
+/// The fields of a message that counting takes; it refuses others.
+const COUNTED: &[&str] = &["model", "messages", "system", "tools", "tool_choice", "thinking"];
+
 /// Speaks Anthropic's Messages API.
 pub(super) struct Anthropic {
     client: UpstreamClient,
@@ -66,10 +71,11 @@ impl Anthropic {
     async fn post(
         &self,
         target: &Target,
+        path: &[&str],
         body: &Value,
         redactor: &Redactor,
     ) -> Result<reqwest::Response, Failure> {
-        let url = openai::join(&target.base_url, &["messages"]);
+        let url = join(&target.base_url, path);
         let body = body.to_string().into_bytes();
         self.client.send(Method::POST, url, headers(target)?, Some(body), redactor).await
     }
@@ -84,14 +90,14 @@ impl Driver for Anthropic {
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
         let redactor = Redactor::new(target);
         let body = body::chat(&target.model, request, false)?;
-        let response = self.post(target, &body, &redactor).await?;
+        let response = self.post(target, &["messages"], &body, &redactor).await?;
         reply::message(&client::read(response).await?, &redactor)
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
         let redactor = Redactor::new(target);
         let body = body::chat(&target.model, request, true)?;
-        let response = self.post(target, &body, &redactor).await?;
+        let response = self.post(target, &["messages"], &body, &redactor).await?;
         if is_json(&response) {
             let event = reply::whole(&client::read(response).await?, &redactor)?;
             return Ok(streams::iter([Ok(event)]).boxed());
@@ -100,10 +106,26 @@ impl Driver for Anthropic {
         Ok(chat_events(chunks, redactor, stream::Events::default()))
     }
 
+    /// By `POST /messages/count_tokens`, which knows a part of the fields of a message (Anthropic's API reference,
+    /// "Count tokens in a Message").
+    async fn count_tokens(&self, target: &Target, request: &ChatRequest) -> Result<Option<u32>, Failure> {
+        let redactor = Redactor::new(target);
+        let mut body = body::chat(&target.model, request, false)?;
+        if let Some(body) = body.as_object_mut() {
+            body.retain(|name, _| COUNTED.contains(&name.as_str()));
+        }
+        let response = self.post(target, &["messages", "count_tokens"], &body, &redactor).await?;
+        reply::count(&client::read(response).await?, &redactor).map(Some)
+    }
+
+    fn authorize(&self, target: &Target, _url: &mut Url) -> Result<HeaderMap, Failure> {
+        headers(target)
+    }
+
     /// By the list of models: it costs no tokens.
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
         let redactor = Redactor::new(target);
-        let url = openai::join(&target.base_url, &["models"]);
+        let url = join(&target.base_url, &["models"]);
         let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
         openai::reply::models(&client::read(response).await?, &redactor)
     }

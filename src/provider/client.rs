@@ -120,6 +120,16 @@ impl UpstreamClient {
     }
 }
 
+/// The URL of a path below the base, whose own path stays.
+pub(super) fn join(base: &Url, path: &[&str]) -> Url {
+    let mut url = base.clone();
+    // Fails for URLs without a host alone, which no `base_url` is; the client refuses them.
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    url
+}
+
 /// Puts a field of the credential into a header, marked sensitive; an empty one is left out.
 pub(super) fn put_field(
     headers: &mut HeaderMap,
@@ -196,4 +206,22 @@ pub(super) fn failure(error: reqwest::Error) -> Failure {
 
 fn refused(reason: Refused) -> Failure {
     Failure::new(ErrorClass::Connection, reason.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_path_is_kept() {
+        let table = [
+            ("https://h/v1", "https://h/v1/chat/completions"),
+            ("https://h/v1/", "https://h/v1/chat/completions"),
+            ("https://h", "https://h/chat/completions"),
+            ("https://h:8443/a/b%20c", "https://h:8443/a/b%20c/chat/completions"),
+        ];
+        for (base, url) in table {
+            assert_eq!(join(&base.parse().unwrap(), &["chat", "completions"]).as_str(), url);
+        }
+    }
 }

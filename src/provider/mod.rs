@@ -4,6 +4,7 @@
 //! It fails with a [`Failure`] whose class says what the balancer should think of it, and whose text holds no secret.
 //! When the provider is gone, an attempt fails with `CONNECTION` or `TIMEOUT`; the engine decides what comes next.
 
+mod answer;
 mod anthropic;
 mod chat;
 mod classify;
@@ -33,7 +34,9 @@ pub use speech::*;
 
 use crate::balance::{ErrorClass, Failure};
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures::stream::BoxStream;
+use http::HeaderMap;
 use secrecy::SecretString;
 use std::collections::BTreeMap;
 use url::Url;
@@ -116,6 +119,22 @@ pub struct CredentialField {
     pub help: &'static str,
 }
 
+impl CredentialField {
+    /// The key that most vendors ask for.
+    const fn api_key(required: bool, help: &'static str) -> Self {
+        Self {
+            name: "api_key",
+            label: "API key",
+            secret: true,
+            required,
+            default_value: "",
+            options: &[],
+            max_length: 4096,
+            help,
+        }
+    }
+}
+
 /// Where one attempt goes: an address, a model, and the credential for it.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -129,6 +148,9 @@ pub struct Target {
 
 /// A streamed answer. Dropping it ends the upstream request.
 pub type ChatStream = BoxStream<'static, Result<ChatEvent, Failure>>;
+
+/// Audio, in pieces as they come. Dropping it ends the upstream request.
+pub type AudioStream = BoxStream<'static, Result<Bytes, Failure>>;
 
 /// Speaks one wire protocol.
 #[async_trait]
@@ -161,6 +183,30 @@ pub trait Driver: Send + Sync + 'static {
     async fn transcribe(&self, _target: &Target, _request: &SpeechRequest) -> Result<SpeechReply, Failure> {
         Err(unsupported(self.spec()))
     }
+
+    /// Reads a text aloud; returns when the provider has accepted the request.
+    async fn speak(&self, _target: &Target, _request: &SpokenRequest) -> Result<AudioStream, Failure> {
+        Err(unsupported(self.spec()))
+    }
+
+    /// The voices that [`speak`](Self::speak) knows.
+    fn voices(&self) -> &'static [Voice] {
+        &[]
+    }
+
+    /// Asks the provider how many tokens a conversation has. `None` where the vendor has no such call: then it is
+    /// counted here.
+    async fn count_tokens(&self, _target: &Target, _request: &ChatRequest) -> Result<Option<u32>, Failure> {
+        Ok(None)
+    }
+
+    /// At most this many texts fit into one [`embed`](Self::embed); more are sent in several.
+    fn embedding_batch(&self) -> usize {
+        2048
+    }
+
+    /// What shows the credential to the provider: headers, all marked sensitive, and what must stand in the query.
+    fn authorize(&self, target: &Target, url: &mut Url) -> Result<HeaderMap, Failure>;
 
     /// The cheapest call that shows whether the credential works.
     async fn validate(&self, target: &Target) -> Result<(), Failure>;

@@ -12,7 +12,7 @@ mod speech;
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
     ModelType, ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest, Target,
-    UpstreamClient, client, redact::Redactor, stream,
+    UpstreamClient, client, client::join, redact::Redactor, stream,
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
@@ -32,19 +32,6 @@ const COMPATIBLE_MODEL_TYPES: &[ModelType] = &[
     ModelType::Moderation,
 ];
 
-pub(super) const fn api_key(required: bool, help: &'static str) -> CredentialField {
-    CredentialField {
-        name: "api_key",
-        label: "API key",
-        secret: true,
-        required,
-        default_value: "",
-        options: &[],
-        max_length: 4096,
-        help,
-    }
-}
-
 const ORGANIZATION: CredentialField = CredentialField {
     name: "organization",
     label: "Organization",
@@ -62,7 +49,7 @@ pub(super) const OPENAI: KindSpec = KindSpec {
     display_name: "OpenAI",
     model_types: MODEL_TYPES,
     default_base_url: Some("https://api.openai.com/v1"),
-    credential_fields: &[api_key(true, "Begins with sk-."), ORGANIZATION],
+    credential_fields: &[CredentialField::api_key(true, "Begins with sk-."), ORGANIZATION],
 };
 
 /// Any server with the same API: vLLM, Ollama, most gateways.
@@ -71,7 +58,10 @@ pub(super) const OPENAI_COMPATIBLE: KindSpec = KindSpec {
     display_name: "OpenAI-compatible",
     model_types: COMPATIBLE_MODEL_TYPES,
     default_base_url: None,
-    credential_fields: &[api_key(false, "Leave it out where the server asks for none."), ORGANIZATION],
+    credential_fields: &[
+        CredentialField::api_key(false, "Leave it out where the server asks for none."),
+        ORGANIZATION,
+    ],
 };
 
 /// The kinds whose embeddings take `input_type`. OpenAI refuses fields that it does not know.
@@ -157,22 +147,16 @@ impl Driver for OpenAi {
         speech::reply(&client::read(response).await?, &redactor)
     }
 
+    fn authorize(&self, target: &Target, _url: &mut Url) -> Result<HeaderMap, Failure> {
+        headers(target)
+    }
+
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
         let redactor = Redactor::new(target);
         let url = join(&target.base_url, &["models"]);
         let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
         reply::models(&client::read(response).await?, &redactor)
     }
-}
-
-/// The URL of a path below the base, whose own path stays.
-pub(super) fn join(base: &Url, path: &[&str]) -> Url {
-    let mut url = base.clone();
-    // Fails for URLs without a host alone, which no `base_url` is; the client refuses them.
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(path);
-    }
-    url
 }
 
 /// The credential as headers.
@@ -189,19 +173,6 @@ mod tests {
     use super::*;
     use crate::balance::ErrorClass;
     use http::HeaderValue;
-
-    #[test]
-    fn the_base_path_is_kept() {
-        let table = [
-            ("https://h/v1", "https://h/v1/chat/completions"),
-            ("https://h/v1/", "https://h/v1/chat/completions"),
-            ("https://h", "https://h/chat/completions"),
-            ("https://h:8443/a/b%20c", "https://h:8443/a/b%20c/chat/completions"),
-        ];
-        for (base, url) in table {
-            assert_eq!(join(&base.parse().unwrap(), &["chat", "completions"]).as_str(), url);
-        }
-    }
 
     #[test]
     fn credentials_become_sensitive_headers() {

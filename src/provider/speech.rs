@@ -1,4 +1,4 @@
-//! Speech to text, as the drivers and the edge share it.
+//! Speech to text and text to speech, as the drivers and the edge share them.
 
 use bytes::Bytes;
 
@@ -20,4 +20,26 @@ pub struct SpeechRequest {
 pub struct SpeechReply {
     /// The text.
     pub text: String,
+}
+
+/// One text to read aloud.
+#[derive(Debug, Clone, Default)]
+pub struct SpokenRequest {
+    /// What to say.
+    pub text: String,
+    /// One of the provider's voices; empty: its first.
+    pub voice: String,
+    /// Such as `mp3` or `wav`; empty: the provider's default.
+    pub format: String,
+}
+
+/// A voice that a provider has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Voice {
+    /// What a request names it by.
+    pub id: &'static str,
+    /// For people.
+    pub name: &'static str,
+    /// The languages it speaks, as in ISO 639-1; empty: any.
+    pub languages: &'static [&'static str],
 }

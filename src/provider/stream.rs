@@ -6,8 +6,7 @@
 //! item is a `CONNECTION` failure.
 
 use super::{
-    ChatEvent, ChatStream, classify,
-    openai::reply,
+    ChatEvent, ChatStream, answer, classify,
     redact::Redactor,
     sse::{Event, Parser, Unreadable},
 };
@@ -127,7 +126,7 @@ impl<B: AsRef<[u8]>, R: Frames> Reader<B, R> {
             // Behind the events before it, wherever the stream was cut.
             if let Some(reason) = self.unreadable {
                 return Some(Err(match reason {
-                    Unreadable::NotText => reply::malformed(),
+                    Unreadable::NotText => answer::malformed(),
                     Unreadable::TooLarge => {
                         Failure::new(ErrorClass::ServerError, "an event of the stream is too large")
                     }

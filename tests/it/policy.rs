@@ -85,19 +85,21 @@ async fn least_connections_leaves_the_slow_one_alone(rota: &Rota) {
         })
         .await;
     for key in &scene.keys {
-        upstream.script(key, Script::Answer.after(Duration::from_millis(80)));
+        upstream.script(key, Script::Answer.after(Duration::from_millis(200)));
     }
     // The one of weight 1 is ten times slower.
-    upstream.script(&scene.keys[0], Script::Answer.after(Duration::from_millis(800)));
+    let slow = Duration::from_secs(2);
+    upstream.script(&scene.keys[0], Script::Answer.after(slow));
     let run = async |policy| {
         set_policy(&scene, strategy(policy), &[]).await.unwrap();
         let before = scene.hits(&upstream);
+        let began = Instant::now();
         let mut callers = JoinSet::new();
         for _ in 0..36 {
             let scene = scene.clone();
             callers.spawn(async move {
                 let mut took = Vec::new();
-                for _ in 0..25 {
+                for _ in 0..24 {
                     let began = Instant::now();
                     scene.ask().await.unwrap();
                     took.push(began.elapsed());
@@ -107,14 +109,16 @@ async fn least_connections_leaves_the_slow_one_alone(rota: &Rota) {
         }
         let mut took: Vec<_> = callers.join_all().await.into_iter().flatten().collect();
         took.sort();
-        let slow = scene.hits(&upstream)[0] - before[0];
-        (slow, took[took.len() * 99 / 100])
+        let served = scene.hits(&upstream)[0] - before[0];
+        (served, began.elapsed(), took[took.len() * 99 / 100])
     };
-    let (_, round_robin) = run(Strategy::RoundRobin).await;
-    assert!(round_robin >= Duration::from_millis(800));
-    let (slow, least_connections) = run(Strategy::LeastConnections).await;
-    // Of 36 shares it has 1; at a tenth of the speed that is 0.1 of 35.1: about 3 of 900 calls, against 25 by weight.
-    assert!((1..=8).contains(&slow), "the slow one served {slow} of 900");
+    let (_, _, round_robin) = run(Strategy::RoundRobin).await;
+    assert!(round_robin >= slow);
+    let (served, took, least_connections) = run(Strategy::LeastConnections).await;
+    // Of 36 shares it has 1, so it has one call at a time, however long the run takes on a busy machine. On an idle one
+    // that is 3 of 864, against 108 by turns.
+    let most = 1 + took.as_millis().div_ceil(slow.as_millis()) as u64;
+    assert!((1..=most).contains(&served), "the slow one served {served} of 864 in {took:?}");
     assert!(least_connections < round_robin, "{least_connections:?} against {round_robin:?}");
 }
 

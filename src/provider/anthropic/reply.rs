@@ -6,7 +6,7 @@ use crate::{
     balance::Failure,
     provider::{
         ChatEvent, ChatReply, Content, Message, TokenUsage, ToolCall,
-        openai::reply::{check_error, malformed, parse},
+        answer::{check_error, malformed, parse},
         redact::Redactor,
     },
 };
@@ -58,6 +58,13 @@ pub(super) fn whole(body: &[u8], redactor: &Redactor) -> Result<ChatEvent, Failu
     })
 }
 
+/// Reads a count of tokens (API reference, "Count tokens in a Message").
+pub(super) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
+    let answer: Count = parse(body)?;
+    check_error(answer.error, redactor)?;
+    answer.input_tokens.ok_or_else(malformed)
+}
+
 /// The contract's word for a stop reason (API reference, "Handling stop reasons"); one without a word is passed on.
 pub(super) fn finish_reason(stop_reason: String) -> String {
     match stop_reason.as_str() {
@@ -67,6 +74,12 @@ pub(super) fn finish_reason(stop_reason: String) -> String {
         "refusal" => "content_filter".into(),
         _ => stop_reason,
     }
+}
+
+#[derive(Deserialize)]
+struct Count {
+    error: Option<Value>,
+    input_tokens: Option<u32>,
 }
 
 #[derive(Deserialize)]

@@ -6,7 +6,7 @@ use crate::{
     balance::Failure,
     provider::{
         ChatEvent, ToolCall,
-        openai::reply::{check_error, parse},
+        answer::{check_error, parse},
         redact::Redactor,
         stream::{Frame, Frames},
     },

@@ -1,9 +1,13 @@
 //! Moderation and reranking: small requests, and what their answers say.
 
-use super::reply::{Usage, check_error, malformed, parse, server_error};
+use super::reply::Usage;
 use crate::{
     balance::Failure,
-    provider::{Category, ModerationReply, Ranked, RerankReply, RerankRequest, TokenUsage, redact::Redactor},
+    provider::{
+        Category, ModerationReply, Ranked, RerankReply, RerankRequest, TokenUsage,
+        answer::{check_error, malformed, parse, server_error},
+        redact::Redactor,
+    },
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -2,9 +2,10 @@
 //! ones and nulls are empty. Invariant: what is not the protocol is a failure, never an empty success.
 
 use crate::{
-    balance::{ErrorClass, Failure},
+    balance::Failure,
     provider::{
-        ChatEvent, ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall, classify,
+        ChatEvent, ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall,
+        answer::{check_error, malformed, parse, server_error},
         redact::Redactor,
         stream::{Frame, Frames},
     },
@@ -14,17 +15,8 @@ use serde::{
     Deserialize, Deserializer,
     de::{self, IgnoredAny, SeqAccess, Visitor},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::fmt;
-
-/// The failure of an answer that is not the protocol.
-pub(in crate::provider) fn malformed() -> Failure {
-    server_error("the provider's answer is not what its protocol says")
-}
-
-pub(super) fn server_error(message: &str) -> Failure {
-    Failure { http_status: Some(200), ..Failure::new(ErrorClass::ServerError, message) }
-}
 
 /// Reads a whole chat completion.
 pub(super) fn completion(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
@@ -129,15 +121,6 @@ pub(super) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Resu
         vectors: data.into_iter().map(|datum| datum.embedding.0).collect(),
         usage: answer.usage.map(TokenUsage::from).unwrap_or_default(),
     })
-}
-
-pub(in crate::provider) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
-    serde_json::from_slice(body).map_err(|_| malformed())
-}
-
-/// Some servers report an error under status 200, or in the middle of a stream.
-pub(in crate::provider) fn check_error(error: Option<Value>, redactor: &Redactor) -> Result<(), Failure> {
-    error.map_or(Ok(()), |error| Err(classify::of_value(&json!({ "error": error }), redactor)))
 }
 
 #[derive(Deserialize)]
@@ -304,7 +287,9 @@ impl<'de> Deserialize<'de> for Vector {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::ErrorClass;
     use crate::provider::Target;
+    use serde_json::json;
 
     fn redactor() -> Redactor {
         Redactor::new(&Target {

@@ -1,9 +1,12 @@
 //! Speech to text: `POST /audio/transcriptions` (OpenAI API reference, "Create transcription").
 
-use super::reply::{check_error, malformed, parse};
 use crate::{
     balance::{ErrorClass, Failure},
-    provider::{SpeechReply, SpeechRequest, redact::Redactor},
+    provider::{
+        SpeechReply, SpeechRequest,
+        answer::{check_error, malformed, parse},
+        redact::Redactor,
+    },
 };
 use reqwest::multipart::{Form, Part};
 use serde::Deserialize;

@@ -1,0 +1,26 @@
+//! What reading an answer has in common, whosever it is.
+
+use super::{classify, redact::Redactor};
+use crate::balance::{ErrorClass, Failure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// The failure of an answer that is not the protocol.
+pub(super) fn malformed() -> Failure {
+    server_error("the provider's answer is not what its protocol says")
+}
+
+/// The failure of an answer with status 200 that cannot be used.
+pub(super) fn server_error(message: &str) -> Failure {
+    Failure { http_status: Some(200), ..Failure::new(ErrorClass::ServerError, message) }
+}
+
+/// Reads JSON.
+pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
+    serde_json::from_slice(body).map_err(|_| malformed())
+}
+
+/// Some servers report an error under status 200, or in the middle of a stream.
+pub(super) fn check_error(error: Option<Value>, redactor: &Redactor) -> Result<(), Failure> {
+    error.map_or(Ok(()), |error| Err(classify::of_value(&json!({ "error": error }), redactor)))
+}
