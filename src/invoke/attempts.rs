@@ -202,6 +202,7 @@ impl<'a, T: Send> Walk<'a, T> {
             }
             let ends = cut_short
                 || !failure.class.moves_on()
+                || !(self.call.repeatable || failure.is_before_work())
                 || (self.call.max_attempts > 0 && self.attempts >= self.call.max_attempts);
             let leaves = !pool.balanced || (failure.http_status == Some(PROVIDER_OVERLOADED) && !last);
             if ends || leaves || !self.may_retry(place, pool, failure.class) {

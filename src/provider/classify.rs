@@ -70,6 +70,7 @@ pub fn of_answer(
     Failure {
         class: error.class(status),
         http_status: Some(status),
+        unsent: false,
         retry_after: retry_after(status, headers, now),
         message,
     }
@@ -85,6 +86,7 @@ pub fn of_value(error: &Value, redactor: &Redactor) -> Failure {
     Failure {
         class: error.class(status),
         http_status: Some(status),
+        unsent: false,
         retry_after: None,
         message: redactor.clean(message),
     }

@@ -11,6 +11,7 @@ use super::{
     redact::Redactor,
 };
 use crate::balance::{ErrorClass, Failure};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::{RequestBuilder, Response, multipart::Form, redirect};
 use secrecy::ExposeSecret;
@@ -93,7 +94,19 @@ impl UpstreamClient {
             Some(body) => request.header(http::header::CONTENT_TYPE, "application/json").body(body),
             None => request,
         };
-        self.answer(&url, request, redactor).await
+        self.success(&url, request, redactor).await
+    }
+
+    /// Sends a request and returns whatever answer comes.
+    pub(super) async fn exchange(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Failure> {
+        let request = self.http.request(method, url.clone()).headers(headers);
+        self.answer(&url, if body.is_empty() { request } else { request.body(body) }).await
     }
 
     /// Posts a form, and returns the answer to it where the status is 2xx.
@@ -105,18 +118,22 @@ impl UpstreamClient {
         redactor: &Redactor,
     ) -> Result<Response, Failure> {
         let request = self.http.post(url.clone()).headers(headers).multipart(form);
-        self.answer(&url, request, redactor).await
+        self.success(&url, request, redactor).await
     }
 
-    async fn answer(
+    async fn success(
         &self,
         url: &Url,
         request: RequestBuilder,
         redactor: &Redactor,
     ) -> Result<Response, Failure> {
-        check_host(url, self.networks).map_err(refused)?;
-        let response = request.send().await.map_err(failure)?;
+        let response = self.answer(url, request).await?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response, redactor).await) }
+    }
+
+    async fn answer(&self, url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
+        check_host(url, self.networks).map_err(refused)?;
+        request.send().await.map_err(failure)
     }
 }
 
@@ -166,19 +183,26 @@ pub(super) async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
 
 /// What an answer that is no success means. What cannot be read of its body is left out.
 async fn refusal(mut response: Response, redactor: &Redactor) -> Failure {
+    let (body, _) = read_error(&mut response).await;
+    classify::of_answer(response.status(), response.headers(), &body, redactor, SystemTime::now())
+}
+
+/// Reads the start of an error's body, and whether the connection broke meanwhile. More may follow.
+pub(super) async fn read_error(response: &mut Response) -> (Vec<u8>, Option<Failure>) {
     let mut body = Vec::new();
     let fill = async {
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk);
-            if body.len() >= MAX_ERROR {
-                break;
+        while body.len() < MAX_ERROR {
+            match response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return None,
+                Err(error) => return Some(failure(error)),
             }
         }
+        None
     };
     // Late or not, what has come is used.
-    let _ = tokio::time::timeout(ERROR_BODY_WAIT, fill).await;
-    body.truncate(MAX_ERROR);
-    classify::of_answer(response.status(), response.headers(), &body, redactor, SystemTime::now())
+    let broke = tokio::time::timeout(ERROR_BODY_WAIT, fill).await.ok().flatten();
+    (body, broke)
 }
 
 /// What an error of the HTTP client means. Takes its kind alone: its text holds the URL.
@@ -201,11 +225,12 @@ pub(super) fn failure(error: reqwest::Error) -> Failure {
     } else {
         (ErrorClass::Connection, "the connection broke")
     };
-    Failure::new(class, message)
+    let unsent = error.is_dns() || error.is_connect();
+    Failure { unsent, ..Failure::new(class, message) }
 }
 
 fn refused(reason: Refused) -> Failure {
-    Failure::new(ErrorClass::Connection, reason.to_string())
+    Failure { unsent: true, ..Failure::new(ErrorClass::Connection, reason.to_string()) }
 }
 
 #[cfg(test)]
