@@ -2,7 +2,7 @@
 
 use super::{
     Call, CallError, Engine,
-    attempts::Won,
+    attempts::{Shape, Won},
     route::Trail,
     stream::{Opened, Streamed},
 };
@@ -40,9 +40,7 @@ impl Engine {
                 Err(failure)
             }
         };
-        let won = self
-            .run(call, |timeouts| timeouts.attempt, &|driver, target| Box::pin(attempt(driver, target)))
-            .await;
+        let won = self.run(call, Shape::Whole, &|driver, target| Box::pin(attempt(driver, target))).await;
         match (won, refused.into_inner()) {
             (Ok(won), _) => Ok(answer(won, call)),
             (Err(CallError::Upstream { route, .. }), Some(reply)) => {

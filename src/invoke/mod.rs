@@ -10,11 +10,13 @@
 
 mod attempts;
 mod budget;
+mod bulk;
 mod count;
 mod explain;
 mod forward;
 mod held;
 mod lease;
+mod pace;
 mod route;
 mod stream;
 
@@ -29,15 +31,15 @@ use crate::{
     balance::{ErrorClass, Failure},
     catalog::{Catalog, ModelKey, Pool},
     provider::{
-        ChatEvent, ChatReply, ChatRequest, Driver, Drivers, EmbeddingReply, EmbeddingRequest,
-        ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, Target,
-        Voice,
+        ChatEvent, ChatReply, ChatRequest, Driver, Drivers, ModerationReply, RerankReply, RerankRequest,
+        SpeechReply, SpeechRequest, SpokenRequest, Target, Voice,
     },
     state::{StateError, StateStore},
 };
-use attempts::TryOne;
+use attempts::{Shape, TryOne};
 use budget::Budgets;
 use bytes::Bytes;
+use pace::Paces;
 use std::{sync::Arc, time::Duration};
 use stream::Opened;
 use tokio::time::Instant;
@@ -129,13 +131,14 @@ pub struct Engine {
     state: Arc<dyn StateStore>,
     drivers: Drivers,
     budgets: Budgets,
+    paces: Paces,
 }
 
 impl Engine {
     /// An engine on that catalog, that state and those drivers.
     #[must_use]
     pub fn new(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers, budget: RetryBudget) -> Self {
-        Self { catalog, state, drivers, budgets: Budgets::new(budget) }
+        Self { catalog, state, drivers, budgets: Budgets::new(budget), paces: Paces::default() }
     }
 
     /// The state that calls are balanced by.
@@ -152,18 +155,13 @@ impl Engine {
             (0, bound) | (bound, 0) => bound,
             (one, other) => one.min(other),
         };
+        let total = pool.policy.timeouts.total.map_or(options.deadline, |total| options.began + total);
+        let deadline = options.deadline.min(total);
         let mut chain = vec![pool];
         if options.fallback {
             self.append_fallbacks(&mut chain, 0);
         }
-        Call {
-            chain,
-            began: options.began,
-            deadline: options.deadline,
-            max_attempts,
-            tokens: options.tokens,
-            repeatable: true,
-        }
+        Call { chain, began: options.began, deadline, max_attempts, tokens: options.tokens, repeatable: true }
     }
 
     /// Adds the fallbacks of the pool at `at`, each followed by its own: the nearer a model stands to the one that was
@@ -187,19 +185,6 @@ impl Engine {
     /// See [`CallError`].
     pub async fn chat(&self, call: &Call, request: &ChatRequest) -> Result<Served<ChatReply>, CallError> {
         self.whole(call, |reply| reply.usage.total, &move |driver, target| driver.chat(target, request)).await
-    }
-
-    /// Embeds texts.
-    ///
-    /// # Errors
-    /// See [`CallError`].
-    pub async fn embed(
-        &self,
-        call: &Call,
-        request: &EmbeddingRequest,
-    ) -> Result<Served<EmbeddingReply>, CallError> {
-        self.whole(call, |reply| reply.usage.total, &move |driver, target| driver.embed(target, request))
-            .await
     }
 
     /// Judges a text.
@@ -242,7 +227,7 @@ impl Engine {
         tokens: fn(&T) -> u32,
         attempt: &'a TryOne<'a, T>,
     ) -> Result<Served<T>, CallError> {
-        let mut won = self.run(call, |timeouts| timeouts.attempt, attempt).await?;
+        let mut won = self.run(call, Shape::Whole, attempt).await?;
         won.used(tokens(&won.reply));
         Ok(won.served(call))
     }
@@ -289,7 +274,7 @@ impl Engine {
         call: &'a Call,
         open: &'a TryOne<'a, Opened<E>>,
     ) -> Result<Streamed<E>, CallError> {
-        let won = self.run(call, |timeouts| timeouts.first_token, open).await?;
+        let won = self.run(call, Shape::Streamed, open).await?;
         Ok(Streamed::new(won, call))
     }
 }

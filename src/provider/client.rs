@@ -1,28 +1,26 @@
 //! The one HTTP client that all drivers share.
 //!
-//! Invariants: redirects are not followed, no proxy is used that the operator did not set (there is no setting yet),
+//! Invariants: redirects are not followed, no proxy is used that the operator did not set,
 //! no address goes out unjudged (see [`guard`](super::guard)), no answer is read without a bound, and no error text
 //! holds a URL. It sets no deadline beyond connecting: the engine does. When the server is gone, calls fail with
 //! `CONNECTION` or `TIMEOUT`.
 
 use super::{
     Target, classify,
+    connect::ConnectBound,
     guard::{Guard, Networks, Refused, check_host},
     redact::Redactor,
 };
 use crate::balance::{ErrorClass, Failure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use reqwest::{RequestBuilder, Response, multipart::Form, redirect};
-use secrecy::ExposeSecret;
+use reqwest::{Certificate, Proxy, RequestBuilder, Response, multipart::Form, redirect};
+use secrecy::{ExposeSecret, SecretString};
 use std::{
     error::Error as _,
     time::{Duration, SystemTime},
 };
 use url::Url;
-
-/// Bound of a whole answer, in bytes. 2048 embeddings of 3072 numbers in decimal stay below it.
-const MAX_ANSWER: usize = 96 << 20;
 
 /// How much of an error's body is read, in bytes.
 const MAX_ERROR: usize = 64 << 10;
@@ -30,48 +28,92 @@ const MAX_ERROR: usize = 64 << 10;
 /// How long to wait for an error's body: its status and headers are known already.
 const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
 
-/// How long a connection may take, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an unused connection is kept. Below what common load balancers use, so that we close first.
-const POOL_IDLE: Duration = Duration::from_secs(50);
-
-/// How many unused connections per server are kept.
-const POOL_SIZE: usize = 256;
-
 /// Why there is no client: TLS cannot be set up, as where the machine has no root certificates.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client for upstream calls cannot be built")]
 pub struct BuildError(#[source] reqwest::Error);
+
+/// How upstream servers are called.
+#[derive(Debug, Clone)]
+pub struct UpstreamOptions {
+    /// Which networks are reached.
+    pub networks: Networks,
+    /// How long a connection may take, TLS included, where a policy says nothing else.
+    pub connect_timeout: Duration,
+    /// How long an unused connection is kept. Below what common load balancers use, so that we close first.
+    pub pool_idle: Duration,
+    /// How many unused connections per server are kept.
+    pub pool_size: usize,
+    /// Bound of a whole answer, in bytes. 2048 embeddings of 3072 numbers in decimal stay below the default.
+    pub max_answer: usize,
+    /// Authorities to trust beside the system's, in PEM.
+    pub ca: Option<Vec<u8>>,
+    /// A proxy for every request, as `http://host:port` or `https://host:port`, with a user and password where needed.
+    pub proxy: Option<SecretString>,
+}
+
+impl UpstreamOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new(networks: Networks) -> Self {
+        Self {
+            networks,
+            connect_timeout: Duration::from_secs(5),
+            pool_idle: Duration::from_secs(50),
+            pool_size: 256,
+            max_answer: 96 << 20,
+            ca: None,
+            proxy: None,
+        }
+    }
+
+    /// Whether these are certificates that can be trusted.
+    #[must_use]
+    pub fn is_ca(pem: &[u8]) -> bool {
+        Certificate::from_pem_bundle(pem).is_ok_and(|certificates| !certificates.is_empty())
+    }
+}
 
 /// Sends requests upstream. Clones share one pool of connections.
 #[derive(Debug, Clone)]
 pub struct UpstreamClient {
     http: reqwest::Client,
     networks: Networks,
+    max_answer: usize,
 }
 
 impl UpstreamClient {
-    /// A client that reaches those networks alone.
+    /// A client that calls in that way.
     ///
     /// # Errors
     /// [`BuildError`].
-    pub fn new(networks: Networks) -> Result<Self, BuildError> {
-        let http = reqwest::Client::builder()
+    pub fn new(options: &UpstreamOptions) -> Result<Self, BuildError> {
+        let broken = |error: reqwest::Error| BuildError(error.without_url());
+        let mut builder = reqwest::Client::builder()
             .user_agent(concat!("rota/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
             .redirect(redirect::Policy::none())
             .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connector_layer(ConnectBound { default: options.connect_timeout })
             .tcp_nodelay(true)
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_SIZE)
+            .pool_idle_timeout(options.pool_idle)
+            .pool_max_idle_per_host(options.pool_size)
             .http2_keep_alive_interval(Duration::from_secs(30))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            .dns_resolver(Guard(networks))
-            .build()
-            .map_err(|error| BuildError(error.without_url()))?;
-        Ok(Self { http, networks })
+            .http2_keep_alive_timeout(Duration::from_secs(10));
+        let mut proxy_name = None;
+        builder = match &options.proxy {
+            Some(proxy) => {
+                let url = Url::parse(proxy.expose_secret()).ok();
+                proxy_name = url.and_then(|url| url.host_str().map(str::to_owned));
+                builder.proxy(Proxy::all(proxy.expose_secret()).map_err(broken)?)
+            }
+            None => builder.no_proxy(),
+        };
+        if let Some(ca) = &options.ca {
+            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(ca).map_err(broken)?);
+        }
+        let guard = Guard { networks: options.networks, proxy: proxy_name.map(Into::into) };
+        let http = builder.dns_resolver(guard).build().map_err(broken)?;
+        Ok(Self { http, networks: options.networks, max_answer: options.max_answer })
     }
 
     /// Which networks it reaches.
@@ -121,6 +163,18 @@ impl UpstreamClient {
         self.success(&url, request, redactor).await
     }
 
+    /// Reads a whole answer.
+    pub(super) async fn read(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
+        let mut body = Vec::with_capacity(response.content_length().map_or(0, |n| n.min(1 << 20) as usize));
+        while let Some(chunk) = response.chunk().await.map_err(failure)? {
+            if body.len() + chunk.len() > self.max_answer {
+                return Err(Failure::new(ErrorClass::ServerError, "the provider's answer is too large"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
     async fn success(
         &self,
         url: &Url,
@@ -167,18 +221,6 @@ pub(super) fn put_field(
         headers.insert(name, value);
     }
     Ok(())
-}
-
-/// Reads a whole answer.
-pub(super) async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::with_capacity(response.content_length().map_or(0, |n| n.min(1 << 20) as usize));
-    while let Some(chunk) = response.chunk().await.map_err(failure)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(Failure::new(ErrorClass::ServerError, "the provider's answer is too large"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 /// What an answer that is no success means. What cannot be read of its body is left out.

@@ -9,6 +9,7 @@ mod anthropic;
 mod chat;
 mod classify;
 mod client;
+mod connect;
 mod drivers;
 mod embedding;
 mod forward;
@@ -26,7 +27,8 @@ mod tests;
 mod tokens;
 
 pub use chat::*;
-pub use client::{BuildError, UpstreamClient};
+pub use client::{BuildError, UpstreamClient, UpstreamOptions};
+pub use connect::connect_within;
 pub use drivers::{Drivers, kind, kinds};
 pub use embedding::*;
 pub use forward::{ForwardPath, ForwardReply, ForwardRequest, Forwarded, forwarded_headers};

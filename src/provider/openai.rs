@@ -60,7 +60,7 @@ impl Driver for OpenAi {
         let redactor = Redactor::new(target);
         let body = body::chat(&target.model, request, false)?;
         let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
-        reply::completion(&client::read(response).await?, &redactor)
+        reply::completion(&self.client.read(response).await?, &redactor)
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
@@ -69,7 +69,7 @@ impl Driver for OpenAi {
         let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
         if stream::is_json(&response) {
             // No stream: an error, or a server that answers as a whole whatever is asked.
-            let events = reply::whole(&client::read(response).await?, &redactor)?;
+            let events = reply::whole(&self.client.read(response).await?, &redactor)?;
             return Ok(streams::iter(events.into_iter().map(Ok)).boxed());
         }
         let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
@@ -80,21 +80,21 @@ impl Driver for OpenAi {
         let redactor = Redactor::new(target);
         let body = body::embeddings(&target.model, request, self.dialect.sends_input_type);
         let response = self.post(target, &["embeddings"], &body, &redactor).await?;
-        reply::embeddings(&client::read(response).await?, request.texts.len(), &redactor)
+        reply::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
     }
 
     async fn moderate(&self, target: &Target, text: &str) -> Result<ModerationReply, Failure> {
         let redactor = Redactor::new(target);
         let body = json!({ "model": target.model, "input": text });
         let response = self.post(target, &["moderations"], &body, &redactor).await?;
-        judge::moderation(&client::read(response).await?, &redactor)
+        judge::moderation(&self.client.read(response).await?, &redactor)
     }
 
     async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
         let redactor = Redactor::new(target);
         let response =
             self.post(target, &["rerank"], &judge::rerank_body(&target.model, request), &redactor).await?;
-        judge::rerank(&client::read(response).await?, request, &redactor)
+        judge::rerank(&self.client.read(response).await?, request, &redactor)
     }
 
     async fn transcribe(&self, target: &Target, request: &SpeechRequest) -> Result<SpeechReply, Failure> {
@@ -102,7 +102,7 @@ impl Driver for OpenAi {
         let url = (self.dialect.url)(target, &["audio", "transcriptions"]);
         let form = speech::form(&target.model, request)?;
         let response = self.client.send_form(url, self.dialect.headers(target)?, form, &redactor).await?;
-        speech::reply(&client::read(response).await?, &redactor)
+        speech::reply(&self.client.read(response).await?, &redactor)
     }
 
     fn vocabulary(&self, model: &str) -> Option<Vocabulary> {
@@ -118,7 +118,7 @@ impl Driver for OpenAi {
         let redactor = Redactor::new(target);
         let body = speech::body(&target.model, request);
         let response = self.post(target, &["audio", "speech"], &body, &redactor).await?;
-        speech::audio(response, &redactor).await
+        speech::audio(&self.client, response, &redactor).await
     }
 
     fn voices(&self) -> &'static [Voice] {
@@ -134,6 +134,6 @@ impl Driver for OpenAi {
         let url = (self.dialect.url)(target, &["models"]);
         let response =
             self.client.send(Method::GET, url, self.dialect.headers(target)?, None, &redactor).await?;
-        reply::models(&client::read(response).await?, &redactor)
+        reply::models(&self.client.read(response).await?, &redactor)
     }
 }

@@ -25,7 +25,7 @@ impl InvokeApi {
         let tokens = tokens(&embedding.texts);
         let call =
             self.call(&metadata, &caller, request.key, ModelType::TextEmbedding, options, tokens).await?;
-        let served = self.engine.embed(&call, &embedding).await.map_err(status::from_call)?;
+        let served = self.engine.embed(&call, embedding).await.map_err(status::from_call)?;
         Ok(pb::InvokeTextEmbeddingResponse {
             embeddings: served.reply.vectors.into_iter().map(|values| pb::Embedding { values }).collect(),
             usage: Some(convert::usage(served.reply.usage, served.latency, None)),

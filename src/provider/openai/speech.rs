@@ -3,9 +3,9 @@
 use crate::{
     balance::{ErrorClass, Failure},
     provider::{
-        ByteStream, SpeechReply, SpeechRequest, SpokenRequest, Voice,
+        ByteStream, SpeechReply, SpeechRequest, SpokenRequest, UpstreamClient, Voice,
         answer::{check_error, malformed, parse},
-        client,
+        client::failure,
         redact::Redactor,
     },
 };
@@ -72,18 +72,22 @@ pub(super) fn body(model: &str, request: &SpokenRequest) -> Value {
 }
 
 /// The audio, which is the body itself. Text is none: an error, or a page of something in between.
-pub(super) async fn audio(response: Response, redactor: &Redactor) -> Result<ByteStream, Failure> {
+pub(super) async fn audio(
+    client: &UpstreamClient,
+    response: Response,
+    redactor: &Redactor,
+) -> Result<ByteStream, Failure> {
     let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let kind = content_type.unwrap_or_default().to_ascii_lowercase();
     if kind.starts_with(b"application/json") {
-        let answer: Problem = parse(&client::read(response).await?)?;
+        let answer: Problem = parse(&client.read(response).await?)?;
         check_error(answer.error, redactor)?;
         return Err(malformed());
     }
     if kind.starts_with(b"text/") {
         return Err(malformed());
     }
-    Ok(response.bytes_stream().map(|chunk| chunk.map_err(client::failure)).boxed())
+    Ok(response.bytes_stream().map(|chunk| chunk.map_err(failure)).boxed())
 }
 
 #[derive(Deserialize)]
