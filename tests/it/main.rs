@@ -49,6 +49,7 @@ mod redis_lost;
 mod redis_topologies;
 mod replicas;
 mod scale;
+mod scripted;
 mod secrets;
 mod speech;
 mod state;

@@ -6,6 +6,7 @@
 
 pub mod by_provider;
 pub mod failure;
+pub mod kinds;
 pub mod listing;
 pub mod load;
 pub mod postgres;
