@@ -41,6 +41,7 @@ mod judging;
 mod keys;
 mod leases;
 mod lifecycle;
+mod official_clients;
 mod overview;
 mod policy;
 mod python;

@@ -11,6 +11,7 @@ pub mod listing;
 pub mod load;
 pub mod postgres;
 pub mod process;
+pub mod python;
 pub mod raw;
 pub mod redis;
 pub mod redis_cluster;
