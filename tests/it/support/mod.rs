@@ -55,3 +55,15 @@ pub async fn eventually<T>(limit: Duration, mut ask: impl AsyncFnMut() -> Result
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
+
+/// What came of a stream before its end, and how it ended.
+pub async fn read<T>(mut stream: tonic::Streaming<T>) -> (Vec<T>, Result<(), tonic::Status>) {
+    let mut messages = Vec::new();
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => messages.push(message),
+            Ok(None) => return (messages, Ok(())),
+            Err(status) => return (messages, Err(status)),
+        }
+    }
+}
