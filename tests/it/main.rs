@@ -61,4 +61,5 @@ mod state;
 mod streaming;
 mod support;
 mod time_left;
+mod upstream_settings;
 mod writers;

@@ -4,6 +4,7 @@
 //! process, however that ends. A program that is not installed fails the test with the line that installs it.
 #![allow(dead_code, reason = "each test file uses some of these")]
 
+pub mod authority;
 pub mod by_provider;
 pub mod failure;
 pub mod kinds;
