@@ -31,6 +31,7 @@ mod conformance_inherit;
 mod conformance_listing;
 mod conformance_names;
 mod conformance_rotation;
+mod drivers;
 mod explain;
 mod failover;
 mod fallback;
