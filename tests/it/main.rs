@@ -33,6 +33,7 @@ mod conformance_listing;
 mod conformance_names;
 mod conformance_rotation;
 mod counting;
+mod drivers;
 mod explain;
 mod failover;
 mod fallback;
