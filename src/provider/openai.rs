@@ -12,7 +12,7 @@ mod speech;
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
     ModelType, ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest, Target,
-    UpstreamClient, client, client::join, redact::Redactor, stream,
+    UpstreamClient, client, client::join, redact::Redactor, rerank, stream,
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
@@ -135,7 +135,7 @@ impl Driver for OpenAi {
     async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
         let redactor = Redactor::new(target);
         let response =
-            self.post(target, &["rerank"], &judge::rerank_body(&target.model, request), &redactor).await?;
+            self.post(target, &["rerank"], &rerank::body(&target.model, request), &redactor).await?;
         judge::rerank(&client::read(response).await?, request, &redactor)
     }
 
