@@ -111,8 +111,8 @@ impl Driver for OpenAi {
         let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
         if stream::is_json(&response) {
             // No stream: an error, or a server that answers as a whole whatever is asked.
-            let events = reply::whole(&client::read(response).await?, &redactor)?;
-            return Ok(streams::iter(events.into_iter().map(Ok)).boxed());
+            let reply = reply::completion(&client::read(response).await?, &redactor)?;
+            return Ok(streams::iter([Ok(reply.into())]).boxed());
         }
         let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
         Ok(stream::chat_events(chunks, redactor, reply::Chunks))
