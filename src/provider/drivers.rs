@@ -3,12 +3,14 @@
 use super::{
     Driver, KindSpec, UpstreamClient,
     anthropic::{self, Anthropic},
+    cohere::{self, Cohere},
     openai::{self, OpenAi},
 };
 use std::sync::Arc;
 
 /// Every kind, in the order they are listed.
-static KINDS: [KindSpec; 3] = [openai::OPENAI, openai::OPENAI_COMPATIBLE, anthropic::ANTHROPIC];
+static KINDS: [KindSpec; 4] =
+    [openai::OPENAI, openai::OPENAI_COMPATIBLE, anthropic::ANTHROPIC, cohere::COHERE];
 
 /// Every kind this build can talk to.
 #[must_use]
@@ -33,6 +35,8 @@ impl Drivers {
         let driver = |spec: &'static KindSpec| -> Arc<dyn Driver> {
             if spec.name == anthropic::ANTHROPIC.name {
                 Arc::new(Anthropic::new(client.clone()))
+            } else if spec.name == cohere::COHERE.name {
+                Arc::new(Cohere::new(client.clone()))
             } else {
                 Arc::new(OpenAi::new(client.clone(), spec))
             }

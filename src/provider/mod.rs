@@ -9,6 +9,7 @@ mod anthropic;
 mod chat;
 mod classify;
 mod client;
+mod cohere;
 mod drivers;
 mod embedding;
 pub mod guard;
