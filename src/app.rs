@@ -64,7 +64,7 @@ pub async fn open_catalog(settings: &Settings) -> Result<Catalog> {
     let catalog = Catalog::open(OpenOptions {
         database_url: settings.database_url.expose_secret().to_owned(),
         master_key,
-        networks: settings.networks,
+        networks: settings.upstream.networks,
         database: settings.database,
     })
     .await
@@ -100,7 +100,7 @@ impl App {
         let address = listener.local_addr()?;
         let (draining, stop, inside) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let drivers = Drivers::new(UpstreamClient::new(settings.networks)?);
+        let drivers = Drivers::new(UpstreamClient::new(&settings.upstream)?);
         let checked = drivers.clone();
         let (reporter, health_service) = tonic_health::server::health_reporter();
         health::not_serving(&reporter).await;

@@ -3,7 +3,11 @@
 //! Flags win over `ROTA_*` environment variables, those over `rota.toml`, that over the defaults. All problems are
 //! reported at once. Secrets have no flag: a flag stands in the process list.
 
-use crate::{catalog::DatabaseOptions, invoke::RetryBudget, provider::Networks, state::RedisOptions};
+#[cfg(test)]
+mod tests;
+mod upstream;
+
+use crate::{catalog::DatabaseOptions, invoke::RetryBudget, provider::UpstreamOptions, state::RedisOptions};
 use clap::Args;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -73,6 +77,25 @@ pub struct RawSettings {
     /// [default: private while --listen is loopback, else public]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_NETWORKS", value_name = "NETWORKS")]
     pub upstream_networks: Option<String>,
+    /// How long connecting to a provider may take, where a policy says nothing else [default: 5s]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_CONNECT_TIMEOUT", value_name = "TIME")]
+    pub upstream_connect_timeout: Option<String>,
+    /// The most idle connections that are kept to each provider [default: 256]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_IDLE_CONNECTIONS", value_name = "COUNT")]
+    pub upstream_idle_connections: Option<usize>,
+    /// How long an idle connection to a provider is kept [default: 50s]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_IDLE_TIME", value_name = "TIME")]
+    pub upstream_idle_time: Option<String>,
+    /// The largest answer of a provider that is read as a whole, such as `96MiB` [default: 96MiB]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_MAX_ANSWER", value_name = "SIZE")]
+    pub upstream_max_answer: Option<String>,
+    /// Authorities that sign providers' certificates, beside those the system trusts, in PEM
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_CA", value_name = "FILE")]
+    pub upstream_ca: Option<PathBuf>,
+    /// A proxy for all calls to providers: `http://host:port` or `https://…`. Which names lead where is then the proxy's
+    /// to judge [default: none]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_PROXY", value_name = "URL", hide_env_values = true)]
+    pub upstream_proxy: Option<String>,
     /// The largest gRPC message in, such as `32MiB` [default: 32MiB]
     #[arg(long, global = true, env = "ROTA_MAX_MESSAGE_SIZE", value_name = "SIZE")]
     pub max_message_size: Option<String>,
@@ -117,8 +140,8 @@ pub struct Settings {
     pub redis_required: bool,
     /// Where the master key ring comes from.
     pub master_key: MasterKey,
-    /// Which addresses a tenant's base URL may reach.
-    pub networks: Networks,
+    /// How providers are called, and which addresses a tenant's base URL may reach.
+    pub upstream: UpstreamOptions,
     /// The largest gRPC message in, in bytes.
     pub max_message_size: usize,
     /// How long a call without a deadline may take.
@@ -180,6 +203,12 @@ impl RawSettings {
             master_key_file: self.master_key_file.or(file.master_key_file),
             master_key_command: self.master_key_command.or(file.master_key_command),
             upstream_networks: self.upstream_networks.or(file.upstream_networks),
+            upstream_connect_timeout: self.upstream_connect_timeout.or(file.upstream_connect_timeout),
+            upstream_idle_connections: self.upstream_idle_connections.or(file.upstream_idle_connections),
+            upstream_idle_time: self.upstream_idle_time.or(file.upstream_idle_time),
+            upstream_max_answer: self.upstream_max_answer.or(file.upstream_max_answer),
+            upstream_ca: self.upstream_ca.or(file.upstream_ca),
+            upstream_proxy: self.upstream_proxy.or(file.upstream_proxy),
             max_message_size: self.max_message_size.or(file.max_message_size),
             default_deadline: self.default_deadline.or(file.default_deadline),
             drain_limit: self.drain_limit.or(file.drain_limit),
@@ -196,15 +225,16 @@ impl Settings {
     ///
     /// # Errors
     /// Every problem found.
-    pub fn resolve(raw: RawSettings) -> Result<Self, SettingsError> {
+    pub fn resolve(mut raw: RawSettings) -> Result<Self, SettingsError> {
         let mut problems = Vec::new();
         let mut problem = |setting: &str, what: &str| problems.push(format!("--{setting}: {what}"));
 
-        let listen = given(raw.listen).unwrap_or_else(|| "127.0.0.1:50051".into());
+        let listen = given(raw.listen.take()).unwrap_or_else(|| "127.0.0.1:50051".into());
         let listen = listen.parse().unwrap_or_else(|_| {
             problem("listen", "is not an address and port, such as 127.0.0.1:50051");
             SocketAddr::from(([127, 0, 0, 1], 0))
         });
+        let upstream = upstream::resolve(&mut raw, listen, &mut problem);
         let admin_listen = given(raw.admin_listen).and_then(|text| {
             let address = text.parse().ok();
             if address.is_none() {
@@ -247,33 +277,9 @@ impl Settings {
         if redis_required && redis.is_none() {
             problem("redis-required", "needs --redis-url");
         }
-        let networks = match given(raw.upstream_networks).as_deref() {
-            None if listen.ip().is_loopback() => Networks::Private,
-            None | Some("public") => Networks::Public,
-            Some("private") => Networks::Private,
-            Some(_) => {
-                problem("upstream-networks", "is `private` or `public`");
-                Networks::Public
-            }
-        };
-        let max_message_size = match given(raw.max_message_size).as_deref().map(bytes) {
-            None => 32 << 20,
-            Some(Some(size)) if size >= 1024 => size,
-            Some(_) => {
-                problem("max-message-size", "is a size of at least 1KiB, such as 32MiB");
-                0
-            }
-        };
-        let mut time = |setting: &str, value: Option<String>, default: Duration| match given(value) {
-            None => default,
-            Some(text) => match humantime::parse_duration(&text) {
-                Ok(time) if !time.is_zero() => time,
-                _ => {
-                    problem(setting, "is a time above 0, such as 30s");
-                    Duration::ZERO
-                }
-            },
-        };
+        let max_message_size = size("max-message-size", raw.max_message_size, 32 << 20, &mut problem);
+        let mut time =
+            |setting: &str, value: Option<String>, default| time(setting, value, default, &mut problem);
         let default_deadline = time("default-deadline", raw.default_deadline, Duration::from_secs(600));
         let drain_limit = time("drain-limit", raw.drain_limit, Duration::from_secs(30));
         let redis_timeout = time("redis-timeout", raw.redis_timeout, Duration::from_millis(250));
@@ -335,7 +341,7 @@ impl Settings {
             redis,
             redis_required,
             master_key,
-            networks,
+            upstream,
             max_message_size,
             default_deadline,
             drain_limit,
@@ -355,6 +361,33 @@ fn given(value: Option<String>) -> Option<String> {
     value.filter(|value| !value.trim().is_empty())
 }
 
+/// Notes what is wrong with a setting.
+type Problem<'p> = &'p mut dyn FnMut(&str, &str);
+
+/// A time above 0.
+fn time(setting: &str, value: Option<String>, default: Duration, problem: Problem<'_>) -> Duration {
+    match given(value).as_deref().map(humantime::parse_duration) {
+        None => default,
+        Some(Ok(time)) if !time.is_zero() => time,
+        Some(_) => {
+            problem(setting, "is a time above 0, such as 30s");
+            default
+        }
+    }
+}
+
+/// A size of at least 1 KiB, in bytes.
+fn size(setting: &str, value: Option<String>, default: usize, problem: Problem<'_>) -> usize {
+    match given(value).as_deref().map(bytes) {
+        None => default,
+        Some(Some(size)) if size >= 1024 => size,
+        Some(_) => {
+            problem(setting, "is a size of at least 1KiB, such as 32MiB");
+            default
+        }
+    }
+}
+
 fn bytes(text: &str) -> Option<usize> {
     let text = text.trim();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -367,119 +400,4 @@ fn bytes(text: &str) -> Option<usize> {
         _ => return None,
     };
     amount.parse::<usize>().ok()?.checked_mul(factor)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn raw(change: impl FnOnce(&mut RawSettings)) -> RawSettings {
-        let mut raw = RawSettings::default();
-        change(&mut raw);
-        raw
-    }
-
-    #[test]
-    fn nothing_given_is_an_embedded_service_on_loopback() {
-        let settings = Settings::resolve(RawSettings::default()).unwrap();
-        assert_eq!(settings.listen.to_string(), "127.0.0.1:50051");
-        assert!(settings.embedded && settings.redis.is_none());
-        assert_eq!(settings.networks, Networks::Private);
-        assert_eq!(settings.max_message_size, 32 * 1024 * 1024);
-    }
-
-    #[test]
-    fn listening_beyond_loopback_closes_private_networks() {
-        let settings = Settings::resolve(raw(|raw| raw.listen = Some("0.0.0.0:50051".into()))).unwrap();
-        assert_eq!(settings.networks, Networks::Public);
-    }
-
-    #[test]
-    fn all_problems_are_told_at_once_and_no_password() {
-        let error = Settings::resolve(raw(|raw| {
-            raw.listen = Some("here".into());
-            raw.database_url = Some("mysql://root:hunter2@db".into());
-            raw.redis_url = Some("http://:hunter2@redis".into());
-            raw.max_message_size = Some("much".into());
-            raw.drain_limit = Some("soon".into());
-        }))
-        .err()
-        .unwrap()
-        .to_string();
-        for setting in ["--listen", "--database-url", "--redis-url", "--max-message-size", "--drain-limit"] {
-            assert!(error.contains(setting), "{error}");
-        }
-        assert!(!error.contains("hunter2"), "{error}");
-    }
-
-    #[test]
-    fn one_source_of_the_master_key() {
-        let file = |raw: &mut RawSettings| raw.master_key_file = Some("ring".into());
-        let command = |raw: &mut RawSettings| raw.master_key_command = Some("printf hunter2".into());
-        let postgres = |raw: &mut RawSettings| raw.database_url = Some("postgres://db/rota".into());
-        let resolved = |raw| Settings::resolve(raw).map(|settings| settings.master_key);
-        assert!(
-            matches!(resolved(raw(|_| {})).unwrap(), MasterKey::Own(path) if path.ends_with("master-key"))
-        );
-        assert!(matches!(resolved(raw(file)).unwrap(), MasterKey::File(_)));
-        assert!(matches!(resolved(raw(command)).unwrap(), MasterKey::Command(_)));
-        let both = raw(|raw| {
-            file(raw);
-            command(raw);
-        });
-        for wrong in [both, raw(postgres)] {
-            let error = resolved(wrong).err().unwrap().to_string();
-            assert!(error.contains("--master-key-file") && !error.contains("hunter2"), "{error}");
-        }
-    }
-
-    #[test]
-    fn redis_is_a_server_a_cluster_or_sentinels() {
-        let problem = |url: &str| Settings::resolve(raw(|raw| raw.redis_url = Some(url.into()))).err();
-        for url in [
-            "redis://:hunter2@redis:6379/1",
-            "rediss://redis",
-            "redis-cluster://user:hunter2@one:7000?node=two:7001&node=three:7002",
-            "rediss-cluster://one:7000",
-            "redis-sentinel://one:26379?sentinelServiceName=main&node=two:26379&sentinelPassword=hunter2",
-            "rediss-sentinel://one?sentinelServiceName=main",
-        ] {
-            assert!(problem(url).is_none(), "{url}");
-        }
-        for url in [
-            "redis",
-            "redis://",
-            "rediss+unix:///tmp/hunter2",
-            "redis-ring://one:7000",
-            "redis://one:hunter2",
-            "redis://one/hunter2",
-            "redis-cluster://one:7000?node=hunter2",
-            "redis-sentinel://one:26379?sentinelPassword=hunter2",
-        ] {
-            let problem = problem(url).unwrap().to_string();
-            assert!(problem.starts_with("--redis-url: ") && !problem.contains("hunter2"), "{url}: {problem}");
-        }
-    }
-
-    #[test]
-    fn a_file_fills_what_flags_leave_open() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join(FILE);
-        fs::write(&path, "listen = \"127.0.0.1:1\"\nlog = \"debug\"\n").unwrap();
-        let merged = raw(|raw| raw.listen = Some("127.0.0.1:2".into())).over_file(&path).unwrap();
-        assert_eq!(merged.listen.as_deref(), Some("127.0.0.1:2"));
-        assert_eq!(merged.log.as_deref(), Some("debug"));
-        fs::write(&path, "redis_url = \"redis://:hunter2@x\"").unwrap();
-        let error = RawSettings::default().over_file(&path).err().unwrap().to_string();
-        assert!(!error.contains("hunter2"), "{error}");
-    }
-
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!(bytes("4MiB"), Some(4 << 20));
-        assert_eq!(bytes("4096"), Some(4096));
-        for wrong in ["", "MiB", "4 monkeys", "-1", "99999999999999999999GiB"] {
-            assert_eq!(bytes(wrong), None, "{wrong}");
-        }
-    }
 }

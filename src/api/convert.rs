@@ -187,11 +187,6 @@ pub(super) fn usage(usage: TokenUsage, latency: Duration, first_token: Option<Du
     }
 }
 
-/// About how many tokens a text of so many bytes has: four bytes a token, as vendors estimate for English.
-pub(super) fn tokens(bytes: usize) -> u64 {
-    u64::try_from(bytes / 4).unwrap_or(u64::MAX).saturating_add(1)
-}
-
 /// A free-form map as JSON. Whole numbers lose the fraction that a Struct gives every number: providers refuse
 /// `"max_tokens": 100.0`.
 pub(super) fn json_map(fields: Struct, field: &str) -> Result<Map<String, serde_json::Value>, Status> {

@@ -106,6 +106,8 @@ pub struct Failure {
     pub http_status: Option<u16>,
     /// How long the provider asks callers to stay away (Retry-After or a reset header).
     pub retry_after: Option<Duration>,
+    /// Whether no connection came about, so that the provider knows nothing of the request.
+    pub unsent: bool,
     /// The provider's text, shortened and without secrets: callers see it.
     pub message: String,
 }
@@ -113,6 +115,13 @@ pub struct Failure {
 impl Failure {
     /// A failure without an HTTP answer.
     pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
-        Self { class, http_status: None, retry_after: None, message: message.into() }
+        Self { class, http_status: None, retry_after: None, unsent: false, message: message.into() }
+    }
+
+    /// Whether the provider has certainly done nothing of what was asked: it was not reached, or has turned the caller
+    /// away at the door.
+    #[must_use]
+    pub fn is_before_work(&self) -> bool {
+        self.unsent || matches!(self.http_status, Some(401 | 429))
     }
 }

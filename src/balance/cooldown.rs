@@ -121,6 +121,7 @@ mod tests {
             class,
             http_status: status,
             retry_after: hint.map(Duration::from_secs),
+            unsent: false,
             message: String::new(),
         }
     }

@@ -29,6 +29,10 @@ pub struct Timeouts {
     pub first_token: Duration,
     /// Between two events of a stream.
     pub stream_idle: Duration,
+    /// A new connection to the provider, TLS included; none: as the service is set.
+    pub connect: Option<Duration>,
+    /// The whole call, every attempt included; none: the caller's deadline alone bounds it.
+    pub total: Option<Duration>,
 }
 
 impl Default for Timeouts {
@@ -37,6 +41,8 @@ impl Default for Timeouts {
             attempt: Duration::from_secs(300),
             first_token: Duration::from_secs(60),
             stream_idle: Duration::from_secs(60),
+            connect: None,
+            total: None,
         }
     }
 }

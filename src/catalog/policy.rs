@@ -26,6 +26,10 @@ pub struct PolicySettings {
     pub first_token_timeout: Option<Millis>,
     /// Between two events of a stream.
     pub stream_idle_timeout: Option<Millis>,
+    /// A new connection to the provider.
+    pub connect_timeout: Option<Millis>,
+    /// The whole call.
+    pub total_timeout: Option<Millis>,
     /// By class; zero is off.
     pub cooldowns: CooldownSettings,
     /// Wait instead of failing when nothing may serve.
@@ -91,6 +95,8 @@ impl PolicySettings {
             ("attempt_timeout", self.attempt_timeout),
             ("first_token_timeout", self.first_token_timeout),
             ("stream_idle_timeout", self.stream_idle_timeout),
+            ("connect_timeout", self.connect_timeout),
+            ("total_timeout", self.total_timeout),
         ];
         for (field, time) in timeouts {
             if time.is_some_and(|time| time.0 == 0 || time.0 > MOST.0) {
@@ -129,7 +135,7 @@ impl PolicySettings {
         let usual = Timeouts::default();
         let or = |time: Option<Millis>, usual| time.map_or(usual, Into::into);
         let cooldowns = &self.cooldowns;
-        let set = |time: Option<Millis>| time.map(Into::into);
+        let set = |time: Option<Millis>| time.map(Duration::from);
         Policy {
             strategy: self.strategy.as_deref().and_then(Strategy::from_name).unwrap_or_default(),
             max_attempts: self.max_attempts,
@@ -137,6 +143,8 @@ impl PolicySettings {
                 attempt: or(self.attempt_timeout, usual.attempt),
                 first_token: or(self.first_token_timeout, usual.first_token),
                 stream_idle: or(self.stream_idle_timeout, usual.stream_idle),
+                connect: set(self.connect_timeout),
+                total: set(self.total_timeout),
             },
             cooldowns: Cooldowns {
                 rate_limited: set(cooldowns.rate_limited),

@@ -4,7 +4,7 @@ use super::{Call, CallError, Engine, Served, Setting, explain, held::Held, route
 use crate::{
     balance::{ErrorClass, Failure, LeaseId, Timeouts, WhenExhausted},
     catalog::Pool,
-    provider::{Driver, Target},
+    provider::{Driver, Target, connect_within},
     state::{Acquire, Acquired, StateStore},
 };
 use futures::future::BoxFuture;
@@ -48,11 +48,30 @@ enum Verdict<T> {
 pub(super) type TryOne<'a, T> =
     dyn Fn(&'a dyn Driver, &'a Target) -> BoxFuture<'a, Result<T, Failure>> + Send + Sync + 'a;
 
+/// What kind of answer a call waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Shape {
+    /// All at once.
+    Whole,
+    /// In pieces, the first of which decides.
+    Streamed,
+}
+
+impl Shape {
+    /// How long one attempt may take.
+    fn limit(self, timeouts: &Timeouts) -> Duration {
+        match self {
+            Self::Whole => timeouts.attempt,
+            Self::Streamed => timeouts.first_token,
+        }
+    }
+}
+
 /// One call on its walk over the chain.
 struct Walk<'a, T> {
     engine: &'a Engine,
     call: &'a Call,
-    limit: fn(&Timeouts) -> Duration,
+    shape: Shape,
     attempt: &'a TryOne<'a, T>,
     /// How far it is, by pool.
     progress: Vec<Progress>,
@@ -65,18 +84,18 @@ struct Walk<'a, T> {
 struct Progress {
     /// Whether the pool's retry budget knows of the call.
     counted: bool,
-    /// Whether the retry budget lets no more of its members be tried.
+    /// Whether no more of its members are to be tried: the retry budget is spent, or too little time is left.
     spent: bool,
     /// Indices of the members tried.
     tried: Vec<usize>,
 }
 
 impl Engine {
-    /// Tries until one serves. `limit` bounds one attempt.
+    /// Tries until one serves.
     pub(super) async fn run<'a, T: Send>(
         &'a self,
         call: &'a Call,
-        limit: fn(&Timeouts) -> Duration,
+        shape: Shape,
         attempt: &'a TryOne<'a, T>,
     ) -> Result<Won<T>, CallError> {
         let named = call.chain.first().ok_or(CallError::NoCredentials)?;
@@ -84,7 +103,7 @@ impl Engine {
             return Err(CallError::Disabled);
         }
         let progress = vec![Progress::default(); call.chain.len()];
-        Walk { engine: self, call, limit, attempt, progress, attempts: 0, trail: Trail::new(named) }
+        Walk { engine: self, call, shape, attempt, progress, attempts: 0, trail: Trail::new(named) }
             .go(named)
             .await
     }
@@ -137,8 +156,9 @@ impl<'a, T: Send> Walk<'a, T> {
     fn may_retry(&mut self, place: usize, pool: &Pool, class: ErrorClass) -> bool {
         let Some(progress) = self.progress.get_mut(place) else { return false };
         // Where nobody is left there will be no retry, and none is withdrawn.
-        progress.spent =
-            progress.tried.len() < pool.members.len() && !self.engine.budgets.allows(pool.roster.id, class);
+        progress.spent = progress.tried.len() < pool.members.len()
+            && (!self.engine.paces.allow(pool.roster.id, self.shape, self.call.left())
+                || !self.engine.budgets.allows(pool.roster.id, class));
         !progress.spent
     }
 
@@ -152,7 +172,8 @@ impl<'a, T: Send> Walk<'a, T> {
             self.engine.budgets.deposit(pool.roster.id);
         }
         let driver = self.engine.drivers.get(pool.kind.name).ok_or(CallError::Unsupported(pool.kind.name))?;
-        let limit = (self.limit)(&pool.policy.timeouts);
+        let limit = self.shape.limit(&pool.policy.timeouts);
+        let connect = pool.policy.timeouts.connect;
         let last = self.is_last(place);
         let mut failed: Option<Held> = None;
         loop {
@@ -168,8 +189,10 @@ impl<'a, T: Send> Walk<'a, T> {
 
             let began = Instant::now();
             let end = (began + limit).min(self.call.deadline);
-            let failure = match timeout_at(end, (self.attempt)(driver, &member.target)).await {
+            let attempt = connect_within(connect, (self.attempt)(driver, &member.target));
+            let failure = match timeout_at(end, attempt).await {
                 Ok(Ok(reply)) => {
+                    self.engine.paces.note(pool.roster.id, self.shape, began.elapsed());
                     if let Some(held) = &mut held {
                         held.succeed();
                     }
@@ -202,6 +225,7 @@ impl<'a, T: Send> Walk<'a, T> {
             }
             let ends = cut_short
                 || !failure.class.moves_on()
+                || !(self.call.repeatable || failure.is_before_work())
                 || (self.call.max_attempts > 0 && self.attempts >= self.call.max_attempts);
             let leaves = !pool.balanced || (failure.http_status == Some(PROVIDER_OVERLOADED) && !last);
             if ends || leaves || !self.may_retry(place, pool, failure.class) {

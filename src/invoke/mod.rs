@@ -10,29 +10,36 @@
 
 mod attempts;
 mod budget;
+mod bulk;
+mod count;
 mod explain;
+mod forward;
 mod held;
 mod lease;
+mod pace;
 mod route;
 mod stream;
 
 pub use budget::RetryBudget;
 pub use explain::{Explained, Reason, Setting, explain};
+pub use forward::ForwardAnswer;
 pub use lease::{Granted, LEASE_TTL, Report};
 pub use route::{Attempt, Route};
-pub use stream::LlmStream;
+pub use stream::{StreamEvent, Streamed};
 
 use crate::{
     balance::{ErrorClass, Failure},
     catalog::{Catalog, ModelKey, Pool},
     provider::{
-        ChatReply, ChatRequest, Drivers, EmbeddingReply, EmbeddingRequest, ModerationReply, RerankReply,
-        RerankRequest, SpeechReply, SpeechRequest,
+        ChatEvent, ChatReply, ChatRequest, Driver, Drivers, ModerationReply, RerankReply, RerankRequest,
+        SpeechReply, SpeechRequest, SpokenRequest, Target, Voice,
     },
     state::{StateError, StateStore},
 };
-use attempts::TryOne;
+use attempts::{Shape, TryOne};
 use budget::Budgets;
+use bytes::Bytes;
+use pace::Paces;
 use std::{sync::Arc, time::Duration};
 use stream::Opened;
 use tokio::time::Instant;
@@ -50,6 +57,8 @@ pub struct Call {
     max_attempts: usize,
     /// About how many tokens it will use, for members that have a limit.
     tokens: u64,
+    /// Whether it may be carried out twice. If not, only what a provider has certainly not carried out is tried again.
+    repeatable: bool,
 }
 
 /// How to make a call.
@@ -122,13 +131,14 @@ pub struct Engine {
     state: Arc<dyn StateStore>,
     drivers: Drivers,
     budgets: Budgets,
+    paces: Paces,
 }
 
 impl Engine {
     /// An engine on that catalog, that state and those drivers.
     #[must_use]
     pub fn new(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers, budget: RetryBudget) -> Self {
-        Self { catalog, state, drivers, budgets: Budgets::new(budget) }
+        Self { catalog, state, drivers, budgets: Budgets::new(budget), paces: Paces::default() }
     }
 
     /// The state that calls are balanced by.
@@ -145,11 +155,13 @@ impl Engine {
             (0, bound) | (bound, 0) => bound,
             (one, other) => one.min(other),
         };
+        let total = pool.policy.timeouts.total.map_or(options.deadline, |total| options.began + total);
+        let deadline = options.deadline.min(total);
         let mut chain = vec![pool];
         if options.fallback {
             self.append_fallbacks(&mut chain, 0);
         }
-        Call { chain, began: options.began, deadline: options.deadline, max_attempts, tokens: options.tokens }
+        Call { chain, began: options.began, deadline, max_attempts, tokens: options.tokens, repeatable: true }
     }
 
     /// Adds the fallbacks of the pool at `at`, each followed by its own: the nearer a model stands to the one that was
@@ -173,19 +185,6 @@ impl Engine {
     /// See [`CallError`].
     pub async fn chat(&self, call: &Call, request: &ChatRequest) -> Result<Served<ChatReply>, CallError> {
         self.whole(call, |reply| reply.usage.total, &move |driver, target| driver.chat(target, request)).await
-    }
-
-    /// Embeds texts.
-    ///
-    /// # Errors
-    /// See [`CallError`].
-    pub async fn embed(
-        &self,
-        call: &Call,
-        request: &EmbeddingRequest,
-    ) -> Result<Served<EmbeddingReply>, CallError> {
-        self.whole(call, |reply| reply.usage.total, &move |driver, target| driver.embed(target, request))
-            .await
     }
 
     /// Judges a text.
@@ -228,7 +227,7 @@ impl Engine {
         tokens: fn(&T) -> u32,
         attempt: &'a TryOne<'a, T>,
     ) -> Result<Served<T>, CallError> {
-        let mut won = self.run(call, |timeouts| timeouts.attempt, attempt).await?;
+        let mut won = self.run(call, Shape::Whole, attempt).await?;
         won.used(tokens(&won.reply));
         Ok(won.served(call))
     }
@@ -237,13 +236,46 @@ impl Engine {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn chat_stream(&self, call: &Call, request: &ChatRequest) -> Result<LlmStream, CallError> {
-        let won = self
-            .run(call, |timeouts| timeouts.first_token, &move |driver, target| {
-                Box::pin(Opened::open(driver, target, request))
-            })
-            .await?;
-        Ok(LlmStream::new(won, call))
+    pub async fn chat_stream(
+        &self,
+        call: &Call,
+        request: &ChatRequest,
+    ) -> Result<Streamed<ChatEvent>, CallError> {
+        let open = async |driver: &dyn Driver, target: &Target| {
+            Opened::at_content(driver.chat_stream(target, request).await?).await
+        };
+        self.streamed(call, &|driver, target| Box::pin(open(driver, target))).await
+    }
+
+    /// Reads a text aloud. Returns at the first audio; until then a failure moves on.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn speak(&self, call: &Call, request: &SpokenRequest) -> Result<Streamed<Bytes>, CallError> {
+        let open = async |driver: &dyn Driver, target: &Target| {
+            Opened::at_content(driver.speak(target, request).await?).await
+        };
+        self.streamed(call, &|driver, target| Box::pin(open(driver, target))).await
+    }
+
+    /// The voices that can read aloud.
+    ///
+    /// # Errors
+    /// [`CallError::Disabled`].
+    pub fn voices(&self, call: &Call) -> Result<&'static [Voice], CallError> {
+        let pool = call.chain.first().filter(|pool| pool.enabled).ok_or(CallError::Disabled)?;
+        let driver = self.drivers.get(pool.kind.name).ok_or(CallError::Unsupported(pool.kind.name))?;
+        Ok(driver.voices())
+    }
+
+    /// A call whose answer is streamed.
+    async fn streamed<'a, E: StreamEvent>(
+        &'a self,
+        call: &'a Call,
+        open: &'a TryOne<'a, Opened<E>>,
+    ) -> Result<Streamed<E>, CallError> {
+        let won = self.run(call, Shape::Streamed, open).await?;
+        Ok(Streamed::new(won, call))
     }
 }
 

@@ -60,6 +60,11 @@ impl Trail {
         Self { route, last_failure: None }
     }
 
+    /// One that has ended, to be gone on with.
+    pub(super) fn of(route: Route) -> Self {
+        Self { route, last_failure: None }
+    }
+
     pub(super) fn decided(&mut self, degraded: bool) {
         self.route.degraded |= degraded;
     }

@@ -4,29 +4,54 @@ use super::{Call, CallError, Route, attempts::Won, held::Held, route::Trail};
 use crate::{
     balance::{ErrorClass, Failure},
     catalog::Pool,
-    provider::{ChatEvent, ChatRequest, ChatStream, Driver, Target},
+    provider::ChatEvent,
 };
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{StreamExt, stream::BoxStream};
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
-/// A stream whose first content has come.
-pub(super) struct Opened {
-    first: ChatEvent,
-    rest: ChatStream,
+/// One piece of a provider's streamed answer.
+pub trait StreamEvent: Send + 'static {
+    /// Whether it is content, which binds the stream to the config that serves it.
+    fn is_content(&self) -> bool;
+
+    /// The tokens that the whole answer has used, where this piece tells.
+    fn tokens(&self) -> Option<u64> {
+        None
+    }
 }
 
-impl Opened {
-    /// Opens the stream and reads to its first content. Whatever goes wrong until then is the attempt's failure.
-    pub(super) async fn open(
-        driver: &dyn Driver,
-        target: &Target,
-        request: &ChatRequest,
+impl StreamEvent for ChatEvent {
+    fn is_content(&self) -> bool {
+        self.is_content()
+    }
+
+    fn tokens(&self) -> Option<u64> {
+        self.usage.map(|usage| usage.total.into())
+    }
+}
+
+impl StreamEvent for Bytes {
+    fn is_content(&self) -> bool {
+        !self.is_empty()
+    }
+}
+
+/// A stream that may be handed to the caller.
+pub(super) struct Opened<E> {
+    first: Option<E>,
+    rest: BoxStream<'static, Result<E, Failure>>,
+}
+
+impl<E: StreamEvent> Opened<E> {
+    /// Reads to the first content. Whatever goes wrong until then is the attempt's failure.
+    pub(super) async fn at_content(
+        mut rest: BoxStream<'static, Result<E, Failure>>,
     ) -> Result<Self, Failure> {
-        let mut rest = driver.chat_stream(target, request).await?;
         loop {
             match rest.next().await {
-                Some(Ok(event)) if event.is_content() => return Ok(Self { first: event, rest }),
+                Some(Ok(event)) if event.is_content() => return Ok(Self { first: Some(event), rest }),
                 Some(Ok(_)) => {}
                 Some(Err(failure)) => return Err(failure),
                 None => {
@@ -35,14 +60,19 @@ impl Opened {
             }
         }
     }
+
+    /// A stream that serves whatever comes.
+    pub(super) fn at_once(rest: BoxStream<'static, Result<E, Failure>>) -> Self {
+        Self { first: None, rest }
+    }
 }
 
 /// A streamed answer from its first content on. Dropping it ends the upstream request.
-pub struct LlmStream {
-    first: Option<ChatEvent>,
-    rest: ChatStream,
+pub struct Streamed<E> {
+    first: Option<E>,
+    rest: BoxStream<'static, Result<E, Failure>>,
     held: Option<Held>,
-    trail: Option<Trail>,
+    trail: Trail,
     pool: Arc<Pool>,
     began: Instant,
     deadline: Instant,
@@ -50,28 +80,25 @@ pub struct LlmStream {
     over: bool,
 }
 
-/// One piece of a streamed answer.
-#[derive(Debug)]
-pub struct Piece {
-    /// What is new.
-    pub event: ChatEvent,
-    /// With the first piece: the way the call took.
-    pub route: Option<Route>,
-}
-
-impl LlmStream {
-    pub(super) fn new(won: Won<Opened>, call: &Call) -> Self {
+impl<E: StreamEvent> Streamed<E> {
+    pub(super) fn new(won: Won<Opened<E>>, call: &Call) -> Self {
         Self {
-            first: Some(won.reply.first),
+            first: won.reply.first,
             rest: won.reply.rest,
             held: won.held,
-            trail: Some(won.trail),
+            trail: won.trail,
             pool: won.pool,
             began: call.began,
             deadline: call.deadline,
             first_token: call.began.elapsed(),
             over: false,
         }
+    }
+
+    /// The way the call took to the config that serves.
+    #[must_use]
+    pub fn route(&self) -> Route {
+        self.trail.so_far()
     }
 
     /// From the call's arrival to its first content.
@@ -90,21 +117,20 @@ impl LlmStream {
     ///
     /// # Errors
     /// When the stream breaks. The member has been cooled then, and no further piece comes.
-    pub async fn next(&mut self) -> Option<Result<Piece, CallError>> {
+    pub async fn next(&mut self) -> Option<Result<E, CallError>> {
         if self.over {
             return None;
         }
         if let Some(event) = self.first.take() {
-            let route = self.trail.as_ref().map(Trail::so_far);
-            return Some(Ok(Piece { event, route }));
+            return Some(Ok(event));
         }
         let end = (Instant::now() + self.pool.policy.timeouts.stream_idle).min(self.deadline);
         let failure = match timeout_at(end, self.rest.next()).await {
             Ok(Some(Ok(event))) => {
-                if let (Some(held), Some(usage)) = (&mut self.held, &event.usage) {
-                    held.used(usage.total.into());
+                if let (Some(held), Some(tokens)) = (&mut self.held, event.tokens()) {
+                    held.used(tokens);
                 }
-                return Some(Ok(Piece { event, route: None }));
+                return Some(Ok(event));
             }
             Ok(None) => {
                 self.over = true;
@@ -124,10 +150,7 @@ impl LlmStream {
             Some(_) if !cut_short => self.pool.policy.cooldowns.decide(&failure, rand::random()),
             _ => None,
         };
-        let mut trail = self.trail.take();
-        if let Some(trail) = &mut trail {
-            trail.broke(&failure, cooldown.as_ref());
-        }
+        self.trail.broke(&failure, cooldown.as_ref());
         if let (Some(mut held), Some(cooldown)) = (self.held.take(), cooldown) {
             held.fail_with(cooldown);
             held.write_failure().await;
@@ -139,7 +162,7 @@ impl LlmStream {
             class = failure.class.name(),
             "stream broke off"
         );
-        let route = trail.map(Trail::into_route).unwrap_or_default();
+        let route = std::mem::take(&mut self.trail).into_route();
         CallError::Upstream { failure, route, retry_after: None }
     }
 }

@@ -91,7 +91,7 @@ impl Driver for Anthropic {
         let redactor = Redactor::new(target);
         let body = body::chat(&target.model, request, false)?;
         let response = self.post(target, &["messages"], &body, &redactor).await?;
-        reply::message(&client::read(response).await?, &redactor)
+        reply::message(&self.client.read(response).await?, &redactor)
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
@@ -99,7 +99,7 @@ impl Driver for Anthropic {
         let body = body::chat(&target.model, request, true)?;
         let response = self.post(target, &["messages"], &body, &redactor).await?;
         if is_json(&response) {
-            let reply = reply::message(&client::read(response).await?, &redactor)?;
+            let reply = reply::message(&self.client.read(response).await?, &redactor)?;
             return Ok(streams::iter([Ok(reply.into())]).boxed());
         }
         let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
@@ -115,7 +115,7 @@ impl Driver for Anthropic {
             body.retain(|name, _| COUNTED.contains(&name.as_str()));
         }
         let response = self.post(target, &["messages", "count_tokens"], &body, &redactor).await?;
-        reply::count(&client::read(response).await?, &redactor).map(Some)
+        reply::count(&self.client.read(response).await?, &redactor).map(Some)
     }
 
     fn authorize(&self, target: &Target, _url: &mut Url) -> Result<HeaderMap, Failure> {
@@ -127,7 +127,7 @@ impl Driver for Anthropic {
         let redactor = Redactor::new(target);
         let url = join(&target.base_url, &["models"]);
         let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
-        openai::reply::models(&client::read(response).await?, &redactor)
+        openai::reply::models(&self.client.read(response).await?, &redactor)
     }
 }
 

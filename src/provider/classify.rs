@@ -86,6 +86,7 @@ pub fn of_answer(
     Failure {
         class: error.class(status),
         http_status: Some(status),
+        unsent: false,
         retry_after: retry_after(status, headers, now),
         message,
     }
@@ -101,6 +102,7 @@ pub fn of_value(error: &Value, redactor: &Redactor) -> Failure {
     Failure {
         class: error.class(status),
         http_status: Some(status),
+        unsent: false,
         retry_after: None,
         message: redactor.clean(message),
     }

@@ -1,27 +1,26 @@
 //! The one HTTP client that all drivers share.
 //!
-//! Invariants: redirects are not followed, no proxy is used that the operator did not set (there is no setting yet),
+//! Invariants: redirects are not followed, no proxy is used that the operator did not set,
 //! no address goes out unjudged (see [`guard`](super::guard)), no answer is read without a bound, and no error text
 //! holds a URL. It sets no deadline beyond connecting: the engine does. When the server is gone, calls fail with
 //! `CONNECTION` or `TIMEOUT`.
 
 use super::{
     Target, classify,
+    connect::ConnectBound,
     guard::{Guard, Networks, Refused, check_host},
     redact::Redactor,
 };
 use crate::balance::{ErrorClass, Failure};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use reqwest::{RequestBuilder, Response, multipart::Form, redirect};
-use secrecy::ExposeSecret;
+use reqwest::{Certificate, Proxy, RequestBuilder, Response, multipart::Form, redirect};
+use secrecy::{ExposeSecret, SecretString};
 use std::{
     error::Error as _,
     time::{Duration, SystemTime},
 };
 use url::Url;
-
-/// Bound of a whole answer, in bytes. 2048 embeddings of 3072 numbers in decimal stay below it.
-const MAX_ANSWER: usize = 96 << 20;
 
 /// How much of an error's body is read, in bytes.
 const MAX_ERROR: usize = 64 << 10;
@@ -29,48 +28,92 @@ const MAX_ERROR: usize = 64 << 10;
 /// How long to wait for an error's body: its status and headers are known already.
 const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
 
-/// How long a connection may take, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an unused connection is kept. Below what common load balancers use, so that we close first.
-const POOL_IDLE: Duration = Duration::from_secs(50);
-
-/// How many unused connections per server are kept.
-const POOL_SIZE: usize = 256;
-
 /// Why there is no client: TLS cannot be set up, as where the machine has no root certificates.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client for upstream calls cannot be built")]
 pub struct BuildError(#[source] reqwest::Error);
+
+/// How upstream servers are called.
+#[derive(Debug, Clone)]
+pub struct UpstreamOptions {
+    /// Which networks are reached.
+    pub networks: Networks,
+    /// How long a connection may take, TLS included, where a policy says nothing else.
+    pub connect_timeout: Duration,
+    /// How long an unused connection is kept. Below what common load balancers use, so that we close first.
+    pub pool_idle: Duration,
+    /// How many unused connections per server are kept.
+    pub pool_size: usize,
+    /// Bound of a whole answer, in bytes. 2048 embeddings of 3072 numbers in decimal stay below the default.
+    pub max_answer: usize,
+    /// Authorities to trust beside the system's, in PEM.
+    pub ca: Option<Vec<u8>>,
+    /// A proxy for every request, as `http://host:port` or `https://host:port`, with a user and password where needed.
+    pub proxy: Option<SecretString>,
+}
+
+impl UpstreamOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new(networks: Networks) -> Self {
+        Self {
+            networks,
+            connect_timeout: Duration::from_secs(5),
+            pool_idle: Duration::from_secs(50),
+            pool_size: 256,
+            max_answer: 96 << 20,
+            ca: None,
+            proxy: None,
+        }
+    }
+
+    /// Whether these are certificates that can be trusted.
+    #[must_use]
+    pub fn is_ca(pem: &[u8]) -> bool {
+        Certificate::from_pem_bundle(pem).is_ok_and(|certificates| !certificates.is_empty())
+    }
+}
 
 /// Sends requests upstream. Clones share one pool of connections.
 #[derive(Debug, Clone)]
 pub struct UpstreamClient {
     http: reqwest::Client,
     networks: Networks,
+    max_answer: usize,
 }
 
 impl UpstreamClient {
-    /// A client that reaches those networks alone.
+    /// A client that calls in that way.
     ///
     /// # Errors
     /// [`BuildError`].
-    pub fn new(networks: Networks) -> Result<Self, BuildError> {
-        let http = reqwest::Client::builder()
+    pub fn new(options: &UpstreamOptions) -> Result<Self, BuildError> {
+        let broken = |error: reqwest::Error| BuildError(error.without_url());
+        let mut builder = reqwest::Client::builder()
             .user_agent(concat!("rota/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
             .redirect(redirect::Policy::none())
             .referer(false)
-            .connect_timeout(CONNECT_TIMEOUT)
+            .connector_layer(ConnectBound { default: options.connect_timeout })
             .tcp_nodelay(true)
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_max_idle_per_host(POOL_SIZE)
+            .pool_idle_timeout(options.pool_idle)
+            .pool_max_idle_per_host(options.pool_size)
             .http2_keep_alive_interval(Duration::from_secs(30))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            .dns_resolver(Guard(networks))
-            .build()
-            .map_err(|error| BuildError(error.without_url()))?;
-        Ok(Self { http, networks })
+            .http2_keep_alive_timeout(Duration::from_secs(10));
+        let mut proxy_name = None;
+        builder = match &options.proxy {
+            Some(proxy) => {
+                let url = Url::parse(proxy.expose_secret()).ok();
+                proxy_name = url.and_then(|url| url.host_str().map(str::to_owned));
+                builder.proxy(Proxy::all(proxy.expose_secret()).map_err(broken)?)
+            }
+            None => builder.no_proxy(),
+        };
+        if let Some(ca) = &options.ca {
+            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(ca).map_err(broken)?);
+        }
+        let guard = Guard { networks: options.networks, proxy: proxy_name.map(Into::into) };
+        let http = builder.dns_resolver(guard).build().map_err(broken)?;
+        Ok(Self { http, networks: options.networks, max_answer: options.max_answer })
     }
 
     /// Which networks it reaches.
@@ -93,7 +136,19 @@ impl UpstreamClient {
             Some(body) => request.header(http::header::CONTENT_TYPE, "application/json").body(body),
             None => request,
         };
-        self.answer(&url, request, redactor).await
+        self.success(&url, request, redactor).await
+    }
+
+    /// Sends a request and returns whatever answer comes.
+    pub(super) async fn exchange(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Response, Failure> {
+        let request = self.http.request(method, url.clone()).headers(headers);
+        self.answer(&url, if body.is_empty() { request } else { request.body(body) }).await
     }
 
     /// Posts a form, and returns the answer to it where the status is 2xx.
@@ -105,18 +160,34 @@ impl UpstreamClient {
         redactor: &Redactor,
     ) -> Result<Response, Failure> {
         let request = self.http.post(url.clone()).headers(headers).multipart(form);
-        self.answer(&url, request, redactor).await
+        self.success(&url, request, redactor).await
     }
 
-    async fn answer(
+    /// Reads a whole answer.
+    pub(super) async fn read(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
+        let mut body = Vec::with_capacity(response.content_length().map_or(0, |n| n.min(1 << 20) as usize));
+        while let Some(chunk) = response.chunk().await.map_err(failure)? {
+            if body.len() + chunk.len() > self.max_answer {
+                return Err(Failure::new(ErrorClass::ServerError, "the provider's answer is too large"));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    async fn success(
         &self,
         url: &Url,
         request: RequestBuilder,
         redactor: &Redactor,
     ) -> Result<Response, Failure> {
-        check_host(url, self.networks).map_err(refused)?;
-        let response = request.send().await.map_err(failure)?;
+        let response = self.answer(url, request).await?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response, redactor).await) }
+    }
+
+    async fn answer(&self, url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
+        check_host(url, self.networks).map_err(refused)?;
+        request.send().await.map_err(failure)
     }
 }
 
@@ -152,33 +223,28 @@ pub(super) fn put_field(
     Ok(())
 }
 
-/// Reads a whole answer.
-pub(super) async fn read(mut response: Response) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::with_capacity(response.content_length().map_or(0, |n| n.min(1 << 20) as usize));
-    while let Some(chunk) = response.chunk().await.map_err(failure)? {
-        if body.len() + chunk.len() > MAX_ANSWER {
-            return Err(Failure::new(ErrorClass::ServerError, "the provider's answer is too large"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
 /// What an answer that is no success means. What cannot be read of its body is left out.
 async fn refusal(mut response: Response, redactor: &Redactor) -> Failure {
+    let (body, _) = read_error(&mut response).await;
+    classify::of_answer(response.status(), response.headers(), &body, redactor, SystemTime::now())
+}
+
+/// Reads the start of an error's body, and whether the connection broke meanwhile. More may follow.
+pub(super) async fn read_error(response: &mut Response) -> (Vec<u8>, Option<Failure>) {
     let mut body = Vec::new();
     let fill = async {
-        while let Ok(Some(chunk)) = response.chunk().await {
-            body.extend_from_slice(&chunk);
-            if body.len() >= MAX_ERROR {
-                break;
+        while body.len() < MAX_ERROR {
+            match response.chunk().await {
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => return None,
+                Err(error) => return Some(failure(error)),
             }
         }
+        None
     };
     // Late or not, what has come is used.
-    let _ = tokio::time::timeout(ERROR_BODY_WAIT, fill).await;
-    body.truncate(MAX_ERROR);
-    classify::of_answer(response.status(), response.headers(), &body, redactor, SystemTime::now())
+    let broke = tokio::time::timeout(ERROR_BODY_WAIT, fill).await.ok().flatten();
+    (body, broke)
 }
 
 /// What an error of the HTTP client means. Takes its kind alone: its text holds the URL.
@@ -201,11 +267,12 @@ pub(super) fn failure(error: reqwest::Error) -> Failure {
     } else {
         (ErrorClass::Connection, "the connection broke")
     };
-    Failure::new(class, message)
+    let unsent = error.is_dns() || error.is_connect();
+    Failure { unsent, ..Failure::new(class, message) }
 }
 
 fn refused(reason: Refused) -> Failure {
-    Failure::new(ErrorClass::Connection, reason.to_string())
+    Failure { unsent: true, ..Failure::new(ErrorClass::Connection, reason.to_string()) }
 }
 
 #[cfg(test)]

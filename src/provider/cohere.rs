@@ -65,7 +65,7 @@ impl Driver for Cohere {
         let redactor = Redactor::new(target);
         let body = body::chat(&target.model, request, false)?;
         let response = self.post(target, "chat", &body, &redactor).await?;
-        reply::message(&client::read(response).await?, &redactor)
+        reply::message(&self.client.read(response).await?, &redactor)
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
@@ -73,7 +73,7 @@ impl Driver for Cohere {
         let body = body::chat(&target.model, request, true)?;
         let response = self.post(target, "chat", &body, &redactor).await?;
         if is_json(&response) {
-            let reply = reply::message(&client::read(response).await?, &redactor)?;
+            let reply = reply::message(&self.client.read(response).await?, &redactor)?;
             return Ok(streams::iter([Ok(reply.into())]).boxed());
         }
         let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
@@ -84,17 +84,17 @@ impl Driver for Cohere {
         let redactor = Redactor::new(target);
         let body = body::embeddings(&target.model, request);
         let response = self.post(target, "embed", &body, &redactor).await?;
-        reply::embeddings(&client::read(response).await?, request.texts.len(), &redactor)
+        reply::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
     }
 
     async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
         let redactor = Redactor::new(target);
         let response = self.post(target, "rerank", &rerank::body(&target.model, request), &redactor).await?;
-        reply::rerank(&client::read(response).await?, request, &redactor)
+        reply::rerank(&self.client.read(response).await?, request, &redactor)
     }
 
     /// The API reference, "Embed": at most 96 texts a call.
-    fn embedding_batch(&self) -> usize {
+    fn embedding_batch(&self, _target: &Target) -> usize {
         96
     }
 
@@ -108,7 +108,7 @@ impl Driver for Cohere {
         let mut url = join(&target.base_url, &["v1", "models"]);
         url.query_pairs_mut().append_pair("page_size", "1");
         let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
-        reply::models(&client::read(response).await?)
+        reply::models(&self.client.read(response).await?)
     }
 }
 

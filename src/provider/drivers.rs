@@ -1,16 +1,18 @@
 //! Which kinds of provider this build can talk to. Invariant: every kind in [`kinds`] has a driver.
 
 use super::{
-    Driver, KindSpec, UpstreamClient,
+    Driver, ForwardRequest, Forwarded, KindSpec, Target, UpstreamClient,
     anthropic::{self, Anthropic},
     cohere::{self, Cohere},
+    forward::forward,
     openai::{self, OpenAi},
 };
+use crate::balance::Failure;
 use std::sync::Arc;
 
 /// Every kind, in the order they are listed.
-static KINDS: [KindSpec; 4] =
-    [openai::OPENAI, openai::OPENAI_COMPATIBLE, anthropic::ANTHROPIC, cohere::COHERE];
+static KINDS: [KindSpec; 5] =
+    [openai::OPENAI, openai::OPENAI_COMPATIBLE, openai::AZURE_OPENAI, anthropic::ANTHROPIC, cohere::COHERE];
 
 /// Every kind this build can talk to.
 #[must_use]
@@ -26,7 +28,10 @@ pub fn kind(name: &str) -> Option<&'static KindSpec> {
 
 /// A driver a kind, over one client.
 #[derive(Clone)]
-pub struct Drivers(Vec<Arc<dyn Driver>>);
+pub struct Drivers {
+    client: UpstreamClient,
+    drivers: Vec<Arc<dyn Driver>>,
+}
 
 impl Drivers {
     /// The drivers of all [`kinds`].
@@ -41,12 +46,26 @@ impl Drivers {
                 Arc::new(OpenAi::new(client.clone(), spec))
             }
         };
-        Self(KINDS.iter().map(driver).collect())
+        let drivers = KINDS.iter().map(driver).collect();
+        Self { client, drivers }
+    }
+
+    /// One attempt at a request that no driver knows.
+    ///
+    /// # Errors
+    /// Where another target should be asked, or no answer came.
+    pub async fn forward(
+        &self,
+        driver: &dyn Driver,
+        target: &Target,
+        request: &ForwardRequest,
+    ) -> Result<Forwarded, Failure> {
+        forward(&self.client, driver, target, request).await
     }
 
     /// The driver of that kind.
     #[must_use]
     pub fn get(&self, kind: &str) -> Option<&dyn Driver> {
-        self.0.iter().map(AsRef::as_ref).find(|driver| driver.spec().name == kind)
+        self.drivers.iter().map(AsRef::as_ref).find(|driver| driver.spec().name == kind)
     }
 }

@@ -7,7 +7,10 @@
 //! attempt is a `CONNECTION` failure.
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
 use url::{Host, Url};
 
 /// Which networks upstream calls may reach: the setting `--upstream-networks`.
@@ -181,14 +184,23 @@ pub fn same_origin(a: &Url, b: &Url) -> bool {
 }
 
 /// Resolves names by the system's resolver and drops refused addresses; fails where none remains.
-#[derive(Debug, Clone, Copy)]
-pub struct Guard(pub Networks);
+#[derive(Debug, Clone)]
+pub struct Guard {
+    /// Which networks may be reached.
+    pub networks: Networks,
+    /// The name of the operator's proxy, which may be anywhere.
+    pub proxy: Option<Arc<str>>,
+}
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
-        let networks = self.0;
+        let networks = self.networks;
+        let proxy = self.proxy.as_deref().is_some_and(|proxy| proxy.eq_ignore_ascii_case(name.as_str()));
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            if proxy {
+                return Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs);
+            }
             Ok(Box::new(allowed(found, networks)?.into_iter()) as Addrs)
         })
     }

@@ -10,8 +10,10 @@ mod chat;
 mod classify;
 mod client;
 mod cohere;
+mod connect;
 mod drivers;
 mod embedding;
+mod forward;
 pub mod guard;
 mod moderation;
 mod openai;
@@ -23,15 +25,19 @@ mod sse;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
 pub use chat::*;
-pub use client::{BuildError, UpstreamClient};
+pub use client::{BuildError, UpstreamClient, UpstreamOptions};
+pub use connect::connect_within;
 pub use drivers::{Drivers, kind, kinds};
 pub use embedding::*;
+pub use forward::{ForwardPath, ForwardReply, ForwardRequest, Forwarded, forwarded_headers};
 pub use guard::{Networks, check_url, same_origin};
 pub use moderation::*;
 pub use rerank::*;
 pub use speech::*;
+pub use tokens::{Countable, TokenCount, Vocabulary, count, estimate_chat, estimate_text};
 
 use crate::balance::{ErrorClass, Failure};
 use async_trait::async_trait;
@@ -150,8 +156,8 @@ pub struct Target {
 /// A streamed answer. Dropping it ends the upstream request.
 pub type ChatStream = BoxStream<'static, Result<ChatEvent, Failure>>;
 
-/// Audio, in pieces as they come. Dropping it ends the upstream request.
-pub type AudioStream = BoxStream<'static, Result<Bytes, Failure>>;
+/// Bytes, in pieces as they come. Dropping it ends the upstream request.
+pub type ByteStream = BoxStream<'static, Result<Bytes, Failure>>;
 
 /// Speaks one wire protocol.
 #[async_trait]
@@ -186,7 +192,7 @@ pub trait Driver: Send + Sync + 'static {
     }
 
     /// Reads a text aloud; returns when the provider has accepted the request.
-    async fn speak(&self, _target: &Target, _request: &SpokenRequest) -> Result<AudioStream, Failure> {
+    async fn speak(&self, _target: &Target, _request: &SpokenRequest) -> Result<ByteStream, Failure> {
         Err(unsupported(self.spec()))
     }
 
@@ -195,14 +201,19 @@ pub trait Driver: Send + Sync + 'static {
         &[]
     }
 
+    /// How that model cuts text into tokens, where it is known here.
+    fn vocabulary(&self, _model: &str) -> Option<Vocabulary> {
+        None
+    }
+
     /// Asks the provider how many tokens a conversation has. `None` where the vendor has no such call: then it is
     /// counted here.
     async fn count_tokens(&self, _target: &Target, _request: &ChatRequest) -> Result<Option<u32>, Failure> {
         Ok(None)
     }
 
-    /// At most this many texts fit into one [`embed`](Self::embed); more are sent in several.
-    fn embedding_batch(&self) -> usize {
+    /// At most this many texts fit into one [`embed`](Self::embed) of that target; more are sent in several.
+    fn embedding_batch(&self, _target: &Target) -> usize {
         2048
     }
 

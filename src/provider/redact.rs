@@ -3,7 +3,8 @@
 //! Providers echo keys in their errors. Invariant: [`Redactor::clean`] is the only way a provider's words get into a
 //! [`Failure`](crate::balance::Failure). Pure: it talks to no server.
 
-use super::Target;
+use super::{KindSpec, Target};
+use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 
 /// What stands where a secret was.
@@ -49,6 +50,84 @@ impl Redactor {
         // Shortened last: a secret cut in two would no longer be recognised.
         shorten(strip_tokens(&strip_urls(&text)).trim())
     }
+}
+
+/// Blots a target's secrets out of bytes that are handed on as they come, wherever these are cut. Every byte of a secret
+/// becomes `*`, so that lengths stay.
+#[derive(Debug, Clone)]
+pub struct Blotter {
+    secrets: Vec<SecretString>,
+    /// The end of what has come, where it may be the start of a secret.
+    held: Vec<u8>,
+}
+
+impl Blotter {
+    /// For the secret fields of that target's credential.
+    #[must_use]
+    pub fn new(target: &Target, kind: &KindSpec) -> Self {
+        let fields = kind.credential_fields.iter().filter(|field| field.secret);
+        let secrets = fields.filter_map(|field| target.fields.get(field.name));
+        // As it is sent: without blanks around it.
+        let secrets = secrets.map(|secret| SecretString::from(secret.expose_secret().trim()));
+        let secrets = secrets.filter(|secret| secret.expose_secret().len() >= MIN_SECRET).collect();
+        Self { secrets, held: Vec::new() }
+    }
+
+    /// A text that is there as a whole.
+    #[must_use]
+    pub fn text(&self, text: &str) -> String {
+        self.secrets
+            .iter()
+            .map(ExposeSecret::expose_secret)
+            .fold(text.to_owned(), |text, secret| text.replace(secret, &"*".repeat(secret.len())))
+    }
+
+    /// What can be handed on now that this has come; may be empty.
+    pub fn next(&mut self, chunk: Bytes) -> Bytes {
+        if self.held.is_empty() && !self.touches(&chunk) {
+            return chunk;
+        }
+        let mut bytes = std::mem::take(&mut self.held);
+        bytes.extend_from_slice(&chunk);
+        for secret in &self.secrets {
+            blot(&mut bytes, secret.expose_secret().as_bytes());
+        }
+        let held = self.secrets.iter().map(|secret| overlap(&bytes, secret.expose_secret().as_bytes())).max();
+        self.held = bytes.split_off(bytes.len() - held.unwrap_or_default());
+        bytes.into()
+    }
+
+    /// What was held back, when nothing more comes.
+    pub fn rest(&mut self) -> Bytes {
+        std::mem::take(&mut self.held).into()
+    }
+
+    /// Whether a secret stands in these bytes, or may begin at their end.
+    fn touches(&self, bytes: &[u8]) -> bool {
+        self.secrets.iter().map(|secret| secret.expose_secret().as_bytes()).any(|secret| {
+            overlap(bytes, secret) > 0 || bytes.windows(secret.len()).any(|window| window == secret)
+        })
+    }
+}
+
+fn blot(bytes: &mut [u8], secret: &[u8]) {
+    let mut from = 0;
+    while let Some(found) =
+        bytes.get(from..).and_then(|rest| rest.windows(secret.len()).position(|w| w == secret))
+    {
+        let at = from + found;
+        from = at + secret.len();
+        if let Some(place) = bytes.get_mut(at..from) {
+            place.fill(b'*');
+        }
+    }
+}
+
+/// How many bytes at the end may be the start of the secret.
+fn overlap(bytes: &[u8], secret: &[u8]) -> usize {
+    let longest = bytes.len().min(secret.len().saturating_sub(1));
+    let starts = |length: &usize| secret.get(..*length).is_some_and(|start| bytes.ends_with(start));
+    (1..=longest).rev().find(starts).unwrap_or_default()
 }
 
 fn shorten(text: &str) -> String {
@@ -163,6 +242,31 @@ mod tests {
         assert_eq!(cleaned.chars().count(), 512);
         assert!(!cleaned.contains("hunter"), "{cleaned}");
         assert!(cleaned.ends_with('…'));
+    }
+
+    fn blotter(secrets: &[&str]) -> Blotter {
+        Blotter {
+            secrets: secrets.iter().map(|secret| SecretString::from(*secret)).collect(),
+            held: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn secrets_are_blotted_out_wherever_the_bytes_are_cut() {
+        let body = b"a hunter2hunter2, hunter2hunhunter2hunter2 and hunter2hunte";
+        let expected = b"a **************, hunter2hun************** and hunter2hunte";
+        for first in 0..=body.len() {
+            for second in first..=body.len() {
+                let mut blotter = blotter(&["hunter2hunter2", "other-secret"]);
+                let mut out = Vec::new();
+                for part in [&body[..first], &body[first..second], &body[second..]] {
+                    out.extend_from_slice(&blotter.next(Bytes::copy_from_slice(part)));
+                }
+                out.extend_from_slice(&blotter.rest());
+                assert_eq!(out, expected, "cut at {first} and {second}");
+            }
+        }
+        assert_eq!(blotter(&["hunter2hunter2"]).text("k=hunter2hunter2;"), "k=**************;");
     }
 
     proptest::proptest! {

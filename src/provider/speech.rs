@@ -43,3 +43,14 @@ pub struct Voice {
     /// The languages it speaks, as in ISO 639-1; empty: any.
     pub languages: &'static [&'static str],
 }
+
+impl Voice {
+    /// Whether it speaks that language, whatever its region (`pt-BR` is `pt`); an empty one asks for nothing.
+    #[must_use]
+    pub fn speaks(&self, language: &str) -> bool {
+        let language = language.split(['-', '_']).next().unwrap_or_default();
+        language.is_empty()
+            || self.languages.is_empty()
+            || self.languages.iter().any(|spoken| spoken.eq_ignore_ascii_case(language))
+    }
+}

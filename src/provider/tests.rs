@@ -20,7 +20,7 @@ struct Rig {
 
 impl Rig {
     async fn start(kind: &str) -> Self {
-        let client = UpstreamClient::new(Networks::Private).unwrap();
+        let client = UpstreamClient::new(&UpstreamOptions::new(Networks::Private)).unwrap();
         Self {
             upstream: Upstream::start().await.unwrap(),
             drivers: Drivers::new(client),
@@ -92,7 +92,7 @@ fn usage() -> TokenUsage {
 
 #[test]
 fn every_kind_has_a_driver() {
-    let drivers = Drivers::new(UpstreamClient::new(Networks::Public).unwrap());
+    let drivers = Drivers::new(UpstreamClient::new(&UpstreamOptions::new(Networks::Public)).unwrap());
     for spec in kinds() {
         assert_eq!(drivers.get(spec.name).unwrap().spec().name, spec.name);
         assert_eq!(kind(spec.name).unwrap().name, spec.name);
@@ -392,7 +392,7 @@ async fn a_server_that_is_gone_is_a_connection_failure() {
 #[tokio::test]
 async fn refused_addresses_are_never_called() {
     let rig = Rig::start("openai_compatible").await;
-    let public = Drivers::new(UpstreamClient::new(Networks::Public).unwrap());
+    let public = Drivers::new(UpstreamClient::new(&UpstreamOptions::new(Networks::Public)).unwrap());
     let public = public.get("openai").unwrap();
     let port = rig.target().base_url.port().unwrap();
     let literal = rig.target();
@@ -411,12 +411,18 @@ async fn refused_addresses_are_never_called() {
 async fn addresses_are_judged_after_resolving() {
     // reqwest asks the guard, and the guard the system: nobody but the guard can refuse this name.
     let url = |name: &str| format!("http://{name}:1/v1").parse().unwrap();
-    let http =
-        reqwest::Client::builder().no_proxy().dns_resolver(guard::Guard(Networks::Public)).build().unwrap();
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .dns_resolver(guard::Guard { networks: Networks::Public, proxy: None })
+        .build()
+        .unwrap();
     let error = http.get::<Url>(url("localhost")).send().await.unwrap_err();
     assert_eq!(client::failure(error).message, "address not allowed: loopback");
-    let http =
-        reqwest::Client::builder().no_proxy().dns_resolver(guard::Guard(Networks::Private)).build().unwrap();
+    let http = reqwest::Client::builder()
+        .no_proxy()
+        .dns_resolver(guard::Guard { networks: Networks::Private, proxy: None })
+        .build()
+        .unwrap();
     let error = http.get::<Url>(url("localhost")).send().await.unwrap_err();
     assert_eq!(client::failure(error).message, "the provider cannot be reached");
 }

@@ -1,11 +1,14 @@
-//! A scripted upstream: a server on loopback that speaks OpenAI's protocol and misbehaves on demand.
+//! A scripted upstream: a server on loopback that speaks the vendors' protocols and misbehaves on demand.
 //!
-//! `rota demo` and the tests call it in place of a provider. It answers `/v1/chat/completions`, `/v1/embeddings`,
-//! `/v1/moderations`, `/v1/rerank`, `/v1/audio/transcriptions` and `/v1/models`; what it does is scripted per API key
-//! ([`Script`]). Invariant: without a script it answers well, and says in its answer which key served. It stops when its
-//! [`Upstream`] is dropped; calls then cannot connect.
+//! `rota demo` and the tests call it in place of a provider. Each request is answered in the dialect of the vendor it is
+//! for; `{…}/anything/{…}` tells what came in. What it does is scripted per API key ([`Script`]). Invariant: without a
+//! script it answers well, and says in its answer which key served. It stops when its [`Upstream`] is dropped; calls then
+//! cannot connect.
 
-mod answer;
+mod anthropic;
+mod dialect;
+mod echo;
+mod openai;
 mod script;
 
 pub use script::Script;
@@ -14,7 +17,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, Method, StatusCode, Uri, header},
     response::Response,
 };
 use futures::stream;
@@ -39,11 +42,15 @@ const REMEMBERED: usize = 1000;
 /// A request as it came in.
 #[derive(Clone)]
 pub struct Recorded {
-    /// The bearer token; empty where there was none.
+    /// The API key, from where its vendor looks for it; empty where there was none.
     pub key: String,
+    /// Such as `POST`.
+    pub method: Method,
     /// Such as `/v1/chat/completions`.
     pub path: String,
-    /// The JSON body; null where there was none.
+    /// What follows the `?`; empty where nothing does.
+    pub query: String,
+    /// The JSON body; what is no JSON, as text.
     pub body: Value,
     /// The headers, the key among them.
     pub headers: HeaderMap,
@@ -72,10 +79,16 @@ impl Upstream {
         Ok(Self { address, shared, _stop: stop.drop_guard() })
     }
 
-    /// What goes into a provider's `base_url`.
+    /// What goes into a provider's `base_url`, where its API is under `/v1`.
     #[must_use]
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        format!("{}/v1", self.origin())
+    }
+
+    /// Its address without a path, such as `http://127.0.0.1:4711`.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// From now on, requests with that key get this.
@@ -150,17 +163,25 @@ impl Drop for InFlight {
     }
 }
 
-async fn serve(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let key = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
+async fn serve(
+    State(shared): State<Arc<Shared>>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     // A form is kept as text.
     let body: Value =
         serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
+    let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
+    let mut request = Recorded { key: String::new(), method, path, query, body, headers };
+    let dialect = dialect::of(&request);
+    request.key = dialect.key(&request).unwrap_or_default().to_owned();
     let mut in_flight = InFlight::new(Arc::clone(&shared));
-    *shared.hits.lock().entry(key.clone()).or_default() += 1;
-    let behaviour = shared.scripts.lock().get_mut(&key).map_or(Script::Answer, Script::next);
-    let reply = behaviour.reply(uri.path(), &key, &body);
-    remember(&shared, Recorded { key, path: uri.path().to_owned(), body, headers });
+    *shared.hits.lock().entry(request.key.clone()).or_default() += 1;
+    let behaviour = shared.scripts.lock().get_mut(&request.key).map_or(Script::Answer, Script::next);
+    let reply = behaviour.reply(dialect, &request);
+    remember(&shared, request);
 
     let Some(Reply { status, headers, delay, steps }) = reply else { return future::pending().await };
     tokio::time::sleep(delay).await;

@@ -1,7 +1,11 @@
-//! What a scripted upstream does with a request. Invariant: a stream sends its role-only delta before anything else
-//! happens, so "after 0 chunks" is still before the first content.
+//! What a scripted upstream does with a request, in whichever dialect. Invariant: a stream sends what comes before its
+//! content before anything else happens, so "after 0 chunks" is still before the first content.
 
-use super::{answer, json_reply};
+use super::{
+    Recorded,
+    dialect::{Answer, Dialect, Pieces},
+    echo, json_reply,
+};
 use axum::{
     body::Bytes,
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -48,7 +52,7 @@ pub enum Script {
     ErrorAfter(usize, Value),
     /// Waits so long before every chunk.
     Slow(Duration),
-    /// Streams all but the `[DONE]`.
+    /// Streams all but the last word: `[DONE]`, or what the vendor has in its place.
     WithoutDone,
     /// Sends JSON that breaks off.
     MalformedJson,
@@ -147,41 +151,40 @@ impl Script {
     }
 
     /// What to send to that request; none means never to answer.
-    pub(super) fn reply(self, path: &str, key: &str, request: &Value) -> Option<Reply> {
-        let streamed = request.get("stream").and_then(Value::as_bool).unwrap_or_default();
+    pub(super) fn reply(self, dialect: &dyn Dialect, request: &Recorded) -> Option<Reply> {
         Some(match self {
             Self::Hang => return None,
             Self::Delayed(delay, script) => {
-                let reply = script.reply(path, key, request)?;
+                let reply = script.reply(dialect, request)?;
                 Reply { delay: reply.delay + delay, ..reply }
             }
             Self::Close => Reply { steps: [Step::Break].into(), ..Reply::default() },
             Self::Fail { status, retry_after, body } => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
                 let mut reply =
-                    json_reply(status, &body.unwrap_or_else(|| answer::error(status.as_u16(), key)));
+                    json_reply(status, &body.unwrap_or_else(|| dialect.error(status.as_u16(), &request.key)));
                 if let Some(value) = retry_after.and_then(|text| HeaderValue::from_str(&text).ok()) {
                     reply.headers.insert(header::RETRY_AFTER, value);
                 }
                 reply
             }
-            script if streamed => script.streamed(answer::chunks(key, request)),
-            script => match answer::whole(path, key, request) {
-                Some(body) => script.whole(&body),
-                None => json_reply(StatusCode::NOT_FOUND, &answer::error(404, key)),
+            script => match dialect.answer(request).or_else(|| echo::answer(request)) {
+                Some(Answer::Whole(body)) => script.whole(dialect, &body),
+                Some(Answer::Pieces(pieces)) => script.in_pieces(dialect, pieces),
+                None => json_reply(StatusCode::NOT_FOUND, &dialect.error(404, &request.key)),
             },
         })
     }
 
-    fn whole(self, body: &Value) -> Reply {
+    fn whole(self, dialect: &dyn Dialect, body: &Value) -> Reply {
         let mut reply = json_reply(StatusCode::OK, body);
         let text = body.to_string();
-        let half = || Step::Send(text.as_bytes().iter().take(text.len() / 2).copied().collect());
+        let begin = || Step::Send(half(text.as_bytes()));
         reply.steps = match self {
-            Self::BreakAfter(_) => [half(), Step::Flush, Step::Break].into(),
-            Self::StallAfter(_) => [half(), Step::Stall].into(),
-            Self::EndAfter(_) | Self::MalformedJson => [half()].into(),
-            Self::ErrorAfter(_, error) => return json_reply(StatusCode::OK, &json!({ "error": error })),
+            Self::BreakAfter(_) => [begin(), Step::Flush, Step::Break].into(),
+            Self::StallAfter(_) => [begin(), Step::Stall].into(),
+            Self::EndAfter(_) | Self::MalformedJson => [begin()].into(),
+            Self::ErrorAfter(_, error) => return json_reply(StatusCode::OK, &dialect.around(&error)),
             Self::NotTheProtocol => return json_reply(StatusCode::OK, &json!({"hello": "world"})),
             Self::Slow(delay) => [Step::Wait(delay), Step::Send(text.into())].into(),
             _ => return reply,
@@ -189,29 +192,39 @@ impl Script {
         reply
     }
 
-    fn streamed(self, chunks: answer::Chunks) -> Reply {
-        let frame = |value: &Value| Step::Send(format!("data: {value}\n\n").into());
-        let done = || Step::Send("data: [DONE]\n\n".into());
-        let answer::Chunks { role, content, end } = chunks;
+    fn in_pieces(self, dialect: &dyn Dialect, pieces: Pieces) -> Reply {
+        let Pieces { content_type, start, content, end, done } = pieces;
+        let send = |piece: &Bytes| Step::Send(piece.clone());
         let until = |count: usize, last: Vec<Step>| {
-            [frame(&role)].into_iter().chain(content.iter().take(count).map(frame)).chain(last).collect()
+            start.iter().chain(content.iter().take(count)).map(send).chain(last).collect()
         };
-        let all = || [&role].into_iter().chain(&content).chain(&end);
+        let all = || start.iter().chain(&content).chain(&end);
         let steps = match self {
             Self::BreakAfter(count) => until(count, vec![Step::Flush, Step::Break]),
             Self::StallAfter(count) => until(count, vec![Step::Stall]),
             Self::EndAfter(count) => until(count, Vec::new()),
-            Self::ErrorAfter(count, error) => until(count, vec![frame(&json!({ "error": error }))]),
-            Self::MalformedJson => until(0, vec![Step::Send("data: {\"choices\":[{\"del\n\n".into())]),
-            Self::NotTheProtocol => [Step::Send("hello, world\n\n".into())].into(),
-            Self::WithoutDone => all().map(frame).collect(),
-            Self::Slow(delay) => {
-                all().flat_map(|chunk| [Step::Wait(delay), frame(chunk)]).chain([done()]).collect()
+            Self::ErrorAfter(count, error) => {
+                until(count, vec![Step::Send(dialect.frame(&dialect.around(&error)))])
             }
-            _ => all().map(frame).chain([done()]).collect(),
+            Self::MalformedJson => {
+                let broken = content.first().map(|piece| [&half(piece), &b"\n\n"[..]].concat());
+                until(0, broken.map(|broken| Step::Send(broken.into())).into_iter().collect())
+            }
+            Self::NotTheProtocol => [Step::Send("hello, world\n\n".into())].into(),
+            Self::WithoutDone => all().map(send).collect(),
+            Self::Slow(delay) => all()
+                .flat_map(|piece| [Step::Wait(delay), send(piece)])
+                .chain(done.iter().map(send))
+                .collect(),
+            _ => all().chain(&done).map(send).collect(),
         };
         let mut reply = Reply { steps, ..Reply::default() };
-        reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         reply
     }
+}
+
+/// The first half of it.
+fn half(bytes: &[u8]) -> Bytes {
+    bytes.iter().take(bytes.len() / 2).copied().collect()
 }

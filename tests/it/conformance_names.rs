@@ -85,9 +85,14 @@ async fn case_74_the_long_name_is_the_short_one_for_every_method(rota: &'static 
     refused(twice, Code::AlreadyExists, "ALREADY_EXISTS");
     let elsewhere = ModelKey { provider: "zzz".to_owned(), ..scene.key.clone() };
     scene.put_model(&elsewhere).await;
-    let others =
-        [ModelType::TextEmbedding, ModelType::Moderation, ModelType::Rerank, ModelType::SpeechToText]
-            .map(|model_type| ModelKey { model_type: model_type.into(), ..scene.key.clone() });
+    let others = [
+        ModelType::TextEmbedding,
+        ModelType::Moderation,
+        ModelType::Rerank,
+        ModelType::SpeechToText,
+        ModelType::Tts,
+    ]
+    .map(|model_type| ModelKey { model_type: model_type.into(), ..scene.key.clone() });
     for other in &others {
         scene.put_model(other).await;
     }

@@ -1,26 +1,16 @@
 //! A client in another language that knows nothing but the address: Python, by server reflection.
 
-use std::{path::Path, process::Command};
-
 use rota::scripted::Upstream;
 
-use crate::support::rota::Rota;
+use crate::support::{python, rota::Rota};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_python_client_that_knows_only_reflection_is_balanced_exactly() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let python = root.join("target/python/bin/python");
-    assert!(python.is_file(), "the Python environment is missing. Run: make test");
     let upstream = Upstream::start().await.unwrap();
     let rota = Rota::builder().start().await;
-
-    let mut client = Command::new(python);
-    client
-        .arg(root.join("tests/clients/python/balanced_call.py"))
-        .args(["--address", rota.address(), "--operator-token", rota.operator_token().await])
-        .args(["--upstream", &upstream.base_url()])
-        .env("PYTHONDONTWRITEBYTECODE", "1");
-    let output = tokio::task::spawn_blocking(move || client.output()).await.unwrap().unwrap();
+    let (token, base_url) = (rota.operator_token().await, upstream.base_url());
+    let args = ["--address", rota.address(), "--operator-token", token, "--upstream", &base_url];
+    let output = python::run("balanced_call.py", &args).await;
 
     let said = String::from_utf8_lossy(&output.stdout);
     let complaint = String::from_utf8_lossy(&output.stderr);

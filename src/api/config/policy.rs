@@ -14,6 +14,8 @@ const FIELDS: &[&str] = &[
     "attempt_timeout",
     "first_token_timeout",
     "stream_idle_timeout",
+    "connect_timeout",
+    "total_timeout",
     "cooldowns",
     "cooldowns.rate_limited",
     "cooldowns.quota_exhausted",
@@ -55,7 +57,7 @@ impl ConfigApi {
 struct Change {
     strategy: Option<Option<String>>,
     max_attempts: Option<u32>,
-    timeouts: [Option<Option<Millis>>; 3],
+    timeouts: [Option<Option<Millis>>; 5],
     cooldowns: [Option<Option<Millis>>; 8],
     wait: Option<bool>,
     health_check: Option<Option<(Millis, Millis)>>,
@@ -109,6 +111,8 @@ impl Change {
                 time("attempt_timeout", policy.attempt_timeout)?,
                 time("first_token_timeout", policy.first_token_timeout)?,
                 time("stream_idle_timeout", policy.stream_idle_timeout)?,
+                time("connect_timeout", policy.connect_timeout)?,
+                time("total_timeout", policy.total_timeout)?,
             ],
             cooldowns: [
                 cooldown("rate_limited", cooldowns.rate_limited)?,
@@ -138,6 +142,8 @@ impl Change {
             &mut settings.attempt_timeout,
             &mut settings.first_token_timeout,
             &mut settings.stream_idle_timeout,
+            &mut settings.connect_timeout,
+            &mut settings.total_timeout,
         ];
         for (change, place) in self.timeouts.into_iter().zip(timeouts) {
             put(change, place);
@@ -185,6 +191,8 @@ pub(super) fn out(settings: &PolicySettings) -> pb::BalancingPolicy {
         attempt_timeout: time(settings.attempt_timeout),
         first_token_timeout: time(settings.first_token_timeout),
         stream_idle_timeout: time(settings.stream_idle_timeout),
+        connect_timeout: time(settings.connect_timeout),
+        total_timeout: time(settings.total_timeout),
         cooldowns: Some(pb::Cooldowns {
             rate_limited: time(cooldowns.rate_limited),
             quota_exhausted: time(cooldowns.quota_exhausted),

@@ -1,17 +1,14 @@
 //! Chat messages between the contract and the drivers.
 
-use super::{StreamLlm, convert, pb, status};
+use super::{convert, pb, status};
 use crate::{
-    invoke::LlmStream,
-    provider::{ChatEvent, ChatRequest, Content, Media, Message, Part, Tool, ToolCall},
+    invoke::Streamed,
+    provider::{ChatEvent, ChatRequest, Content, Media, Message, Part, Tool, ToolCall, estimate_chat},
 };
-use futures::StreamExt;
 use prost_types::Struct;
-use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// What an image costs at low detail with OpenAI, and an answer where nothing bounds it: orders of magnitude, for limits.
-const MEDIA_TOKENS: u64 = 85;
+/// What an answer costs where nothing bounds it: an order of magnitude, for limits.
 const ANSWER_TOKENS: u64 = 256;
 
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
@@ -52,19 +49,11 @@ pub(super) fn request_in(
     })
 }
 
-/// About how many tokens the call will use: those of its texts, and the most that it lets the model write.
+/// About how many tokens the call will use: those of the conversation, and the most that it lets the model write.
 pub(super) fn tokens(request: &ChatRequest) -> u64 {
-    let of = |part: &Part| match part {
-        Part::Text(text) => convert::tokens(text.len()),
-        Part::Image(_) | Part::Audio(_) | Part::Document(_) => MEDIA_TOKENS,
-    };
-    let texts = request.messages.iter().map(|message| match &message.content {
-        Content::Text(text) => convert::tokens(text.len()),
-        Content::Parts(parts) => parts.iter().map(of).sum(),
-    });
     let most = ["max_completion_tokens", "max_tokens"];
     let answer = most.iter().find_map(|name| request.parameters.get(*name)?.as_u64());
-    texts.sum::<u64>().saturating_add(answer.unwrap_or(ANSWER_TOKENS))
+    estimate_chat(request).saturating_add(answer.unwrap_or(ANSWER_TOKENS))
 }
 
 fn message_in(message: pb::Message, field: &str) -> Result<Message, Status> {
@@ -196,30 +185,11 @@ fn tool_call_out(call: ToolCall) -> pb::ToolCall {
     }
 }
 
-/// The pieces of a streamed answer as the contract's messages. Nothing is read ahead: a slow reader slows the
-/// provider. Cancelling `stop` ends it.
-pub(super) fn stream_out(stream: LlmStream, stop: CancellationToken) -> StreamLlm {
-    let pieces = futures::stream::unfold(Some(stream), move |stream| {
-        let stop = stop.clone();
-        async move {
-            let mut stream = stream?;
-            let piece = tokio::select! {
-                piece = stream.next() => piece?,
-                () = stop.cancelled() => return Some((Err(status::draining()), None)),
-            };
-            match piece {
-                Ok(piece) => {
-                    let route = piece.route.map(convert::route);
-                    Some((Ok(event_out(piece.event, &stream, route)), Some(stream)))
-                }
-                Err(error) => Some((Err(status::from_call(error)), None)),
-            }
-        }
-    });
-    pieces.boxed()
-}
-
-fn event_out(event: ChatEvent, stream: &LlmStream, route: Option<pb::Route>) -> pb::StreamLlmResponse {
+pub(super) fn event_out(
+    event: ChatEvent,
+    stream: &Streamed<ChatEvent>,
+    route: Option<pb::Route>,
+) -> pb::StreamLlmResponse {
     let usage =
         event.usage.map(|usage| convert::usage(usage, stream.latency(), Some(stream.time_to_first_token())));
     let delta = event.is_content().then(|| pb::Delta {

@@ -2,9 +2,12 @@
 
 mod chat;
 mod explain;
+mod forward;
 mod lease;
+mod pieces;
 mod speech;
 mod texts;
+mod tokens;
 
 use super::{
     config::caller,
@@ -18,6 +21,7 @@ use crate::{
     provider::{ChatRequest, ModelType},
 };
 use futures::stream::BoxStream;
+use pieces::pieces;
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -104,11 +108,14 @@ impl InvokeApi {
     }
 }
 
-type StreamLlm = BoxStream<'static, Result<pb::StreamLlmResponse, Status>>;
+/// Messages of a streamed answer.
+type Pieces<M> = BoxStream<'static, Result<M, Status>>;
 
 #[async_trait]
 impl InvokeService for InvokeApi {
-    type StreamLlmStream = StreamLlm;
+    type StreamLlmStream = Pieces<pb::StreamLlmResponse>;
+    type InvokeTtsStream = Pieces<pb::InvokeTtsResponse>;
+    type ForwardStream = Pieces<pb::ForwardResponse>;
 
     async fn invoke_llm(
         &self,
@@ -133,7 +140,7 @@ impl InvokeService for InvokeApi {
     ) -> Result<Response<Self::StreamLlmStream>, Status> {
         let (call, chat) = self.chat(request).await?;
         let stream = self.engine.chat_stream(&call, &chat).await.map_err(status::from_call)?;
-        Ok(Response::new(chat::stream_out(stream, self.stop.clone())))
+        Ok(Response::new(pieces(stream, self.stop.clone(), chat::event_out)))
     }
 
     async fn explain(
@@ -188,6 +195,34 @@ impl InvokeService for InvokeApi {
         request: Request<pb::InvokeSpeechToTextRequest>,
     ) -> Result<Response<pb::InvokeSpeechToTextResponse>, Status> {
         self.transcribed(request).await.map(Response::new)
+    }
+
+    async fn invoke_tts(
+        &self,
+        request: Request<pb::InvokeTtsRequest>,
+    ) -> Result<Response<Self::InvokeTtsStream>, Status> {
+        self.spoken(request).await.map(Response::new)
+    }
+
+    async fn list_tts_voices(
+        &self,
+        request: Request<pb::ListTtsVoicesRequest>,
+    ) -> Result<Response<pb::ListTtsVoicesResponse>, Status> {
+        self.voices(request).await.map(Response::new)
+    }
+
+    async fn count_tokens(
+        &self,
+        request: Request<pb::CountTokensRequest>,
+    ) -> Result<Response<pb::CountTokensResponse>, Status> {
+        self.counted(request).await.map(Response::new)
+    }
+
+    async fn forward(
+        &self,
+        request: Request<pb::ForwardRequest>,
+    ) -> Result<Response<Self::ForwardStream>, Status> {
+        self.forwarded(request).await.map(Response::new)
     }
 
     async fn invoke_moderation(

@@ -1,7 +1,7 @@
-//! Speech to text.
+//! Speech to text and text to speech.
 
-use super::{InvokeApi, caller, convert, pb, status};
-use crate::provider::{ModelType, SpeechRequest};
+use super::{InvokeApi, Pieces, caller, convert, pb, pieces::pieces, status};
+use crate::provider::{ModelType, SpeechRequest, SpokenRequest, estimate_text};
 use bytes::Bytes;
 use tonic::{Request, Status};
 
@@ -33,7 +33,48 @@ impl InvokeApi {
     }
 }
 
-/// A short text that goes into a header of the form.
+impl InvokeApi {
+    pub(super) async fn spoken(
+        &self,
+        request: Request<pb::InvokeTtsRequest>,
+    ) -> Result<Pieces<pb::InvokeTtsResponse>, Status> {
+        let caller = caller(&request)?;
+        let (metadata, _, request) = request.into_parts();
+        if request.text.is_empty() {
+            return Err(status::invalid("text", "must not be empty"));
+        }
+        let tokens = estimate_text(request.text.len());
+        let spoken = SpokenRequest {
+            text: request.text,
+            voice: name(request.voice, "voice", "", |_| false)?,
+            format: name(request.format, "format", "", |_| false)?,
+        };
+        let options = request.options.as_ref();
+        let call = self.call(&metadata, &caller, request.key, ModelType::Tts, options, tokens).await?;
+        let audio = self.engine.speak(&call, &spoken).await.map_err(status::from_call)?;
+        Ok(pieces(audio, self.stop.clone(), |audio: Bytes, _, route| pb::InvokeTtsResponse {
+            audio: audio.into(),
+            route,
+        }))
+    }
+
+    pub(super) async fn voices(
+        &self,
+        request: Request<pb::ListTtsVoicesRequest>,
+    ) -> Result<pb::ListTtsVoicesResponse, Status> {
+        let caller = caller(&request)?;
+        let (metadata, _, request) = request.into_parts();
+        let language =
+            name(request.language, "language", "", |c| !c.is_ascii_alphanumeric() && !"-_".contains(c))?;
+        let call = self.call(&metadata, &caller, request.key, ModelType::Tts, None, 0).await?;
+        let voices = self.engine.voices(&call).map_err(status::from_call)?;
+        let voices = voices.iter().filter(|voice| voice.speaks(&language));
+        let voices = voices.map(|voice| pb::Voice { id: voice.id.to_owned(), name: voice.name.to_owned() });
+        Ok(pb::ListTtsVoicesResponse { voices: voices.collect() })
+    }
+}
+
+/// A short text that goes into a header or a form.
 fn name(text: String, field: &str, default: &str, wrong: impl Fn(char) -> bool) -> Result<String, Status> {
     if text.chars().count() > MAX_NAME {
         return Err(status::invalid(field, format!("is longer than {MAX_NAME} characters")));

@@ -1,7 +1,7 @@
 //! Calls that take texts and answer once: embeddings, reranking, moderation.
 
 use super::{InvokeApi, caller, convert, pb, status};
-use crate::provider::{EmbeddingRequest, ModelType, RerankRequest};
+use crate::provider::{EmbeddingRequest, ModelType, RerankRequest, estimate_text};
 use tonic::{Request, Status};
 
 /// More texts than any provider takes in one request.
@@ -25,7 +25,7 @@ impl InvokeApi {
         let tokens = tokens(&embedding.texts);
         let call =
             self.call(&metadata, &caller, request.key, ModelType::TextEmbedding, options, tokens).await?;
-        let served = self.engine.embed(&call, &embedding).await.map_err(status::from_call)?;
+        let served = self.engine.embed(&call, embedding).await.map_err(status::from_call)?;
         Ok(pb::InvokeTextEmbeddingResponse {
             embeddings: served.reply.vectors.into_iter().map(|values| pb::Embedding { values }).collect(),
             usage: Some(convert::usage(served.reply.usage, served.latency, None)),
@@ -52,7 +52,7 @@ impl InvokeApi {
             top_n: count(request.top_n, "top_n")?,
         };
         let options = request.options.as_ref();
-        let tokens = tokens(&rerank.documents) + convert::tokens(rerank.query.len());
+        let tokens = tokens(&rerank.documents) + estimate_text(rerank.query.len());
         let call = self.call(&metadata, &caller, request.key, ModelType::Rerank, options, tokens).await?;
         let served = self.engine.rerank(&call, &rerank).await.map_err(status::from_call)?;
         let fits = |score: f64| request.score_threshold.is_none_or(|threshold| score >= threshold);
@@ -79,7 +79,7 @@ impl InvokeApi {
             return Err(status::invalid("text", "must not be empty"));
         }
         let options = request.options.as_ref();
-        let tokens = convert::tokens(request.text.len());
+        let tokens = estimate_text(request.text.len());
         let call = self.call(&metadata, &caller, request.key, ModelType::Moderation, options, tokens).await?;
         let served = self.engine.moderate(&call, &request.text).await.map_err(status::from_call)?;
         let categories = served.reply.categories.into_iter().map(|category| pb::ModerationCategory {
@@ -95,10 +95,15 @@ impl InvokeApi {
     }
 }
 
-fn check_texts(texts: &[String], field: &str) -> Result<(), Status> {
+pub(super) fn check_number(texts: &[String], field: &str) -> Result<(), Status> {
     if texts.is_empty() || texts.len() > MAX_TEXTS {
         return Err(status::invalid(field, format!("must hold 1 to {MAX_TEXTS} texts")));
     }
+    Ok(())
+}
+
+fn check_texts(texts: &[String], field: &str) -> Result<(), Status> {
+    check_number(texts, field)?;
     match texts.iter().position(String::is_empty) {
         Some(empty) => Err(status::invalid(format!("{field}[{empty}]"), "must not be empty")),
         None => Ok(()),
@@ -110,5 +115,5 @@ fn count(value: i32, field: &str) -> Result<u32, Status> {
 }
 
 fn tokens(texts: &[String]) -> u64 {
-    texts.iter().map(|text| convert::tokens(text.len())).sum()
+    texts.iter().map(|text| estimate_text(text.len())).sum()
 }

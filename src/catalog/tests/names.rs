@@ -188,7 +188,7 @@ async fn models() {
     assert!(catalog.set_model_enabled(&key, true).await.unwrap().enabled);
     assert!(catalog.pool(&key).unwrap().enabled);
     let mut other = key.clone();
-    other.model_type = ModelType::Tts;
+    other.model_type = ModelType::Rerank;
     assert_eq!(violated(catalog.put_model(new_model(&other)).await), ["key.model_type"]);
     let huge = ModelKey { model: "m".repeat(257), provider: "Bad".to_owned(), ..key.clone() };
     assert_eq!(violated(catalog.get_model(&huge).await), ["key.provider", "key.model"]);

@@ -1,17 +1,18 @@
 //! Every RPC that takes a provider's name, with a request that is right but for that name.
 
 use rota::api::pb::{
-    AcquireRequest, ActivateCredentialRequest, BalancingPolicy, ClearCooldownRequest,
+    AcquireRequest, ActivateCredentialRequest, BalancingPolicy, ClearCooldownRequest, CountTokensRequest,
     CreateCredentialRequest, Credential, DeleteCredentialRequest, DeleteModelRequest, DeleteProviderRequest,
     DisableModelLoadBalancingRequest, DisableModelRequest, EnableModelLoadBalancingRequest,
-    EnableModelRequest, ExplainRequest, GetCooldownRequest, GetCredentialRequest,
+    EnableModelRequest, ExplainRequest, ForwardRequest, GetCooldownRequest, GetCredentialRequest,
     GetLoadBalancingConfigRequest, GetLoadBalancingConfigsRequest, GetModelRequest,
     GetProviderModelBundleRequest, GetProviderRequest, InvokeLlmRequest, InvokeModerationRequest,
-    InvokeRerankRequest, InvokeSpeechToTextRequest, InvokeTextEmbeddingRequest, ListCredentialsRequest,
-    ListModelsRequest, Model, ModelKey, ModelType, Provider, PutModelRequest, SetCooldownRequest,
-    SetDefaultModelRequest, StreamLlmRequest, UpdateBalancingPolicyRequest, UpdateCredentialRequest,
-    UpdateLoadBalancingConfigsRequest, UpdateProviderRequest, ValidateCredentialRequest,
-    ValidateLoadBalancingCredentialsRequest, WatchPoolRequest,
+    InvokeRerankRequest, InvokeSpeechToTextRequest, InvokeTextEmbeddingRequest, InvokeTtsRequest,
+    ListCredentialsRequest, ListModelsRequest, ListTtsVoicesRequest, Model, ModelKey, ModelType, Provider,
+    PutModelRequest, SetCooldownRequest, SetDefaultModelRequest, StreamLlmRequest,
+    UpdateBalancingPolicyRequest, UpdateCredentialRequest, UpdateLoadBalancingConfigsRequest,
+    UpdateProviderRequest, ValidateCredentialRequest, ValidateLoadBalancingCredentialsRequest,
+    WatchPoolRequest,
 };
 
 use super::{
@@ -228,6 +229,34 @@ fn calls(scene: &Scene, provider: &str) -> Vec<Case> {
                 key: key().map(|key| ModelKey { model_type: ModelType::Rerank.into(), ..key }),
                 query: "text".to_owned(),
                 documents: vec!["text".to_owned()],
+                ..Default::default()
+            },
+        ),
+        case(
+            "InvokeService/InvokeTts",
+            &InvokeTtsRequest {
+                key: key().map(|key| ModelKey { model_type: ModelType::Tts.into(), ..key }),
+                text: "text".to_owned(),
+                ..Default::default()
+            },
+        ),
+        case(
+            "InvokeService/ListTtsVoices",
+            &ListTtsVoicesRequest {
+                key: key().map(|key| ModelKey { model_type: ModelType::Tts.into(), ..key }),
+                ..Default::default()
+            },
+        ),
+        case(
+            "InvokeService/CountTokens",
+            &CountTokensRequest { key: key(), texts: vec!["text".to_owned()], ..Default::default() },
+        ),
+        case(
+            "InvokeService/Forward",
+            &ForwardRequest {
+                key: key(),
+                method: "GET".to_owned(),
+                path: "models".to_owned(),
                 ..Default::default()
             },
         ),

@@ -6,10 +6,12 @@
 
 pub mod by_provider;
 pub mod failure;
+pub mod kinds;
 pub mod listing;
 pub mod load;
 pub mod postgres;
 pub mod process;
+pub mod python;
 pub mod raw;
 pub mod redis;
 pub mod redis_cluster;

@@ -12,7 +12,10 @@ use rota::{
 use tonic::{Status, Streaming};
 use uuid::Uuid;
 
-use super::rota::{Clients, Rota};
+use super::{
+    kinds::{self, Kind},
+    rota::{Clients, Rota},
+};
 
 /// A tenant with a balanced model. Tenant and keys are random, so scenes may share a Rota, a Redis, a database and an
 /// upstream.
@@ -37,9 +40,13 @@ pub struct Scene {
 impl Scene {
     /// A tenant, its provider at `upstream`, a model, `members` configs with a key each, balancing on.
     pub async fn set(rota: &Rota, upstream: &Upstream, members: usize) -> Self {
+        Self::of_kind(rota, &kinds::OPENAI_COMPATIBLE, upstream, members).await
+    }
+
+    /// The same with a provider of that kind.
+    pub async fn of_kind(rota: &Rota, kind: &Kind, upstream: &Upstream, members: usize) -> Self {
         let mut scene = Self::tenant(rota).await;
-        let base_url = upstream.base_url();
-        scene.add_model(base_url.as_ref()).await;
+        scene.add_model_of(kind, &kind.base_url(upstream)).await;
         scene.add_configs(members).await;
         scene.enable().await;
         scene
@@ -67,10 +74,15 @@ impl Scene {
 
     /// The provider at `base_url` and the model.
     pub async fn add_model(&mut self, base_url: &str) {
+        self.add_model_of(&kinds::OPENAI_COMPATIBLE, base_url).await;
+    }
+
+    /// The same with a provider of that kind.
+    pub async fn add_model_of(&mut self, kind: &Kind, base_url: &str) {
         let provider = Provider {
             tenant_id: self.tenant.clone(),
             name: self.provider.clone(),
-            kind: "openai_compatible".to_owned(),
+            kind: kind.name.to_owned(),
             base_url: base_url.to_owned(),
             ..Provider::default()
         };

@@ -1,0 +1,69 @@
+//! Forward: requests that no driver knows.
+
+use super::{InvokeApi, Pieces, caller, convert, pb, pieces::pieces, status};
+use crate::provider::{ForwardPath, ForwardRequest, estimate_text, forwarded_headers};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use std::collections::HashMap;
+use tonic::{Request, Status};
+
+/// TRACE would show the credential, CONNECT would lead elsewhere.
+const METHODS: [Method; 7] =
+    [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+
+impl InvokeApi {
+    pub(super) async fn forwarded(
+        &self,
+        request: Request<pb::ForwardRequest>,
+    ) -> Result<Pieces<pb::ForwardResponse>, Status> {
+        let caller = caller(&request)?;
+        let (metadata, _, request) = request.into_parts();
+        let named = METHODS.iter().find(|method| method.as_str().eq_ignore_ascii_case(&request.method));
+        let Some(method) = named.cloned() else {
+            let names = METHODS.map(|method| method.to_string()).join(", ");
+            return Err(status::invalid("method", format!("is one of {names}")));
+        };
+        if request.query.chars().any(char::is_control) {
+            return Err(status::invalid("query", "must hold no control characters"));
+        }
+        let forward = ForwardRequest {
+            path: ForwardPath::new(&request.path).map_err(|reason| status::invalid("path", reason))?,
+            query: request.query,
+            headers: forwarded_headers(headers_in(request.headers)?),
+            body: Bytes::from(request.body),
+            repeatable: request.idempotent || method == Method::GET || method == Method::HEAD,
+            method,
+        };
+        let key = request.key.unwrap_or_default();
+        let model_type = convert::model_type(key.model_type, "key.model_type")?;
+        let options = request.options.as_ref();
+        let tokens = estimate_text(forward.body.len());
+        let call = self.call(&metadata, &caller, Some(key), model_type, options, tokens).await?;
+        let answer = self.engine.forward(call, &forward).await.map_err(status::from_call)?;
+        let head = pb::ForwardResponse {
+            status: answer.status.into(),
+            headers: answer.headers.into_iter().collect(),
+            body: Vec::new(),
+            route: Some(convert::route(answer.body.route())),
+        };
+        let body = pieces(answer.body, self.stop.clone(), |bytes: Bytes, _, _| pb::ForwardResponse {
+            body: bytes.into(),
+            ..pb::ForwardResponse::default()
+        });
+        Ok(stream::iter([Ok(head)]).chain(body).boxed())
+    }
+}
+
+fn headers_in(given: HashMap<String, String>) -> Result<HeaderMap, Status> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        let field = || format!("headers[{name}]");
+        let parsed = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| status::invalid("headers", "has a name that no header can have"))?;
+        let value = HeaderValue::from_str(&value)
+            .map_err(|_| status::invalid(field(), "holds a character that no header can hold"))?;
+        headers.insert(parsed, value);
+    }
+    Ok(headers)
+}

@@ -1,0 +1,72 @@
+//! More texts than a provider takes at once: several requests, each balanced by itself, joined in order.
+
+use super::{Call, CallError, Engine, Served};
+use crate::provider::{EmbeddingReply, EmbeddingRequest, estimate_text};
+use futures::{StreamExt, TryStreamExt, stream};
+
+/// At most so many requests of one call are on their way at once, however many configs there are.
+const MAX_CONCURRENCY: usize = 16;
+
+impl Engine {
+    /// Embeds texts. A batch that fails moves on alone; the call fails with the first that cannot be served.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn embed(
+        &self,
+        call: &Call,
+        request: EmbeddingRequest,
+    ) -> Result<Served<EmbeddingReply>, CallError> {
+        let batch = self.embedding_batch(call);
+        if request.texts.len() <= batch {
+            return self.embed_batch(call, &request).await;
+        }
+        let EmbeddingRequest { texts, input_type, dimensions, user } = request;
+        let batches = texts.chunks(batch).map(|texts| {
+            let request = EmbeddingRequest {
+                texts: texts.to_vec(),
+                input_type: input_type.clone(),
+                dimensions,
+                user: user.clone(),
+            };
+            let tokens = texts.iter().map(|text| estimate_text(text.len())).sum();
+            async move { self.embed_batch(&Call { tokens, ..call.clone() }, &request).await }
+        });
+        let members = call.chain.first().map_or(0, |pool| pool.members.len());
+        let width = members.clamp(1, MAX_CONCURRENCY);
+        let served: Vec<_> = stream::iter(batches.collect::<Vec<_>>()).buffered(width).try_collect().await?;
+        served.into_iter().reduce(join).ok_or(CallError::NoCredentials)
+    }
+
+    async fn embed_batch(
+        &self,
+        call: &Call,
+        request: &EmbeddingRequest,
+    ) -> Result<Served<EmbeddingReply>, CallError> {
+        self.whole(call, |reply| reply.usage.total, &move |driver, target| driver.embed(target, request))
+            .await
+    }
+
+    /// How many texts every member that may serve takes at once.
+    fn embedding_batch(&self, call: &Call) -> usize {
+        let batches = call.chain.iter().filter_map(|pool| {
+            let driver = self.drivers.get(pool.kind.name)?;
+            pool.members.iter().map(|member| driver.embedding_batch(&member.target)).min()
+        });
+        batches.min().unwrap_or(usize::MAX).max(1)
+    }
+}
+
+/// One answer out of two, the first one's texts before the second one's.
+fn join(mut one: Served<EmbeddingReply>, other: Served<EmbeddingReply>) -> Served<EmbeddingReply> {
+    one.reply.vectors.extend(other.reply.vectors);
+    one.reply.usage.prompt += other.reply.usage.prompt;
+    one.reply.usage.completion += other.reply.usage.completion;
+    one.reply.usage.total += other.reply.usage.total;
+    one.reply.usage.cached += other.reply.usage.cached;
+    one.reply.usage.reasoning += other.reply.usage.reasoning;
+    one.route.attempts.extend(other.route.attempts);
+    one.route.degraded |= other.route.degraded;
+    one.latency = one.latency.max(other.latency);
+    one
+}

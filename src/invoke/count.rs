@@ -1,0 +1,101 @@
+//! Counting tokens: takes no turn, cools nobody, and always has an answer.
+
+use super::{Call, CallError, Engine, Setting, explain};
+use crate::{
+    catalog::Pool,
+    provider::{ChatRequest, Content, Countable, Driver, Message, TokenCount, Vocabulary, count},
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use rand::seq::SliceRandom;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+
+/// A provider is asked by at most so many of its configs.
+const MAX_ASKED: usize = 2;
+/// More texts than this are not sent to a provider: it would take a request each.
+const MAX_TEXTS: usize = 64;
+/// How many of them are on their way at once.
+const CONCURRENCY: usize = 8;
+/// A provider that takes longer is not waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Engine {
+    /// How many tokens that is: by the model's vocabulary, else by the provider, else by estimate.
+    ///
+    /// # Errors
+    /// [`CallError::Disabled`].
+    pub async fn count_tokens(&self, call: &Call, request: Countable) -> Result<TokenCount, CallError> {
+        let pool = call.chain.first().ok_or(CallError::NoCredentials)?;
+        if !pool.enabled {
+            return Err(CallError::Disabled);
+        }
+        let driver = self.drivers.get(pool.kind.name).ok_or(CallError::Unsupported(pool.kind.name))?;
+        let vocabulary = vocabulary(pool, driver);
+        if vocabulary.is_none()
+            && let Some(tokens) = self.ask(call, pool, driver, &request).await
+        {
+            return Ok(TokenCount { tokens, estimated: false });
+        }
+        let estimate = TokenCount { tokens: Vec::new(), estimated: true };
+        Ok(tokio::task::spawn_blocking(move || count(&request, vocabulary)).await.unwrap_or(estimate))
+    }
+
+    /// What the provider says. None where it does not count, or cannot now.
+    async fn ask(
+        &self,
+        call: &Call,
+        pool: &Pool,
+        driver: &dyn Driver,
+        request: &Countable,
+    ) -> Option<Vec<u64>> {
+        let requests = match request {
+            Countable::Chat(request) => vec![request.clone()],
+            Countable::Texts(texts) if texts.len() > MAX_TEXTS => return None,
+            Countable::Texts(texts) => texts.iter().map(|text| conversation(text)).collect(),
+        };
+        let end = call.deadline.min(Instant::now() + pool.policy.timeouts.attempt.min(PATIENCE));
+        for index in self.eligible(pool).await {
+            let target = &pool.members.get(index)?.target;
+            let counts: Vec<_> =
+                requests.iter().map(|request| driver.count_tokens(target, request)).collect();
+            match timeout_at(end, stream::iter(counts).buffered(CONCURRENCY).try_collect::<Vec<_>>()).await {
+                Ok(Ok(counts)) => {
+                    return counts.into_iter().map(|tokens| tokens.map(u64::from)).collect();
+                }
+                Ok(Err(failure)) => {
+                    tracing::debug!(class = failure.class.name(), "the provider did not count");
+                }
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    /// Some members that could serve now, in no order, so that counting leans on none.
+    async fn eligible(&self, pool: &Pool) -> Vec<usize> {
+        let mut indices: Vec<usize> = (0..pool.members.len()).collect();
+        if pool.balanced
+            && let Ok(seen) = self.state.inspect(&pool.roster).await
+        {
+            let usable = Setting { enabled: true, weight: 1, readable: true, tried: false };
+            let settings = vec![usable; pool.members.len()];
+            let (explained, _) = explain(&pool.roster, &settings, &seen);
+            indices.retain(|&index| explained.get(index).is_some_and(|one| one.eligible));
+        }
+        indices.shuffle(&mut rand::rng());
+        indices.truncate(MAX_ASKED);
+        indices
+    }
+}
+
+/// The vocabulary of the model, by the name that a provider knows it by or by the tenant's own.
+fn vocabulary(pool: &Pool, driver: &dyn Driver) -> Option<Vocabulary> {
+    let upstream = pool.members.iter().map(|member| member.target.model.as_str());
+    upstream.chain([pool.key.model.as_str()]).find_map(|model| driver.vocabulary(model))
+}
+
+/// A text as providers count it: said by the user.
+fn conversation(text: &str) -> ChatRequest {
+    let message = Message { role: "user".into(), content: Content::Text(text.into()), ..Message::default() };
+    ChatRequest { messages: vec![message], ..ChatRequest::default() }
+}

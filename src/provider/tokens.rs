@@ -1,0 +1,242 @@
+//! How many tokens a request is: counted where the model's vocabulary is known, else estimated. Pure; counting is slow
+//! enough to stay off the runtime's threads.
+
+use super::{ChatRequest, Content, Part};
+use tiktoken_rs::{
+    CoreBPE, bpe_for_tokenizer,
+    tokenizer::{Tokenizer, get_tokenizer},
+};
+
+/// What an image costs at low detail with OpenAI: an order of magnitude.
+const PER_MEDIUM: u64 = 85;
+/// What a message, a name and the answer's start cost beside their texts (OpenAI Cookbook, "How to count tokens with
+/// tiktoken").
+const PER_MESSAGE: u64 = 3;
+const PER_NAME: u64 = 1;
+const PER_ANSWER: u64 = 3;
+/// Counting takes the better part of a second for this many bytes; more are estimated.
+const MAX_BYTES: usize = 4 << 20;
+/// The vocabularies' patterns look back over blanks, and give up at some length.
+const MAX_BLANKS: usize = 4096;
+
+/// What to count.
+#[derive(Debug, Clone)]
+pub enum Countable {
+    /// A conversation with its tools: one count.
+    Chat(ChatRequest),
+    /// Texts: a count each.
+    Texts(Vec<String>),
+}
+
+/// How many tokens it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenCount {
+    /// A count each.
+    pub tokens: Vec<u64>,
+    /// Whether one of them is a guess.
+    pub estimated: bool,
+}
+
+/// How a model cuts text into tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vocabulary(Tokenizer);
+
+impl Vocabulary {
+    /// That of one of OpenAI's models, also under the name that a gateway gives it (`openai/gpt-4o`).
+    #[must_use]
+    pub fn of_openai(model: &str) -> Option<Self> {
+        get_tokenizer(model.rsplit('/').next().unwrap_or(model)).map(Self)
+    }
+}
+
+/// Counts, exactly where the vocabulary is known. Takes its time.
+#[must_use]
+pub fn count(request: &Countable, vocabulary: Option<Vocabulary>) -> TokenCount {
+    let mut counter = Counter {
+        vocabulary: vocabulary.and_then(|vocabulary| bpe_for_tokenizer(vocabulary.0).ok()),
+        left: MAX_BYTES,
+        estimated: false,
+    };
+    let tokens = match request {
+        Countable::Chat(request) => vec![counter.chat(request)],
+        Countable::Texts(texts) => texts.iter().map(|text| counter.text(text)).collect(),
+    };
+    TokenCount { tokens, estimated: counter.estimated }
+}
+
+/// About how many tokens a conversation is. Quick.
+#[must_use]
+pub fn estimate_chat(request: &ChatRequest) -> u64 {
+    Counter { vocabulary: None, left: 0, estimated: true }.chat(request)
+}
+
+/// About how many tokens so many bytes of text are: four bytes a token, as vendors estimate for English.
+#[must_use]
+pub fn estimate_text(bytes: usize) -> u64 {
+    u64::try_from(bytes / 4).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+struct Counter {
+    vocabulary: Option<&'static CoreBPE>,
+    /// How many bytes may still be counted.
+    left: usize,
+    estimated: bool,
+}
+
+impl Counter {
+    fn chat(&mut self, request: &ChatRequest) -> u64 {
+        let mut tokens = PER_ANSWER;
+        for message in &request.messages {
+            tokens += PER_MESSAGE + self.text(&message.role);
+            tokens += match &message.content {
+                Content::Text(text) => self.text(text),
+                Content::Parts(parts) => parts.iter().map(|part| self.part(part)).sum(),
+            };
+            tokens += self.text(&message.reasoning) + self.text(&message.refusal);
+            if !message.name.is_empty() {
+                tokens += PER_NAME + self.text(&message.name);
+            }
+            // How a call is framed is not documented.
+            for call in &message.tool_calls {
+                tokens += self.guess(&call.name) + self.guess(&call.arguments);
+            }
+        }
+        for tool in &request.tools {
+            let schema = tool.parameters.as_ref().and_then(|schema| serde_json::to_string(schema).ok());
+            tokens += self.guess(&tool.name) + self.guess(&tool.description);
+            tokens += self.guess(&schema.unwrap_or_default());
+        }
+        tokens
+    }
+
+    fn part(&mut self, part: &Part) -> u64 {
+        match part {
+            Part::Text(text) => self.text(text),
+            Part::Image(_) | Part::Audio(_) | Part::Document(_) => {
+                self.estimated = true;
+                PER_MEDIUM
+            }
+        }
+    }
+
+    /// A text that goes into the prompt in a form that only the provider knows.
+    fn guess(&mut self, text: &str) -> u64 {
+        self.estimated = true;
+        self.text(text)
+    }
+
+    fn text(&mut self, text: &str) -> u64 {
+        if text.is_empty() {
+            return 0;
+        }
+        match self.vocabulary {
+            Some(vocabulary) if text.len() <= self.left && !has_wide_gap(text) => {
+                self.left -= text.len();
+                vocabulary.count_ordinary(text) as u64
+            }
+            _ => {
+                self.estimated = true;
+                estimate_text(text.len())
+            }
+        }
+    }
+}
+
+/// Whether there are so many blanks in a row that the pattern would give up.
+fn has_wide_gap(text: &str) -> bool {
+    let mut blanks = 0;
+    text.chars().any(|c| {
+        blanks = if c.is_whitespace() { blanks + 1 } else { 0 };
+        blanks > MAX_BLANKS
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Media, Message, Tool};
+
+    fn texts(texts: &[&str], model: &str) -> TokenCount {
+        let texts = texts.iter().map(|text| (*text).to_owned()).collect();
+        count(&Countable::Texts(texts), Vocabulary::of_openai(model))
+    }
+
+    #[test]
+    fn texts_are_counted_as_openai_counts_them() {
+        // By OpenAI's own tiktoken 0.12.
+        let sentence = "tiktoken is great!";
+        for (model, tokens) in
+            [("gpt-4", 6), ("gpt-4o", 6), ("openai/gpt-4o-mini", 6), ("ft:gpt-4o:me::x", 6)]
+        {
+            let counted = texts(&[sentence, "", "<|endoftext|>"], model);
+            assert_eq!(counted.tokens.first(), Some(&tokens), "{model}");
+            assert_eq!(counted.tokens.get(1), Some(&0));
+            assert!(
+                counted.tokens.get(2).is_some_and(|&tokens| tokens > 1),
+                "text is not taken for a control token"
+            );
+            assert!(!counted.estimated);
+        }
+        let counted = texts(&["お誕生日おめでとう"], "gpt-4o");
+        assert_eq!(counted, TokenCount { tokens: vec![8], estimated: false });
+        assert_eq!(texts(&["お誕生日おめでとう"], "text-embedding-3-small").tokens, [9]);
+    }
+
+    #[test]
+    fn what_has_no_known_vocabulary_is_estimated() {
+        assert_eq!(texts(&["", "abcdefgh"], "llama-3"), TokenCount { tokens: vec![0, 3], estimated: true });
+        let long = "a b ".repeat(MAX_BYTES / 4 + 1);
+        assert!(texts(&[&long], "gpt-4o").estimated);
+        let blanks = " ".repeat(1 << 20);
+        assert!(texts(&[&blanks], "gpt-4o").estimated);
+        assert!(!texts(&[&" ".repeat(MAX_BLANKS)], "gpt-4o").estimated);
+        assert!(!texts(&[&"\u{3000}".repeat(MAX_BLANKS)], "gpt-4").estimated);
+    }
+
+    #[test]
+    fn a_conversation_costs_what_the_cookbook_says() {
+        let message = |role: &str, name: &str, text: &str| Message {
+            role: role.into(),
+            name: name.into(),
+            content: Content::Text(text.into()),
+            ..Message::default()
+        };
+        // The Cookbook's example, whose count OpenAI's API confirms there: 129 for gpt-4, 124 for gpt-4o.
+        let system = "You are a helpful, pattern-following assistant that translates corporate jargon into plain English.";
+        let mut request = ChatRequest {
+            messages: vec![
+                message("system", "", system),
+                message("system", "example_user", "New synergies will help drive top-line growth."),
+                message("system", "example_assistant", "Things working well together will increase revenue."),
+                message(
+                    "system",
+                    "example_user",
+                    "Let's circle back when we have more bandwidth to touch base on opportunities for increased leverage.",
+                ),
+                message(
+                    "system",
+                    "example_assistant",
+                    "Let's talk later when we're less busy about how to do better.",
+                ),
+                message(
+                    "user",
+                    "",
+                    "This late pivot means we don't have time to boil the ocean for the client deliverable.",
+                ),
+            ],
+            ..ChatRequest::default()
+        };
+        for (model, tokens) in [("gpt-4", 129), ("gpt-4o", 124)] {
+            let counted = count(&Countable::Chat(request.clone()), Vocabulary::of_openai(model));
+            assert_eq!(counted, TokenCount { tokens: vec![tokens], estimated: false }, "{model}");
+        }
+        let plain = count(&Countable::Chat(request.clone()), Vocabulary::of_openai("gpt-4o")).tokens;
+        request.tools = vec![Tool { name: "f".into(), description: "does it".into(), parameters: None }];
+        let with_tool = count(&Countable::Chat(request.clone()), Vocabulary::of_openai("gpt-4o"));
+        assert!(with_tool.estimated && with_tool.tokens > plain);
+        let image = Part::Image(Media::Url("https://h/i.png".into()));
+        request.tools.clear();
+        request.messages = vec![Message { content: Content::Parts(vec![image]), ..Message::default() }];
+        assert!(count(&Countable::Chat(request), Vocabulary::of_openai("gpt-4o")).estimated);
+    }
+}

@@ -1,0 +1,105 @@
+//! The vendors' APIs that a scripted upstream speaks. Adding one: a file that implements [`Dialect`], and a line here.
+
+use super::{Recorded, anthropic::Anthropic, openai::OpenAi};
+use axum::body::Bytes;
+use serde_json::{Value, json};
+
+/// Every dialect. The first that knows a request as its own answers it; the last takes what is left.
+static DIALECTS: &[&dyn Dialect] = &[&Anthropic, &OpenAi];
+
+/// The dialect of that request.
+pub(super) fn of(request: &Recorded) -> &'static dyn Dialect {
+    DIALECTS.iter().copied().find(|dialect| dialect.serves(request)).unwrap_or(&OpenAi)
+}
+
+/// What one vendor's API looks like. It answers the same to the same request.
+pub(super) trait Dialect: Sync {
+    /// Whether the request is for this vendor, by its path or its headers. Its key is not read yet.
+    fn serves(&self, request: &Recorded) -> bool;
+
+    /// The key, where this vendor looks for it and nowhere else.
+    fn key<'a>(&self, request: &'a Recorded) -> Option<&'a str>;
+
+    /// The answer to a good request; none for an unknown endpoint.
+    fn answer(&self, request: &Recorded) -> Option<Answer>;
+
+    /// The usual error body of a status. Repeats the key where the vendor might: who reads it must not.
+    fn error(&self, status: u16, key: &str) -> Value;
+
+    /// The body around an error that a script gives.
+    fn around(&self, error: &Value) -> Value {
+        json!({ "error": error })
+    }
+
+    /// One event of a stream.
+    fn frame(&self, event: &Value) -> Bytes {
+        format!("data: {event}\n\n").into()
+    }
+}
+
+/// What answers a good request.
+pub(super) enum Answer {
+    /// JSON, all at once.
+    Whole(Value),
+    /// A body in pieces: events, or audio.
+    Pieces(Pieces),
+}
+
+/// A body in pieces, each of them framed.
+pub(super) struct Pieces {
+    /// Its media type.
+    pub(super) content_type: &'static str,
+    /// What comes before any content.
+    pub(super) start: Vec<Bytes>,
+    /// Those with content.
+    pub(super) content: Vec<Bytes>,
+    /// What says why it ends and what it cost.
+    pub(super) end: Vec<Bytes>,
+    /// What says that nothing follows, where the vendor says so.
+    pub(super) done: Vec<Bytes>,
+}
+
+impl Pieces {
+    /// Content and nothing else.
+    pub(super) fn plain(content_type: &'static str, content: Vec<Bytes>) -> Self {
+        Self { content_type, start: Vec::new(), content, end: Vec::new(), done: Vec::new() }
+    }
+
+    /// A stream of server-sent events that says nothing after its end.
+    pub(super) fn events(
+        dialect: &dyn Dialect,
+        start: &[Value],
+        content: impl IntoIterator<Item = Value>,
+        end: &[Value],
+    ) -> Self {
+        let frames = |events: &[Value]| events.iter().map(|event| dialect.frame(event)).collect();
+        Self {
+            start: frames(start),
+            end: frames(end),
+            ..Self::plain(
+                "text/event-stream",
+                content.into_iter().map(|event| dialect.frame(&event)).collect(),
+            )
+        }
+    }
+}
+
+/// What the model says. Names the key, so that a test sees who served.
+pub(super) fn content(key: &str) -> [String; 3] {
+    ["served ".to_owned(), "by ".to_owned(), key.to_owned()]
+}
+
+/// A header's text.
+pub(super) fn header<'a>(request: &'a Recorded, name: &str) -> Option<&'a str> {
+    request.headers.get(name)?.to_str().ok()
+}
+
+/// The token of `Authorization: Bearer`.
+pub(super) fn bearer(request: &Recorded) -> Option<&str> {
+    header(request, "authorization")?.strip_prefix("Bearer ")
+}
+
+/// Whether the body asks for a stream, as most vendors have it.
+pub(super) fn wants_stream(request: &Recorded) -> bool {
+    request.body.get("stream").and_then(Value::as_bool).unwrap_or_default()
+}
