@@ -13,7 +13,7 @@ use std::time::SystemTime;
 ///
 /// Sources: OpenAI's guide "Error codes" (insufficient quota, billing limits, wrong keys, overload; it says to look at
 /// `error.code` for billing errors), Azure OpenAI's content filter (`content_filter`), Anthropic's page "Errors",
-/// whose types several compatible servers copy.
+/// whose types several compatible servers copy, Groq's page "Flex Processing" (498 while its flexible tier is full).
 const NAMES: &[(&str, ErrorClass)] = &[
     ("insufficient_quota", ErrorClass::QuotaExhausted),
     ("billing_hard_limit_reached", ErrorClass::QuotaExhausted),
@@ -27,6 +27,7 @@ const NAMES: &[(&str, ErrorClass)] = &[
     ("content_filter", ErrorClass::ContentFiltered),
     ("content_policy_violation", ErrorClass::ContentFiltered),
     ("model_not_found", ErrorClass::ModelUnavailable),
+    ("capacity_exceeded", ErrorClass::RateLimited),
 ];
 
 /// What a code or type says where no status does: in a stream, or in an answer that claims success.
@@ -43,12 +44,27 @@ const NAMES_WITHOUT_STATUS: &[(&str, ErrorClass)] = &[
     ("request_too_large", ErrorClass::BadRequest),
 ];
 
-/// How texts begin that say more than type and status, which both call it a wrong request: Anthropic's answers (400,
-/// `invalid_request_error`) without credit, and beyond a workspace's spend limit (its pages "Errors" and "Rate limits").
-const TEXTS: &[(&str, ErrorClass)] = &[
-    ("Your credit balance is too low", ErrorClass::QuotaExhausted),
-    ("You have reached your specified API usage limits", ErrorClass::QuotaExhausted),
-    ("You have reached your specified workspace API usage limits", ErrorClass::QuotaExhausted),
+/// Texts that say more than type and status: the type, how the text begins, and what else is in it.
+///
+/// Sources: Anthropic's answers (400, `invalid_request_error`) without credit, and beyond a workspace's spend limit (its
+/// pages "Errors" and "Rate limits"); Cohere's page "Errors": no type, 429 for a trial key's calls a minute and a month
+/// alike, and 400 for a fine-tuned model that does not serve yet.
+const TEXTS: &[(&str, &str, &str, ErrorClass)] = &[
+    ("invalid_request_error", "Your credit balance is too low", "", ErrorClass::QuotaExhausted),
+    (
+        "invalid_request_error",
+        "You have reached your specified API usage limits",
+        "",
+        ErrorClass::QuotaExhausted,
+    ),
+    (
+        "invalid_request_error",
+        "You have reached your specified workspace API usage limits",
+        "",
+        ErrorClass::QuotaExhausted,
+    ),
+    ("", "You are using a Trial key", "API calls / month", ErrorClass::QuotaExhausted),
+    ("", "finetuned model with name ", " is not ready for serving", ErrorClass::ModelUnavailable),
 ];
 
 /// The failure that an answer without success is. `now` stands in for a missing `Date`.
@@ -132,8 +148,11 @@ impl Error {
             found.map(|(_, class)| *class)
         };
         let of_text = || {
-            let text = self.message.as_deref().filter(|_| self.kind == "invalid_request_error")?;
-            TEXTS.iter().find(|(start, _)| text.starts_with(start)).map(|(_, class)| *class)
+            let text = self.message.as_deref()?;
+            let says = |(kind, start, part, _): &&(&str, &str, &str, _)| {
+                self.kind == *kind && text.starts_with(start) && text.contains(part)
+            };
+            TEXTS.iter().find(says).map(|(.., class)| *class)
         };
         let of_names = || match status {
             300..400 | 500.. => None,
@@ -150,6 +169,10 @@ impl Error {
                 403 | 404 | 410 => ErrorClass::ModelUnavailable,
                 408 | 504 => ErrorClass::Timeout,
                 429 => ErrorClass::RateLimited,
+                // Cohere's, for a word on its deny list (API reference, "Chat").
+                498 => ErrorClass::ContentFiltered,
+                // Somebody between cancelled it, and the caller did not; "try the request again" (Cohere's page "Errors").
+                499 => ErrorClass::ServerError,
                 400..500 => ErrorClass::BadRequest,
                 200..300 => named(NAMES_WITHOUT_STATUS).unwrap_or(ErrorClass::ServerError),
                 _ => ErrorClass::ServerError,
@@ -221,6 +244,8 @@ mod tests {
             (413, String::new(), BadRequest),
             (415, String::new(), BadRequest),
             (422, String::new(), BadRequest),
+            (498, coded("capacity_exceeded"), RateLimited),
+            (498, typed("capacity_exceeded"), RateLimited),
             (301, coded("invalid_api_key"), ServerError),
             (307, String::new(), ServerError),
         ];
@@ -273,6 +298,39 @@ mod tests {
             });
             let failure = answer(status, &body.to_string());
             assert_eq!((failure.class, failure.message.as_str()), (class, message), "{status} {kind}");
+        }
+    }
+
+    #[test]
+    fn coheres_errors_have_classes() {
+        let table = [
+            (400, "invalid request: list of documents must not be empty", BadRequest),
+            (400, "finetuned model with name xyz is not ready for serving", ModelUnavailable),
+            (401, "invalid api token", Authentication),
+            (401, "Your API key has expired.", Authentication),
+            (402, "Please add or update your payment method", QuotaExhausted),
+            (403, "forbidden", ModelUnavailable),
+            (404, "model 'xyz' not found, make sure the correct model ID was used", ModelUnavailable),
+            (422, "your request resulted in an invalid tool generation", BadRequest),
+            (429, "You are past the per minute request limit, please wait and try again later.", RateLimited),
+            (429, "You are using a Trial key, which is limited to 40 API calls / minute.", RateLimited),
+            (429, "You are using a Trial key, which is limited to 1000 API calls / month.", QuotaExhausted),
+            (429, "trial token rate limit exceeded, limit is 100000 tokens per minute", RateLimited),
+            (498, "m", ContentFiltered),
+            (499, "request cancelled", ServerError),
+            (500, "m", ServerError),
+            (501, "m", ServerError),
+            (503, "m", ServerError),
+            (504, "m", Timeout),
+        ];
+        for (status, message, class) in table {
+            for body in [
+                serde_json::json!({"message": message}),
+                serde_json::json!({"id": "24e32f6d", "message": message}),
+            ] {
+                let failure = answer(status, &body.to_string());
+                assert_eq!((failure.class, failure.message.as_str()), (class, message), "{status}");
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 use super::{
     Driver, ForwardRequest, Forwarded, KindSpec, Target, UpstreamClient,
     anthropic::{self, Anthropic},
+    cohere::{self, Cohere},
     forward::forward,
     openai::{self, OpenAi},
 };
@@ -10,8 +11,8 @@ use crate::balance::Failure;
 use std::sync::Arc;
 
 /// Every kind, in the order they are listed.
-static KINDS: [KindSpec; 4] =
-    [openai::OPENAI, openai::OPENAI_COMPATIBLE, openai::AZURE_OPENAI, anthropic::ANTHROPIC];
+static KINDS: [KindSpec; 5] =
+    [openai::OPENAI, openai::OPENAI_COMPATIBLE, openai::AZURE_OPENAI, anthropic::ANTHROPIC, cohere::COHERE];
 
 /// Every kind this build can talk to.
 #[must_use]
@@ -39,6 +40,8 @@ impl Drivers {
         let driver = |spec: &'static KindSpec| -> Arc<dyn Driver> {
             if spec.name == anthropic::ANTHROPIC.name {
                 Arc::new(Anthropic::new(client.clone()))
+            } else if spec.name == cohere::COHERE.name {
+                Arc::new(Cohere::new(client.clone()))
             } else {
                 Arc::new(OpenAi::new(client.clone(), spec))
             }
