@@ -32,6 +32,7 @@ mod conformance_inherit;
 mod conformance_listing;
 mod conformance_names;
 mod conformance_rotation;
+mod conformance_streams;
 mod counting;
 mod drivers;
 mod explain;
