@@ -125,6 +125,9 @@ impl Builder {
         if self.redis.is_some() && !self.args.iter().any(|arg| arg == "--redis-timeout") {
             command.args(["--redis-timeout", "5s"]);
         }
+        if !self.args.iter().any(|arg| arg == "--admin-listen") {
+            command.args(["--admin-listen", "127.0.0.1:0"]);
+        }
         command.args(&self.args);
         let mut process = Process::start_with_data(command, run.path(), &[self.data_path()], "KILL");
         let address = process.wait_for_line(listening_address).await?;
