@@ -53,6 +53,7 @@ mod replicas;
 mod scale;
 mod scripted;
 mod secrets;
+mod slow_readers;
 mod speech;
 mod state;
 mod streaming;
