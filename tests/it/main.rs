@@ -57,6 +57,7 @@ mod replicas;
 mod scale;
 mod scripted;
 mod secrets;
+mod slow_readers;
 mod speech;
 mod speech_out;
 mod state;
