@@ -21,6 +21,7 @@ mod bad_input;
 mod bad_names;
 mod balancing;
 mod calls;
+mod cohere;
 mod config;
 mod config_models;
 mod config_sets;
