@@ -40,11 +40,15 @@ impl Dialect for Cohere {
             400..500 => "invalid request".to_owned(),
             _ => "internal server error".to_owned(),
         };
-        json!({"id": "scripted", "message": message})
+        self.around(&message.into())
     }
 
-    /// The last event of a stream that fails; the error is its text.
     fn around(&self, error: &Value) -> Value {
+        json!({"id": "scripted", "message": error})
+    }
+
+    /// The last event of a stream that fails.
+    fn event_around(&self, error: &Value) -> Value {
         json!({"type": "message-end", "delta": {"finish_reason": "ERROR", "error": error}})
     }
 

@@ -31,6 +31,11 @@ pub(super) trait Dialect: Sync {
         json!({ "error": error })
     }
 
+    /// The same as an event, in the middle of a stream.
+    fn event_around(&self, error: &Value) -> Value {
+        self.around(error)
+    }
+
     /// One event of a stream.
     fn frame(&self, event: &Value) -> Bytes {
         format!("data: {event}\n\n").into()
