@@ -64,6 +64,10 @@ const TEXTS: &[(&str, &str, &str, ErrorClass)] = &[
         ErrorClass::QuotaExhausted,
     ),
     ("", "You are using a Trial key", "API calls / month", ErrorClass::QuotaExhausted),
+    // Those of 429 again: in a stream no status says it.
+    ("", "You are using a Trial key", "API calls / minute", ErrorClass::RateLimited),
+    ("", "You are past the per minute request limit", "", ErrorClass::RateLimited),
+    ("", "trial token rate limit exceeded", "", ErrorClass::RateLimited),
     ("", "finetuned model with name ", " is not ready for serving", ErrorClass::ModelUnavailable),
 ];
 
@@ -374,6 +378,17 @@ mod tests {
             (r#"{"error":{"type":"overloaded_error"}}"#, ServerError, 200),
             (r#"{"error":"m"}"#, ServerError, 200),
             (r#"{"message":"m"}"#, ServerError, 200),
+            (
+                r#"{"message":"You are using a Trial key, which is limited to 40 API calls / minute."}"#,
+                RateLimited,
+                200,
+            ),
+            (r#"{"message":"You are past the per minute request limit, please wait."}"#, RateLimited, 200),
+            (
+                r#"{"message":"trial token rate limit exceeded, limit is 100000 tokens per minute"}"#,
+                RateLimited,
+                200,
+            ),
         ];
         for (body, class, status) in table {
             let failure = of_value(&serde_json::from_str(body).unwrap(), &redactor());

@@ -6,6 +6,7 @@
 //! cannot connect.
 
 mod anthropic;
+mod cohere;
 mod dialect;
 mod echo;
 mod openai;

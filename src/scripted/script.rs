@@ -213,7 +213,7 @@ impl Script {
             Self::StallAfter(count) => until(count, vec![Step::Stall]),
             Self::EndAfter(count) => until(count, Vec::new()),
             Self::ErrorAfter(count, error) => {
-                until(count, vec![Step::Send(dialect.frame(&dialect.around(&error)))])
+                until(count, vec![Step::Send(dialect.frame(&dialect.event_around(&error)))])
             }
             Self::MalformedJson => {
                 let broken = content.first().map(|piece| [&half(piece), &b"\n\n"[..]].concat());

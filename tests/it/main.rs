@@ -22,6 +22,7 @@ mod bad_names;
 mod balancing;
 mod bulk;
 mod calls;
+mod cohere;
 mod config;
 mod config_models;
 mod config_sets;

@@ -29,3 +29,8 @@ async fn openai_and_azure() {
 async fn anthropic() {
     holds("vendor_anthropic.py", json!({"type": "overloaded_error", "message": "busy"})).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cohere() {
+    holds("vendor_cohere.py", json!("busy")).await;
+}

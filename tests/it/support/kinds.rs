@@ -26,6 +26,8 @@ pub const ANTHROPIC: Kind = Kind {
     path: "/v1",
     limited: || json!({"message": "busy", "type": "rate_limit_error"}),
 };
+pub const COHERE: Kind =
+    Kind { name: "cohere", path: "", limited: || json!("trial token rate limit exceeded") };
 
 impl Kind {
     /// What goes into the provider's `base_url`.
@@ -41,6 +43,7 @@ macro_rules! on_every_kind {
         crate::support::kinds::on_kind!(openai, OPENAI, shared, $($name),*);
         crate::support::kinds::on_kind!(openai_compatible, OPENAI_COMPATIBLE, shared, $($name),*);
         crate::support::kinds::on_kind!(anthropic, ANTHROPIC, shared, $($name),*);
+        crate::support::kinds::on_kind!(cohere, COHERE, shared, $($name),*);
         crate::support::kinds::on_kind!(on_redis, OPENAI_COMPATIBLE, shared_on_redis, $($name),*);
     };
 }
