@@ -4,14 +4,15 @@ use super::{
     Driver, ForwardRequest, Forwarded, KindSpec, Target, UpstreamClient,
     anthropic::{self, Anthropic},
     forward::forward,
+    gemini::{self, Gemini},
     openai::{self, OpenAi},
 };
 use crate::balance::Failure;
 use std::sync::Arc;
 
 /// Every kind, in the order they are listed.
-static KINDS: [KindSpec; 4] =
-    [openai::OPENAI, openai::OPENAI_COMPATIBLE, openai::AZURE_OPENAI, anthropic::ANTHROPIC];
+static KINDS: [KindSpec; 5] =
+    [openai::OPENAI, openai::OPENAI_COMPATIBLE, openai::AZURE_OPENAI, anthropic::ANTHROPIC, gemini::GEMINI];
 
 /// Every kind this build can talk to.
 #[must_use]
@@ -39,6 +40,8 @@ impl Drivers {
         let driver = |spec: &'static KindSpec| -> Arc<dyn Driver> {
             if spec.name == anthropic::ANTHROPIC.name {
                 Arc::new(Anthropic::new(client.clone()))
+            } else if spec.name == gemini::GEMINI.name {
+                Arc::new(Gemini::new(client.clone()))
             } else {
                 Arc::new(OpenAi::new(client.clone(), spec))
             }
