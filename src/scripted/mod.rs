@@ -8,6 +8,7 @@
 mod anthropic;
 mod dialect;
 mod echo;
+mod gemini;
 mod openai;
 mod script;
 

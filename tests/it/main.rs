@@ -35,6 +35,7 @@ mod explain;
 mod failover;
 mod fallback;
 mod fleet;
+mod gemini;
 mod histories;
 mod house;
 mod judging;

@@ -29,3 +29,8 @@ async fn openai_and_azure() {
 async fn anthropic() {
     holds("vendor_anthropic.py", json!({"type": "overloaded_error", "message": "busy"})).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini() {
+    holds("vendor_gemini.py", json!({"code": 503, "message": "busy", "status": "UNAVAILABLE"})).await;
+}

@@ -13,6 +13,7 @@ pub struct Kind {
 
 pub const OPENAI_COMPATIBLE: Kind = Kind { name: "openai_compatible", path: "/v1" };
 pub const ANTHROPIC: Kind = Kind { name: "anthropic", path: "/v1" };
+pub const GEMINI: Kind = Kind { name: "gemini", path: "/v1beta" };
 
 impl Kind {
     /// What goes into the provider's `base_url`.
