@@ -1,5 +1,7 @@
 """Google's own client against a scripted upstream: see vendor.py."""
 
+from functools import cache
+
 from google import genai
 from google.genai import errors, types
 
@@ -11,8 +13,10 @@ TOOLS = {"tools": [{"function_declarations": [WEATHER]}]}
 USAGE = (10, 2, 2, 1, 13)
 
 
+@cache  # One that is forgotten closes its connections, even under a stream.
 def client(origin, key=KEY):
-    options = types.HttpOptions(base_url=origin, retry_options=types.HttpRetryOptions(attempts=1))
+    once = types.HttpRetryOptions(attempts=1)
+    options = types.HttpOptions(base_url=origin, api_version="v1beta", retry_options=once)
     return genai.Client(api_key=key, http_options=options)
 
 
