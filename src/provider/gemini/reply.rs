@@ -42,7 +42,7 @@ pub(super) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Fai
 
 /// Reads embeddings; there must be as many as `count`, and they come in the order of the texts.
 pub(super) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
-    let answer: Embeddings = parse(body)?;
+    let answer: Batch = parse(body)?;
     check_error(answer.error, redactor)?;
     let embeddings = answer.embeddings.ok_or_else(malformed)?;
     if embeddings.len() != count {
@@ -223,7 +223,7 @@ impl Usage {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Embeddings {
+struct Batch {
     error: Option<Value>,
     embeddings: Option<Vec<Embedding>>,
     usage_metadata: Option<Usage>,

@@ -19,6 +19,8 @@ use std::collections::HashMap;
 pub(super) struct Chunks {
     /// How many tool calls each candidate has made.
     calls: HashMap<i32, i32>,
+    /// Whether a finish reason has come.
+    finished: bool,
 }
 
 impl Frames for Chunks {
@@ -28,7 +30,7 @@ impl Frames for Chunks {
 }
 
 impl Chunks {
-    /// An event a candidate. Counts come with every chunk, and are totals so far: those of the last are told.
+    /// An event a candidate. Counts come with every chunk, and are totals so far: they are told at the end.
     fn chunk(&mut self, answer: Answer, redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
         let answer = answer.check(redactor)?;
         let id = answer.response_id.unwrap_or_default();
@@ -49,8 +51,10 @@ impl Chunks {
         }
         // A chunk without candidates is a sign of life all the same.
         if events.is_empty() {
-            events.push(ChatEvent { usage: answer.usage_metadata.map(Usage::total), ..ChatEvent::default() });
-        } else if let Some(last) = events.last_mut().filter(|event| !event.finish_reason.is_empty()) {
+            events.push(ChatEvent::default());
+        }
+        self.finished |= events.iter().any(|event| !event.finish_reason.is_empty());
+        if let Some(last) = events.last_mut().filter(|_| self.finished) {
             last.usage = answer.usage_metadata.map(Usage::total);
         }
         Ok(events)
@@ -75,10 +79,7 @@ pub(super) fn whole(body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, 
     for answer in answers {
         events.extend(chunks.chunk(answer, redactor)?);
     }
-    if events.iter().all(|event| event.finish_reason.is_empty()) {
-        return Err(malformed());
-    }
-    Ok(events)
+    if chunks.finished { Ok(events) } else { Err(malformed()) }
 }
 
 #[cfg(test)]
@@ -131,12 +132,11 @@ mod tests {
             }],
             ..ChatEvent::default()
         };
-        let so_far = TokenUsage { prompt: 10, total: 10, ..TokenUsage::default() };
         let usage = TokenUsage { prompt: 10, completion: 4, total: 14, cached: 2, reasoning: 1 };
         let events = [
             ChatEvent { reasoning: "hm".into(), ..ChatEvent::default() },
             ChatEvent { content: "Grüße 🌍".into(), ..ChatEvent::default() },
-            ChatEvent { usage: Some(so_far), ..ChatEvent::default() },
+            ChatEvent::default(),
             call(0, "call_r_0", "f", "{\"a\":1}"),
             call(1, "t", "g", "{}"),
             ChatEvent { finish_reason: "tool_calls".into(), usage: Some(usage), ..ChatEvent::default() },
