@@ -3,17 +3,22 @@
 //! Pure. Invariant: no failure's message holds a secret of the target, and every answer that is not a success gets
 //! some class.
 
-use super::{redact::Redactor, retry_after::retry_after};
+use super::{
+    redact::Redactor,
+    retry_after::{retry_after, retry_delay},
+};
 use crate::balance::{ErrorClass, Failure};
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What a code or type says under any status of a refusal, in the order they are looked for.
 ///
 /// Sources: OpenAI's guide "Error codes" (insufficient quota, billing limits, wrong keys, overload; it says to look at
 /// `error.code` for billing errors), Azure OpenAI's content filter (`content_filter`), Anthropic's page "Errors",
-/// whose types several compatible servers copy, Groq's page "Flex Processing" (498 while its flexible tier is full).
+/// whose types several compatible servers copy, Groq's page "Flex Processing" (498 while its flexible tier is full);
+/// Google's reasons (`google/api/error_reason.proto`), which Gemini's errors bear in their details. Gemini refuses a wrong
+/// key with 400.
 const NAMES: &[(&str, ErrorClass)] = &[
     ("insufficient_quota", ErrorClass::QuotaExhausted),
     ("billing_hard_limit_reached", ErrorClass::QuotaExhausted),
@@ -28,7 +33,21 @@ const NAMES: &[(&str, ErrorClass)] = &[
     ("content_policy_violation", ErrorClass::ContentFiltered),
     ("model_not_found", ErrorClass::ModelUnavailable),
     ("capacity_exceeded", ErrorClass::RateLimited),
+    ("BILLING_DISABLED", ErrorClass::QuotaExhausted),
+    ("API_KEY_INVALID", ErrorClass::Authentication),
+    ("API_KEY_SERVICE_BLOCKED", ErrorClass::Authentication),
+    ("API_KEY_HTTP_REFERRER_BLOCKED", ErrorClass::Authentication),
+    ("API_KEY_IP_ADDRESS_BLOCKED", ErrorClass::Authentication),
+    ("ACCESS_TOKEN_EXPIRED", ErrorClass::Authentication),
+    ("SERVICE_DISABLED", ErrorClass::Authentication),
+    ("CONSUMER_INVALID", ErrorClass::Authentication),
+    ("CONSUMER_SUSPENDED", ErrorClass::Authentication),
+    (DAILY_QUOTA, ErrorClass::QuotaExhausted),
 ];
+
+/// Stands for a violation of a quota by the day, as Gemini's `GenerateRequestsPerDayPerProjectPerModel`. All its limits
+/// are 429 `RESOURCE_EXHAUSTED`; those by the minute are over soon.
+const DAILY_QUOTA: &str = "PerDay";
 
 /// What a code or type says where no status does: in a stream, or in an answer that claims success.
 const NAMES_WITHOUT_STATUS: &[(&str, ErrorClass)] = &[
@@ -44,11 +63,12 @@ const NAMES_WITHOUT_STATUS: &[(&str, ErrorClass)] = &[
     ("request_too_large", ErrorClass::BadRequest),
 ];
 
-/// Texts that say more than type and status: the type, how the text begins, and what else is in it.
+/// Texts that say more than type and status: the type (or Google's status), how the text begins, and what else is in it.
 ///
 /// Sources: Anthropic's answers (400, `invalid_request_error`) without credit, and beyond a workspace's spend limit (its
 /// pages "Errors" and "Rate limits"); Cohere's page "Errors": no type, 429 for a trial key's calls a minute and a month
-/// alike, and 400 for a fine-tuned model that does not serve yet.
+/// alike, and 400 for a fine-tuned model that does not serve yet; Gemini's page "API errors" (a country without a free
+/// tier), and its answers to keys that were found in public and to callers from where it does not serve.
 const TEXTS: &[(&str, &str, &str, ErrorClass)] = &[
     ("invalid_request_error", "Your credit balance is too low", "", ErrorClass::QuotaExhausted),
     (
@@ -69,6 +89,9 @@ const TEXTS: &[(&str, &str, &str, ErrorClass)] = &[
     ("", "You are past the per minute request limit", "", ErrorClass::RateLimited),
     ("", "trial token rate limit exceeded", "", ErrorClass::RateLimited),
     ("", "finetuned model with name ", " is not ready for serving", ErrorClass::ModelUnavailable),
+    ("FAILED_PRECONDITION", "Gemini API free tier is not available", "", ErrorClass::QuotaExhausted),
+    ("FAILED_PRECONDITION", "User location is not supported", "", ErrorClass::ModelUnavailable),
+    ("PERMISSION_DENIED", "Your API key was reported as leaked", "", ErrorClass::Authentication),
 ];
 
 /// The failure that an answer without success is. `now` stands in for a missing `Date`.
@@ -91,7 +114,7 @@ pub fn of_answer(
         class: error.class(status),
         http_status: Some(status),
         unsent: false,
-        retry_after: retry_after(status, headers, now),
+        retry_after: retry_after(status, headers, now).or(error.retry_after),
         message,
     }
 }
@@ -107,7 +130,7 @@ pub fn of_value(error: &Value, redactor: &Redactor) -> Failure {
         class: error.class(status),
         http_status: Some(status),
         unsent: false,
-        retry_after: None,
+        retry_after: error.retry_after,
         message: redactor.clean(message),
     }
 }
@@ -117,6 +140,11 @@ pub fn of_value(error: &Value, redactor: &Redactor) -> Failure {
 struct Error {
     code: String,
     kind: String,
+    /// `google.rpc.Code`.
+    status: String,
+    /// What the details of `google.rpc.Status` call it.
+    reasons: Vec<String>,
+    retry_after: Option<Duration>,
     message: Option<String>,
 }
 
@@ -139,22 +167,30 @@ impl Error {
         let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(value);
         let text = |name: &str| error.get(name).or_else(|| value.get(name)).map(as_text).unwrap_or_default();
         let message = [error.as_str().unwrap_or_default().to_owned(), text("message"), text("detail")];
+        let details = || error.get("details").and_then(Value::as_array).into_iter().flatten();
+        let delays = details().filter_map(|detail| detail.get("retryDelay")?.as_str());
         Self {
             code: text("code"),
             kind: text("type"),
+            status: text("status"),
+            reasons: details().flat_map(reasons).collect(),
+            retry_after: delays.filter_map(retry_delay).max(),
             message: message.into_iter().find(|message| !message.is_empty()),
         }
     }
 
     fn class(&self, status: u16) -> ErrorClass {
         let named = |names: &[(&str, ErrorClass)]| {
-            let found = names.iter().find(|(name, _)| *name == self.code || *name == self.kind);
-            found.map(|(_, class)| *class)
+            let is = |name: &str| {
+                name == self.code || name == self.kind || self.reasons.iter().any(|reason| name == reason)
+            };
+            names.iter().find(|(name, _)| is(name)).map(|(_, class)| *class)
         };
         let of_text = || {
             let text = self.message.as_deref()?;
             let says = |(kind, start, part, _): &&(&str, &str, &str, _)| {
-                self.kind == *kind && text.starts_with(start) && text.contains(part)
+                let typed = *kind == self.kind || (!kind.is_empty() && *kind == self.status);
+                typed && text.starts_with(start) && text.contains(part)
             };
             TEXTS.iter().find(says).map(|(.., class)| *class)
         };
@@ -184,6 +220,14 @@ impl Error {
     }
 }
 
+/// What one detail of `google.rpc.Status` says: an `ErrorInfo` its reason, a `QuotaFailure` whether a quota is by the day.
+fn reasons(detail: &Value) -> Vec<String> {
+    let violations = detail.get("violations").and_then(Value::as_array).into_iter().flatten();
+    let quotas = violations.filter_map(|violation| violation.get("quotaId")?.as_str());
+    let daily = quotas.filter(|id| id.contains(DAILY_QUOTA)).map(|_| DAILY_QUOTA.to_owned());
+    detail.get("reason").map(as_text).into_iter().chain(daily).collect()
+}
+
 fn as_text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
@@ -201,6 +245,7 @@ mod tests {
     use super::*;
     use crate::provider::Target;
     use ErrorClass::*;
+    use serde_json::json;
 
     fn redactor() -> Redactor {
         let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
@@ -336,6 +381,83 @@ mod tests {
                 assert_eq!((failure.class, failure.message.as_str()), (class, message), "{status}");
             }
         }
+    }
+
+    #[test]
+    fn geminis_errors_have_classes() {
+        let info =
+            |reason: &str| json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason});
+        let quota = |ids: &[&str]| {
+            let violations: Vec<Value> = ids.iter().map(|id| json!({"quotaId": id})).collect();
+            json!({"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": violations})
+        };
+        let minute = "GenerateRequestsPerMinutePerProjectPerModel-FreeTier";
+        let day = "GenerateRequestsPerDayPerProjectPerModel-FreeTier";
+        let table = [
+            (400, "INVALID_ARGUMENT", "m", vec![], BadRequest),
+            (400, "INVALID_ARGUMENT", "API key not valid.", vec![info("API_KEY_INVALID")], Authentication),
+            (400, "FAILED_PRECONDITION", "The File x is not in an ACTIVE state", vec![], BadRequest),
+            (
+                400,
+                "FAILED_PRECONDITION",
+                "Gemini API free tier is not available in your country.",
+                vec![],
+                QuotaExhausted,
+            ),
+            (400, "FAILED_PRECONDITION", "User location is not supported.", vec![], ModelUnavailable),
+            (402, "RESOURCE_EXHAUSTED", "m", vec![], QuotaExhausted),
+            (403, "PERMISSION_DENIED", "m", vec![], ModelUnavailable),
+            (403, "PERMISSION_DENIED", "Your API key was reported as leaked.", vec![], Authentication),
+            (403, "PERMISSION_DENIED", "m", vec![info("SERVICE_DISABLED")], Authentication),
+            (403, "PERMISSION_DENIED", "m", vec![info("API_KEY_SERVICE_BLOCKED")], Authentication),
+            (403, "PERMISSION_DENIED", "m", vec![info("CONSUMER_SUSPENDED")], Authentication),
+            (403, "PERMISSION_DENIED", "m", vec![info("BILLING_DISABLED")], QuotaExhausted),
+            (404, "NOT_FOUND", "models/x is not found", vec![], ModelUnavailable),
+            (429, "RESOURCE_EXHAUSTED", "m", vec![], RateLimited),
+            (429, "RESOURCE_EXHAUSTED", "m", vec![quota(&[minute])], RateLimited),
+            (429, "RESOURCE_EXHAUSTED", "m", vec![quota(&[minute, day])], QuotaExhausted),
+            (500, "INTERNAL", "m", vec![], ServerError),
+            (503, "UNAVAILABLE", "The model is overloaded.", vec![], ServerError),
+            (504, "DEADLINE_EXCEEDED", "m", vec![], Timeout),
+        ];
+        for (status, name, message, details, class) in table {
+            let error = json!({
+                "error": {"code": status, "message": message, "status": name, "details": details},
+            });
+            for body in [&error, &json!([error])] {
+                let failure = answer(status, &body.to_string());
+                assert_eq!((failure.class, failure.message.as_str()), (class, message), "{body}");
+                let failure = of_value(body, &redactor());
+                assert_eq!((failure.class, failure.http_status), (class, Some(status)), "{body}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_body_says_how_long_to_wait_where_no_header_does() {
+        let body = |delay: &str| {
+            let info = json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay});
+            json!({"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{}, null, info]}})
+        };
+        let table = [
+            ("38s", Some(38_000)),
+            ("38.5s", Some(38_500)),
+            ("999999s", Some(86_400_000)),
+            ("0s", None),
+            ("-1s", None),
+            ("soon", None),
+            ("", None),
+        ];
+        for (delay, millis) in table {
+            let expected = millis.map(Duration::from_millis);
+            assert_eq!(answer(429, &body(delay).to_string()).retry_after, expected, "{delay}");
+            assert_eq!(of_value(&body(delay), &redactor()).retry_after, expected, "{delay}");
+        }
+        let headers = [(http::header::RETRY_AFTER, "3".parse().unwrap())].into_iter().collect();
+        let bytes = body("38s").to_string();
+        let status = StatusCode::TOO_MANY_REQUESTS;
+        let failure = of_answer(status, &headers, bytes.as_bytes(), &redactor(), SystemTime::UNIX_EPOCH);
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(3)));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod anthropic;
 mod cohere;
 mod dialect;
 mod echo;
+mod gemini;
 mod openai;
 mod script;
 

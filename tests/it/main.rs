@@ -41,6 +41,7 @@ mod failover;
 mod fallback;
 mod fleet;
 mod forward;
+mod gemini;
 mod histories;
 mod house;
 mod judging;

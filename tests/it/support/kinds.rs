@@ -28,6 +28,11 @@ pub const ANTHROPIC: Kind = Kind {
 };
 pub const COHERE: Kind =
     Kind { name: "cohere", path: "", limited: || json!("trial token rate limit exceeded") };
+pub const GEMINI: Kind = Kind {
+    name: "gemini",
+    path: "/v1beta",
+    limited: || json!({"code": 429, "message": "busy", "status": "RESOURCE_EXHAUSTED"}),
+};
 
 impl Kind {
     /// What goes into the provider's `base_url`.
