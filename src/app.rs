@@ -115,6 +115,27 @@ impl App {
     /// # Errors
     /// Where a dependency or the port cannot be had. What had been started is stopped.
     pub async fn start(settings: &Settings) -> Result<Self> {
+        let draining = CancellationToken::new();
+        let readiness = Readiness {
+            draining: draining.clone(),
+            state: Arc::default(),
+            redis: match (&settings.redis, settings.redis_required) {
+                (None, _) => RedisNeed::None,
+                (_, false) => RedisNeed::Wanted,
+                (_, true) => RedisNeed::Required,
+            },
+            database_away: Arc::default(),
+        };
+        // First of all: a start may wait, and whoever probes should learn that the process lives.
+        let wanted = settings.admin_listen;
+        match health::serve_probes(wanted.address, readiness.clone()).await {
+            Ok((address, _)) => tracing::info!(%address, "probes over HTTP"),
+            // A second service on one machine, which nobody has told where to be asked.
+            Err(error) if !wanted.given => {
+                tracing::warn!(address = %wanted.address, %error, "no probes over HTTP: see --admin-listen");
+            }
+            Err(error) => return Err(error).context(format!("cannot listen on {}", wanted.address)),
+        }
         let catalog = wait_for_catalog(settings).await?;
         if settings.embedded && catalog.is_empty().await? {
             let file = settings.operator_token_file();
@@ -131,8 +152,7 @@ impl App {
             .await
             .with_context(|| format!("cannot listen on {}", settings.listen))?;
         let address = listener.local_addr()?;
-        let (draining, stop, inside) =
-            (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let (stop, inside) = (CancellationToken::new(), TaskTracker::new());
         let drivers = Drivers::new(UpstreamClient::new(&settings.upstream)?);
         let checked = drivers.clone();
         let (reporter, health_service) = tonic_health::server::health_reporter();
@@ -155,16 +175,8 @@ impl App {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
         let server =
             tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
-        let readiness = Readiness {
-            draining: draining.clone(),
-            state: state.clone(),
-            redis: match (&settings.redis, settings.redis_required) {
-                (None, _) => RedisNeed::None,
-                (_, false) => RedisNeed::Wanted,
-                (_, true) => RedisNeed::Required,
-            },
-            database_away: Arc::default(),
-        };
+        // Nothing fails any more: calls may come.
+        let _ = readiness.state.set(state.clone());
         health::begin(&reporter, &readiness).await;
         tokio::spawn(health::follow(reporter, catalog.clone(), readiness.clone()));
         tokio::spawn(catalog.clone().follow(draining.clone()));
@@ -172,15 +184,6 @@ impl App {
         let checks = health::run_checks(catalog.clone(), state.clone(), checked, draining.clone());
         tokio::spawn(checks);
         tracing::info!(%address, "listening");
-        let wanted = settings.admin_listen;
-        match health::serve_probes(wanted.address, readiness).await {
-            Ok((address, _)) => tracing::info!(%address, "probes over HTTP"),
-            // A second service on one machine, which nobody has told where to be asked.
-            Err(error) if !wanted.given => {
-                tracing::warn!(address = %wanted.address, %error, "no probes over HTTP: see --admin-listen");
-            }
-            Err(error) => return Err(error).context(format!("cannot listen on {}", wanted.address)),
-        }
         Ok(Self {
             address,
             catalog,

@@ -13,7 +13,7 @@ pub use http::serve_probes;
 use crate::{catalog::Catalog, state::StateStore};
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -45,8 +45,8 @@ pub async fn not_serving(reporter: &HealthReporter) {
 pub struct Readiness {
     /// Cancelled when no new calls are taken.
     pub draining: CancellationToken,
-    /// Where turns and cooldowns live.
-    pub state: Arc<dyn StateStore>,
+    /// Where turns and cooldowns live; not there while the service starts.
+    pub state: Arc<OnceLock<Arc<dyn StateStore>>>,
     /// What that needs of Redis.
     pub redis: RedisNeed,
     /// Whether the database was away when it was last asked.
@@ -79,18 +79,26 @@ impl Readiness {
     /// Why no calls are taken; none where they are.
     #[must_use]
     pub fn why_not(&self) -> Option<&'static str> {
-        if self.draining.is_cancelled() {
-            Some("draining")
-        } else if self.redis == RedisNeed::Required && self.state.degraded() {
-            Some("Redis is required, and away")
-        } else {
-            None
+        match self.state.get() {
+            _ if self.draining.is_cancelled() => Some("draining"),
+            None => Some("starting"),
+            Some(state) if self.redis == RedisNeed::Required && state.degraded() => {
+                Some("Redis is required, and away")
+            }
+            Some(_) => None,
         }
     }
 
     /// Everything that counts, one by one.
     #[must_use]
     pub fn dependencies(&self) -> Vec<Dependency> {
+        let Some(state) = self.state.get() else {
+            return vec![Dependency {
+                name: "calls",
+                there: false,
+                means: "starting: the log says what is waited for",
+            }];
+        };
         let draining = self.draining.is_cancelled();
         let mut all = vec![Dependency {
             name: "calls",
@@ -98,7 +106,7 @@ impl Readiness {
             means: if draining { "draining" } else { "the first snapshot is loaded" },
         }];
         if self.redis != RedisNeed::None {
-            let away = self.state.degraded();
+            let away = state.degraded();
             let means = match (away, self.redis) {
                 (false, _) => "turns and cooldowns are shared",
                 (true, RedisNeed::Required) => "away, and required",

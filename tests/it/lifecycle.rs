@@ -353,8 +353,9 @@ async fn a_start_waits_for_its_database_and_says_so() {
     let mut postgres = Postgres::start().await;
     let url = postgres.fresh_database();
     postgres.crash();
-    let settings = Rota::builder().database(&url);
-    let hasty = settings.clone().arg("--start-wait").arg("1s").try_start().await.map(drop).unwrap_err();
+    // Each try to connect takes as long as this.
+    let settings = Rota::builder().database(&url).arg("--database-wait").arg("1s");
+    let hasty = settings.clone().arg("--start-wait").arg("3s").try_start().await.map(drop).unwrap_err();
     assert!(hasty.contains("waiting for the database"), "{hasty}");
     let (started, ()) = tokio::join!(settings.try_start(), async {
         tokio::time::sleep(Duration::from_secs(1)).await;

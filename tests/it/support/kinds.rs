@@ -21,6 +21,7 @@ pub const OPENAI: Kind = Kind {
     limited: || json!({"message": "busy", "type": "rate_limit_error", "code": "rate_limit_exceeded"}),
 };
 pub const OPENAI_COMPATIBLE: Kind = Kind { name: "openai_compatible", ..OPENAI };
+pub const AZURE_OPENAI: Kind = Kind { name: "azure_openai", path: "", ..OPENAI };
 pub const ANTHROPIC: Kind = Kind {
     name: "anthropic",
     path: "/v1",
@@ -48,6 +49,8 @@ macro_rules! on_every_kind {
         crate::support::kinds::on_kind!(openai, OPENAI, shared, $($name),*);
         crate::support::kinds::on_kind!(openai_compatible, OPENAI_COMPATIBLE, shared, $($name),*);
         crate::support::kinds::on_kind!(anthropic, ANTHROPIC, shared, $($name),*);
+        crate::support::kinds::on_kind!(azure_openai, AZURE_OPENAI, shared, $($name),*);
+        crate::support::kinds::on_kind!(gemini, GEMINI, shared, $($name),*);
         crate::support::kinds::on_kind!(cohere, COHERE, shared, $($name),*);
         crate::support::kinds::on_kind!(on_redis, OPENAI_COMPATIBLE, shared_on_redis, $($name),*);
     };
