@@ -60,6 +60,9 @@ fn endpoint(path: &str) -> Option<&str> {
     if let Some(rest) = path.strip_prefix("/openai/deployments/") {
         return rest.split_once('/').map(|(_, endpoint)| endpoint);
     }
+    if path == "/openai/models" {
+        return Some("models");
+    }
     path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/")
 }
 
