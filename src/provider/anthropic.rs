@@ -99,8 +99,8 @@ impl Driver for Anthropic {
         let body = body::chat(&target.model, request, true)?;
         let response = self.post(target, &["messages"], &body, &redactor).await?;
         if is_json(&response) {
-            let event = reply::whole(&self.client.read(response).await?, &redactor)?;
-            return Ok(streams::iter([Ok(event)]).boxed());
+            let reply = reply::message(&self.client.read(response).await?, &redactor)?;
+            return Ok(streams::iter([Ok(reply.into())]).boxed());
         }
         let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
         Ok(chat_events(chunks, redactor, stream::Events::default()))

@@ -165,3 +165,56 @@ impl ChatEvent {
             && self.finish_reason.is_empty())
     }
 }
+
+impl From<ChatReply> for ChatEvent {
+    /// The one event that the whole answer would have been.
+    fn from(reply: ChatReply) -> Self {
+        let content = match reply.message.content {
+            Content::Text(text) => text,
+            Content::Parts(_) => String::new(),
+        };
+        Self {
+            index: 0,
+            content,
+            reasoning: reply.message.reasoning,
+            refusal: reply.message.refusal,
+            tool_calls: reply.message.tool_calls,
+            finish_reason: reply.finish_reason,
+            usage: Some(reply.usage),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_answer_is_one_event() {
+        let usage = TokenUsage { prompt: 2, completion: 3, total: 5, ..TokenUsage::default() };
+        let text = |text: &str| text.to_owned();
+        let message = Message {
+            content: Content::Text(text("a")),
+            tool_calls: vec![ToolCall { id: text("c"), ..ToolCall::default() }],
+            reasoning: text("r"),
+            refusal: text("no"),
+            ..Message::default()
+        };
+        let reply = ChatReply {
+            message: message.clone(),
+            finish_reason: text("stop"),
+            usage,
+            ..ChatReply::default()
+        };
+        let expected = ChatEvent {
+            index: 0,
+            content: text("a"),
+            reasoning: text("r"),
+            refusal: text("no"),
+            tool_calls: message.tool_calls,
+            finish_reason: text("stop"),
+            usage: Some(usage),
+        };
+        assert_eq!(ChatEvent::from(reply), expected);
+    }
+}

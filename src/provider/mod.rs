@@ -9,6 +9,7 @@ mod anthropic;
 mod chat;
 mod classify;
 mod client;
+mod cohere;
 mod connect;
 mod drivers;
 mod embedding;

@@ -15,7 +15,7 @@ pub(super) use kinds::{AZURE_OPENAI, OPENAI, OPENAI_COMPATIBLE};
 use super::{
     ByteStream, ChatReply, ChatRequest, ChatStream, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
     ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, Target,
-    UpstreamClient, Vocabulary, Voice, client, redact::Redactor, stream,
+    UpstreamClient, Vocabulary, Voice, client, redact::Redactor, rerank, stream,
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
@@ -69,8 +69,8 @@ impl Driver for OpenAi {
         let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
         if stream::is_json(&response) {
             // No stream: an error, or a server that answers as a whole whatever is asked.
-            let events = reply::whole(&self.client.read(response).await?, &redactor)?;
-            return Ok(streams::iter(events.into_iter().map(Ok)).boxed());
+            let reply = reply::completion(&self.client.read(response).await?, &redactor)?;
+            return Ok(streams::iter([Ok(reply.into())]).boxed());
         }
         let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
         Ok(stream::chat_events(chunks, redactor, reply::Chunks))
@@ -93,7 +93,7 @@ impl Driver for OpenAi {
     async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
         let redactor = Redactor::new(target);
         let response =
-            self.post(target, &["rerank"], &judge::rerank_body(&target.model, request), &redactor).await?;
+            self.post(target, &["rerank"], &rerank::body(&target.model, request), &redactor).await?;
         judge::rerank(&self.client.read(response).await?, request, &redactor)
     }
 

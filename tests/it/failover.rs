@@ -16,7 +16,6 @@ use crate::support::{
     eventually,
     failure::{classes, error, retry_after, route, span, told},
     on_both_states,
-    process::free_port,
     rota::Rota,
     world::{Scene, config},
 };
@@ -26,10 +25,7 @@ on_both_states!(
     all_rate_limited_says_so_at_once_and_when_to_come_back,
     a_refused_key_rests_in_every_model_that_links_its_credential,
     a_bad_request_ends_the_call_and_cools_nobody,
-    a_503_moves_on_and_cools,
     a_lone_500_does_not_cool_and_three_in_a_row_do,
-    a_refused_connection_moves_on_and_cools,
-    an_exhausted_quota_and_a_missing_deployment_move_on_and_cool,
     max_attempts_is_kept,
 );
 
@@ -205,19 +201,6 @@ async fn a_bad_request_ends_the_call_and_cools_nobody(rota: &Rota) {
     assert!(scene.configs_now().await.iter().all(|config| !config.in_cooldown));
 }
 
-async fn a_503_moves_on_and_cools(rota: &Rota) {
-    let upstream = Upstream::start().await.unwrap();
-    let scene = Scene::set(rota, &upstream, 2).await;
-    upstream.script(&scene.keys[0], Script::fail(503));
-    for _ in 0..4 {
-        scene.ask().await.unwrap();
-    }
-    assert_eq!(scene.hits(&upstream), [1, 4]);
-    let cooling = cooldown(&scene, 0).await;
-    assert!(cooling.in_cooldown && cooling.reason() == ErrorClass::ServerError, "{cooling:?}");
-    assert!(span(cooling.ttl) <= Duration::from_secs(11), "{cooling:?}");
-}
-
 async fn a_lone_500_does_not_cool_and_three_in_a_row_do(rota: &Rota) {
     let upstream = Upstream::start().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
@@ -235,40 +218,6 @@ async fn a_lone_500_does_not_cool_and_three_in_a_row_do(rota: &Rota) {
         scene.ask().await.unwrap();
     }
     assert_eq!(upstream.hits(&scene.keys[0]), 6);
-}
-
-async fn a_refused_connection_moves_on_and_cools(rota: &Rota) {
-    let upstream = Upstream::start().await.unwrap();
-    let mut scene = Scene::set(rota, &upstream, 2).await;
-    let key = scene.keys[0].clone();
-    let nobody = LoadBalancingConfig {
-        base_url: format!("http://127.0.0.1:{}/v1", free_port()),
-        ..config("nobody", &key)
-    };
-    let other = config("somebody", &scene.keys[1]);
-    scene.put_configs(vec![nobody, other]).await;
-    let mut seen = Vec::new();
-    for _ in 0..3 {
-        seen.extend(scene.ask().await.unwrap().route.unwrap().attempts);
-    }
-    let failed: Vec<_> = seen.into_iter().filter(|attempt| attempt.config_name == "nobody").collect();
-    assert_eq!(classes(&failed), [ErrorClass::Connection]);
-    assert_eq!(failed[0].http_status, 0);
-    let cooling = cooldown(&scene, 0).await;
-    assert!(cooling.in_cooldown && cooling.reason() == ErrorClass::Connection, "{cooling:?}");
-}
-
-async fn an_exhausted_quota_and_a_missing_deployment_move_on_and_cool(rota: &Rota) {
-    let upstream = Upstream::start().await.unwrap();
-    let scene = Scene::set(rota, &upstream, 3).await;
-    upstream.script(&scene.keys[0], Script::fail(402));
-    upstream.script(&scene.keys[1], Script::fail(404));
-    for _ in 0..4 {
-        scene.ask().await.unwrap();
-    }
-    assert_eq!(scene.hits(&upstream), [1, 1, 4]);
-    assert_eq!(cooldown(&scene, 0).await.reason(), ErrorClass::QuotaExhausted);
-    assert_eq!(cooldown(&scene, 1).await.reason(), ErrorClass::ModelUnavailable);
 }
 
 async fn max_attempts_is_kept(rota: &Rota) {

@@ -173,6 +173,11 @@ fn bad_settings_are_all_named_and_no_password_is_shown() {
             "--max-message-size=much",
             "--drain-limit=later",
             "--database-connections=0",
+            "--upstream-connect-timeout=never",
+            "--upstream-idle-time=0s",
+            "--upstream-max-answer=1B",
+            "--upstream-ca=/no/such/file",
+            "--upstream-proxy=socks5://root:hunter2@proxy",
         ]);
     let text = said(&output);
     assert!(output.status.code().is_some_and(|code| code != 0), "{text}");
@@ -185,6 +190,11 @@ fn bad_settings_are_all_named_and_no_password_is_shown() {
         "--default-deadline",
         "--drain-limit",
         "--database-connections",
+        "--upstream-connect-timeout",
+        "--upstream-idle-time",
+        "--upstream-max-answer",
+        "--upstream-ca",
+        "--upstream-proxy",
     ] {
         assert!(text.contains(setting), "{setting} is not named:\n{text}");
     }

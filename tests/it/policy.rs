@@ -36,7 +36,8 @@ on_both_states!(
     a_health_check_ends_a_cooldown_early,
 );
 
-async fn set_policy(
+/// Sets what of a policy the mask names; all of it where it is empty.
+pub async fn set_policy(
     scene: &Scene,
     policy: BalancingPolicy,
     mask: &[&str],

@@ -6,29 +6,30 @@ use rota::{
     api::pb::{ErrorClass, StreamLlmResponse},
     scripted::{Script, Upstream},
 };
-use serde_json::json;
+use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
 use crate::support::{
     eventually,
     failure::{classes, error, route, span, told},
-    on_both_states,
+    kinds::{Kind, on_every_kind},
     rota::Rota,
     world::Scene,
 };
 
-on_both_states!(
+on_every_kind!(
     a_streamed_call_moves_on_until_the_first_content,
     a_malformed_frame_before_the_first_content_moves_on,
     after_the_first_content_a_break_ends_the_stream,
     a_cancelled_stream_ends_upstream_and_gives_back_what_it_held,
+    a_cancelled_stream_ends_upstream_at_once,
     a_cancelled_call_ends_upstream_and_gives_back_what_it_held,
 );
 
 const SOON: Duration = Duration::from_secs(2);
 
 /// What came before the end, and how it ended.
-async fn read(mut stream: Streaming<StreamLlmResponse>) -> (Vec<StreamLlmResponse>, Result<(), Status>) {
+pub async fn read(mut stream: Streaming<StreamLlmResponse>) -> (Vec<StreamLlmResponse>, Result<(), Status>) {
     let mut messages = Vec::new();
     loop {
         match stream.message().await {
@@ -39,22 +40,21 @@ async fn read(mut stream: Streaming<StreamLlmResponse>) -> (Vec<StreamLlmRespons
     }
 }
 
-fn content(messages: &[StreamLlmResponse]) -> String {
+pub fn content(messages: &[StreamLlmResponse]) -> String {
     messages.iter().filter_map(|message| Some(message.delta.as_ref()?.content.as_str())).collect()
 }
 
-async fn a_streamed_call_moves_on_until_the_first_content(rota: &Rota) {
-    let overloaded = json!({"message": "busy", "type": "rate_limit_error", "code": "rate_limit_exceeded"});
+async fn a_streamed_call_moves_on_until_the_first_content(rota: &Rota, kind: &Kind) {
     for (script, class) in [
         (Script::fail_for(429, "60"), ErrorClass::RateLimited),
         (Script::fail(503), ErrorClass::ServerError),
-        (Script::ErrorAfter(0, overloaded), ErrorClass::RateLimited),
+        (Script::ErrorAfter(0, (kind.limited)()), ErrorClass::RateLimited),
         (Script::Close, ErrorClass::Connection),
         (Script::BreakAfter(0), ErrorClass::Connection),
         (Script::EndAfter(0), ErrorClass::Connection),
     ] {
         let upstream = Upstream::start().await.unwrap();
-        let scene = Scene::set(rota, &upstream, 2).await;
+        let scene = Scene::of_kind(rota, kind, &upstream, 2).await;
         let what = format!("{script:?}");
         upstream.script(&scene.keys[0], script);
         let mut failures = Vec::new();
@@ -71,9 +71,9 @@ async fn a_streamed_call_moves_on_until_the_first_content(rota: &Rota) {
     }
 }
 
-async fn a_malformed_frame_before_the_first_content_moves_on(rota: &Rota) {
+async fn a_malformed_frame_before_the_first_content_moves_on(rota: &Rota, kind: &Kind) {
     let upstream = Upstream::start().await.unwrap();
-    let scene = Scene::set(rota, &upstream, 2).await;
+    let scene = Scene::of_kind(rota, kind, &upstream, 2).await;
     upstream.script(&scene.keys[0], Script::sequence([Script::MalformedJson, Script::Answer]));
     let mut failures = Vec::new();
     while failures.is_empty() {
@@ -87,20 +87,19 @@ async fn a_malformed_frame_before_the_first_content_moves_on(rota: &Rota) {
     assert_eq!(scene.hits(&upstream)[0], 2);
 }
 
-async fn after_the_first_content_a_break_ends_the_stream(rota: &Rota) {
-    let limited = json!({"message": "busy", "type": "rate_limit_error", "code": "rate_limit_exceeded"});
+async fn after_the_first_content_a_break_ends_the_stream(rota: &Rota, kind: &Kind) {
     for (script, code, reason, class) in [
         (Script::BreakAfter(2), Code::Unavailable, "UPSTREAM_CONNECTION", ErrorClass::Connection),
         (Script::EndAfter(2), Code::Unavailable, "UPSTREAM_CONNECTION", ErrorClass::Connection),
         (
-            Script::ErrorAfter(2, limited),
+            Script::ErrorAfter(2, (kind.limited)()),
             Code::ResourceExhausted,
             "UPSTREAM_RATE_LIMITED",
             ErrorClass::RateLimited,
         ),
     ] {
         let upstream = Upstream::start().await.unwrap();
-        let scene = Scene::set(rota, &upstream, 2).await;
+        let scene = Scene::of_kind(rota, kind, &upstream, 2).await;
         let what = format!("{script:?}");
         upstream.script(&scene.keys[0], script);
         let mut broken = None;
@@ -203,9 +202,9 @@ async fn one_in_flight(scene: &Scene) {
     .await;
 }
 
-async fn a_cancelled_stream_ends_upstream_and_gives_back_what_it_held(rota: &Rota) {
+async fn a_cancelled_stream_ends_upstream_and_gives_back_what_it_held(rota: &Rota, kind: &Kind) {
     let upstream = Upstream::start().await.unwrap();
-    let scene = Scene::set(rota, &upstream, 2).await;
+    let scene = Scene::of_kind(rota, kind, &upstream, 2).await;
     for key in &scene.keys {
         upstream.script(key, Script::StallAfter(1));
     }
@@ -217,9 +216,9 @@ async fn a_cancelled_stream_ends_upstream_and_gives_back_what_it_held(rota: &Rot
     all_given_back(&scene, &upstream).await;
 }
 
-async fn a_cancelled_call_ends_upstream_and_gives_back_what_it_held(rota: &Rota) {
+async fn a_cancelled_call_ends_upstream_and_gives_back_what_it_held(rota: &Rota, kind: &Kind) {
     let upstream = Upstream::start().await.unwrap();
-    let scene = Scene::set(rota, &upstream, 2).await;
+    let scene = Scene::of_kind(rota, kind, &upstream, 2).await;
     for key in &scene.keys {
         upstream.script(key, Script::Hang);
     }
@@ -233,4 +232,25 @@ async fn a_cancelled_call_ends_upstream_and_gives_back_what_it_held(rota: &Rota)
     .await;
     call.abort();
     all_given_back(&scene, &upstream).await;
+}
+
+async fn a_cancelled_stream_ends_upstream_at_once(rota: &Rota, kind: &Kind) {
+    const AT_ONCE: Duration = Duration::from_millis(100);
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::of_kind(rota, kind, &upstream, 2).await;
+    for key in &scene.keys {
+        upstream.script(key, Script::StallAfter(1));
+    }
+    let mut took = Vec::new();
+    // A busy machine may be slow, but not every time.
+    for round in 1..=5 {
+        let mut stream = scene.open_stream().await.unwrap();
+        stream.message().await.unwrap().unwrap();
+        let began = Instant::now();
+        drop(stream);
+        eventually(SOON, async || if upstream.cancelled() == round { Ok(()) } else { Err("not yet".into()) })
+            .await;
+        took.push(began.elapsed());
+    }
+    assert!(took.iter().min() < Some(&AT_ONCE), "{took:?}");
 }

@@ -5,7 +5,7 @@
 use crate::{
     balance::Failure,
     provider::{
-        ChatEvent, ChatReply, Content, Message, TokenUsage, ToolCall,
+        ChatReply, Content, Message, TokenUsage, ToolCall,
         answer::{check_error, malformed, parse},
         redact::Redactor,
     },
@@ -38,23 +38,6 @@ pub(super) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Fai
         usage: answer.usage.unwrap_or_default().total(),
         model: answer.model.unwrap_or_default(),
         system_fingerprint: String::new(),
-    })
-}
-
-/// Reads a whole message as the one event it would have been.
-pub(super) fn whole(body: &[u8], redactor: &Redactor) -> Result<ChatEvent, Failure> {
-    let ChatReply { message, finish_reason, usage, .. } = message(body, redactor)?;
-    let content = match message.content {
-        Content::Text(text) => text,
-        Content::Parts(_) => String::new(),
-    };
-    Ok(ChatEvent {
-        content,
-        reasoning: message.reasoning,
-        tool_calls: message.tool_calls,
-        finish_reason,
-        usage: Some(usage),
-        ..ChatEvent::default()
     })
 }
 

@@ -1,28 +1,17 @@
-//! Moderation and reranking: small requests, and what their answers say.
+//! Moderation and reranking: what their answers say.
 
 use super::reply::Usage;
 use crate::{
     balance::Failure,
     provider::{
-        Category, ModerationReply, Ranked, RerankReply, RerankRequest, TokenUsage,
-        answer::{check_error, malformed, parse, server_error},
+        Category, ModerationReply, RerankReply, RerankRequest, TokenUsage,
+        answer::{check_error, malformed, parse},
         redact::Redactor,
+        rerank::{Place, order},
     },
 };
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
-
-/// The body of `POST /rerank`, as [Jina](https://jina.ai/reranker/) has it and
-/// [vLLM](https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#re-rank-api) and others after it.
-pub(super) fn rerank_body(model: &str, request: &RerankRequest) -> Value {
-    let mut body = json!({ "model": model, "query": request.query, "documents": request.documents });
-    if request.top_n > 0
-        && let Some(body) = body.as_object_mut()
-    {
-        body.insert("top_n".into(), request.top_n.into());
-    }
-    body
-}
+use serde_json::{Map, Value};
 
 /// Reads the judgement of one text (OpenAI API reference, "Create moderation").
 pub(super) fn moderation(body: &[u8], redactor: &Redactor) -> Result<ModerationReply, Failure> {
@@ -48,20 +37,7 @@ pub(super) fn rerank(
 ) -> Result<RerankReply, Failure> {
     let answer: Reranked = parse(body)?;
     check_error(answer.error, redactor)?;
-    let mut results = Vec::new();
-    let mut seen = vec![false; request.documents.len()];
-    for result in answer.results.ok_or_else(malformed)? {
-        // Neither a document that is not there nor one twice.
-        let first = seen.get_mut(result.index).is_some_and(|seen| !std::mem::replace(seen, true));
-        if !first || !result.relevance_score.is_finite() {
-            return Err(server_error("the provider's order of the documents is none"));
-        }
-        results.push(Ranked { index: result.index, score: result.relevance_score });
-    }
-    results.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
-    if request.top_n > 0 {
-        results.truncate(request.top_n as usize);
-    }
+    let results = order(answer.results.ok_or_else(malformed)?, request)?;
     let usage = answer.usage.map(TokenUsage::from).unwrap_or_default();
     Ok(RerankReply { results, usage })
 }
@@ -88,16 +64,11 @@ struct Reranked {
     usage: Option<Usage>,
 }
 
-#[derive(Deserialize)]
-struct Place {
-    index: usize,
-    relevance_score: f64,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{balance::ErrorClass, provider::Target};
+    use serde_json::json;
 
     fn redactor() -> Redactor {
         let base_url = "http://h/".parse().unwrap();
@@ -106,10 +77,6 @@ mod tests {
             model: "m".into(),
             fields: [("api_key".into(), "sk-secret-key".into())].into(),
         })
-    }
-
-    fn request(documents: usize, top_n: u32) -> RerankRequest {
-        RerankRequest { query: "q".into(), documents: vec!["d".into(); documents], top_n }
     }
 
     #[test]
@@ -133,35 +100,18 @@ mod tests {
     }
 
     #[test]
-    fn an_order_is_read_the_best_first() {
-        let read = |results: Value, request: &RerankRequest| {
+    fn an_order_is_read_with_its_usage() {
+        let request = RerankRequest { query: "q".into(), documents: vec!["d".into(); 2], top_n: 0 };
+        let read = |results: Value| {
             let body = json!({"results": results, "usage": {"total_tokens": 9}});
-            rerank(body.to_string().as_bytes(), request, &redactor())
+            rerank(body.to_string().as_bytes(), &request, &redactor())
         };
-        let shuffled = json!([
-            {"index": 0, "relevance_score": 0.1},
-            {"index": 2, "relevance_score": 0.7, "document": {"text": "d"}},
-            {"index": 1, "relevance_score": 0.7}
-        ]);
-        let reply = read(shuffled.clone(), &request(3, 0)).unwrap();
-        assert_eq!(reply.results.iter().map(|ranked| ranked.index).collect::<Vec<_>>(), [1, 2, 0]);
+        let place = |index: i32| json!({"index": index, "relevance_score": f64::from(index)});
+        let reply = read(json!([place(0), place(1)])).unwrap();
+        assert_eq!(reply.results.iter().map(|ranked| ranked.index).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(reply.usage.total, 9);
-        assert_eq!(read(shuffled.clone(), &request(3, 2)).unwrap().results.len(), 2);
-        for (wrong, documents) in [
-            (shuffled, 2),
-            (json!([{"index": 0, "relevance_score": 1}, {"index": 0, "relevance_score": 1}]), 2),
-            (json!([{"index": -1, "relevance_score": 1}]), 2),
-            (json!([{"index": 0}]), 2),
-            (Value::Null, 2),
-        ] {
-            let failure = read(wrong.clone(), &request(documents, 0)).unwrap_err();
-            assert_eq!(failure.class, ErrorClass::ServerError, "{wrong}");
+        for wrong in [json!([place(2)]), json!([place(-1)]), json!([{"index": 0}]), Value::Null] {
+            assert_eq!(read(wrong.clone()).unwrap_err().class, ErrorClass::ServerError, "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_bound_is_sent_where_there_is_one() {
-        assert_eq!(rerank_body("m", &request(1, 0)), json!({"model": "m", "query": "q", "documents": ["d"]}));
-        assert_eq!(rerank_body("m", &request(1, 5))["top_n"], 5);
     }
 }

@@ -79,24 +79,6 @@ fn chunk(data: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
     Ok(events)
 }
 
-/// Reads a whole chat completion as the events it would have been.
-pub(super) fn whole(body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
-    let ChatReply { message, finish_reason, usage, .. } = completion(body, redactor)?;
-    let content = match message.content {
-        Content::Text(text) => text,
-        Content::Parts(_) => String::new(),
-    };
-    Ok(vec![ChatEvent {
-        index: 0,
-        content,
-        reasoning: message.reasoning,
-        refusal: message.refusal,
-        tool_calls: message.tool_calls,
-        finish_reason,
-        usage: Some(usage),
-    }])
-}
-
 /// Reads a list of models, of which only matters that it is one.
 pub(in crate::provider) fn models(body: &[u8], redactor: &Redactor) -> Result<(), Failure> {
     let answer: Models = parse(body)?;

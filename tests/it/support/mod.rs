@@ -4,6 +4,7 @@
 //! process, however that ends. A program that is not installed fails the test with the line that installs it.
 #![allow(dead_code, reason = "each test file uses some of these")]
 
+pub mod authority;
 pub mod by_provider;
 pub mod failure;
 pub mod kinds;
@@ -53,5 +54,17 @@ pub async fn eventually<T>(limit: Duration, mut ask: impl AsyncFnMut() -> Result
             Err(why) => assert!(Instant::now() < end, "not within {limit:?}: {why}"),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What came of a stream before its end, and how it ended.
+pub async fn read<T>(mut stream: tonic::Streaming<T>) -> (Vec<T>, Result<(), tonic::Status>) {
+    let mut messages = Vec::new();
+    loop {
+        match stream.message().await {
+            Ok(Some(message)) => messages.push(message),
+            Ok(None) => return (messages, Ok(())),
+            Err(status) => return (messages, Err(status)),
+        }
     }
 }

@@ -2,11 +2,9 @@
 
 use std::{fs, path::PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
-use uuid::Uuid;
 
-use super::{process::Process, redis::start};
+use super::{authority::Authority, process::Process, redis::start};
 
 /// See the module's documentation.
 pub struct RedisTls {
@@ -19,15 +17,7 @@ impl RedisTls {
     /// Starts one and waits until it is ready.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut authority = CertificateParams::default();
-        let name = Uuid::new_v4().to_string();
-        authority.distinguished_name.push(DnType::CommonName, name);
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let ca = authority.self_signed(&key).unwrap();
-        let issuer = Issuer::new(authority, key);
-        let key = KeyPair::generate().unwrap();
-        let own = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let Authority { ca, own, key } = Authority::new();
         let file = |name: &str, text: String| {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();

@@ -1,0 +1,161 @@
+//! The operator's settings of how providers are called.
+
+use std::{
+    fs,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use rota::{
+    api::pb::{ErrorClass, InvokeTextEmbeddingRequest, ModelType},
+    scripted::Upstream,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
+    net::{TcpListener, TcpStream},
+};
+use tokio_rustls::{TlsAcceptor, rustls};
+use tonic::Code;
+
+use crate::support::{
+    authority::Authority,
+    failure::{classes, error, route, told},
+    rota::Rota,
+    world::Scene,
+};
+
+/// Where an upstream is, without the scheme.
+fn address(upstream: &Upstream) -> String {
+    upstream.origin().trim_start_matches("http://").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_authority_is_trusted_where_it_is_given() {
+    let upstream = Upstream::start().await.unwrap();
+    let Authority { ca, own, key } = Authority::new();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    fs::write(&file, ca.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.der().clone()], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("https://{}/v1", listener.local_addr().unwrap());
+    let to = address(&upstream);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, to) = (acceptor.clone(), to.clone());
+            tokio::spawn(async move {
+                let mut inside = acceptor.accept(stream).await?;
+                let mut outside = TcpStream::connect(to).await?;
+                copy_bidirectional(&mut inside, &mut outside).await
+            });
+        }
+    });
+
+    let scene = async |rota: &Rota| {
+        let mut scene = Scene::tenant(rota).await;
+        scene.add_model(&base_url).await;
+        scene.add_configs(2).await;
+        scene.enable().await;
+        scene
+    };
+    let trusting = Rota::builder().arg("--upstream-ca").arg(file.to_string_lossy()).start().await;
+    scene(&trusting).await.ask().await.unwrap();
+    let status = scene(Rota::shared().await).await.ask().await.unwrap_err();
+    assert_eq!(told(&status), error(Code::Unavailable, "UPSTREAM_CONNECTION"));
+    assert_eq!(classes(&route(&status).attempts), [ErrorClass::Connection; 2]);
+    // What holds no certificate is refused at the start.
+    fs::write(&file, "nothing").unwrap();
+    let output = Rota::builder().output(&["serve", "--upstream-ca", &file.to_string_lossy()]);
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("--upstream-ca"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_goes_through_the_proxy() {
+    let upstream = Upstream::start().await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://user:hunter2@{}", listener.local_addr().unwrap());
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let (to, seen) = (address(&upstream), heads.clone());
+    tokio::spawn(async move {
+        while let Ok((mut inside, _)) = listener.accept().await {
+            let (to, seen) = (to.clone(), seen.clone());
+            tokio::spawn(async move {
+                // The start of the request is what a proxy goes by; the upstream takes it as it is.
+                let mut head = vec![0; 8192];
+                let length = inside.read(&mut head).await?;
+                head.truncate(length);
+                seen.lock().push(String::from_utf8_lossy(&head).into_owned());
+                let mut outside = TcpStream::connect(to).await?;
+                outside.write_all(&head).await?;
+                copy_bidirectional(&mut inside, &mut outside).await
+            });
+        }
+    });
+    let rota = Rota::builder().env("ROTA_UPSTREAM_PROXY", &proxy).start().await;
+    let mut scene = Scene::tenant(&rota).await;
+    // A name that only the proxy can know.
+    scene.add_model("http://models.invalid/v1").await;
+    scene.add_configs(2).await;
+    scene.enable().await;
+    scene.ask().await.unwrap();
+    let head = heads.lock().remove(0);
+    assert!(head.starts_with("POST http://models.invalid/v1/chat/completions HTTP/1.1"), "{head}");
+    assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic "), "{head}");
+    assert!(!rota.logs().contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_are_bounded_and_idle_connections_are_kept_as_set() {
+    let upstream = Upstream::start().await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (to, count) = (address(&upstream), connections.clone());
+    tokio::spawn(async move {
+        while let Ok((mut inside, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let to = to.clone();
+            tokio::spawn(async move {
+                let mut outside = TcpStream::connect(to).await?;
+                copy_bidirectional(&mut inside, &mut outside).await
+            });
+        }
+    });
+    for (kept, expected) in [("0", 5), ("1", 1)] {
+        let rota = Rota::builder();
+        let rota = rota.arg("--upstream-idle-connections").arg(kept).arg("--upstream-max-answer").arg("2KiB");
+        let rota = rota.start().await;
+        let mut scene = Scene::tenant(&rota).await;
+        scene.key.model_type = ModelType::TextEmbedding.into();
+        scene.add_model(&base_url).await;
+        scene.add_configs(2).await;
+        scene.enable().await;
+        let embed = async |count: usize| {
+            let request = InvokeTextEmbeddingRequest {
+                key: Some(scene.key.clone()),
+                texts: vec!["text".to_owned(); count],
+                ..Default::default()
+            };
+            scene.clients.invoke.clone().invoke_text_embedding(request).await
+        };
+        connections.store(0, Ordering::SeqCst);
+        for _ in 0..5 {
+            embed(1).await.unwrap();
+        }
+        assert_eq!(connections.load(Ordering::SeqCst), expected, "{kept} kept");
+        let status = embed(1000).await.unwrap_err();
+        assert_eq!(told(&status), error(Code::Unavailable, "UPSTREAM_SERVER_ERROR"));
+    }
+}
