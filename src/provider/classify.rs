@@ -3,6 +3,9 @@
 //! Pure. Invariant: no failure's message holds a secret of the target, and every answer that is not a success gets
 //! some class.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     redact::Redactor,
     retry_after::{retry_after, retry_delay},
@@ -16,7 +19,7 @@ use std::time::{Duration, SystemTime};
 ///
 /// Sources: OpenAI's guide "Error codes" (insufficient quota, billing limits, wrong keys, overload; it says to look at
 /// `error.code` for billing errors), Azure OpenAI's content filter (`content_filter`), Anthropic's page "Errors",
-/// whose types several compatible servers copy, Groq's page "Flex Processing" (498 while its flexible tier is full), and
+/// whose types several compatible servers copy, Groq's page "Flex Processing" (498 while its flexible tier is full);
 /// Google's reasons (`google/api/error_reason.proto`), which Gemini's errors bear in their details. Gemini refuses a wrong
 /// key with 400.
 const NAMES: &[(&str, ErrorClass)] = &[
@@ -63,13 +66,12 @@ const NAMES_WITHOUT_STATUS: &[(&str, ErrorClass)] = &[
     ("request_too_large", ErrorClass::BadRequest),
 ];
 
-/// Texts that say more than type and status: the type, or Google's name of the status, how the text begins, and what else
-/// is in it.
+/// Texts that say more than type and status: the type (or Google's status), how the text begins, and what else is in it.
 ///
 /// Sources: Anthropic's answers (400, `invalid_request_error`) without credit, and beyond a workspace's spend limit (its
 /// pages "Errors" and "Rate limits"); Cohere's page "Errors": no type, 429 for a trial key's calls a minute and a month
 /// alike, and 400 for a fine-tuned model that does not serve yet; Gemini's page "API errors" (a country without a free
-/// tier), and its answers to keys that were found in public, and to callers from where it does not serve.
+/// tier), and its answers to keys that were found in public and to callers from where it does not serve.
 const TEXTS: &[(&str, &str, &str, ErrorClass)] = &[
     ("invalid_request_error", "Your credit balance is too low", "", ErrorClass::QuotaExhausted),
     (
@@ -85,6 +87,10 @@ const TEXTS: &[(&str, &str, &str, ErrorClass)] = &[
         ErrorClass::QuotaExhausted,
     ),
     ("", "You are using a Trial key", "API calls / month", ErrorClass::QuotaExhausted),
+    // Those of 429 again: in a stream no status says it.
+    ("", "You are using a Trial key", "API calls / minute", ErrorClass::RateLimited),
+    ("", "You are past the per minute request limit", "", ErrorClass::RateLimited),
+    ("", "trial token rate limit exceeded", "", ErrorClass::RateLimited),
     ("", "finetuned model with name ", " is not ready for serving", ErrorClass::ModelUnavailable),
     ("FAILED_PRECONDITION", "Gemini API free tier is not available", "", ErrorClass::QuotaExhausted),
     ("FAILED_PRECONDITION", "User location is not supported", "", ErrorClass::ModelUnavailable),
@@ -185,9 +191,9 @@ impl Error {
         };
         let of_text = || {
             let text = self.message.as_deref()?;
-            let name = if self.kind.is_empty() { &self.status } else { &self.kind };
             let says = |(kind, start, part, _): &&(&str, &str, &str, _)| {
-                name == kind && text.starts_with(start) && text.contains(part)
+                let typed = *kind == self.kind || (!kind.is_empty() && *kind == self.status);
+                typed && text.starts_with(start) && text.contains(part)
             };
             TEXTS.iter().find(says).map(|(.., class)| *class)
         };
@@ -236,6 +242,3 @@ fn as_text(value: &Value) -> String {
         _ => String::new(),
     }
 }
-
-#[cfg(test)]
-mod tests;

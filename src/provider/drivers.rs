@@ -47,10 +47,10 @@ impl Drivers {
         let driver = |spec: &'static KindSpec| -> Arc<dyn Driver> {
             if spec.name == anthropic::ANTHROPIC.name {
                 Arc::new(Anthropic::new(client.clone()))
-            } else if spec.name == gemini::GEMINI.name {
-                Arc::new(Gemini::new(client.clone()))
             } else if spec.name == cohere::COHERE.name {
                 Arc::new(Cohere::new(client.clone()))
+            } else if spec.name == gemini::GEMINI.name {
+                Arc::new(Gemini::new(client.clone()))
             } else {
                 Arc::new(OpenAi::new(client.clone(), spec))
             }

@@ -31,6 +31,11 @@ async fn anthropic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn cohere() {
+    holds("vendor_cohere.py", json!("busy")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn gemini() {
     holds("vendor_gemini.py", json!({"code": 503, "message": "busy", "status": "UNAVAILABLE"})).await;
 }

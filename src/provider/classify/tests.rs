@@ -1,3 +1,5 @@
+//! One test a row of the tables.
+
 use super::*;
 use crate::provider::Target;
 use ErrorClass::*;
@@ -102,6 +104,39 @@ fn anthropics_errors_have_classes() {
 }
 
 #[test]
+fn coheres_errors_have_classes() {
+    let table = [
+        (400, "invalid request: list of documents must not be empty", BadRequest),
+        (400, "finetuned model with name xyz is not ready for serving", ModelUnavailable),
+        (401, "invalid api token", Authentication),
+        (401, "Your API key has expired.", Authentication),
+        (402, "Please add or update your payment method", QuotaExhausted),
+        (403, "forbidden", ModelUnavailable),
+        (404, "model 'xyz' not found, make sure the correct model ID was used", ModelUnavailable),
+        (422, "your request resulted in an invalid tool generation", BadRequest),
+        (429, "You are past the per minute request limit, please wait and try again later.", RateLimited),
+        (429, "You are using a Trial key, which is limited to 40 API calls / minute.", RateLimited),
+        (429, "You are using a Trial key, which is limited to 1000 API calls / month.", QuotaExhausted),
+        (429, "trial token rate limit exceeded, limit is 100000 tokens per minute", RateLimited),
+        (498, "m", ContentFiltered),
+        (499, "request cancelled", ServerError),
+        (500, "m", ServerError),
+        (501, "m", ServerError),
+        (503, "m", ServerError),
+        (504, "m", Timeout),
+    ];
+    for (status, message, class) in table {
+        for body in [
+            serde_json::json!({"message": message}),
+            serde_json::json!({"id": "24e32f6d", "message": message}),
+        ] {
+            let failure = answer(status, &body.to_string());
+            assert_eq!((failure.class, failure.message.as_str()), (class, message), "{status}");
+        }
+    }
+}
+
+#[test]
 fn geminis_errors_have_classes() {
     let info = |reason: &str| json!({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reason});
     let quota = |ids: &[&str]| {
@@ -146,39 +181,6 @@ fn geminis_errors_have_classes() {
             assert_eq!((failure.class, failure.message.as_str()), (class, message), "{body}");
             let failure = of_value(body, &redactor());
             assert_eq!((failure.class, failure.http_status), (class, Some(status)), "{body}");
-        }
-    }
-}
-
-#[test]
-fn coheres_errors_have_classes() {
-    let table = [
-        (400, "invalid request: list of documents must not be empty", BadRequest),
-        (400, "finetuned model with name xyz is not ready for serving", ModelUnavailable),
-        (401, "invalid api token", Authentication),
-        (401, "Your API key has expired.", Authentication),
-        (402, "Please add or update your payment method", QuotaExhausted),
-        (403, "forbidden", ModelUnavailable),
-        (404, "model 'xyz' not found, make sure the correct model ID was used", ModelUnavailable),
-        (422, "your request resulted in an invalid tool generation", BadRequest),
-        (429, "You are past the per minute request limit, please wait and try again later.", RateLimited),
-        (429, "You are using a Trial key, which is limited to 40 API calls / minute.", RateLimited),
-        (429, "You are using a Trial key, which is limited to 1000 API calls / month.", QuotaExhausted),
-        (429, "trial token rate limit exceeded, limit is 100000 tokens per minute", RateLimited),
-        (498, "m", ContentFiltered),
-        (499, "request cancelled", ServerError),
-        (500, "m", ServerError),
-        (501, "m", ServerError),
-        (503, "m", ServerError),
-        (504, "m", Timeout),
-    ];
-    for (status, message, class) in table {
-        for body in [
-            serde_json::json!({"message": message}),
-            serde_json::json!({"id": "24e32f6d", "message": message}),
-        ] {
-            let failure = answer(status, &body.to_string());
-            assert_eq!((failure.class, failure.message.as_str()), (class, message), "{status}");
         }
     }
 }
@@ -250,6 +252,17 @@ fn errors_inside_answers_are_classified() {
         (r#"{"error":{"type":"overloaded_error"}}"#, ServerError, 200),
         (r#"{"error":"m"}"#, ServerError, 200),
         (r#"{"message":"m"}"#, ServerError, 200),
+        (
+            r#"{"message":"You are using a Trial key, which is limited to 40 API calls / minute."}"#,
+            RateLimited,
+            200,
+        ),
+        (r#"{"message":"You are past the per minute request limit, please wait."}"#, RateLimited, 200),
+        (
+            r#"{"message":"trial token rate limit exceeded, limit is 100000 tokens per minute"}"#,
+            RateLimited,
+            200,
+        ),
     ];
     for (body, class, status) in table {
         let failure = of_value(&serde_json::from_str(body).unwrap(), &redactor());

@@ -7,18 +7,22 @@ use crate::{
     provider::{
         ChatReply, Content, EmbeddingReply, Message, RerankReply, RerankRequest, TokenUsage, ToolCall,
         answer::{check_error, malformed, parse, server_error},
+        classify,
         redact::Redactor,
         rerank::{Place, order},
     },
 };
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Reads a whole message.
 pub(super) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
     let answer: Answer = parse(body)?;
     check_error(answer.error, redactor)?;
-    let said = answer.message.ok_or_else(malformed)?;
+    let said = match answer.message.ok_or_else(malformed)? {
+        Told::Said(said) => said,
+        Told::Error(message) => return Err(classify::of_value(&json!({ "message": message }), redactor)),
+    };
     let (mut text, mut reasoning) = (String::new(), said.tool_plan.unwrap_or_default());
     for part in said.content.into_iter().flatten() {
         text.push_str(&part.text.unwrap_or_default());
@@ -91,9 +95,17 @@ pub(super) fn finish_reason(reason: String) -> Result<String, Failure> {
 #[derive(Deserialize)]
 struct Answer {
     error: Option<Value>,
-    message: Option<Said>,
+    message: Option<Told>,
     finish_reason: Option<String>,
     usage: Option<Usage>,
+}
+
+/// What stands under `message`: in an error, its text.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Told {
+    Error(String),
+    Said(Said),
 }
 
 #[derive(Deserialize)]
@@ -199,7 +211,6 @@ impl Usage {
 mod tests {
     use super::*;
     use crate::provider::Target;
-    use serde_json::json;
 
     fn redactor() -> Redactor {
         let base_url = "http://a/".parse().unwrap();
@@ -331,12 +342,14 @@ mod tests {
             json!({}),
             json!([]),
             json!("x"),
-            json!({"message": "x"}),
+            json!({"message": 1}),
             json!({"message": {"content": "x"}}),
             json!({"message": {"content": [1]}}),
         ] {
             assert_eq!(read(body.clone()).unwrap_err().class, ErrorClass::ServerError, "{body}");
         }
+        let failure = read(json!({"id": "x", "message": "trial token rate limit exceeded"})).unwrap_err();
+        assert_eq!(failure.class, ErrorClass::RateLimited);
         assert!(models(b"{\"models\":[]}").is_ok());
         for body in ["{}", "[]", "{\"data\":[]}"] {
             assert_eq!(models(body.as_bytes()).unwrap_err().class, ErrorClass::ServerError, "{body}");

@@ -1,0 +1,152 @@
+//! Cohere's API, version 2 (API reference, "Chat", "Chat with Streaming", "Embed", "Rerank", "List Models", "Errors").
+
+use super::{
+    Recorded,
+    dialect::{Answer, Dialect, Pieces, bearer, content, wants_stream},
+};
+use axum::body::Bytes;
+use serde_json::{Value, json};
+
+/// Knows its requests by their paths, and by the size of a page of models: nobody else calls it so.
+pub(super) struct Cohere;
+
+impl Dialect for Cohere {
+    fn serves(&self, request: &Recorded) -> bool {
+        request.path.starts_with("/v2/")
+            || request.path == "/v1/models" && request.query.contains("page_size=")
+    }
+
+    fn key<'a>(&self, request: &'a Recorded) -> Option<&'a str> {
+        bearer(request)
+    }
+
+    fn answer(&self, request: &Recorded) -> Option<Answer> {
+        Some(Answer::Whole(match request.path.as_str() {
+            "/v2/chat" if wants_stream(request) => return Some(Answer::Pieces(self.events(request))),
+            "/v2/chat" => message(request),
+            "/v2/embed" => embeddings(&request.body),
+            "/v2/rerank" => order(&request.body),
+            "/v1/models" => json!({"models": [{"name": "scripted", "endpoints": ["chat"]}]}),
+            _ => return None,
+        }))
+    }
+
+    fn error(&self, status: u16, key: &str) -> Value {
+        let message = match status {
+            401 => format!("invalid api token: {key}"),
+            402 => "Please add or update your payment method to continue".to_owned(),
+            404 => "model 'm' not found, make sure the correct model ID was used".to_owned(),
+            429 => "You are past the per minute request limit, please wait and try again later.".to_owned(),
+            400..500 => "invalid request".to_owned(),
+            _ => "internal server error".to_owned(),
+        };
+        self.around(&message.into())
+    }
+
+    fn around(&self, error: &Value) -> Value {
+        json!({"id": "scripted", "message": error})
+    }
+
+    /// The last event of a stream that fails.
+    fn event_around(&self, error: &Value) -> Value {
+        json!({"type": "message-end", "delta": {"finish_reason": "ERROR", "error": error}})
+    }
+
+    fn frame(&self, event: &Value) -> Bytes {
+        let name = event.get("type").and_then(Value::as_str).unwrap_or_default();
+        format!("event: {name}\ndata: {event}\n\n").into()
+    }
+}
+
+impl Cohere {
+    fn events(&self, request: &Recorded) -> Pieces {
+        let event =
+            |kind: &str, message: Value| json!({"type": kind, "index": 0, "delta": {"message": message}});
+        let empty =
+            json!({"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []});
+        let mut start = vec![json!({"type": "message-start", "id": "scripted", "delta": {"message": empty}})];
+        let (content, last, finish_reason) = if let Some(name) = tool(request) {
+            let more = |text: &str| {
+                event("tool-call-delta", json!({"tool_calls": {"function": {"arguments": text}}}))
+            };
+            let content = vec![
+                event("tool-plan-delta", json!({"tool_plan": plan(name)})),
+                event("tool-call-start", json!({ "tool_calls": call(name, "") })),
+                more("{"),
+                more("}"),
+            ];
+            (content, "tool-call-end", "TOOL_CALL")
+        } else {
+            start.push(event("content-start", json!({"content": {"type": "text", "text": ""}})));
+            let text = |text| event("content-delta", json!({"content": {"text": text}}));
+            (content(&request.key).map(text).to_vec(), "content-end", "COMPLETE")
+        };
+        let delta = json!({"finish_reason": finish_reason, "usage": usage()});
+        let end = [json!({"type": last, "index": 0}), json!({"type": "message-end", "delta": delta})];
+        Pieces::events(self, &start, content, &end)
+    }
+}
+
+/// The tool to call: the first, unless the conversation ends with a tool's result.
+fn tool(request: &Recorded) -> Option<&str> {
+    let last = request.body.get("messages").and_then(Value::as_array).and_then(|messages| messages.last());
+    let answered = last.and_then(|message| message.get("role")).is_some_and(|role| role == "tool");
+    request.body.pointer("/tools/0/function/name").and_then(Value::as_str).filter(|_| !answered)
+}
+
+/// What the model says before it calls.
+fn plan(tool: &str) -> String {
+    format!("I will call {tool}.")
+}
+
+fn call(tool: &str, arguments: &str) -> Value {
+    json!({"id": "call_1", "type": "function", "function": {"name": tool, "arguments": arguments}})
+}
+
+/// Ten tokens go in, two of them from the cache; Cohere's own are not billed.
+fn usage() -> Value {
+    json!({
+        "billed_units": {"input_tokens": 4, "output_tokens": 3},
+        "tokens": {"input_tokens": 10, "output_tokens": 3},
+        "cached_tokens": 2,
+    })
+}
+
+fn message(request: &Recorded) -> Value {
+    let (message, finish_reason) = if let Some(name) = tool(request) {
+        let calls = json!([call(name, "{}")]);
+        (json!({"role": "assistant", "tool_plan": plan(name), "tool_calls": calls}), "TOOL_CALL")
+    } else {
+        let text = json!({"type": "text", "text": content(&request.key).concat()});
+        (json!({"role": "assistant", "content": [text]}), "COMPLETE")
+    };
+    json!({"id": "scripted", "message": message, "finish_reason": finish_reason, "usage": usage()})
+}
+
+/// A vector a text: its length in bytes, its place, and 1.
+fn embeddings(request: &Value) -> Value {
+    let texts = request.get("texts").and_then(Value::as_array).cloned().unwrap_or_default();
+    let vector =
+        |(place, text): (usize, &Value)| json!([text.as_str().unwrap_or_default().len(), place, 1.0]);
+    json!({
+        "id": "scripted",
+        "response_type": "embeddings_by_type",
+        "texts": texts,
+        "embeddings": {"float": texts.iter().enumerate().map(vector).collect::<Vec<_>>()},
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"input_tokens": texts.len()}},
+    })
+}
+
+/// Puts the longest document first, in the order of the request all the same: who reads it must sort.
+fn order(request: &Value) -> Value {
+    let documents = request.get("documents").and_then(Value::as_array).cloned().unwrap_or_default();
+    let place = |(index, document): (usize, &Value)| {
+        let length = document.as_str().unwrap_or_default().len();
+        json!({"index": index, "relevance_score": length as f64 / 100.0})
+    };
+    json!({
+        "id": "scripted",
+        "results": documents.iter().enumerate().map(place).collect::<Vec<_>>(),
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
+    })
+}
