@@ -13,7 +13,8 @@ use std::time::SystemTime;
 ///
 /// Sources: OpenAI's guide "Error codes" (insufficient quota, billing limits, wrong keys, overload; it says to look at
 /// `error.code` for billing errors), Azure OpenAI's content filter (`content_filter`), Anthropic's page "Errors",
-/// whose types several compatible servers copy, Groq's page "Flex Processing" (498 while its flexible tier is full).
+/// whose types several compatible servers copy, Groq's page "Flex Processing" (498 while its flexible tier is full),
+/// LiteLLM's `user_api_key_auth.py` (400 for every key but the master key, where its proxy has no database).
 const NAMES: &[(&str, ErrorClass)] = &[
     ("insufficient_quota", ErrorClass::QuotaExhausted),
     ("billing_hard_limit_reached", ErrorClass::QuotaExhausted),
@@ -24,6 +25,7 @@ const NAMES: &[(&str, ErrorClass)] = &[
     ("incorrect_api_key", ErrorClass::Authentication),
     ("account_deactivated", ErrorClass::Authentication),
     ("authentication_error", ErrorClass::Authentication),
+    ("no_db_connection", ErrorClass::Authentication),
     ("content_filter", ErrorClass::ContentFiltered),
     ("content_policy_violation", ErrorClass::ContentFiltered),
     ("model_not_found", ErrorClass::ModelUnavailable),
@@ -248,6 +250,7 @@ mod tests {
             (413, String::new(), BadRequest),
             (415, String::new(), BadRequest),
             (422, String::new(), BadRequest),
+            (400, typed("no_db_connection"), Authentication),
             (498, coded("capacity_exceeded"), RateLimited),
             (498, typed("capacity_exceeded"), RateLimited),
             (301, coded("invalid_api_key"), ServerError),
