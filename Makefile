@@ -3,7 +3,7 @@ TOOLS := $(CURDIR)/target/tools
 # Tools that `make check` had to install live under target/tools; those on the machine come first.
 export PATH := $(PATH):$(TOOLS)/bin:$(TOOLS)/node_modules/.bin
 
-.PHONY: help check test fmt demo scale
+.PHONY: help check test fmt demo scale peers
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,15 @@ test: ## The whole suite on real Redis and PostgreSQL. Installs what is missing 
 scale: ## Fill a fleet with 10,000 tenants and print the figures of docs/scale.md. Takes minutes.
 	@scripts/test-setup.sh
 	cargo test --locked --release --test it -- --ignored --nocapture many_tenants
+
+peers: target/peers/requirements.txt ## Call LiteLLM's proxy through Rota. Installs 750 MB under target/.
+	cargo test --locked --test it -- --ignored peers
+
+target/peers/requirements.txt: tests/clients/python/peers.txt
+	rm -rf target/peers
+	python3 -m venv target/peers
+	target/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	cp $< $@
 
 fmt: ## Format the code.
 	cargo fmt

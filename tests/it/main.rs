@@ -48,6 +48,7 @@ mod leases;
 mod lifecycle;
 mod official_clients;
 mod overview;
+mod peers;
 mod policy;
 mod python;
 mod random_input;
