@@ -3,13 +3,14 @@
 use crate::{
     api::{self, Admin, ConfigApi, Gate, InvokeApi},
     catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
-    health::{self, Readiness},
+    health::{self, Readiness, RedisNeed},
     invoke::Engine,
     provider::{Drivers, UpstreamClient},
     settings::{MasterKey, Settings},
     state::{MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
 };
 use anyhow::{Context, Result, anyhow};
+use sea_orm::DbErr;
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     fs,
@@ -20,7 +21,11 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::server::TcpIncoming;
 
@@ -28,6 +33,10 @@ use tonic::transport::server::TcpIncoming;
 const CLOSING: Duration = Duration::from_secs(1);
 /// A start waits for Redis this long, then goes on without.
 const REDIS_AT_START: Duration = Duration::from_secs(2);
+
+/// A start asks for the database after pauses that grow between these.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A service that is up.
 pub struct App {
@@ -76,13 +85,37 @@ pub async fn open_catalog(settings: &Settings) -> Result<Catalog> {
     Ok(catalog)
 }
 
+/// The same, after a wait where the database is away: whoever starts a fleet starts its parts in any order.
+async fn wait_for_catalog(settings: &Settings) -> Result<Catalog> {
+    let end = Instant::now() + settings.start_wait;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        match open_catalog(settings).await {
+            Err(error) if !settings.embedded && is_away(&error) && Instant::now() + pause < end => {
+                tracing::warn!(error = format!("{error:#}"), again_in = ?pause, "waiting for the database");
+                sleep(pause).await;
+                pause = (pause * 2).min(LAST_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Whether the database cannot be reached, rather than refuses.
+fn is_away(error: &anyhow::Error) -> bool {
+    let away = |error: &OpenError| {
+        matches!(error, OpenError::Database(DbErr::Conn(_) | DbErr::ConnectionAcquire(_)))
+    };
+    error.downcast_ref().is_some_and(away)
+}
+
 impl App {
     /// Starts serving. Returns when the port is open and the first snapshot loaded.
     ///
     /// # Errors
     /// Where a dependency or the port cannot be had. What had been started is stopped.
     pub async fn start(settings: &Settings) -> Result<Self> {
-        let catalog = open_catalog(settings).await?;
+        let catalog = wait_for_catalog(settings).await?;
         if settings.embedded && catalog.is_empty().await? {
             let file = settings.operator_token_file();
             write_operator_token(&catalog, &file).await?;
@@ -124,7 +157,13 @@ impl App {
             tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
         let readiness = Readiness {
             draining: draining.clone(),
-            required: settings.redis_required.then(|| state.clone()),
+            state: state.clone(),
+            redis: match (&settings.redis, settings.redis_required) {
+                (None, _) => RedisNeed::None,
+                (_, false) => RedisNeed::Wanted,
+                (_, true) => RedisNeed::Required,
+            },
+            database_away: Arc::default(),
         };
         health::begin(&reporter, &readiness).await;
         tokio::spawn(health::follow(reporter, catalog.clone(), readiness.clone()));
@@ -133,10 +172,14 @@ impl App {
         let checks = health::run_checks(catalog.clone(), state.clone(), checked, draining.clone());
         tokio::spawn(checks);
         tracing::info!(%address, "listening");
-        if let Some(wanted) = settings.admin_listen {
-            let served = health::serve_probes(wanted, readiness).await;
-            let (address, _) = served.with_context(|| format!("cannot listen on {wanted}"))?;
-            tracing::info!(%address, "probes over HTTP");
+        let wanted = settings.admin_listen;
+        match health::serve_probes(wanted.address, readiness).await {
+            Ok((address, _)) => tracing::info!(%address, "probes over HTTP"),
+            // A second service on one machine, which nobody has told where to be asked.
+            Err(error) if !wanted.given => {
+                tracing::warn!(address = %wanted.address, %error, "no probes over HTTP: see --admin-listen");
+            }
+            Err(error) => return Err(error).context(format!("cannot listen on {}", wanted.address)),
         }
         Ok(Self {
             address,

@@ -26,7 +26,7 @@ pub struct RawSettings {
     /// Where gRPC is served [default: 127.0.0.1:50051]
     #[arg(long, global = true, env = "ROTA_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Where plain HTTP answers /livez and /readyz [default: nowhere]
+    /// Where plain HTTP answers /livez and /readyz [default: 127.0.0.1:9464, and nowhere if that is taken]
     #[arg(long, global = true, env = "ROTA_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
     /// Where the database, the master key and the operator's token lie [default: ./rota-data]
@@ -102,6 +102,9 @@ pub struct RawSettings {
     /// How long a call without a deadline of its own may take [default: 600s]
     #[arg(long, global = true, env = "ROTA_DEFAULT_DEADLINE", value_name = "TIME")]
     pub default_deadline: Option<String>,
+    /// How long a start waits for PostgreSQL [default: 60s]
+    #[arg(long, global = true, env = "ROTA_START_WAIT", value_name = "TIME")]
+    pub start_wait: Option<String>,
     /// How long calls in flight may take to end after SIGTERM [default: 30s]
     #[arg(long, global = true, env = "ROTA_DRAIN_LIMIT", value_name = "TIME")]
     pub drain_limit: Option<String>,
@@ -125,7 +128,7 @@ pub struct Settings {
     /// Where gRPC is served.
     pub listen: SocketAddr,
     /// Where plain HTTP probes are served.
-    pub admin_listen: Option<SocketAddr>,
+    pub admin_listen: AdminListen,
     /// Where files lie.
     pub data_dir: PathBuf,
     /// Where configuration is stored; may hold a password.
@@ -146,10 +149,21 @@ pub struct Settings {
     pub max_message_size: usize,
     /// How long a call without a deadline may take.
     pub default_deadline: Duration,
+    /// How long a start waits for the database.
+    pub start_wait: Duration,
     /// How long calls in flight may take to end.
     pub drain_limit: Duration,
     /// How many retries a model may have on this replica.
     pub retry_budget: RetryBudget,
+}
+
+/// Where plain HTTP is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AdminListen {
+    /// The address.
+    pub address: SocketAddr,
+    /// Whether it was asked for, rather than the default.
+    pub given: bool,
 }
 
 /// Where the master key ring comes from.
@@ -211,6 +225,7 @@ impl RawSettings {
             upstream_proxy: self.upstream_proxy.or(file.upstream_proxy),
             max_message_size: self.max_message_size.or(file.max_message_size),
             default_deadline: self.default_deadline.or(file.default_deadline),
+            start_wait: self.start_wait.or(file.start_wait),
             drain_limit: self.drain_limit.or(file.drain_limit),
             retry_share: self.retry_share.or(file.retry_share),
             retry_rate: self.retry_rate.or(file.retry_rate),
@@ -235,13 +250,14 @@ impl Settings {
             SocketAddr::from(([127, 0, 0, 1], 0))
         });
         let upstream = upstream::resolve(&mut raw, listen, &mut problem);
-        let admin_listen = given(raw.admin_listen).and_then(|text| {
-            let address = text.parse().ok();
-            if address.is_none() {
+        let admin_listen = given(raw.admin_listen);
+        let admin_listen = AdminListen {
+            given: admin_listen.is_some(),
+            address: admin_listen.as_deref().unwrap_or("127.0.0.1:9464").parse().unwrap_or_else(|_| {
                 problem("admin-listen", "is not an address and port, such as 127.0.0.1:9464");
-            }
-            address
-        });
+                SocketAddr::from(([127, 0, 0, 1], 0))
+            }),
+        };
         let data_dir = raw.data_dir.unwrap_or_else(|| "rota-data".into());
         let database_url = given(raw.database_url)
             .unwrap_or_else(|| format!("sqlite://{}", data_dir.join("rota.db").display()));
@@ -281,6 +297,7 @@ impl Settings {
         let mut time =
             |setting: &str, value: Option<String>, default| time(setting, value, default, &mut problem);
         let default_deadline = time("default-deadline", raw.default_deadline, Duration::from_secs(600));
+        let start_wait = time("start-wait", raw.start_wait, Duration::from_secs(60));
         let drain_limit = time("drain-limit", raw.drain_limit, Duration::from_secs(30));
         let redis_timeout = time("redis-timeout", raw.redis_timeout, Duration::from_millis(250));
         let database = DatabaseOptions {
@@ -344,6 +361,7 @@ impl Settings {
             upstream,
             max_message_size,
             default_deadline,
+            start_wait,
             drain_limit,
             retry_budget,
         })

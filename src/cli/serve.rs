@@ -7,7 +7,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 /// Serves until SIGTERM or Ctrl-C, then drains. A second signal ends at once.
 pub(super) async fn run(settings: &Settings) -> Result<()> {
     let mut signals = Signals::new()?;
-    let app = App::start(settings).await?;
+    // A start may wait for the database.
+    let app = tokio::select! {
+        app = App::start(settings) => app?,
+        () = signals.next() => return Ok(()),
+    };
     signals.next().await;
     tokio::select! {
         () = app.shut_down() => {}

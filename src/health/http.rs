@@ -1,8 +1,8 @@
 //! Probes over plain HTTP, for those that do not speak gRPC: `/livez` says that the process runs, `/readyz` that it
-//! takes calls.
+//! takes calls, `/readyz?verbose` what that depends on.
 
-use super::Readiness;
-use axum::{Router, http::StatusCode, routing::get};
+use super::{Dependency, Readiness};
+use axum::{Router, extract::RawQuery, http::StatusCode, routing::get};
 use std::{future::IntoFuture, io, net::SocketAddr};
 use tokio::{net::TcpListener, task::JoinHandle};
 
@@ -16,11 +16,18 @@ pub async fn serve_probes(
 ) -> io::Result<(SocketAddr, JoinHandle<io::Result<()>>)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    let ready = move || async move {
-        match readiness.why_not() {
-            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
-            None => (StatusCode::OK, "ready\n".to_owned()),
+    let ready = move |RawQuery(query): RawQuery| async move {
+        let (status, word) = match readiness.why_not() {
+            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+            None => (StatusCode::OK, "ready"),
+        };
+        let mut text = String::new();
+        if query.is_some_and(|query| query.split('&').any(|part| part.split('=').next() == Some("verbose"))) {
+            for Dependency { name, there, means } in readiness.dependencies() {
+                text += &format!("[{}] {name}: {means}\n", if there { '+' } else { '-' });
+            }
         }
+        (status, text + word + "\n")
     };
     let router = Router::new().route("/livez", get(|| async { "alive\n" })).route("/readyz", get(ready));
     Ok((address, tokio::spawn(axum::serve(listener, router).into_future())))

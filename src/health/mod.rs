@@ -1,8 +1,8 @@
-//! Readiness, told by `grpc.health.v1`; and active checks of what tenants configured.
+//! Liveness and readiness, told by `grpc.health.v1` and over plain HTTP; and active checks of what tenants configured.
 //!
-//! `ConfigService` and `AdminService` follow the database. `InvokeService` and `""` do not: calls are served from
-//! snapshots. They need migrations, a first snapshot and no drain, and Redis where it is required. An outage upstream
-//! touches none of them.
+//! `ConfigService` and `AdminService` follow the database. `InvokeService`, `readiness` and `""` do not: calls are served
+//! from snapshots. They need migrations, a first snapshot and no drain, and Redis where it is required. `liveness` is the
+//! process alone: it serves as long as there is one. An outage upstream touches none of them.
 
 mod checks;
 mod http;
@@ -11,7 +11,13 @@ pub use checks::run as run_checks;
 pub use http::serve_probes;
 
 use crate::{catalog::Catalog, state::StateStore};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
@@ -19,13 +25,17 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 /// How often the database and a required Redis are asked whether they are there.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Services that work from snapshots; `""` is the whole.
-const FROM_SNAPSHOTS: [&str; 2] = ["", "rota.v1.InvokeService"];
+/// Services that work from snapshots; `""` is the whole, and `readiness` its other name.
+const FROM_SNAPSHOTS: [&str; 3] = ["", "readiness", "rota.v1.InvokeService"];
 /// Services that need the database.
 const FROM_DATABASE: [&str; 2] = ["rota.v1.ConfigService", "rota.v1.AdminService"];
 
-/// Says that nothing is served yet, or any more.
+/// The process alone.
+const LIVENESS: [&str; 1] = ["liveness"];
+
+/// Says that the process lives, and that nothing is served yet.
 pub async fn not_serving(reporter: &HealthReporter) {
+    set(reporter, &LIVENESS, true).await;
     set(reporter, &FROM_SNAPSHOTS, false).await;
     set(reporter, &FROM_DATABASE, false).await;
 }
@@ -35,8 +45,34 @@ pub async fn not_serving(reporter: &HealthReporter) {
 pub struct Readiness {
     /// Cancelled when no new calls are taken.
     pub draining: CancellationToken,
-    /// State that must be shared; none where a replica may go on alone.
-    pub required: Option<Arc<dyn StateStore>>,
+    /// Where turns and cooldowns live.
+    pub state: Arc<dyn StateStore>,
+    /// What that needs of Redis.
+    pub redis: RedisNeed,
+    /// Whether the database was away when it was last asked.
+    pub database_away: Arc<AtomicBool>,
+}
+
+/// What readiness makes of Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisNeed {
+    /// State is in the process.
+    None,
+    /// A replica may go on alone.
+    Wanted,
+    /// No calls are taken without it.
+    Required,
+}
+
+/// One thing that calls or configuration depend on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it is there.
+    pub there: bool,
+    /// What that means.
+    pub means: &'static str,
 }
 
 impl Readiness {
@@ -45,11 +81,36 @@ impl Readiness {
     pub fn why_not(&self) -> Option<&'static str> {
         if self.draining.is_cancelled() {
             Some("draining")
-        } else if self.required.as_ref().is_some_and(|state| state.degraded()) {
+        } else if self.redis == RedisNeed::Required && self.state.degraded() {
             Some("Redis is required, and away")
         } else {
             None
         }
+    }
+
+    /// Everything that counts, one by one.
+    #[must_use]
+    pub fn dependencies(&self) -> Vec<Dependency> {
+        let draining = self.draining.is_cancelled();
+        let mut all = vec![Dependency {
+            name: "calls",
+            there: !draining,
+            means: if draining { "draining" } else { "the first snapshot is loaded" },
+        }];
+        if self.redis != RedisNeed::None {
+            let away = self.state.degraded();
+            let means = match (away, self.redis) {
+                (false, _) => "turns and cooldowns are shared",
+                (true, RedisNeed::Required) => "away, and required",
+                (true, _) => "away: this replica decides alone",
+            };
+            all.push(Dependency { name: "redis", there: !away, means });
+        }
+        let away = self.database_away.load(Ordering::Relaxed);
+        let means =
+            if away { "away: configuration cannot be changed" } else { "configuration can be changed" };
+        all.push(Dependency { name: "database", there: !away, means });
+        all
     }
 }
 
@@ -96,6 +157,7 @@ async fn follow_database(reporter: &HealthReporter, catalog: &Catalog, readiness
                 tracing::warn!("the database is away: configuration cannot be changed");
             }
             there = now;
+            readiness.database_away.store(!now, Ordering::Relaxed);
             set(reporter, &FROM_DATABASE, now).await;
         }
     }

@@ -5,14 +5,21 @@ use super::{
     anthropic::{self, Anthropic},
     cohere::{self, Cohere},
     forward::forward,
+    gemini::{self, Gemini},
     openai::{self, OpenAi},
 };
 use crate::balance::Failure;
 use std::sync::Arc;
 
 /// Every kind, in the order they are listed.
-static KINDS: [KindSpec; 5] =
-    [openai::OPENAI, openai::OPENAI_COMPATIBLE, openai::AZURE_OPENAI, anthropic::ANTHROPIC, cohere::COHERE];
+static KINDS: [KindSpec; 6] = [
+    openai::OPENAI,
+    openai::OPENAI_COMPATIBLE,
+    openai::AZURE_OPENAI,
+    anthropic::ANTHROPIC,
+    gemini::GEMINI,
+    cohere::COHERE,
+];
 
 /// Every kind this build can talk to.
 #[must_use]
@@ -42,6 +49,8 @@ impl Drivers {
                 Arc::new(Anthropic::new(client.clone()))
             } else if spec.name == cohere::COHERE.name {
                 Arc::new(Cohere::new(client.clone()))
+            } else if spec.name == gemini::GEMINI.name {
+                Arc::new(Gemini::new(client.clone()))
             } else {
                 Arc::new(OpenAi::new(client.clone(), spec))
             }

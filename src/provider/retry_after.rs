@@ -49,6 +49,12 @@ pub fn retry_after(status: u16, headers: &HeaderMap, now: SystemTime) -> Option<
     hint.filter(|d| !d.is_zero()).map(|d| d.min(LONGEST))
 }
 
+/// How long to stay away, from an error's body: a duration such as `38.5s`.
+#[must_use]
+pub fn retry_delay(text: &str) -> Option<Duration> {
+    duration(text).filter(|d| !d.is_zero()).map(|d| d.min(LONGEST))
+}
+
 /// A positive decimal number times `scale` seconds; at most [`LONGEST`].
 fn scaled(text: &str, scale: f64) -> Option<Duration> {
     // Rust also reads "inf" and "1e9", which no header means.

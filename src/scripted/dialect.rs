@@ -1,11 +1,11 @@
 //! The vendors' APIs that a scripted upstream speaks. Adding one: a file that implements [`Dialect`], and a line here.
 
-use super::{Recorded, anthropic::Anthropic, cohere::Cohere, openai::OpenAi};
+use super::{Recorded, anthropic::Anthropic, cohere::Cohere, gemini::Gemini, openai::OpenAi};
 use axum::body::Bytes;
 use serde_json::{Value, json};
 
 /// Every dialect. The first that knows a request as its own answers it; the last takes what is left.
-static DIALECTS: &[&dyn Dialect] = &[&Anthropic, &Cohere, &OpenAi];
+static DIALECTS: &[&dyn Dialect] = &[&Anthropic, &Cohere, &Gemini, &OpenAi];
 
 /// The dialect of that request.
 pub(super) fn of(request: &Recorded) -> &'static dyn Dialect {

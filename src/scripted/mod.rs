@@ -9,6 +9,7 @@ mod anthropic;
 mod cohere;
 mod dialect;
 mod echo;
+mod gemini;
 mod openai;
 mod script;
 
@@ -115,6 +116,12 @@ impl Upstream {
         self.shared.in_flight.load(Ordering::SeqCst)
     }
 
+    /// How many pieces of bodies have gone out. Clients that do not read hold them up.
+    #[must_use]
+    pub fn pieces_sent(&self) -> u64 {
+        self.shared.pieces_sent.load(Ordering::SeqCst)
+    }
+
     /// How many clients went away before the end of their answer.
     #[must_use]
     pub fn cancelled(&self) -> u64 {
@@ -134,6 +141,7 @@ struct Shared {
     hits: Mutex<HashMap<String, u64>>,
     in_flight: AtomicUsize,
     cancelled: AtomicU64,
+    pieces_sent: AtomicU64,
     requests: Mutex<VecDeque<Recorded>>,
 }
 
@@ -204,6 +212,13 @@ async fn play(
     loop {
         let item = match steps.pop_front()? {
             Step::Send(bytes) => Ok(bytes),
+            Step::Repeat(_, 0) => continue,
+            Step::Repeat(bytes, times) => {
+                if times > 1 {
+                    steps.push_front(Step::Repeat(bytes.clone(), times - 1));
+                }
+                Ok(bytes)
+            }
             Step::Wait(delay) => {
                 tokio::time::sleep(delay).await;
                 continue;
@@ -218,6 +233,7 @@ async fn play(
         if steps.is_empty() || item.is_err() {
             in_flight.finish();
         }
+        in_flight.shared.pieces_sent.fetch_add(1, Ordering::SeqCst);
         return Some((item, (steps, in_flight)));
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Recorded,
-    dialect::{Answer, Dialect, Pieces},
+    dialect::{self, Answer, Dialect, Pieces},
     echo, json_reply,
 };
 use axum::{
@@ -52,6 +52,13 @@ pub enum Script {
     ErrorAfter(usize, Value),
     /// Waits so long before every chunk.
     Slow(Duration),
+    /// Streams its first chunk so many times, its text stretched to so many bytes: an answer as long as it takes.
+    Long {
+        /// How many.
+        chunks: usize,
+        /// How long the text of each is.
+        bytes: usize,
+    },
     /// Streams all but the last word: `[DONE]`, or what the vendor has in its place.
     WithoutDone,
     /// Sends JSON that breaks off.
@@ -82,6 +89,8 @@ impl Default for Reply {
 /// One step of a body.
 pub(super) enum Step {
     Send(Bytes),
+    /// Sends the same so many times.
+    Repeat(Bytes, usize),
     Wait(Duration),
     Stall,
     /// Lets what was sent before go out. Without it, a break takes that along, the head included.
@@ -212,6 +221,10 @@ impl Script {
             }
             Self::NotTheProtocol => [Step::Send("hello, world\n\n".into())].into(),
             Self::WithoutDone => all().map(send).collect(),
+            Self::Long { chunks, bytes } => {
+                let long = content.first().map(|piece| Step::Repeat(stretched(piece, bytes), chunks));
+                start.iter().map(send).chain(long).chain(end.iter().chain(&done).map(send)).collect()
+            }
             Self::Slow(delay) => all()
                 .flat_map(|piece| [Step::Wait(delay), send(piece)])
                 .chain(done.iter().map(send))
@@ -222,6 +235,12 @@ impl Script {
         reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         reply
     }
+}
+
+/// The same piece with another text of that length in the place of its own.
+fn stretched(piece: &Bytes, length: usize) -> Bytes {
+    let [word, ..] = dialect::content("");
+    String::from_utf8_lossy(piece).replacen(&word, &"x".repeat(length), 1).into()
 }
 
 /// The first half of it.

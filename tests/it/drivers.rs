@@ -29,6 +29,7 @@ on_every_kind!(
     a_status_moves_on_and_cools_by_its_class,
     a_bad_request_ends_the_call,
     an_answer_that_is_none_moves_on,
+    an_error_under_a_good_status_is_told_without_its_key,
     a_call_that_hangs_moves_on_when_its_time_is_over,
     a_refused_connection_moves_on,
     a_stream_that_is_none_moves_on,
@@ -68,6 +69,7 @@ fn failed(scene: &Scene, status: &Status, code: Code, reason: &str) {
     holds_no_key(scene, &route(status));
 }
 
+/// No secret of the scene stands in it.
 fn holds_no_key(scene: &Scene, what: &impl std::fmt::Debug) {
     let text = format!("{what:?}");
     assert!(!scene.keys.iter().any(|key| text.contains(key)), "a key stands in {text}");
@@ -182,13 +184,27 @@ async fn an_answer_that_is_none_moves_on(rota: &Rota, kind: &Kind) {
     for (script, class) in [
         (Script::MalformedJson, ErrorClass::ServerError),
         (Script::NotTheProtocol, ErrorClass::ServerError),
-        (Script::ErrorAfter(0, (kind.limited)()), ErrorClass::RateLimited),
         (Script::BreakAfter(0), ErrorClass::Connection),
         (Script::Close, ErrorClass::Connection),
     ] {
         let (_upstream, scene) = first_does(rota, kind, script).await;
         second_serves(&scene, class).await;
     }
+}
+
+async fn an_error_under_a_good_status_is_told_without_its_key(rota: &Rota, kind: &Kind) {
+    let (upstream, scene) = first_does(rota, kind, Script::Answer).await;
+    let mut error = (kind.limited)();
+    error["message"] = format!("no, {}", scene.keys[0]).into();
+    upstream.script(&scene.keys[0], Script::ErrorAfter(2, error.clone()));
+    let (messages, end) = read(scene.open_stream().await.unwrap()).await;
+    assert_eq!(content(&messages), "served by ");
+    failed(&scene, &end.unwrap_err(), Code::ResourceExhausted, "UPSTREAM_RATE_LIMITED");
+
+    let (upstream, scene) = first_does(rota, kind, Script::Answer).await;
+    error["message"] = format!("no, {}", scene.keys[0]).into();
+    upstream.script(&scene.keys[0], Script::ErrorAfter(0, error));
+    second_serves(&scene, ErrorClass::RateLimited).await;
 }
 
 /// Long enough for a good answer on a busy machine.
@@ -218,7 +234,7 @@ async fn a_refused_connection_moves_on(rota: &Rota, kind: &Kind) {
 }
 
 async fn a_stream_that_is_none_moves_on(rota: &Rota, kind: &Kind) {
-    for script in [Script::NotTheProtocol, Script::MalformedJson, Script::fail(500)] {
+    for script in [Script::NotTheProtocol, Script::MalformedJson, Script::fail(500), Script::fail(401)] {
         let what = format!("{script:?}");
         let (_upstream, scene) = first_does(rota, kind, script).await;
         let messages = stream(&scene, Vec::new()).await;

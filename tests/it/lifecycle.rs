@@ -313,7 +313,14 @@ async fn reflection_lists_our_services_in_both_versions() {
 #[tokio::test(flavor = "multi_thread")]
 async fn health_knows_each_service_and_needs_no_token() {
     let rota = Rota::shared().await;
-    for service in ["", "rota.v1.AdminService", "rota.v1.ConfigService", "rota.v1.InvokeService"] {
+    for service in [
+        "",
+        "liveness",
+        "readiness",
+        "rota.v1.AdminService",
+        "rota.v1.ConfigService",
+        "rota.v1.InvokeService",
+    ] {
         // Those that need the database follow it a moment after the start.
         eventually(Duration::from_secs(3), async || match rota.health(service).await {
             Ok(ServingStatus::Serving) => Ok(()),
@@ -332,6 +339,29 @@ async fn probes_over_http_answer_where_they_are_asked_for() {
         let answer = reqwest::get(format!("http://{address}/{path}")).await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{path}");
     }
+    let verbose = reqwest::get(format!("http://{address}/readyz?verbose")).await.unwrap();
+    let expected =
+        "[+] calls: the first snapshot is loaded\n[+] database: configuration can be changed\nready\n";
+    assert_eq!(verbose.text().await.unwrap(), expected);
+    // Asked for by name, an address that is taken ends the start; the default does not.
+    let taken = Rota::builder().arg("--admin-listen").arg(&address).try_start().await.map(drop).unwrap_err();
+    assert!(taken.contains("cannot listen on"), "{taken}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_its_database_and_says_so() {
+    let mut postgres = Postgres::start().await;
+    let url = postgres.fresh_database();
+    postgres.crash();
+    let settings = Rota::builder().database(&url);
+    let hasty = settings.clone().arg("--start-wait").arg("1s").try_start().await.map(drop).unwrap_err();
+    assert!(hasty.contains("waiting for the database"), "{hasty}");
+    let (started, ()) = tokio::join!(settings.try_start(), async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        postgres.restart().await;
+    });
+    let rota = started.unwrap();
+    assert!(rota.logs().contains("waiting for the database"), "{}", rota.logs());
 }
 
 /// Where it answers probes over HTTP.

@@ -34,3 +34,8 @@ async fn anthropic() {
 async fn cohere() {
     holds("vendor_cohere.py", json!("busy")).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gemini() {
+    holds("vendor_gemini.py", json!({"code": 503, "message": "busy", "status": "UNAVAILABLE"})).await;
+}

@@ -84,13 +84,6 @@ async fn fill(mut clients: Clients, base_url: String, indices: impl Iterator<Ite
     }
 }
 
-/// Resident memory of a process, in KiB.
-fn resident(rota: &Rota) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", rota.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 fn at(sorted: &[Duration], share: usize) -> Duration {
     sorted[(sorted.len() * share / 100).min(sorted.len() - 1)]
 }
@@ -104,7 +97,7 @@ async fn many_tenants_load_list_and_serve() {
         (Postgres::shared().await, Redis::shared().await, Upstream::start().await.unwrap());
     let builder = Rota::builder().redis(redis.url()).database(postgres.fresh_database());
     let first = builder.start().await;
-    let empty = resident(&first);
+    let empty = first.resident().unwrap_or_default();
     let operator = first.clients(first.operator_token().await).await;
 
     let began = Instant::now();
@@ -125,7 +118,7 @@ async fn many_tenants_load_list_and_serve() {
     let began = Instant::now();
     let second = builder.start().await;
     println!("start of a replica: {:.2?} until it serves", began.elapsed());
-    let full = resident(&second);
+    let full = second.resident().unwrap_or_default();
     println!(
         "memory: {} MiB, {} MiB when empty: {} KiB a pool",
         full >> 10,

@@ -30,7 +30,7 @@ impl InvokeApi {
             tokens: counted
                 .tokens
                 .into_iter()
-                .map(|tokens| i64::try_from(tokens).unwrap_or(i64::MAX))
+                .map(|tokens| i32::try_from(tokens).unwrap_or(i32::MAX))
                 .collect(),
             estimated: counted.estimated,
         })

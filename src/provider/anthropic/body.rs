@@ -3,7 +3,10 @@
 
 use crate::{
     balance::{ErrorClass, Failure},
-    provider::{ChatRequest, Content, Media, Message, Part, Tool, ToolCall},
+    provider::{
+        ChatRequest, Content, Media, Message, Part, Tool, ToolCall,
+        media::{data_url, essence},
+    },
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
@@ -176,19 +179,6 @@ fn source(media: &Media) -> Value {
             "type": "base64", "media_type": essence(mime_type), "data": BASE64_STANDARD.encode(bytes),
         }),
     }
-}
-
-/// The type and the base64 of a `data:` URL (RFC 2397), which OpenAI takes for an image's URL and Anthropic does not.
-fn data_url(url: &str) -> Option<(String, &str)> {
-    let (head, data) = url.strip_prefix("data:")?.split_once(',')?;
-    Some((essence(head.strip_suffix(";base64")?), data))
-}
-
-/// `image/png` of `image/PNG; x=y`.
-fn essence(mime_type: &str) -> String {
-    let essence = mime_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    // Not a registered name, but a common one, which Anthropic refuses.
-    if essence == "image/jpg" { "image/jpeg".to_owned() } else { essence }
 }
 
 #[cfg(test)]

@@ -9,24 +9,30 @@ pub struct Kind {
     pub name: &'static str,
     /// The API's root behind the upstream's origin.
     path: &'static str,
-    /// A rate limit as this vendor reports it in the middle of a stream: what a [`Script::ErrorAfter`] takes.
+    /// A rate limit as this vendor reports it in the middle of a stream, for [`Script::ErrorAfter`]. Has a `message`.
     ///
     /// [`Script::ErrorAfter`]: rota::scripted::Script::ErrorAfter
     pub limited: fn() -> Value,
 }
 
-const OPENAI_LIMITED: fn() -> Value =
-    || json!({"message": "busy", "type": "rate_limit_error", "code": "rate_limit_exceeded"});
-
-pub const OPENAI: Kind = Kind { name: "openai", path: "/v1", limited: OPENAI_LIMITED };
+pub const OPENAI: Kind = Kind {
+    name: "openai",
+    path: "/v1",
+    limited: || json!({"message": "busy", "type": "rate_limit_error", "code": "rate_limit_exceeded"}),
+};
 pub const OPENAI_COMPATIBLE: Kind = Kind { name: "openai_compatible", ..OPENAI };
 pub const ANTHROPIC: Kind = Kind {
     name: "anthropic",
     path: "/v1",
-    limited: || json!({"type": "rate_limit_error", "message": "busy"}),
+    limited: || json!({"message": "busy", "type": "rate_limit_error"}),
 };
 pub const COHERE: Kind =
     Kind { name: "cohere", path: "", limited: || json!("trial token rate limit exceeded") };
+pub const GEMINI: Kind = Kind {
+    name: "gemini",
+    path: "/v1beta",
+    limited: || json!({"code": 429, "message": "busy", "status": "RESOURCE_EXHAUSTED"}),
+};
 
 impl Kind {
     /// What goes into the provider's `base_url`.

@@ -125,6 +125,9 @@ impl Builder {
         if self.redis.is_some() && !self.args.iter().any(|arg| arg == "--redis-timeout") {
             command.args(["--redis-timeout", "5s"]);
         }
+        if !self.args.iter().any(|arg| arg == "--admin-listen") {
+            command.args(["--admin-listen", "127.0.0.1:0"]);
+        }
         command.args(&self.args);
         let mut process = Process::start_with_data(command, run.path(), &[self.data_path()], "KILL");
         let address = process.wait_for_line(listening_address).await?;
@@ -242,12 +245,14 @@ impl Rota {
         self.wait_until_serving().await;
     }
 
-    /// The secret of an operator's token: the one it made at its first start on SQLite, or one made by
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.process.id()
+    /// Its resident memory in KiB; none where the system does not say it as Linux does.
+    pub fn resident(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        Some(line.split_whitespace().nth(1).unwrap().parse().unwrap())
     }
 
+    /// The secret of an operator's token: the one it made at its first start on SQLite, or one made by
     /// `rota token create` on PostgreSQL.
     pub async fn operator_token(&self) -> &str {
         self.operator_token
