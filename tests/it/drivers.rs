@@ -194,16 +194,19 @@ async fn an_answer_that_is_none_moves_on(rota: &Rota, kind: &Kind) {
 
 async fn an_error_under_a_good_status_is_told_without_its_key(rota: &Rota, kind: &Kind) {
     let (upstream, scene) = first_does(rota, kind, Script::Answer).await;
-    let mut error = (kind.limited)();
-    error["message"] = format!("no, {}", scene.keys[0]).into();
-    upstream.script(&scene.keys[0], Script::ErrorAfter(2, error.clone()));
+    // Cohere's says in its text alone what it is.
+    let error = |key: &str| {
+        let mut error = (kind.limited)();
+        error["message"] = format!("{}, {key}", error["message"].as_str().unwrap()).into();
+        error
+    };
+    upstream.script(&scene.keys[0], Script::ErrorAfter(2, error(&scene.keys[0])));
     let (messages, end) = read(scene.open_stream().await.unwrap()).await;
     assert_eq!(content(&messages), "served by ");
     failed(&scene, &end.unwrap_err(), Code::ResourceExhausted, "UPSTREAM_RATE_LIMITED");
 
     let (upstream, scene) = first_does(rota, kind, Script::Answer).await;
-    error["message"] = format!("no, {}", scene.keys[0]).into();
-    upstream.script(&scene.keys[0], Script::ErrorAfter(0, error));
+    upstream.script(&scene.keys[0], Script::ErrorAfter(0, error(&scene.keys[0])));
     second_serves(&scene, ErrorClass::RateLimited).await;
 }
 
