@@ -3,7 +3,7 @@ TOOLS := $(CURDIR)/target/tools
 # Tools that `make check` had to install live under target/tools; those on the machine come first.
 export PATH := $(PATH):$(TOOLS)/bin:$(TOOLS)/node_modules/.bin
 
-.PHONY: help check test fmt demo scale streams
+.PHONY: help check test fmt demo scale streams peers
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,15 @@ scale: ## Fill a fleet with 10,000 tenants and print the figures of docs/scale.m
 streams: ## Put 1,000 slow readers beside 1,000 fast ones and print the figures of docs/streams.md.
 	@scripts/test-setup.sh
 	cargo test --locked --release --test it -- --ignored --nocapture a_thousand_slow_readers
+
+peers: target/peers/requirements.txt ## Call LiteLLM's proxy through Rota. Installs 750 MB under target/.
+	cargo test --locked --test it -- --ignored peers
+
+target/peers/requirements.txt: tests/clients/python/peers.txt
+	rm -rf target/peers
+	python3 -m venv target/peers
+	target/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	cp $< $@
 
 fmt: ## Format the code.
 	cargo fmt

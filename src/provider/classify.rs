@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 /// Sources: OpenAI's guide "Error codes" (insufficient quota, billing limits, wrong keys, overload; it says to look at
 /// `error.code` for billing errors), Azure OpenAI's content filter (`content_filter`), Anthropic's page "Errors",
 /// whose types several compatible servers copy, Groq's page "Flex Processing" (498 while its flexible tier is full);
+/// LiteLLM's `user_api_key_auth.py` (400 to every key but the master key, where its proxy has no database);
 /// Google's reasons (`google/api/error_reason.proto`), which Gemini's errors bear in their details. Gemini refuses a wrong
 /// key with 400.
 const NAMES: &[(&str, ErrorClass)] = &[
@@ -32,6 +33,7 @@ const NAMES: &[(&str, ErrorClass)] = &[
     ("incorrect_api_key", ErrorClass::Authentication),
     ("account_deactivated", ErrorClass::Authentication),
     ("authentication_error", ErrorClass::Authentication),
+    ("no_db_connection", ErrorClass::Authentication),
     ("content_filter", ErrorClass::ContentFiltered),
     ("content_policy_violation", ErrorClass::ContentFiltered),
     ("model_not_found", ErrorClass::ModelUnavailable),

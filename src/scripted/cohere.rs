@@ -40,16 +40,17 @@ impl Dialect for Cohere {
             400..500 => "invalid request".to_owned(),
             _ => "internal server error".to_owned(),
         };
-        self.around(&message.into())
+        self.around(&json!({ "message": message }))
     }
 
+    /// Its text is all there is of it.
     fn around(&self, error: &Value) -> Value {
-        json!({"id": "scripted", "message": error})
+        json!({"id": "scripted", "message": error.get("message")})
     }
 
     /// The last event of a stream that fails.
     fn event_around(&self, error: &Value) -> Value {
-        json!({"type": "message-end", "delta": {"finish_reason": "ERROR", "error": error}})
+        json!({"type": "message-end", "delta": {"finish_reason": "ERROR", "error": error.get("message")}})
     }
 
     fn frame(&self, event: &Value) -> Bytes {

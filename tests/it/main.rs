@@ -50,6 +50,7 @@ mod leases;
 mod lifecycle;
 mod official_clients;
 mod overview;
+mod peers;
 mod policy;
 mod python;
 mod random_input;

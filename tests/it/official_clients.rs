@@ -32,7 +32,7 @@ async fn anthropic() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn cohere() {
-    holds("vendor_cohere.py", json!("busy")).await;
+    holds("vendor_cohere.py", json!({"message": "busy"})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

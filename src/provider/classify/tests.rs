@@ -51,6 +51,7 @@ fn statuses_and_codes_have_classes() {
         (413, String::new(), BadRequest),
         (415, String::new(), BadRequest),
         (422, String::new(), BadRequest),
+        (400, typed("no_db_connection"), Authentication),
         (498, coded("capacity_exceeded"), RateLimited),
         (498, typed("capacity_exceeded"), RateLimited),
         (301, coded("invalid_api_key"), ServerError),

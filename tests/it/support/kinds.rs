@@ -28,7 +28,7 @@ pub const ANTHROPIC: Kind = Kind {
     limited: || json!({"message": "busy", "type": "rate_limit_error"}),
 };
 pub const COHERE: Kind =
-    Kind { name: "cohere", path: "", limited: || json!("trial token rate limit exceeded") };
+    Kind { name: "cohere", path: "", limited: || json!({"message": "trial token rate limit exceeded"}) };
 pub const GEMINI: Kind = Kind {
     name: "gemini",
     path: "/v1beta",
