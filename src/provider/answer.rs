@@ -15,8 +15,11 @@ pub(super) fn server_error(message: &str) -> Failure {
     Failure { http_status: Some(200), ..Failure::new(ErrorClass::ServerError, message) }
 }
 
-/// Reads JSON.
+/// Reads a JSON object. A list is none, though serde takes one for the values of an object in their order.
 pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(malformed());
+    }
     serde_json::from_slice(body).map_err(|_| malformed())
 }
 

@@ -4,10 +4,10 @@
 //! Invariant: the credential goes out in headers marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
-mod body;
-mod judge;
+pub(super) mod body;
+pub(super) mod judge;
 pub(super) mod reply;
-mod speech;
+pub(super) mod speech;
 
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
