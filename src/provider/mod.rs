@@ -11,6 +11,8 @@ mod classify;
 mod client;
 mod drivers;
 mod embedding;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod guard;
 mod moderation;
 mod openai;

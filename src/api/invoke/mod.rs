@@ -2,6 +2,8 @@
 
 mod chat;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod lease;
 mod speech;
 mod texts;
