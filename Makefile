@@ -3,7 +3,10 @@ TOOLS := $(CURDIR)/target/tools
 # Tools that `make check` had to install live under target/tools; those on the machine come first.
 export PATH := $(PATH):$(TOOLS)/bin:$(TOOLS)/node_modules/.bin
 
-.PHONY: help check test fmt demo scale streams peers
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
+
+.PHONY: help check test fmt demo scale streams peers fuzz
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +40,15 @@ target/peers/requirements.txt: tests/clients/python/peers.txt
 	python3 -m venv target/peers
 	target/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	cp $< $@
+
+fuzz: ## Fuzz each target for FUZZ_SECONDS (600), one after the other. Needs a nightly Rust and a C++ compiler.
+	@scripts/fuzz-setup.sh
+	@# What is new goes under target/; what stands in fuzz/corpus is only read.
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		mkdir -p target/fuzz/corpus/$$target; \
+		cargo +nightly fuzz run --target-dir target/fuzz $$target target/fuzz/corpus/$$target fuzz/corpus/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) -print_final_stats=1; \
+	done
 
 fmt: ## Format the code.
 	cargo fmt

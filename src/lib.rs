@@ -19,6 +19,9 @@ pub mod app;
 pub mod balance;
 pub mod catalog;
 pub mod cli;
+#[doc(hidden)]
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod health;
 pub mod invoke;
 pub mod provider;

@@ -102,15 +102,7 @@ impl AdminService for Admin {
         request: Request<pb::CreateTokenRequest>,
     ) -> Result<Response<pb::CreateTokenResponse>, Status> {
         let caller = caller(&request)?;
-        let token = request.into_inner().token.ok_or_else(|| status::invalid("token", "is required"))?;
-        let expires_at = token.expires_at.map(|time| convert::time(time, "token.expires_at")).transpose()?;
-        let new = NewToken {
-            role: convert::role(token.role, "token.role")?,
-            tenant: token.tenant_id,
-            name: token.name,
-            expires_at,
-            may_read_credentials: token.may_read_credentials,
-        };
+        let new = token_in(request.into_inner())?;
         let (token, secret) = self
             .catalog
             .by(&caller)
@@ -158,6 +150,18 @@ impl AdminService for Admin {
         self.catalog.by(&caller).revoke_token(&request.get_ref().id).await.map_err(status::from_catalog)?;
         Ok(Response::new(pb::RevokeTokenResponse {}))
     }
+}
+
+pub(super) fn token_in(request: pb::CreateTokenRequest) -> Result<NewToken, Status> {
+    let token = request.token.ok_or_else(|| status::invalid("token", "is required"))?;
+    let expires_at = token.expires_at.map(|time| convert::time(time, "token.expires_at")).transpose()?;
+    Ok(NewToken {
+        role: convert::role(token.role, "token.role")?,
+        tenant: token.tenant_id,
+        name: token.name,
+        expires_at,
+        may_read_credentials: token.may_read_credentials,
+    })
 }
 
 fn tenant_out(tenant: Tenant) -> pb::Tenant {

@@ -10,6 +10,8 @@ mod access;
 mod admin;
 mod config;
 mod convert;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gate;
 mod invoke;
 mod server;

@@ -55,7 +55,7 @@ pub(super) fn from_catalog(error: Error) -> Status {
     let text = error.to_string();
     match error {
         Error::Invalid(violations) => Reply::new(Code::InvalidArgument, "INVALID_FIELD", &text)
-            .detail("google.rpc.BadRequest", &bad_request(violations))
+            .violations(bad_request(violations))
             .into(),
         Error::NotFound(thing, name) => Reply::new(Code::NotFound, not_found_reason(thing), &text)
             .detail("google.rpc.ResourceInfo", &resource(thing, &name))
@@ -187,10 +187,17 @@ impl Reply {
         self.detail("google.rpc.RetryInfo", &RetryInfo { retry_delay: Some(convert::duration(after)) })
     }
 
+    /// Adds the fields that are wrong: the first, as many as there is room for.
+    fn violations(self, mut request: BadRequest) -> Self {
+        let room = self.room();
+        while request.encoded_len() > room && request.field_violations.pop().is_some() {}
+        self.detail("google.rpc.BadRequest", &request)
+    }
+
     /// Adds the route; attempt messages are cut first, then left out, so that it fits.
     fn route(self, route: Route) -> Self {
         let mut route = convert::route(route);
-        let room = MAX_DETAILS.saturating_sub(self.size()).saturating_sub(64);
+        let room = self.room();
         for limit in [MAX_NAME, 96, 32, 0] {
             if route.encoded_len() <= room {
                 break;
@@ -204,6 +211,11 @@ impl Reply {
             route.attempts.remove(0);
         }
         self.detail("rota.v1.Route", &route)
+    }
+
+    /// How large one more detail may be, its name not counted.
+    fn room(&self) -> usize {
+        MAX_DETAILS.saturating_sub(self.size()).saturating_sub(64)
     }
 
     fn size(&self) -> usize {
@@ -300,10 +312,15 @@ mod tests {
 
     #[test]
     fn violations_are_listed_and_limited() {
-        let violation = Violation { field: "f".repeat(1000), description: "d".repeat(1000) };
-        let status = from_catalog(Error::Invalid(vec![violation; 1000]));
-        assert_eq!(reason(&status), "INVALID_FIELD");
-        assert!(status.message().chars().count() <= MAX_MESSAGE + 1);
+        for letter in ["x", "é", "错", "🎈"] {
+            let violation = Violation { field: letter.repeat(1000), description: letter.repeat(1000) };
+            let status = from_catalog(Error::Invalid(vec![violation; 1000]));
+            assert_eq!(reason(&status), "INVALID_FIELD");
+            assert!(status.message().chars().count() <= MAX_MESSAGE + 1);
+            assert!(details(&status).encoded_len() <= MAX_DETAILS + MAX_MESSAGE);
+            let bad = BadRequest::decode(&*details(&status).details[1].value).unwrap();
+            assert!(!bad.field_violations.is_empty(), "{letter}");
+        }
         let small = from_catalog(Error::invalid("tenant.id", "must not be empty"));
         let details = details(&small);
         assert_eq!(details.details[1].type_url, "type.googleapis.com/google.rpc.BadRequest");

@@ -15,9 +15,24 @@ pub(super) fn server_error(message: &str) -> Failure {
     Failure { http_status: Some(200), ..Failure::new(ErrorClass::ServerError, message) }
 }
 
-/// Reads JSON.
+/// Reads a JSON object. A list is none, though serde takes one for the values of an object in their order.
 pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, Failure> {
+    if !body.trim_ascii_start().starts_with(b"{") {
+        return Err(malformed());
+    }
     serde_json::from_slice(body).map_err(|_| malformed())
+}
+
+/// Embeddings that can be used: one a text, each of them finite numbers.
+pub(super) fn vectors(vectors: Vec<Vec<f32>>, count: usize) -> Result<Vec<Vec<f32>>, Failure> {
+    if vectors.len() != count {
+        return Err(server_error("the provider returned a wrong number of embeddings"));
+    }
+    let usable = |vector: &Vec<f32>| !vector.is_empty() && vector.iter().all(|number| number.is_finite());
+    if !vectors.iter().all(usable) {
+        return Err(server_error("the provider returned an embedding that is no vector"));
+    }
+    Ok(vectors)
 }
 
 /// Some servers report an error under status 200, or in the middle of a stream.

@@ -3,9 +3,9 @@
 //! Invariant: the credential goes out in a header marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
-mod body;
-mod reply;
-mod stream;
+pub(super) mod body;
+pub(super) mod reply;
+pub(super) mod stream;
 
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,

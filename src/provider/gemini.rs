@@ -3,10 +3,10 @@
 //! Invariant: the credential goes out in a header marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
-mod body;
+pub(super) mod body;
 mod parameters;
-mod reply;
-mod stream;
+pub(super) mod reply;
+pub(super) mod stream;
 
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,

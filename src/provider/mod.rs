@@ -14,6 +14,8 @@ mod connect;
 mod drivers;
 mod embedding;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod gemini;
 pub mod guard;
 mod media;

@@ -4,11 +4,11 @@
 //! Invariant: the credential goes out in headers marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
-mod body;
-mod judge;
+pub(super) mod body;
+pub(super) mod judge;
 mod kinds;
 pub(super) mod reply;
-mod speech;
+pub(super) mod speech;
 
 pub(super) use kinds::{AZURE_OPENAI, OPENAI, OPENAI_COMPATIBLE};
 

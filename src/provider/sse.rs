@@ -81,6 +81,12 @@ impl Parser {
         self.ready.pop_front()
     }
 
+    /// How many bytes of an event that has not ended are held.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn held(&self) -> usize {
+        self.line.len() + self.open.name.len() + self.open.data.len()
+    }
+
     fn end_line(&mut self) -> Result<(), Unreadable> {
         let mut line = self.line.as_slice();
         if std::mem::take(&mut self.at_start) {

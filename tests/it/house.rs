@@ -19,7 +19,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("settings", &["catalog", "invoke", "provider", "state"]),
     ("scripted", &[]),
 ];
-const ANY: &[&str] = &["app", "cli", "lib", "main"];
+const ANY: &[&str] = &["app", "cli", "fuzzing", "lib", "main"];
 
 // A room's own tests may call the scripted upstream as well.
 

@@ -71,13 +71,12 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::UpdateLoadBalancingConfigsRequest,
     ) -> Result<pb::UpdateLoadBalancingConfigsResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
-        let from = config_from(&request.config_from)?;
-        let configs = request.configs.into_iter().map(config_in).collect();
+        let revision = request.revision;
+        let (key, from, configs) = update_in(request, caller)?;
         let set = self
             .catalog
             .by(caller)
-            .update_configs(&key, from, request.revision, configs)
+            .update_configs(&key, from, revision, configs)
             .await
             .map_err(status::from_catalog)?;
         let (enabled, revision, policy) = (set.enabled, set.revision, Some(policy::out(&set.policy)));
@@ -186,6 +185,15 @@ fn config_from(text: &str) -> Result<ConfigFrom, Status> {
         "custom-model" => Ok(ConfigFrom::CustomModel),
         _ => Err(status::invalid("config_from", "is empty, `predefined-model` or `custom-model`")),
     }
+}
+
+pub(super) fn update_in(
+    request: pb::UpdateLoadBalancingConfigsRequest,
+    caller: &Caller,
+) -> Result<(ModelKey, ConfigFrom, Vec<NewConfig>), Status> {
+    let key = convert::key(caller, request.key, "key")?;
+    let from = config_from(&request.config_from)?;
+    Ok((key, from, request.configs.into_iter().map(config_in).collect()))
 }
 
 fn config_in(config: pb::LoadBalancingConfig) -> NewConfig {

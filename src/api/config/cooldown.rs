@@ -30,18 +30,10 @@ impl ConfigApi {
     pub(super) async fn set_cooldown(
         &self,
         caller: &Caller,
-        request: pb::SetCooldownRequest,
+        mut request: pb::SetCooldownRequest,
     ) -> Result<pb::SetCooldownResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
-        let duration = convert::duration_in(request.duration.unwrap_or_default(), "duration")
-            .ok()
-            .filter(|duration| *duration <= MOST)
-            .ok_or_else(|| status::invalid("duration", "is from 0 to 24 h"))?;
-        let class = convert::class(request.reason, "reason")?.unwrap_or(ErrorClass::RateLimited);
-        if !class.moves_on() {
-            return Err(status::invalid("reason", "is a class that does not cool"));
-        }
-        let switch = if duration.is_zero() { Switch::Clear } else { Switch::Set { duration, class } };
+        let key = convert::key(caller, request.key.take(), "key")?;
+        let switch = switch_in(&request)?;
         let config = self.switch(caller, "SetCooldown", &key, &request.config_id, switch).await?;
         Ok(pb::SetCooldownResponse {
             in_cooldown: config.in_cooldown,
@@ -87,4 +79,16 @@ impl ConfigApi {
             .map_err(|error: StateError| status::from_call(error.into()))?;
         self.one_config(key, id).await
     }
+}
+
+pub(super) fn switch_in(request: &pb::SetCooldownRequest) -> Result<Switch, Status> {
+    let duration = convert::duration_in(request.duration.unwrap_or_default(), "duration")
+        .ok()
+        .filter(|duration| *duration <= MOST)
+        .ok_or_else(|| status::invalid("duration", "is from 0 to 24 h"))?;
+    let class = convert::class(request.reason, "reason")?.unwrap_or(ErrorClass::RateLimited);
+    if !class.moves_on() {
+        return Err(status::invalid("reason", "is a class that does not cool"));
+    }
+    Ok(if duration.is_zero() { Switch::Clear } else { Switch::Set { duration, class } })
 }

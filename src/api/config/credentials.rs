@@ -13,17 +13,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::CreateCredentialRequest,
     ) -> Result<pb::CreateCredentialResponse, Status> {
-        let credential = request.credential.ok_or_else(|| status::invalid("credential", "is required"))?;
-        let tenant = convert::tenant(caller, &credential.tenant_id, "credential.tenant_id")?;
-        let new = NewCredential {
-            owner: CredentialOwner {
-                provider: credential.provider,
-                model: model(credential.model_type, credential.model, "credential.model_type")?,
-            },
-            name: credential.name,
-            fields: credential.fields.into_iter().collect(),
-            activate: request.activate,
-        };
+        let (tenant, new) = credential_in(request, caller)?;
         let credential = self
             .catalog
             .by(caller)
@@ -120,6 +110,24 @@ impl ConfigApi {
             .map_err(status::from_catalog)?;
         Ok(pb::ActivateCredentialResponse { credential: Some(credential_out(credential)) })
     }
+}
+
+pub(super) fn credential_in(
+    request: pb::CreateCredentialRequest,
+    caller: &Caller,
+) -> Result<(String, NewCredential), Status> {
+    let credential = request.credential.ok_or_else(|| status::invalid("credential", "is required"))?;
+    let tenant = convert::tenant(caller, &credential.tenant_id, "credential.tenant_id")?;
+    let new = NewCredential {
+        owner: CredentialOwner {
+            provider: credential.provider,
+            model: model(credential.model_type, credential.model, "credential.model_type")?,
+        },
+        name: credential.name,
+        fields: credential.fields.into_iter().collect(),
+        activate: request.activate,
+    };
+    Ok((tenant, new))
 }
 
 /// The model that a credential belongs to; none where no name is given.

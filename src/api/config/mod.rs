@@ -3,6 +3,8 @@
 mod balancing;
 mod cooldown;
 mod credentials;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod models;
 mod overview;
 mod policy;

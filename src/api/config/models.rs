@@ -13,14 +13,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::PutModelRequest,
     ) -> Result<pb::PutModelResponse, Status> {
-        let model = request.model.ok_or_else(|| status::invalid("model", "is required"))?;
-        let new = NewModel {
-            key: convert::key(caller, model.key, "model.key")?,
-            upstream_model: model.upstream_model,
-            enabled: model.enabled,
-            fallbacks: fallbacks_in(caller, model.fallbacks)?,
-            revision: model.revision,
-        };
+        let new = model_in(request, caller)?;
         let model = self
             .catalog
             .by(caller)
@@ -122,6 +115,17 @@ impl ConfigApi {
         let key = self.catalog.by(caller).set_default_model(&key).await.map_err(status::from_catalog)?;
         Ok(pb::SetDefaultModelResponse { key: Some(convert::key_out(key)) })
     }
+}
+
+pub(super) fn model_in(request: pb::PutModelRequest, caller: &Caller) -> Result<NewModel, Status> {
+    let model = request.model.ok_or_else(|| status::invalid("model", "is required"))?;
+    Ok(NewModel {
+        key: convert::key(caller, model.key, "model.key")?,
+        upstream_model: model.upstream_model,
+        enabled: model.enabled,
+        fallbacks: fallbacks_in(caller, model.fallbacks)?,
+        revision: model.revision,
+    })
 }
 
 fn fallbacks_in(caller: &Caller, keys: Vec<pb::ModelKey>) -> Result<Vec<ModelKey>, Status> {

@@ -3,7 +3,7 @@
 use super::{ConfigApi, Mask, convert, pb, status};
 use crate::{
     balance::Strategy,
-    catalog::{Caller, Millis, PolicySettings},
+    catalog::{Caller, Millis, ModelKey, PolicySettings},
 };
 use prost_types::Duration;
 use tonic::Status;
@@ -35,10 +35,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::UpdateBalancingPolicyRequest,
     ) -> Result<pb::UpdateBalancingPolicyResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
-        let policy = request.policy.ok_or_else(|| status::invalid("policy", "is required"))?;
-        let mask = Mask::read(request.update_mask, FIELDS)?;
-        let change = Change::read(&policy, &mask)?;
+        let (key, change) = change_in(request, caller)?;
         let (policy, revision) = self
             .catalog
             .by(caller)
@@ -49,12 +46,22 @@ impl ConfigApi {
     }
 }
 
+pub(super) fn change_in(
+    request: pb::UpdateBalancingPolicyRequest,
+    caller: &Caller,
+) -> Result<(ModelKey, Change), Status> {
+    let key = convert::key(caller, request.key, "key")?;
+    let policy = request.policy.ok_or_else(|| status::invalid("policy", "is required"))?;
+    let mask = Mask::read(request.update_mask, FIELDS)?;
+    Ok((key, Change::read(&policy, &mask)?))
+}
+
 /// What to change: the new value of each field that is to change.
 #[expect(
     clippy::option_option,
     reason = "outside: whether to change it; inside: the value, none for the default"
 )]
-struct Change {
+pub(super) struct Change {
     strategy: Option<Option<String>>,
     max_attempts: Option<u32>,
     timeouts: [Option<Option<Millis>>; 5],

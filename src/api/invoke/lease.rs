@@ -117,11 +117,7 @@ impl InvokeApi {
         caller: &Caller,
         request: pb::AcquireRequest,
     ) -> Result<pb::AcquireResponse, Status> {
-        let named = request.key.as_ref().map_or(0, |key| key.model_type);
-        let model_type = convert::model_type(named, "key.model_type")?;
-        if request.exclude_config_ids.len() > MAX_EXCLUDED {
-            return Err(status::invalid("exclude_config_ids", format!("must hold at most {MAX_EXCLUDED}")));
-        }
+        let model_type = acquire_in(&request)?;
         let options = request.options.as_ref();
         let tokens = request.tokens.into();
         let call = self.call(metadata, caller, request.key, model_type, options, tokens).await?;
@@ -220,7 +216,17 @@ impl InvokeApi {
     }
 }
 
-fn report(outcome: Option<pb::Outcome>) -> Result<Report, Status> {
+/// The model type that a request asks for.
+pub(super) fn acquire_in(request: &pb::AcquireRequest) -> Result<ModelType, Status> {
+    let named = request.key.as_ref().map_or(0, |key| key.model_type);
+    let model_type = convert::model_type(named, "key.model_type")?;
+    if request.exclude_config_ids.len() > MAX_EXCLUDED {
+        return Err(status::invalid("exclude_config_ids", format!("must hold at most {MAX_EXCLUDED}")));
+    }
+    Ok(model_type)
+}
+
+pub(super) fn report(outcome: Option<pb::Outcome>) -> Result<Report, Status> {
     let Some(outcome) = outcome else { return Ok(Report::Unknown) };
     let class = convert::class(outcome.error_class, "outcome.error_class")?;
     let http_status = match u16::try_from(outcome.http_status) {

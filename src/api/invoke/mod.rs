@@ -3,6 +3,8 @@
 mod chat;
 mod explain;
 mod forward;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzzing;
 mod lease;
 mod pieces;
 mod speech;
@@ -16,7 +18,7 @@ use super::{
     status,
 };
 use crate::{
-    catalog::Catalog,
+    catalog::{Caller, Catalog},
     invoke::{Call, CallOptions, Engine},
     provider::{ChatRequest, ModelType},
 };
@@ -57,7 +59,7 @@ impl InvokeApi {
     async fn call(
         &self,
         metadata: &MetadataMap,
-        caller: &crate::catalog::Caller,
+        caller: &Caller,
         key: Option<pb::ModelKey>,
         model_type: ModelType,
         options: Option<&pb::CallOptions>,
@@ -67,17 +69,10 @@ impl InvokeApi {
         let given = client_timeout(metadata).unwrap_or(self.default_deadline);
         let margin = (given / MARGIN_SHARE).max(LEAST_MARGIN);
         let key = key.unwrap_or_default();
-        let named = convert::optional_model_type(key.model_type, "key.model_type")?;
-        if named.is_some_and(|named| named != model_type) {
-            return Err(status::invalid("key.model_type", "is not what this RPC calls; it may be left out"));
-        }
-        let tenant = convert::tenant(caller, &key.tenant_id, "key.tenant_id")?;
+        let (tenant, max_attempts) = call_in(caller, &key, model_type, options)?;
         if let Some(notes) = options.and_then(|options| options.metadata.as_ref()) {
             tracing::debug!(tenant, ?notes, "the caller's notes");
         }
-        let max_attempts = options.map_or(0, |options| options.max_attempts);
-        let max_attempts = usize::try_from(max_attempts)
-            .map_err(|_| status::invalid("options.max_attempts", "must not be negative"))?;
         let pool = self
             .catalog
             .resolve(&tenant, &key.provider, model_type, &key.model)
@@ -231,6 +226,24 @@ impl InvokeService for InvokeApi {
     ) -> Result<Response<pb::InvokeModerationResponse>, Status> {
         self.moderated(request).await.map(Response::new)
     }
+}
+
+/// What every call says beside its input: the tenant, and the most attempts.
+fn call_in(
+    caller: &Caller,
+    key: &pb::ModelKey,
+    model_type: ModelType,
+    options: Option<&pb::CallOptions>,
+) -> Result<(String, usize), Status> {
+    let named = convert::optional_model_type(key.model_type, "key.model_type")?;
+    if named.is_some_and(|named| named != model_type) {
+        return Err(status::invalid("key.model_type", "is not what this RPC calls; it may be left out"));
+    }
+    let tenant = convert::tenant(caller, &key.tenant_id, "key.tenant_id")?;
+    let max_attempts = options.map_or(0, |options| options.max_attempts);
+    let max_attempts = usize::try_from(max_attempts)
+        .map_err(|_| status::invalid("options.max_attempts", "must not be negative"))?;
+    Ok((tenant, max_attempts))
 }
 
 /// The client's deadline, from the `grpc-timeout` header: at most 8 digits and a unit.

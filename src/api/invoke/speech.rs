@@ -13,24 +13,28 @@ impl InvokeApi {
         request: Request<pb::InvokeSpeechToTextRequest>,
     ) -> Result<pb::InvokeSpeechToTextResponse, Status> {
         let caller = caller(&request)?;
-        let (metadata, _, request) = request.into_parts();
-        if request.audio.is_empty() {
-            return Err(status::invalid("audio", "must not be empty"));
-        }
-        let speech = SpeechRequest {
-            audio: Bytes::from(request.audio),
-            filename: name(request.filename, "filename", "audio", |c| c == '/' || c == '\\')?,
-            mime_type: name(request.mime_type, "mime_type", "application/octet-stream", |c| !c.is_ascii())?,
-            language: name(request.language, "language", "", |c| !c.is_ascii_alphanumeric() && c != '-')?,
-        };
-        let options = request.options.as_ref();
-        let call = self.call(&metadata, &caller, request.key, ModelType::SpeechToText, options, 0).await?;
+        let (metadata, _, mut request) = request.into_parts();
+        let (key, options) = (request.key.take(), request.options.take());
+        let speech = speech_in(request)?;
+        let call = self.call(&metadata, &caller, key, ModelType::SpeechToText, options.as_ref(), 0).await?;
         let served = self.engine.transcribe(&call, &speech).await.map_err(status::from_call)?;
         Ok(pb::InvokeSpeechToTextResponse {
             text: served.reply.text,
             route: Some(convert::route(served.route)),
         })
     }
+}
+
+pub(super) fn speech_in(request: pb::InvokeSpeechToTextRequest) -> Result<SpeechRequest, Status> {
+    if request.audio.is_empty() {
+        return Err(status::invalid("audio", "must not be empty"));
+    }
+    Ok(SpeechRequest {
+        audio: Bytes::from(request.audio),
+        filename: name(request.filename, "filename", "audio", |c| c == '/' || c == '\\')?,
+        mime_type: name(request.mime_type, "mime_type", "application/octet-stream", |c| !c.is_ascii())?,
+        language: name(request.language, "language", "", |c| !c.is_ascii_alphanumeric() && c != '-')?,
+    })
 }
 
 impl InvokeApi {

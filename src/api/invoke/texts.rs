@@ -13,18 +13,12 @@ impl InvokeApi {
         request: Request<pb::InvokeTextEmbeddingRequest>,
     ) -> Result<pb::InvokeTextEmbeddingResponse, Status> {
         let caller = caller(&request)?;
-        let (metadata, _, request) = request.into_parts();
-        check_texts(&request.texts, "texts")?;
-        let options = request.options.as_ref();
-        let embedding = EmbeddingRequest {
-            texts: request.texts,
-            input_type: request.input_type,
-            dimensions: count(request.dimensions, "dimensions")?,
-            user: options.map(|options| options.user.clone()).unwrap_or_default(),
-        };
+        let (metadata, _, mut request) = request.into_parts();
+        let (key, options) = (request.key.take(), request.options.take());
+        let embedding = embedding_in(request, options.as_ref())?;
         let tokens = tokens(&embedding.texts);
         let call =
-            self.call(&metadata, &caller, request.key, ModelType::TextEmbedding, options, tokens).await?;
+            self.call(&metadata, &caller, key, ModelType::TextEmbedding, options.as_ref(), tokens).await?;
         let served = self.engine.embed(&call, embedding).await.map_err(status::from_call)?;
         Ok(pb::InvokeTextEmbeddingResponse {
             embeddings: served.reply.vectors.into_iter().map(|values| pb::Embedding { values }).collect(),
@@ -38,24 +32,14 @@ impl InvokeApi {
         request: Request<pb::InvokeRerankRequest>,
     ) -> Result<pb::InvokeRerankResponse, Status> {
         let caller = caller(&request)?;
-        let (metadata, _, request) = request.into_parts();
-        if request.query.is_empty() {
-            return Err(status::invalid("query", "must not be empty"));
-        }
-        check_texts(&request.documents, "documents")?;
-        if request.score_threshold.is_some_and(f64::is_nan) {
-            return Err(status::invalid("score_threshold", "is not a number"));
-        }
-        let rerank = RerankRequest {
-            query: request.query,
-            documents: request.documents,
-            top_n: count(request.top_n, "top_n")?,
-        };
-        let options = request.options.as_ref();
+        let (metadata, _, mut request) = request.into_parts();
+        let (key, options) = (request.key.take(), request.options.take());
+        let threshold = request.score_threshold;
+        let rerank = rerank_in(request)?;
         let tokens = tokens(&rerank.documents) + estimate_text(rerank.query.len());
-        let call = self.call(&metadata, &caller, request.key, ModelType::Rerank, options, tokens).await?;
+        let call = self.call(&metadata, &caller, key, ModelType::Rerank, options.as_ref(), tokens).await?;
         let served = self.engine.rerank(&call, &rerank).await.map_err(status::from_call)?;
-        let fits = |score: f64| request.score_threshold.is_none_or(|threshold| score >= threshold);
+        let fits = |score: f64| threshold.is_none_or(|threshold| score >= threshold);
         let results = served.reply.results.into_iter().filter(|ranked| fits(ranked.score));
         let results = results.map(|ranked| pb::RerankResult {
             index: i32::try_from(ranked.index).unwrap_or(i32::MAX),
@@ -75,9 +59,7 @@ impl InvokeApi {
     ) -> Result<pb::InvokeModerationResponse, Status> {
         let caller = caller(&request)?;
         let (metadata, _, request) = request.into_parts();
-        if request.text.is_empty() {
-            return Err(status::invalid("text", "must not be empty"));
-        }
+        check_text(&request)?;
         let options = request.options.as_ref();
         let tokens = estimate_text(request.text.len());
         let call = self.call(&metadata, &caller, request.key, ModelType::Moderation, options, tokens).await?;
@@ -93,6 +75,41 @@ impl InvokeApi {
             route: Some(convert::route(served.route)),
         })
     }
+}
+
+pub(super) fn embedding_in(
+    request: pb::InvokeTextEmbeddingRequest,
+    options: Option<&pb::CallOptions>,
+) -> Result<EmbeddingRequest, Status> {
+    check_texts(&request.texts, "texts")?;
+    Ok(EmbeddingRequest {
+        texts: request.texts,
+        input_type: request.input_type,
+        dimensions: count(request.dimensions, "dimensions")?,
+        user: options.map(|options| options.user.clone()).unwrap_or_default(),
+    })
+}
+
+pub(super) fn rerank_in(request: pb::InvokeRerankRequest) -> Result<RerankRequest, Status> {
+    if request.query.is_empty() {
+        return Err(status::invalid("query", "must not be empty"));
+    }
+    check_texts(&request.documents, "documents")?;
+    if request.score_threshold.is_some_and(f64::is_nan) {
+        return Err(status::invalid("score_threshold", "is not a number"));
+    }
+    Ok(RerankRequest {
+        query: request.query,
+        documents: request.documents,
+        top_n: count(request.top_n, "top_n")?,
+    })
+}
+
+pub(super) fn check_text(request: &pb::InvokeModerationRequest) -> Result<(), Status> {
+    if request.text.is_empty() {
+        return Err(status::invalid("text", "must not be empty"));
+    }
+    Ok(())
 }
 
 pub(super) fn check_number(texts: &[String], field: &str) -> Result<(), Status> {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 /// Reads a whole message.
-pub(super) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub(in crate::provider) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
     let answer: Answer = parse(body)?;
     check_error(answer.error, redactor)?;
     let mut message = Message { role: "assistant".into(), ..Message::default() };
@@ -42,7 +42,7 @@ pub(super) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Fai
 }
 
 /// Reads a count of tokens (API reference, "Count tokens in a Message").
-pub(super) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
+pub(in crate::provider) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
     let answer: Count = parse(body)?;
     check_error(answer.error, redactor)?;
     answer.input_tokens.ok_or_else(malformed)
@@ -203,7 +203,14 @@ mod tests {
 
     #[test]
     fn what_is_not_the_protocol_is_a_failure() {
-        for body in [json!({}), json!([]), json!("x"), json!({"content": [{}]}), json!({"content": "x"})] {
+        for body in [
+            json!({}),
+            json!([]),
+            json!("x"),
+            json!({"content": [{}]}),
+            json!({"content": "x"}),
+            json!([null, null, [], null, null]),
+        ] {
             assert_eq!(read(body.clone()).unwrap_err().class, ErrorClass::ServerError, "{body}");
         }
         let failure = read(json!({"type": "error", "error": {"type": "rate_limit_error", "message": "m"}}));

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 /// Reads one stream's events, in their order.
 #[derive(Default)]
-pub(super) struct Events {
+pub(in crate::provider) struct Events {
     usage: Usage,
     /// How many tool calls have begun.
     calls: i32,

@@ -16,7 +16,7 @@ const NAMES: &[(&str, &str)] =
     &[("max_completion_tokens", "max_tokens"), ("stop", "stop_sequences"), ("top_k", "k"), ("top_p", "p")];
 
 /// The body of `POST /v2/chat`.
-pub(super) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
+pub(in crate::provider) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
     let mut body = request.parameters.clone();
     // OpenAI's word for a parameter that is not given.
     body.retain(|_, value| !value.is_null());

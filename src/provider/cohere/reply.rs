@@ -6,7 +6,7 @@ use crate::{
     balance::{ErrorClass, Failure},
     provider::{
         ChatReply, Content, EmbeddingReply, Message, RerankReply, RerankRequest, TokenUsage, ToolCall,
-        answer::{check_error, malformed, parse, server_error},
+        answer::{check_error, malformed, parse, server_error, vectors},
         classify,
         redact::Redactor,
         rerank::{Place, order},
@@ -16,7 +16,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 /// Reads a whole message.
-pub(super) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub(in crate::provider) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
     let answer: Answer = parse(body)?;
     check_error(answer.error, redactor)?;
     let said = match answer.message.ok_or_else(malformed)? {
@@ -46,18 +46,19 @@ pub(super) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Fai
 }
 
 /// Reads embeddings; there must be as many as `count`.
-pub(super) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
+pub(in crate::provider) fn embeddings(
+    body: &[u8],
+    count: usize,
+    redactor: &Redactor,
+) -> Result<EmbeddingReply, Failure> {
     let answer: Embedded = parse(body)?;
     check_error(answer.error, redactor)?;
-    let vectors = answer.embeddings.and_then(|embeddings| embeddings.float).ok_or_else(malformed)?;
-    if vectors.len() != count {
-        return Err(server_error("the provider returned a wrong number of embeddings"));
-    }
-    Ok(EmbeddingReply { vectors, usage: answer.meta.unwrap_or_default().total() })
+    let told = answer.embeddings.and_then(|embeddings| embeddings.float).ok_or_else(malformed)?;
+    Ok(EmbeddingReply { vectors: vectors(told, count)?, usage: answer.meta.unwrap_or_default().total() })
 }
 
 /// Reads an order of the request's documents. It is billed by searches, which are no tokens.
-pub(super) fn rerank(
+pub(in crate::provider) fn rerank(
     body: &[u8],
     request: &RerankRequest,
     redactor: &Redactor,

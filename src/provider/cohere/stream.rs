@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 /// Reads one stream's events, in their order.
 #[derive(Default)]
-pub(super) struct Events {
+pub(in crate::provider) struct Events {
     /// The indices that Cohere gave the tool calls so far. A call's place among them is its index here, whatever else
     /// Cohere counts along.
     calls: Vec<i64>,

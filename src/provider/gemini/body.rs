@@ -20,7 +20,7 @@ const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
 /// The body of `:generateContent` and of `:streamGenerateContent`. The model's name is the last part of it. An end user's
 /// id has no place there.
-pub(super) fn chat(model: &str, request: &ChatRequest) -> Result<Value, Failure> {
+pub(in crate::provider) fn chat(model: &str, request: &ChatRequest) -> Result<Value, Failure> {
     let mut body = request.parameters.clone();
     // It stands in the address.
     body.remove("model");

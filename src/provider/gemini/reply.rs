@@ -6,7 +6,7 @@ use crate::{
     balance::{ErrorClass, Failure},
     provider::{
         ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall,
-        answer::{check_error, malformed, parse, server_error},
+        answer::{check_error, malformed, parse, vectors},
         redact::Redactor,
     },
 };
@@ -14,7 +14,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
 /// Reads a whole answer.
-pub(super) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub(in crate::provider) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
     let answer: Answer = parse(body)?;
     let answer = answer.check(redactor)?;
     let id = answer.response_id.unwrap_or_default();
@@ -41,21 +41,22 @@ pub(super) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Fai
 }
 
 /// Reads embeddings; there must be as many as `count`, and they come in the order of the texts.
-pub(super) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
+pub(in crate::provider) fn embeddings(
+    body: &[u8],
+    count: usize,
+    redactor: &Redactor,
+) -> Result<EmbeddingReply, Failure> {
     let answer: Batch = parse(body)?;
     check_error(answer.error, redactor)?;
     let embeddings = answer.embeddings.ok_or_else(malformed)?;
-    if embeddings.len() != count {
-        return Err(server_error("the provider returned a wrong number of embeddings"));
-    }
     Ok(EmbeddingReply {
-        vectors: embeddings.into_iter().map(|embedding| embedding.values).collect(),
+        vectors: vectors(embeddings.into_iter().map(|embedding| embedding.values).collect(), count)?,
         usage: answer.usage_metadata.map(Usage::total).unwrap_or_default(),
     })
 }
 
 /// Reads a count of tokens ("models.countTokens").
-pub(super) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
+pub(in crate::provider) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
     let answer: Count = parse(body)?;
     check_error(answer.error, redactor)?;
     answer.total_tokens.ok_or_else(malformed)

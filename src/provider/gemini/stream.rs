@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 /// Reads one stream's chunks, in their order.
 #[derive(Default)]
-pub(super) struct Chunks {
+pub(in crate::provider) struct Chunks {
     /// How many tool calls each candidate has made.
     calls: HashMap<i32, i32>,
     /// Whether a finish reason has come.
@@ -63,7 +63,7 @@ impl Chunks {
 
 /// Reads JSON that came in place of a stream: an error, one whole answer, or an array of chunks, which is what the API
 /// sends where nobody asks for events.
-pub(super) fn whole(body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
+pub(in crate::provider) fn whole(body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Whole {

@@ -9,7 +9,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
 
 /// The body of `POST /chat/completions` (OpenAI API reference, "Create chat completion").
-pub(super) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
+pub(in crate::provider) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
     let mut body = request.parameters.clone();
     body.insert("model".into(), model.into());
     body.insert("messages".into(), request.messages.iter().map(message).collect::<Result<_, _>>()?);

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Reads the judgement of one text (OpenAI API reference, "Create moderation").
-pub(super) fn moderation(body: &[u8], redactor: &Redactor) -> Result<ModerationReply, Failure> {
+pub(in crate::provider) fn moderation(body: &[u8], redactor: &Redactor) -> Result<ModerationReply, Failure> {
     let answer: Moderations = parse(body)?;
     check_error(answer.error, redactor)?;
     let judged = answer.results.and_then(|results| results.into_iter().next()).ok_or_else(malformed)?;
@@ -30,7 +30,7 @@ pub(super) fn moderation(body: &[u8], redactor: &Redactor) -> Result<ModerationR
 }
 
 /// Reads an order of the request's documents; the best first, whatever order they come in.
-pub(super) fn rerank(
+pub(in crate::provider) fn rerank(
     body: &[u8],
     request: &RerankRequest,
     redactor: &Redactor,

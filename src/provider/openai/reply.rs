@@ -5,7 +5,7 @@ use crate::{
     balance::Failure,
     provider::{
         ChatEvent, ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall,
-        answer::{check_error, malformed, parse, server_error},
+        answer::{check_error, malformed, parse, server_error, vectors},
         redact::Redactor,
         stream::{Frame, Frames},
     },
@@ -19,7 +19,7 @@ use serde_json::Value;
 use std::fmt;
 
 /// Reads a whole chat completion.
-pub(super) fn completion(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub(in crate::provider) fn completion(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
     let answer: Completion = parse(body)?;
     check_error(answer.error, redactor)?;
     let choice = answer.choices.into_iter().flatten().next().ok_or_else(malformed)?;
@@ -87,20 +87,21 @@ pub(in crate::provider) fn models(body: &[u8], redactor: &Redactor) -> Result<()
 }
 
 /// Reads embeddings; there must be as many as `count`.
-pub(super) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
+pub(in crate::provider) fn embeddings(
+    body: &[u8],
+    count: usize,
+    redactor: &Redactor,
+) -> Result<EmbeddingReply, Failure> {
     let answer: Embeddings = parse(body)?;
     check_error(answer.error, redactor)?;
     let mut data = answer.data.ok_or_else(malformed)?;
-    if data.len() != count {
-        return Err(server_error("the provider returned a wrong number of embeddings"));
-    }
     // A stable sort: a server that gives no index gives them in order.
     data.sort_by_key(|datum| datum.index.unwrap_or_default());
     if data.iter().enumerate().any(|(i, datum)| datum.index.is_some_and(|index| index != i)) {
         return Err(server_error("the provider's embeddings have wrong indices"));
     }
     Ok(EmbeddingReply {
-        vectors: data.into_iter().map(|datum| datum.embedding.0).collect(),
+        vectors: vectors(data.into_iter().map(|datum| datum.embedding.0).collect(), count)?,
         usage: answer.usage.map(TokenUsage::from).unwrap_or_default(),
     })
 }
@@ -347,9 +348,16 @@ mod tests {
 
     #[test]
     fn what_is_not_the_protocol_is_a_failure() {
-        for body in
-            ["", "hello", "[]", "{}", "{\"choices\":[]}", "{\"choices\":[{}]}", "{\"choices\":[{\"mess"]
-        {
+        for body in [
+            "",
+            "hello",
+            "[]",
+            "{}",
+            "{\"choices\":[]}",
+            "{\"choices\":[{}]}",
+            "{\"choices\":[{\"mess",
+            "[null,null,null,[{\"message\":{\"content\":\"x\"}}],null]",
+        ] {
             let failure = completion(body.as_bytes(), &redactor()).unwrap_err();
             assert_eq!(failure.class, ErrorClass::ServerError, "{body}");
         }
@@ -417,6 +425,11 @@ mod tests {
             (json!([{"embedding": "AAA"}]), 1),
             (json!([{"embedding": "not base64!"}]), 1),
             (json!([{"embedding": ["x"]}]), 1),
+            (json!([{"embedding": []}]), 1),
+            (json!([{"embedding": ""}]), 1),
+            // More than a float holds, and no number at all.
+            (json!([{"embedding": [1e39]}]), 1),
+            (json!([{"embedding": BASE64_STANDARD.encode(f32::NAN.to_le_bytes())}]), 1),
             (json!([{}]), 1),
             (Value::Null, 1),
         ];

@@ -32,7 +32,7 @@ pub(super) fn form(model: &str, request: &SpeechRequest) -> Result<Form, Failure
 }
 
 /// Reads what was said.
-pub(super) fn reply(body: &[u8], redactor: &Redactor) -> Result<SpeechReply, Failure> {
+pub(in crate::provider) fn reply(body: &[u8], redactor: &Redactor) -> Result<SpeechReply, Failure> {
     let answer: Transcription = parse(body)?;
     check_error(answer.error, redactor)?;
     Ok(SpeechReply { text: answer.text.ok_or_else(malformed)? })

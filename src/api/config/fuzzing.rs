@@ -1,0 +1,27 @@
+//! ConfigService's part of the fuzz target `requests`: those that are more than ids and texts.
+
+use super::{balancing, convert, cooldown, credentials, models, pb, policy};
+use crate::catalog::Caller;
+use prost::{DecodeError, Message};
+use tonic::Status;
+
+/// Reads a request as its RPC does, as far as that needs no catalog.
+pub(in crate::api) fn read(
+    kind: u8,
+    bytes: &[u8],
+    caller: &Caller,
+) -> Result<Result<(), Status>, DecodeError> {
+    Ok(match kind {
+        0 => policy::change_in(pb::UpdateBalancingPolicyRequest::decode(bytes)?, caller).map(drop),
+        1 => balancing::update_in(pb::UpdateLoadBalancingConfigsRequest::decode(bytes)?, caller).map(drop),
+        2 => models::model_in(pb::PutModelRequest::decode(bytes)?, caller).map(drop),
+        3 => credentials::credential_in(pb::CreateCredentialRequest::decode(bytes)?, caller).map(drop),
+        4 => cooldown::switch_in(&pb::SetCooldownRequest::decode(bytes)?).map(drop),
+        _ => {
+            let request = pb::ListModelsRequest::decode(bytes)?;
+            convert::tenant(caller, &request.tenant_id, "tenant_id")
+                .and(convert::optional_model_type(request.model_type, "model_type"))
+                .map(drop)
+        }
+    })
+}

@@ -1,0 +1,256 @@
+//! What holds for whatever a provider sends: the fuzz targets of this room. A new driver adds a line to
+//! [`stream`] for its frames, one to [`answers`] for each answer that it reads, and one to [`bodies`].
+
+#![expect(clippy::missing_panics_doc, reason = "that is what they are for")]
+
+use super::{
+    ChatEvent, ChatRequest, EmbeddingReply, RerankReply, RerankRequest, Target, anthropic, classify, cohere,
+    gemini, openai,
+    redact::Redactor,
+    retry_after,
+    sse::{Event, Parser, Unreadable},
+    stream::{Frames, chat_events},
+};
+use crate::balance::{ErrorClass, Failure};
+use futures::{StreamExt, stream as streams};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use std::time::{Duration, SystemTime};
+use tokio::runtime::Runtime;
+
+/// The credential of every target here. One is part of the other.
+const SECRETS: [&str; 2] = ["hunter2hunter2", "org-hunter2hunter2/7"];
+
+/// In an input this byte, which text never has, stands for the first secret, and the one behind it for the second.
+const SECRET_MARK: u8 = 0xfe;
+
+/// As many characters as a text of a provider may have when it goes out.
+const LONGEST_MESSAGE: usize = 512;
+
+thread_local! {
+    #[expect(clippy::expect_used, reason = "without a runtime there is nothing to test")]
+    static RUNTIME: Runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+}
+
+/// Server-sent events: wherever the bytes are cut, the same events, and never more memory than the bound.
+pub fn sse(data: &[u8]) {
+    let Some((limit, data)) = data.split_first() else { return };
+    let limit = usize::from(*limit);
+    let (pieces, bytes) = cut(data);
+    let whole = events(&[bytes], limit);
+    assert_eq!(events(&pieces, limit), whole, "in pieces");
+    assert_eq!(events(&bytes.chunks(1).collect::<Vec<_>>(), limit), whole, "byte by byte");
+}
+
+/// Streamed answers: wherever they are cut, the same events; nothing after a failure; no good end before the provider
+/// has said that it is done.
+pub fn stream(data: &[u8]) {
+    let (pieces, bytes) = cut(data);
+    streamed(&pieces, bytes, || openai::reply::Chunks, |data| data == "[DONE]");
+    streamed(&pieces, bytes, anthropic::stream::Events::default, |data| typed(data, "message_stop"));
+    // These say so by a finish reason alone.
+    streamed(&pieces, bytes, gemini::stream::Chunks::default, |_| false);
+    streamed(&pieces, bytes, cohere::stream::Events::default, |_| false);
+}
+
+/// Answers without success: some class, and a text that is short and holds no secret.
+pub fn error_body(data: &[u8]) {
+    let data = with_secrets(data);
+    let Some((status, headers, body)) = answer(&data) else { return };
+    let failure = classify::of_answer(status, &headers, body, &redactor(), SystemTime::UNIX_EPOCH);
+    assert_eq!(failure.http_status, Some(status.as_u16()));
+    check_hint(failure.retry_after);
+    check_text(&failure);
+    if let Ok(value) = serde_json::from_slice(body) {
+        check_text(&classify::of_value(&value, &redactor()));
+    }
+}
+
+/// Headers that say how long to stay away: none, or a time within the bounds.
+pub fn reset_headers(data: &[u8]) {
+    let Some((status, headers, _)) = answer(data) else { return };
+    for status in [status.as_u16(), StatusCode::TOO_MANY_REQUESTS.as_u16()] {
+        check_hint(retry_after::retry_after(status, &headers, SystemTime::UNIX_EPOCH));
+    }
+}
+
+/// Whole answers: what is not the protocol is a failure, never an empty success.
+pub fn answers(data: &[u8]) {
+    let data = with_secrets(data);
+    let Some((count, body)) = data.split_first() else { return };
+    let (count, redactor) = (usize::from(*count), &redactor());
+    let at = |value: &Value, path: &str| value.pointer(path).cloned().unwrap_or_default();
+
+    let read = openai::reply::completion(body, redactor);
+    whole(body, read, |value, _| !at(value, "/choices/0").is_null());
+    whole(body, openai::reply::models(body, redactor), |value, ()| at(value, "/data").is_array());
+    let usable = |_: &Value, reply: &EmbeddingReply| {
+        reply.vectors.len() == count
+            && reply.vectors.iter().all(|vector| !vector.is_empty() && vector.iter().all(|x| x.is_finite()))
+    };
+    whole(body, openai::reply::embeddings(body, count, redactor), usable);
+    whole(body, gemini::reply::embeddings(body, count, redactor), usable);
+    whole(body, cohere::reply::embeddings(body, count, redactor), usable);
+    whole(body, openai::judge::moderation(body, redactor), |value, _| at(value, "/results/0") != Value::Null);
+    let request = RerankRequest {
+        query: String::new(),
+        documents: vec![String::new(); count],
+        top_n: (count / 2) as u32,
+    };
+    let ordered = |value: &Value, reply: &RerankReply| {
+        let ranked = &reply.results;
+        at(value, "/results").is_array()
+            && (request.top_n == 0 || ranked.len() <= request.top_n as usize)
+            && ranked.iter().all(|one| one.index < count && one.score.is_finite())
+            && ranked.is_sorted_by(|a, b| a.score >= b.score && a.index != b.index)
+    };
+    whole(body, openai::judge::rerank(body, &request, redactor), ordered);
+    whole(body, cohere::reply::rerank(body, &request, redactor), ordered);
+    whole(body, openai::speech::reply(body, redactor), |value, _| at(value, "/text").is_string());
+    whole(body, anthropic::reply::message(body, redactor), |value, _| at(value, "/content").is_array());
+    whole(body, gemini::reply::message(body, redactor), |value, _| !at(value, "/candidates/0").is_null());
+    whole(body, gemini::reply::count(body, redactor), |value, count| at(value, "/totalTokens") == *count);
+    whole(body, cohere::reply::message(body, redactor), |value, _| at(value, "/message").is_object());
+    whole(body, anthropic::reply::count(body, redactor), |value, count| at(value, "/input_tokens") == *count);
+}
+
+/// The body that each driver makes of a conversation: one, or a refusal that is the request's.
+pub fn bodies(request: &ChatRequest) {
+    let gemini = |model: &str, request: &ChatRequest, _| gemini::body::chat(model, request);
+    for make in [openai::body::chat, anthropic::body::chat, cohere::body::chat, gemini] {
+        match make("m", request, true) {
+            Ok(body) => assert!(body.is_object(), "{body}"),
+            Err(failure) => assert_eq!(failure.class, ErrorClass::BadRequest, "{}", failure.message),
+        }
+    }
+}
+
+/// Takes the cuts off: a number, and as many lengths of pieces. The pieces, and what they are pieces of.
+fn cut(data: &[u8]) -> (Vec<&[u8]>, &[u8]) {
+    let (count, data) = data.split_first().map_or((0, data), |(count, data)| (usize::from(count % 16), data));
+    let (lengths, bytes) = data.split_at(count.min(data.len()));
+    let (mut pieces, mut rest) = (Vec::new(), bytes);
+    for length in lengths {
+        let (piece, tail) = rest.split_at(usize::from(*length).min(rest.len()));
+        pieces.push(piece);
+        rest = tail;
+    }
+    pieces.push(rest);
+    (pieces, bytes)
+}
+
+/// Everything up to an error, and the error.
+fn events(pieces: &[&[u8]], limit: usize) -> (Vec<Event>, Option<Unreadable>) {
+    let (mut parser, mut found) = (Parser::new(limit), Vec::new());
+    for piece in pieces {
+        let pushed = parser.push(piece);
+        let before = found.len();
+        found.extend(std::iter::from_fn(|| parser.next()));
+        // What is whole was in these bytes, or is one event that was held.
+        let size: usize = found.iter().skip(before).map(|event| event.name.len() + event.data.len()).sum();
+        assert!(size <= limit + piece.len(), "{size} bytes of events from {} and {limit}", piece.len());
+        assert!(found.iter().all(|event| event.name.len() + event.data.len() <= limit));
+        assert!(parser.held() <= limit, "holds {} bytes", parser.held());
+        if let Err(error) = pushed {
+            return (found, Some(error));
+        }
+    }
+    (found, None)
+}
+
+/// One vendor's stream. `ends` knows the data of its last frame.
+fn streamed<F: Frames>(pieces: &[&[u8]], bytes: &[u8], frames: impl Fn() -> F, ends: impl Fn(&str) -> bool) {
+    let read = |pieces: &[&[u8]], last: Option<Failure>| -> Vec<Result<ChatEvent, Failure>> {
+        let chunks: Vec<_> = pieces.iter().map(|piece| Ok(piece.to_vec())).chain(last.map(Err)).collect();
+        let events = chat_events(streams::iter(chunks), redactor(), frames());
+        RUNTIME.with(|runtime| runtime.block_on(events.collect()))
+    };
+    let whole = read(&[bytes], None);
+    assert_eq!(read(pieces, None), whole, "in pieces");
+
+    let failed = whole.iter().position(Result::is_err);
+    assert!(failed.is_none_or(|at| at + 1 == whole.len()), "goes on after its first failure");
+    let (frames, _) = events(&[bytes], usize::MAX / 2);
+    let done = frames.iter().any(|frame| frame.name != "error" && ends(frame.data.trim()));
+    let finished = whole.iter().flatten().any(|event| !event.finish_reason.is_empty());
+    assert!(failed.is_some() || finished || done, "ends well, and nobody has said so");
+    for failure in whole.iter().filter_map(|item| item.as_ref().err()) {
+        check_text(failure);
+    }
+
+    let broken = read(pieces, Some(Failure::new(ErrorClass::Connection, "broken")));
+    assert!(done || broken.last().is_some_and(Result::is_err), "ends well where the body breaks off");
+}
+
+/// Whether this is a JSON object of that type.
+fn typed(data: &str, kind: &str) -> bool {
+    serde_json::from_str::<Value>(data).is_ok_and(|value| value["type"] == kind)
+}
+
+/// The target's credential, in place of its marks.
+fn with_secrets(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len());
+    for byte in data {
+        match byte.checked_sub(SECRET_MARK).and_then(|which| SECRETS.get(usize::from(which))) {
+            Some(secret) => out.extend_from_slice(secret.as_bytes()),
+            None => out.push(*byte),
+        }
+    }
+    out
+}
+
+/// An answer written like HTTP: a line of the status, lines of headers, an empty line, the body.
+fn answer(data: &[u8]) -> Option<(StatusCode, HeaderMap, &[u8])> {
+    let (status, mut rest) = data.split_at_checked(3)?;
+    let status = StatusCode::from_bytes(status).ok()?;
+    let mut headers = HeaderMap::new();
+    rest = rest.strip_prefix(b"\n").unwrap_or(rest);
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (line, tail) = rest.split_at(end);
+        rest = tail.strip_prefix(b"\n").unwrap_or_default();
+        if line.is_empty() {
+            break;
+        }
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let (name, value) = line.split_at(colon);
+        let value = value.strip_prefix(b":").unwrap_or_default();
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            headers.append(name, value);
+        }
+    }
+    Some((status, headers, rest))
+}
+
+/// What holds for each whole answer: one that was read is a JSON object without an error in it, and `is_one`.
+fn whole<T>(body: &[u8], read: Result<T, Failure>, is_one: impl Fn(&Value, &T) -> bool) {
+    let reply = match read {
+        Ok(reply) => reply,
+        Err(failure) => return check_text(&failure),
+    };
+    assert!(serde_json::from_slice::<IgnoredAny>(body).is_ok(), "a success from what is no JSON");
+    // What is JSON to a reader that skips most of it need not be a value: 1e999, a half of a surrogate pair.
+    if let Ok(value) = serde_json::from_slice::<Value>(body) {
+        assert!(value.is_object(), "a success from {value}");
+        assert!(value["error"].is_null(), "a success with an error in it: {value}");
+        assert!(is_one(&value, &reply), "an empty success from {value}");
+    }
+}
+
+fn check_text(failure: &Failure) {
+    let text = &failure.message;
+    assert!(text.chars().count() <= LONGEST_MESSAGE, "a text of {} bytes", text.len());
+    assert!(!SECRETS.iter().any(|secret| text.contains(secret)), "a secret in {text:?}");
+}
+
+fn check_hint(hint: Option<Duration>) {
+    assert!(hint.is_none_or(|hint| !hint.is_zero() && hint <= retry_after::LONGEST), "{hint:?}");
+}
+
+fn redactor() -> Redactor {
+    let fields = [("api_key".to_owned(), SECRETS[0].into()), ("organization".to_owned(), SECRETS[1].into())];
+    let base_url = url::Url::parse("http://a/");
+    #[expect(clippy::expect_used, reason = "it is a URL")]
+    Redactor::new(&Target { base_url: base_url.expect("a URL"), model: String::new(), fields: fields.into() })
+}
