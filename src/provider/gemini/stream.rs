@@ -11,7 +11,7 @@ use crate::{
         stream::{Frame, Frames},
     },
 };
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// Reads one stream's chunks, in their order.
@@ -64,15 +64,12 @@ impl Chunks {
 /// Reads JSON that came in place of a stream: an error, one whole answer, or an array of chunks, which is what the API
 /// sends where nobody asks for events.
 pub(in crate::provider) fn whole(body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Whole {
-        Many(Vec<Answer>),
-        One(Box<Answer>),
-    }
-    let answers = match parse(body)? {
-        Whole::Many(answers) => answers,
-        Whole::One(answer) => vec![*answer],
+    let answers = if body.trim_ascii_start().starts_with(b"[") {
+        let objects: Vec<Map<String, Value>> = serde_json::from_slice(body).map_err(|_| malformed())?;
+        let answers = objects.into_iter().map(|object| serde_json::from_value(object.into()));
+        answers.collect::<Result<Vec<Answer>, _>>().map_err(|_| malformed())?
+    } else {
+        vec![parse(body)?]
     };
     let mut chunks = Chunks::default();
     let mut events = Vec::new();
