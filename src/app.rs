@@ -3,11 +3,12 @@
 use crate::{
     api::{self, Admin, ConfigApi, Gate, InvokeApi},
     catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
-    health::{self, Readiness, RedisNeed},
+    health::{self, Readiness, RedisNeed, Serving},
     invoke::Engine,
     provider::{Drivers, UpstreamClient},
     settings::{MasterKey, Settings},
     state::{MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
+    telemetry::Metrics,
 };
 use anyhow::{Context, Result, anyhow};
 use sea_orm::DbErr;
@@ -115,10 +116,11 @@ impl App {
     /// # Errors
     /// Where a dependency or the port cannot be had. What had been started is stopped.
     pub async fn start(settings: &Settings) -> Result<Self> {
+        let metrics = Arc::new(Metrics::new(settings.metrics_models));
         let draining = CancellationToken::new();
         let readiness = Readiness {
             draining: draining.clone(),
-            state: Arc::default(),
+            serving: Arc::default(),
             redis: match (&settings.redis, settings.redis_required) {
                 (None, _) => RedisNeed::None,
                 (_, false) => RedisNeed::Wanted,
@@ -128,11 +130,11 @@ impl App {
         };
         // First of all: a start may wait, and whoever probes should learn that the process lives.
         let wanted = settings.admin_listen;
-        match health::serve_probes(wanted.address, readiness.clone()).await {
-            Ok((address, _)) => tracing::info!(%address, "probes over HTTP"),
+        match health::serve_probes(wanted.address, readiness.clone(), metrics.clone()).await {
+            Ok((address, _)) => tracing::info!(%address, "probes and metrics over HTTP"),
             // A second service on one machine, which nobody has told where to be asked.
             Err(error) if !wanted.given => {
-                tracing::warn!(address = %wanted.address, %error, "no probes over HTTP: see --admin-listen");
+                tracing::warn!(address = %wanted.address, %error, "no probes and metrics over HTTP: see --admin-listen");
             }
             Err(error) => return Err(error).context(format!("cannot listen on {}", wanted.address)),
         }
@@ -158,13 +160,19 @@ impl App {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         health::not_serving(&reporter).await;
         let router = api::router(
-            Gate::new(catalog.clone(), draining.clone(), stop.clone(), inside.clone()),
+            Gate::new(catalog.clone(), draining.clone(), stop.clone(), inside.clone(), metrics.clone()),
             health_service,
             Admin::new(catalog.clone(), state.clone()),
             ConfigApi::new(catalog.clone(), state.clone(), drivers.clone(), draining.clone()),
             InvokeApi::new(
                 catalog.clone(),
-                Arc::new(Engine::new(catalog.clone(), state.clone(), drivers, settings.retry_budget)),
+                Arc::new(Engine::new(
+                    catalog.clone(),
+                    state.clone(),
+                    drivers,
+                    settings.retry_budget,
+                    metrics,
+                )),
                 settings.default_deadline,
                 stop.clone(),
             ),
@@ -176,7 +184,7 @@ impl App {
         let server =
             tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
         // Nothing fails any more: calls may come.
-        let _ = readiness.state.set(state.clone());
+        let _ = readiness.serving.set(Serving { catalog: catalog.clone(), state: state.clone() });
         health::begin(&reporter, &readiness).await;
         tokio::spawn(health::follow(reporter, catalog.clone(), readiness.clone()));
         tokio::spawn(catalog.clone().follow(draining.clone()));

@@ -26,7 +26,7 @@ pub struct RawSettings {
     /// Where gRPC is served [default: 127.0.0.1:50051]
     #[arg(long, global = true, env = "ROTA_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<String>,
-    /// Where plain HTTP answers /livez and /readyz [default: 127.0.0.1:9464, and nowhere if that is taken]
+    /// Where plain HTTP answers /livez, /readyz and /metrics [default: 127.0.0.1:9464, and nowhere if that is taken]
     #[arg(long, global = true, env = "ROTA_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<String>,
     /// Where the database, the master key and the operator's token lie [default: ./rota-data]
@@ -102,6 +102,9 @@ pub struct RawSettings {
     /// How long a call without a deadline of its own may take [default: 600s]
     #[arg(long, global = true, env = "ROTA_DEFAULT_DEADLINE", value_name = "TIME")]
     pub default_deadline: Option<String>,
+    /// How many models have metrics of their own; the rest share the label `other` [default: 200]
+    #[arg(long, global = true, env = "ROTA_METRICS_MODELS", value_name = "COUNT")]
+    pub metrics_models: Option<usize>,
     /// How long a start waits for PostgreSQL [default: 60s]
     #[arg(long, global = true, env = "ROTA_START_WAIT", value_name = "TIME")]
     pub start_wait: Option<String>,
@@ -149,6 +152,8 @@ pub struct Settings {
     pub max_message_size: usize,
     /// How long a call without a deadline may take.
     pub default_deadline: Duration,
+    /// How many models have metrics of their own.
+    pub metrics_models: usize,
     /// How long a start waits for the database.
     pub start_wait: Duration,
     /// How long calls in flight may take to end.
@@ -225,6 +230,7 @@ impl RawSettings {
             upstream_proxy: self.upstream_proxy.or(file.upstream_proxy),
             max_message_size: self.max_message_size.or(file.max_message_size),
             default_deadline: self.default_deadline.or(file.default_deadline),
+            metrics_models: self.metrics_models.or(file.metrics_models),
             start_wait: self.start_wait.or(file.start_wait),
             drain_limit: self.drain_limit.or(file.drain_limit),
             retry_share: self.retry_share.or(file.retry_share),
@@ -361,6 +367,7 @@ impl Settings {
             upstream,
             max_message_size,
             default_deadline,
+            metrics_models: raw.metrics_models.unwrap_or(200),
             start_wait,
             drain_limit,
             retry_budget,

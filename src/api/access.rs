@@ -121,9 +121,11 @@ static BY_PATH: LazyLock<HashMap<String, Access>> = LazyLock::new(|| {
     rows.collect()
 });
 
-/// What the RPC at that path asks; `None` for those that are not ours, such as health and reflection.
-pub(super) fn of(path: &str) -> Option<Access> {
-    BY_PATH.get(path).copied()
+/// The RPC at that path as `package.Service/Method`, and what it asks; `None` for those that are not ours, such as health
+/// and reflection.
+pub(super) fn of(path: &str) -> Option<(&'static str, Access)> {
+    let (path, access) = BY_PATH.get_key_value(path)?;
+    Some((path.trim_start_matches('/'), *access))
 }
 
 #[cfg(test)]

@@ -4,13 +4,23 @@
 //! for. When the database is gone, tokens that have been seen before still open the door.
 
 use super::{access, status};
-use crate::catalog::{Caller, Catalog};
+use crate::{
+    catalog::{Caller, Catalog},
+    telemetry::{InFlight, Metrics},
+};
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use http_body_util::BodyExt;
-use std::task::{Context, Poll};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Status, body::Body};
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 /// See the module's documentation.
@@ -20,6 +30,7 @@ pub struct Gate {
     draining: CancellationToken,
     stop: CancellationToken,
     inside: TaskTracker,
+    metrics: Arc<Metrics>,
 }
 
 impl Gate {
@@ -31,8 +42,21 @@ impl Gate {
         draining: CancellationToken,
         stop: CancellationToken,
         inside: TaskTracker,
+        metrics: Arc<Metrics>,
     ) -> Self {
-        Self { catalog, draining, stop, inside }
+        Self { catalog, draining, stop, inside, metrics }
+    }
+
+    /// A call that has come in.
+    fn enter(&self, method: &'static str) -> Inside {
+        Inside {
+            _token: self.inside.token(),
+            _in_flight: self.metrics.begin(),
+            metrics: self.metrics.clone(),
+            method,
+            began: Instant::now(),
+            code: None,
+        }
     }
 
     async fn admit(&self, access: access::Access, headers: &HeaderMap) -> Result<Caller, Status> {
@@ -51,6 +75,60 @@ impl Gate {
         };
         let caller = caller.ok_or_else(status::token_invalid)?;
         if access.allows(caller.role) { Ok(caller) } else { Err(status::role_not_allowed()) }
+    }
+}
+
+/// One call, from the door to its last frame. Dropped before its status is out, its reader went away.
+struct Inside {
+    _token: TaskTrackerToken,
+    _in_flight: InFlight,
+    metrics: Arc<Metrics>,
+    method: &'static str,
+    began: Instant,
+    code: Option<Code>,
+}
+
+impl Inside {
+    fn refuse(mut self, status: Status) -> Response<Body> {
+        self.code = Some(status.code());
+        status.into_http()
+    }
+
+    /// Takes the status from headers that may hold it.
+    fn look(&mut self, headers: &HeaderMap) {
+        if let Some(code) = headers.get("grpc-status") {
+            self.code = Some(Code::from_bytes(code.as_bytes()));
+        }
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let code = self.code.unwrap_or(Code::Cancelled);
+        self.metrics.call(self.method, code_name(code), self.began.elapsed());
+    }
+}
+
+/// The code's name in the protocol.
+const fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 
@@ -85,7 +163,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let Some(access) = access::of(request.uri().path()) else {
+        let Some((method, access)) = access::of(request.uri().path()) else {
             return Box::pin(self.inner.call(request));
         };
         // The one that is ready, not its clone.
@@ -93,20 +171,24 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let gate = self.gate.clone();
         Box::pin(async move {
-            let inside = gate.inside.token();
+            let mut inside = gate.enter(method);
             match gate.admit(access, request.headers()).await {
                 Ok(caller) => request.extensions_mut().insert(caller),
-                Err(status) => return Ok(status.into_http()),
+                Err(status) => return Ok(inside.refuse(status)),
             };
             let response = tokio::select! {
                 response = inner.call(request) => response?,
                 // Dropping the call ends its upstream request and gives back what it held.
-                () = gate.stop.cancelled() => return Ok(status::draining().into_http()),
+                () = gate.stop.cancelled() => return Ok(inside.refuse(status::draining())),
             };
+            // An error before the first message has no trailers but these.
+            inside.look(response.headers());
             // A stream is inside until its last frame is out, or its reader gone.
             Ok(response.map(|body| {
                 Body::new(body.map_frame(move |frame| {
-                    let _ = &inside;
+                    if let Some(trailers) = frame.trailers_ref() {
+                        inside.look(trailers);
+                    }
                     frame
                 }))
             }))

@@ -6,6 +6,7 @@
 
 mod checks;
 mod http;
+mod scrape;
 
 pub use checks::run as run_checks;
 pub use http::serve_probes;
@@ -45,12 +46,20 @@ pub async fn not_serving(reporter: &HealthReporter) {
 pub struct Readiness {
     /// Cancelled when no new calls are taken.
     pub draining: CancellationToken,
-    /// Where turns and cooldowns live; not there while the service starts.
-    pub state: Arc<OnceLock<Arc<dyn StateStore>>>,
+    /// What serves; not there while the service starts.
+    pub serving: Arc<OnceLock<Serving>>,
     /// What that needs of Redis.
     pub redis: RedisNeed,
     /// Whether the database was away when it was last asked.
     pub database_away: Arc<AtomicBool>,
+}
+
+/// What calls are served from.
+pub struct Serving {
+    /// What tenants configured.
+    pub catalog: Catalog,
+    /// Where turns and cooldowns live.
+    pub state: Arc<dyn StateStore>,
 }
 
 /// What readiness makes of Redis.
@@ -79,10 +88,10 @@ impl Readiness {
     /// Why no calls are taken; none where they are.
     #[must_use]
     pub fn why_not(&self) -> Option<&'static str> {
-        match self.state.get() {
+        match self.serving.get() {
             _ if self.draining.is_cancelled() => Some("draining"),
             None => Some("starting"),
-            Some(state) if self.redis == RedisNeed::Required && state.degraded() => {
+            Some(serving) if self.redis == RedisNeed::Required && serving.state.degraded() => {
                 Some("Redis is required, and away")
             }
             Some(_) => None,
@@ -92,7 +101,7 @@ impl Readiness {
     /// Everything that counts, one by one.
     #[must_use]
     pub fn dependencies(&self) -> Vec<Dependency> {
-        let Some(state) = self.state.get() else {
+        let Some(serving) = self.serving.get() else {
             return vec![Dependency {
                 name: "calls",
                 there: false,
@@ -106,7 +115,7 @@ impl Readiness {
             means: if draining { "draining" } else { "the first snapshot is loaded" },
         }];
         if self.redis != RedisNeed::None {
-            let away = state.degraded();
+            let away = serving.state.degraded();
             let means = match (away, self.redis) {
                 (false, _) => "turns and cooldowns are shared",
                 (true, RedisNeed::Required) => "away, and required",

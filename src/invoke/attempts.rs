@@ -5,7 +5,8 @@ use crate::{
     balance::{ErrorClass, Failure, LeaseId, Timeouts, WhenExhausted},
     catalog::Pool,
     provider::{Driver, Target, connect_within},
-    state::{Acquire, Acquired, StateStore},
+    state::{Acquire, Acquired, StateError, StateStore},
+    telemetry::Picked,
 };
 use futures::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
@@ -192,6 +193,7 @@ impl<'a, T: Send> Walk<'a, T> {
             let attempt = connect_within(connect, (self.attempt)(driver, &member.target));
             let failure = match timeout_at(end, attempt).await {
                 Ok(Ok(reply)) => {
+                    self.engine.metrics.attempt(&self.engine.named(pool), None, began.elapsed());
                     self.engine.paces.note(pool.roster.id, self.shape, began.elapsed());
                     if let Some(held) = &mut held {
                         held.succeed();
@@ -210,6 +212,11 @@ impl<'a, T: Send> Walk<'a, T> {
                 _ => None,
             };
             self.trail.failed(member, &failure, began.elapsed(), cooldown.as_ref());
+            let (metrics, model) = (&self.engine.metrics, self.engine.named(pool));
+            metrics.attempt(&model, Some(failure.class.name()), began.elapsed());
+            if cooldown.is_some() {
+                metrics.cooldown(&model, failure.class.name());
+            }
             tracing::debug!(
                 tenant = pool.key.tenant,
                 provider = pool.key.provider,
@@ -274,7 +281,10 @@ impl<'a, T: Send> Walk<'a, T> {
             } else {
                 Span::none()
             };
-            let acquired = match state.acquire(&ask).instrument(span.clone()).await {
+            let began = Instant::now();
+            let acquired = state.acquire(&ask).instrument(span.clone()).await;
+            self.engine.metrics.pick(how(&acquired), began.elapsed());
+            let acquired = match acquired {
                 Ok(acquired) => acquired,
                 Err(error) => return Err(self.trail.without_state(error)),
             };
@@ -329,6 +339,16 @@ async fn pick_span(pool: &Pool, state: &dyn StateStore, tried: &[usize]) -> Span
         model = pool.key.model,
         candidates = reasons.collect::<Vec<_>>().join("; "),
     )
+}
+
+/// How a pick went, for the metrics.
+fn how(acquired: &Result<Acquired, StateError>) -> Picked {
+    match acquired {
+        Ok(Acquired::Granted { .. }) => Picked::Granted,
+        Ok(Acquired::TrialRunning) => Picked::TrialRunning,
+        Ok(Acquired::Exhausted { .. }) => Picked::Exhausted,
+        Err(_) => Picked::Failed,
+    }
 }
 
 /// Whom a pick has found, for the log.

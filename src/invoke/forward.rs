@@ -42,18 +42,22 @@ impl Engine {
         };
         let won = self.run(call, Shape::Whole, &|driver, target| Box::pin(attempt(driver, target))).await;
         match (won, refused.into_inner()) {
-            (Ok(won), _) => Ok(answer(won, call)),
+            (Ok(won), _) => Ok(self.answer(won, call)),
             (Err(CallError::Upstream { route, .. }), Some(reply)) => {
                 let pool = call.chain.first().cloned().ok_or(CallError::NoCredentials)?;
-                Ok(answer(Won { reply, held: None, trail: Trail::of(route), pool }, call))
+                Ok(self.answer(Won { reply, held: None, trail: Trail::of(route), pool }, call))
             }
             (Err(error), _) => Err(error),
         }
     }
 }
 
-fn answer(won: Won<ForwardReply>, call: &Call) -> ForwardAnswer {
-    let Won { reply, held, trail, pool } = won;
-    let opened = Won { reply: Opened::at_once(reply.body), held, trail, pool };
-    ForwardAnswer { status: reply.status, headers: reply.headers, body: Streamed::new(opened, call) }
+impl Engine {
+    fn answer(&self, won: Won<ForwardReply>, call: &Call) -> ForwardAnswer {
+        let Won { reply, held, trail, pool } = won;
+        let model = self.named(&pool);
+        let opened = Won { reply: Opened::at_once(reply.body), held, trail, pool };
+        let body = Streamed::new(opened, call, model, self.metrics.clone());
+        ForwardAnswer { status: reply.status, headers: reply.headers, body }
+    }
 }

@@ -32,9 +32,10 @@ use crate::{
     catalog::{Catalog, ModelKey, Pool},
     provider::{
         ChatEvent, ChatReply, ChatRequest, Driver, Drivers, ModerationReply, RerankReply, RerankRequest,
-        SpeechReply, SpeechRequest, SpokenRequest, Target, Voice,
+        SpeechReply, SpeechRequest, SpokenRequest, Target, TokenUsage, Voice,
     },
     state::{StateError, StateStore},
+    telemetry::{Metrics, Model, ModelNames},
 };
 use attempts::{Shape, TryOne};
 use budget::Budgets;
@@ -132,13 +133,20 @@ pub struct Engine {
     drivers: Drivers,
     budgets: Budgets,
     paces: Paces,
+    metrics: Arc<Metrics>,
 }
 
 impl Engine {
-    /// An engine on that catalog, that state and those drivers.
+    /// An engine on that catalog, that state and those drivers, which counts in those metrics.
     #[must_use]
-    pub fn new(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers, budget: RetryBudget) -> Self {
-        Self { catalog, state, drivers, budgets: Budgets::new(budget), paces: Paces::default() }
+    pub fn new(
+        catalog: Catalog,
+        state: Arc<dyn StateStore>,
+        drivers: Drivers,
+        budget: RetryBudget,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { catalog, state, drivers, budgets: Budgets::new(budget), paces: Paces::default(), metrics }
     }
 
     /// The state that calls are balanced by.
@@ -184,7 +192,7 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn chat(&self, call: &Call, request: &ChatRequest) -> Result<Served<ChatReply>, CallError> {
-        self.whole(call, |reply| reply.usage.total, &move |driver, target| driver.chat(target, request)).await
+        self.whole(call, |reply| reply.usage, &move |driver, target| driver.chat(target, request)).await
     }
 
     /// Judges a text.
@@ -192,7 +200,8 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn moderate(&self, call: &Call, text: &str) -> Result<Served<ModerationReply>, CallError> {
-        self.whole(call, |_| 0, &move |driver, target| driver.moderate(target, text)).await
+        self.whole(call, |_| TokenUsage::default(), &move |driver, target| driver.moderate(target, text))
+            .await
     }
 
     /// Writes a recording down.
@@ -204,7 +213,8 @@ impl Engine {
         call: &Call,
         request: &SpeechRequest,
     ) -> Result<Served<SpeechReply>, CallError> {
-        self.whole(call, |_| 0, &move |driver, target| driver.transcribe(target, request)).await
+        self.whole(call, |_| TokenUsage::default(), &move |driver, target| driver.transcribe(target, request))
+            .await
     }
 
     /// Puts documents in order.
@@ -216,19 +226,20 @@ impl Engine {
         call: &Call,
         request: &RerankRequest,
     ) -> Result<Served<RerankReply>, CallError> {
-        self.whole(call, |reply| reply.usage.total, &move |driver, target| driver.rerank(target, request))
-            .await
+        self.whole(call, |reply| reply.usage, &move |driver, target| driver.rerank(target, request)).await
     }
 
-    /// A call that is answered at once. `tokens` reads from a reply what it used; 0 where that is not told.
+    /// A call that is answered at once. `usage` reads from a reply what it used; nothing where that is not told.
     async fn whole<'a, T: Send>(
         &'a self,
         call: &'a Call,
-        tokens: fn(&T) -> u32,
+        usage: fn(&T) -> TokenUsage,
         attempt: &'a TryOne<'a, T>,
     ) -> Result<Served<T>, CallError> {
         let mut won = self.run(call, Shape::Whole, attempt).await?;
-        won.used(tokens(&won.reply));
+        let usage = usage(&won.reply);
+        won.used(usage.total);
+        self.metrics.tokens(&self.named(&won.pool), usage.prompt, usage.completion);
         Ok(won.served(call))
     }
 
@@ -275,7 +286,22 @@ impl Engine {
         open: &'a TryOne<'a, Opened<E>>,
     ) -> Result<Streamed<E>, CallError> {
         let won = self.run(call, Shape::Streamed, open).await?;
-        Ok(Streamed::new(won, call))
+        let model = self.named(&won.pool);
+        self.metrics.first_content(&model, call.began.elapsed());
+        Ok(Streamed::new(won, call, model, self.metrics.clone()))
+    }
+}
+
+impl Engine {
+    /// How metrics name the pool's model.
+    fn named(&self, pool: &Pool) -> Model {
+        self.metrics.model(pool.roster.id, || ModelNames {
+            tenant: pool.key.tenant.clone(),
+            provider: pool.key.provider.clone(),
+            kind: pool.kind.name,
+            model_type: pool.key.model_type.name(),
+            model: pool.key.model.clone(),
+        })
     }
 }
 

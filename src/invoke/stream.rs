@@ -4,7 +4,8 @@ use super::{Call, CallError, Route, attempts::Won, held::Held, route::Trail};
 use crate::{
     balance::{ErrorClass, Failure},
     catalog::Pool,
-    provider::ChatEvent,
+    provider::{ChatEvent, TokenUsage},
+    telemetry::{Metrics, Model},
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
@@ -16,8 +17,8 @@ pub trait StreamEvent: Send + 'static {
     /// Whether it is content, which binds the stream to the config that serves it.
     fn is_content(&self) -> bool;
 
-    /// The tokens that the whole answer has used, where this piece tells.
-    fn tokens(&self) -> Option<u64> {
+    /// What the whole answer has used, where this piece tells.
+    fn usage(&self) -> Option<TokenUsage> {
         None
     }
 }
@@ -27,8 +28,8 @@ impl StreamEvent for ChatEvent {
         self.is_content()
     }
 
-    fn tokens(&self) -> Option<u64> {
-        self.usage.map(|usage| usage.total.into())
+    fn usage(&self) -> Option<TokenUsage> {
+        self.usage
     }
 }
 
@@ -77,11 +78,15 @@ pub struct Streamed<E> {
     began: Instant,
     deadline: Instant,
     first_token: Duration,
+    /// The last that was told: some providers tell what was used so far with every piece.
+    usage: Option<TokenUsage>,
+    model: Model,
+    metrics: Arc<Metrics>,
     over: bool,
 }
 
 impl<E: StreamEvent> Streamed<E> {
-    pub(super) fn new(won: Won<Opened<E>>, call: &Call) -> Self {
+    pub(super) fn new(won: Won<Opened<E>>, call: &Call, model: Model, metrics: Arc<Metrics>) -> Self {
         Self {
             first: won.reply.first,
             rest: won.reply.rest,
@@ -91,6 +96,9 @@ impl<E: StreamEvent> Streamed<E> {
             began: call.began,
             deadline: call.deadline,
             first_token: call.began.elapsed(),
+            usage: None,
+            model,
+            metrics,
             over: false,
         }
     }
@@ -122,14 +130,13 @@ impl<E: StreamEvent> Streamed<E> {
             return None;
         }
         if let Some(event) = self.first.take() {
+            self.note_usage(&event);
             return Some(Ok(event));
         }
         let end = (Instant::now() + self.pool.policy.timeouts.stream_idle).min(self.deadline);
         let failure = match timeout_at(end, self.rest.next()).await {
             Ok(Some(Ok(event))) => {
-                if let (Some(held), Some(tokens)) = (&mut self.held, event.tokens()) {
-                    held.used(tokens);
-                }
+                self.note_usage(&event);
                 return Some(Ok(event));
             }
             Ok(None) => {
@@ -145,12 +152,23 @@ impl<E: StreamEvent> Streamed<E> {
         Some(Err(self.break_off(failure, cut_short).await))
     }
 
+    fn note_usage(&mut self, event: &E) {
+        let Some(usage) = event.usage() else { return };
+        if let Some(held) = &mut self.held {
+            held.used(usage.total.into());
+        }
+        self.usage = Some(usage);
+    }
+
     async fn break_off(&mut self, failure: Failure, cut_short: bool) -> CallError {
         let cooldown = match &self.held {
             Some(_) if !cut_short => self.pool.policy.cooldowns.decide(&failure, rand::random()),
             _ => None,
         };
         self.trail.broke(&failure, cooldown.as_ref());
+        if cooldown.is_some() {
+            self.metrics.cooldown(&self.model, failure.class.name());
+        }
         if let (Some(mut held), Some(cooldown)) = (self.held.take(), cooldown) {
             held.fail_with(cooldown);
             held.write_failure().await;
@@ -164,5 +182,13 @@ impl<E: StreamEvent> Streamed<E> {
         );
         let route = std::mem::take(&mut self.trail).into_route();
         CallError::Upstream { failure, route, retry_after: None }
+    }
+}
+
+impl<E> Drop for Streamed<E> {
+    fn drop(&mut self) {
+        if let Some(usage) = self.usage {
+            self.metrics.tokens(&self.model, usage.prompt, usage.completion);
+        }
     }
 }

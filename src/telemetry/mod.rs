@@ -1,4 +1,8 @@
-//! Logs. They go to standard error; standard output belongs to what a command prints.
+//! Logs and metrics. Logs go to standard error; standard output belongs to what a command prints.
+
+mod metrics;
+
+pub use metrics::*;
 
 use std::io::{IsTerminal, stderr};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};

@@ -369,7 +369,8 @@ async fn a_start_waits_for_its_database_and_says_so() {
 async fn probes_of(rota: &Rota) -> String {
     eventually(Duration::from_secs(5), async || {
         let logs = rota.logs();
-        let line = logs.lines().find(|line| line.contains("probes over HTTP")).map(ToOwned::to_owned);
+        let line =
+            logs.lines().find(|line| line.contains("probes and metrics over HTTP")).map(ToOwned::to_owned);
         line.and_then(|line| Some(line.split("address=").nth(1)?.trim().to_owned())).ok_or(logs)
     })
     .await

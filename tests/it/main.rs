@@ -48,6 +48,7 @@ mod judging;
 mod keys;
 mod leases;
 mod lifecycle;
+mod metrics;
 mod official_clients;
 mod overview;
 mod peers;

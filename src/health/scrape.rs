@@ -1,0 +1,72 @@
+//! The metrics of this replica, with what is only asked when somebody looks.
+
+use super::{Readiness, RedisNeed, Serving};
+use crate::{
+    balance::Standing,
+    catalog::{ModelKey, Pool},
+    provider::ModelType,
+    telemetry::{Metrics, Model, Standings, StoreMode},
+};
+use futures::{StreamExt, stream};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How many pools are asked of the state store at once, and for how long in all: whoever scrapes must get an answer from a
+/// replica whose Redis hangs.
+const AT_ONCE: usize = 16;
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// All metrics as text.
+pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics) -> String {
+    if let Some(serving) = readiness.serving.get() {
+        let mode = match readiness.redis {
+            RedisNeed::None => StoreMode::Memory,
+            _ if serving.state.degraded() => StoreMode::Alone,
+            _ => StoreMode::Shared,
+        };
+        metrics.service(mode, serving.catalog.version().unwrap_or_default());
+        let models: Vec<Model> = metrics.models().into_iter().map(|(_, model)| model).collect();
+        let looks = stream::iter(models).map(|model| look(serving, metrics, model));
+        // Those that have not answered in time keep what they last said.
+        let _ = timeout(PATIENCE, looks.buffer_unordered(AT_ONCE).collect::<()>()).await;
+    }
+    metrics.render()
+}
+
+/// Takes down how a model's pool stands.
+async fn look(serving: &Serving, metrics: &Metrics, model: Model) {
+    let Some(model_type) = ModelType::from_name(model.model_type) else { return };
+    let key = ModelKey {
+        tenant: model.tenant.clone(),
+        provider: model.provider.clone(),
+        model_type,
+        model: model.model.clone(),
+    };
+    match serving.catalog.pool(&key) {
+        Some(pool) if pool.balanced => {
+            if let Some(standings) = standings(serving, &pool).await {
+                metrics.pool(&model, standings);
+            }
+        }
+        Some(pool) => {
+            let eligible = pool.members.len() as i64;
+            metrics.pool(&model, Standings { eligible, ..Standings::default() });
+        }
+        None => metrics.forget(&model),
+    }
+}
+
+async fn standings(serving: &Serving, pool: &Pool) -> Option<Standings> {
+    let seen = serving.state.inspect(&pool.roster).await.ok()?;
+    let mut standings = Standings::default();
+    for (member, state) in pool.roster.members.iter().zip(&seen.members) {
+        let candidate = state.candidate(member, seen.now, false, 0);
+        match candidate.standing {
+            Standing::Cooling { .. } => standings.cooling += 1,
+            Standing::TrialRunning => standings.waiting += 1,
+            _ if candidate.full_until.is_some() => standings.waiting += 1,
+            _ => standings.eligible += 1,
+        }
+    }
+    Some(standings)
+}

@@ -1,0 +1,462 @@
+//! Every metric: its name, its labels, its buckets. Names and units follow OpenTelemetry's conventions for RPC and
+//! generative AI where they have one, written as Prometheus has it; the others begin with `rota_`.
+//!
+//! Labels are bounded: by model only the first so many that are called have labels of their own, and the rest share
+//! `other`. No label holds a caller's text beside the names that tenants gave.
+
+use dashmap::DashMap;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// Seconds, as OpenTelemetry advises for RPC.
+const RPC_SECONDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 120.0];
+/// Seconds, as OpenTelemetry advises for operations of models.
+const MODEL_SECONDS: &[f64] =
+    &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
+/// Tokens, as OpenTelemetry advises.
+const TOKENS: &[f64] =
+    &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
+/// Seconds of a pick: from a step in memory to a Redis that is about to count as away.
+const PICK_SECONDS: &[f64] =
+    &[0.000_005, 0.000_02, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0];
+
+/// What stands for the models beyond the bound.
+const OTHER: &str = "other";
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// All of them. One a service.
+pub struct Metrics {
+    registry: Registry,
+    calls: Histograms<CallLabels>,
+    in_flight: Gauge,
+    attempts: Histograms<AttemptLabels>,
+    first: Histograms<ModelLabels>,
+    tokens: Histograms<TokenLabels>,
+    picks: Histograms<PickLabels>,
+    cooldowns: Family<CooldownLabels, Counter>,
+    members: Family<MemberLabels, Gauge>,
+    shared: Family<StoreLabels, Gauge>,
+    revision: Gauge,
+    models: DashMap<Uuid, Model>,
+    most_models: usize,
+    other: Model,
+}
+
+/// A model that is called, as labels name it. Cheap to clone.
+pub type Model = Arc<ModelNames>;
+
+/// The names of a model.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelNames {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The tenant's name for the provider.
+    pub provider: String,
+    /// The kind of provider.
+    pub kind: &'static str,
+    /// What the model does, as `llm`.
+    pub model_type: &'static str,
+    /// The model's name.
+    pub model: String,
+}
+
+impl ModelNames {
+    fn labels(&self) -> ModelLabels {
+        ModelLabels {
+            gen_ai_operation_name: operation(self.model_type),
+            gen_ai_provider_name: provider_name(self.kind),
+            gen_ai_request_model: self.model.clone(),
+            rota_provider: self.provider.clone(),
+            rota_tenant: self.tenant.clone(),
+        }
+    }
+}
+
+/// OpenTelemetry's word for what a model does (`gen_ai.operation.name`), or one like it where it has none.
+fn operation(model_type: &'static str) -> &'static str {
+    match model_type {
+        "llm" => "chat",
+        "text-embedding" => "embeddings",
+        "speech2text" => "speech_to_text",
+        "tts" => "text_to_speech",
+        other => other,
+    }
+}
+
+/// OpenTelemetry's word for a kind of provider (`gen_ai.provider.name`); a kind without one is its own.
+fn provider_name(kind: &'static str) -> &'static str {
+    match kind {
+        "azure_openai" => "azure.ai.openai",
+        "gemini" => "gcp.gemini",
+        other => other,
+    }
+}
+
+/// How a pick went.
+#[derive(Debug, Clone, Copy)]
+pub enum Picked {
+    /// One serves.
+    Granted,
+    /// None can before a trial has ended.
+    TrialRunning,
+    /// None can.
+    Exhausted,
+    /// The state store did not answer.
+    Failed,
+}
+
+/// Where turns and cooldowns live now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreMode {
+    /// In the process, for this replica is alone.
+    Memory,
+    /// On Redis.
+    Shared,
+    /// In the process, for Redis is away.
+    Alone,
+}
+
+/// How many members of a model's pool stand how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// They may be picked.
+    pub eligible: i64,
+    /// They cool down.
+    pub cooling: i64,
+    /// They are at a limit, or one trial is on its way.
+    pub waiting: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    rpc_method: &'static str,
+    rpc_response_status_code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ModelLabels {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: &'static str,
+    gen_ai_request_model: String,
+    rota_provider: String,
+    rota_tenant: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AttemptLabels {
+    #[prometheus(flatten)]
+    model: ModelLabels,
+    error_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TokenLabels {
+    #[prometheus(flatten)]
+    model: ModelLabels,
+    gen_ai_token_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CooldownLabels {
+    #[prometheus(flatten)]
+    model: ModelLabels,
+    error_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MemberLabels {
+    #[prometheus(flatten)]
+    model: ModelLabels,
+    standing: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PickLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StoreLabels {
+    mode: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+impl Metrics {
+    /// With labels of their own for so many models.
+    #[must_use]
+    pub fn new(most_models: usize) -> Self {
+        let other = ModelNames {
+            tenant: OTHER.into(),
+            provider: OTHER.into(),
+            kind: OTHER,
+            model_type: OTHER,
+            model: OTHER.into(),
+        };
+        let mut metrics = Self {
+            registry: Registry::default(),
+            calls: Family::new_with_constructor(|| Histogram::new(RPC_SECONDS.iter().copied())),
+            in_flight: Gauge::default(),
+            attempts: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
+            first: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
+            tokens: Family::new_with_constructor(|| Histogram::new(TOKENS.iter().copied())),
+            picks: Family::new_with_constructor(|| Histogram::new(PICK_SECONDS.iter().copied())),
+            cooldowns: Family::default(),
+            members: Family::default(),
+            shared: Family::default(),
+            revision: Gauge::default(),
+            models: DashMap::new(),
+            most_models,
+            other: Arc::new(other),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "rpc_server_call_duration_seconds",
+            "Calls of this service, until their last message",
+            self.calls.clone(),
+        );
+        registry.register("rota_calls_in_flight", "Calls that are being served", self.in_flight.clone());
+        registry.register(
+            "gen_ai_client_operation_duration_seconds",
+            "Attempts at a provider, until the answer or a stream's first content; error_type is empty where one served",
+            self.attempts.clone(),
+        );
+        registry.register(
+            "gen_ai_client_operation_time_to_first_chunk_seconds",
+            "From a streamed call's arrival to its first content, failed attempts included",
+            self.first.clone(),
+        );
+        registry.register(
+            "gen_ai_client_token_usage",
+            "Tokens of a call, as the provider counted them",
+            self.tokens.clone(),
+        );
+        registry.register(
+            "rota_pick_duration_seconds",
+            "Asking the state store who serves next",
+            self.picks.clone(),
+        );
+        registry.register("rota_cooldowns", "Failures that asked for a cooldown", self.cooldowns.clone());
+        registry.register(
+            "rota_pool_members",
+            "Configs of the models that this replica has called, by how they stand",
+            self.members.clone(),
+        );
+        registry.register(
+            "rota_state_store",
+            "1 for where turns and cooldowns live now: memory, shared, or alone while Redis is away",
+            self.shared.clone(),
+        );
+        registry.register(
+            "rota_config_revision",
+            "The last change of configuration that this replica has taken in",
+            self.revision.clone(),
+        );
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        registry.register("rota_build", "This build", build);
+    }
+
+    /// All of them in the text format of OpenMetrics.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a text does not fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+
+    /// A call begins.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.inc();
+        InFlight(Arc::clone(self))
+    }
+
+    /// A call has ended.
+    pub fn call(&self, method: &'static str, code: &'static str, took: Duration) {
+        let labels = CallLabels { rpc_method: method, rpc_response_status_code: code };
+        self.calls.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// How labels name the model of that row. `names` is asked once a model.
+    pub fn model(&self, row: Uuid, names: impl FnOnce() -> ModelNames) -> Model {
+        if let Some(model) = self.models.get(&row) {
+            return Arc::clone(&model);
+        }
+        if self.models.len() >= self.most_models {
+            return Arc::clone(&self.other);
+        }
+        Arc::clone(&self.models.entry(row).or_insert_with(|| Arc::new(names())))
+    }
+
+    /// The models that have labels of their own, by row.
+    #[must_use]
+    pub fn models(&self) -> Vec<(Uuid, Model)> {
+        self.models.iter().map(|entry| (*entry.key(), Arc::clone(entry.value()))).collect()
+    }
+
+    /// An attempt at a provider has ended; `error` names the class of its failure.
+    pub fn attempt(&self, model: &Model, error: Option<&'static str>, took: Duration) {
+        let labels = AttemptLabels { model: model.labels(), error_type: error.unwrap_or_default() };
+        self.attempts.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A stream's first content has come.
+    pub fn first_content(&self, model: &Model, took: Duration) {
+        self.first.get_or_create(&model.labels()).observe(took.as_secs_f64());
+    }
+
+    /// A provider has told what a call used.
+    pub fn tokens(&self, model: &Model, input: u32, output: u32) {
+        for (gen_ai_token_type, tokens) in [("input", input), ("output", output)] {
+            if tokens > 0 {
+                let labels = TokenLabels { model: model.labels(), gen_ai_token_type };
+                self.tokens.get_or_create(&labels).observe(tokens.into());
+            }
+        }
+    }
+
+    /// A pick has ended.
+    pub fn pick(&self, picked: Picked, took: Duration) {
+        let outcome = match picked {
+            Picked::Granted => "granted",
+            Picked::TrialRunning => "trial_running",
+            Picked::Exhausted => "exhausted",
+            Picked::Failed => "failed",
+        };
+        self.picks.get_or_create(&PickLabels { outcome }).observe(took.as_secs_f64());
+    }
+
+    /// A failure has asked for a cooldown.
+    pub fn cooldown(&self, model: &Model, class: &'static str) {
+        let labels = CooldownLabels { model: model.labels(), error_type: class };
+        self.cooldowns.get_or_create(&labels).inc();
+    }
+
+    /// How a model's pool stands.
+    pub fn pool(&self, model: &Model, standings: Standings) {
+        let counts = [
+            ("eligible", standings.eligible),
+            ("cooling", standings.cooling),
+            ("waiting", standings.waiting),
+        ];
+        for (standing, count) in counts {
+            self.members.get_or_create(&MemberLabels { model: model.labels(), standing }).set(count);
+        }
+    }
+
+    /// A model is gone: its pool is told no more. What was counted stays, and its place with it, so that models that come
+    /// and go do not make ever more labels.
+    pub fn forget(&self, model: &Model) {
+        for standing in ["eligible", "cooling", "waiting"] {
+            self.members.remove(&MemberLabels { model: model.labels(), standing });
+        }
+    }
+
+    /// Where state lives now, and which change of configuration is served.
+    pub fn service(&self, mode: StoreMode, revision: i64) {
+        for (known, name) in
+            [(StoreMode::Memory, "memory"), (StoreMode::Shared, "shared"), (StoreMode::Alone, "alone")]
+        {
+            self.shared.get_or_create(&StoreLabels { mode: name }).set((known == mode).into());
+        }
+        self.revision.set(revision);
+    }
+}
+
+/// A call in flight, until it is dropped.
+pub struct InFlight(Arc<Metrics>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(model: &str) -> ModelNames {
+        ModelNames {
+            tenant: "acme".into(),
+            provider: "mine".into(),
+            kind: "openai",
+            model_type: "llm",
+            model: model.into(),
+        }
+    }
+
+    #[test]
+    fn what_happens_is_counted_under_its_labels() {
+        let metrics = Arc::new(Metrics::new(10));
+        let model = metrics.model(Uuid::from_u128(1), || names("a \"b\"\n"));
+        let inside = metrics.begin();
+        metrics.attempt(&model, Some("TIMEOUT"), Duration::from_millis(30));
+        metrics.attempt(&model, None, Duration::from_millis(30));
+        metrics.tokens(&model, 10, 0);
+        metrics.cooldown(&model, "TIMEOUT");
+        metrics.pool(&model, Standings { eligible: 2, cooling: 1, waiting: 0 });
+        metrics.service(StoreMode::Alone, 7);
+        metrics.pick(Picked::Granted, Duration::from_micros(3));
+        metrics.call("rota.v1.InvokeService/InvokeLlm", "OK", Duration::from_millis(31));
+        let text = metrics.render();
+        let labels = "gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"openai\",\
+                      gen_ai_request_model=\"a \\\"b\\\"\\n\",rota_provider=\"mine\",rota_tenant=\"acme\"";
+        for line in [
+            format!("gen_ai_client_operation_duration_seconds_count{{{labels},error_type=\"TIMEOUT\"}} 1"),
+            format!("gen_ai_client_operation_duration_seconds_count{{{labels},error_type=\"\"}} 1"),
+            format!("gen_ai_client_token_usage_sum{{{labels},gen_ai_token_type=\"input\"}} 10.0"),
+            format!("rota_cooldowns_total{{{labels},error_type=\"TIMEOUT\"}} 1"),
+            format!("rota_pool_members{{{labels},standing=\"eligible\"}} 2"),
+            "rota_calls_in_flight 1".to_owned(),
+            "rota_config_revision 7".to_owned(),
+            "rota_state_store{mode=\"alone\"} 1".to_owned(),
+            "rota_state_store{mode=\"shared\"} 0".to_owned(),
+            "rota_pick_duration_seconds_count{outcome=\"granted\"} 1".to_owned(),
+            "rpc_server_call_duration_seconds_count{rpc_method=\"rota.v1.InvokeService/InvokeLlm\",\
+             rpc_response_status_code=\"OK\"} 1"
+                .to_owned(),
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line}\nis not in\n{text}");
+        }
+        drop(inside);
+        assert!(metrics.render().contains("rota_calls_in_flight 0"));
+        assert!(!text.contains("type=\"output\""));
+    }
+
+    #[test]
+    fn many_models_do_not_make_many_labels() {
+        let metrics = Metrics::new(2);
+        for row in 0..1000u128 {
+            let model = metrics.model(Uuid::from_u128(row), || names(&row.to_string()));
+            metrics.attempt(&model, None, Duration::ZERO);
+        }
+        let text = metrics.render();
+        let lines = text.lines().filter(|line| line.contains("operation_duration_seconds_count"));
+        assert_eq!(lines.count(), 3);
+        assert!(text.contains("gen_ai_request_model=\"other\""));
+        // One that is gone keeps its place.
+        for (_, model) in metrics.models() {
+            metrics.forget(&model);
+        }
+        let model = metrics.model(Uuid::from_u128(5000), || names("late"));
+        assert_eq!(model.model, OTHER);
+    }
+}

@@ -1,0 +1,95 @@
+//! What a scrape of `/metrics` tells, and what it costs in labels.
+
+use std::time::Duration;
+
+use rota::{
+    api::pb::ModelKey,
+    scripted::{Script, Upstream},
+};
+
+use crate::support::{eventually, on_both_states, read, rota::Rota, world::Scene};
+
+on_both_states!(a_scrape_tells_of_calls_attempts_cooldowns_and_pools);
+
+/// Where `/metrics` is.
+async fn address(rota: &Rota) -> String {
+    eventually(Duration::from_secs(5), async || {
+        let logs = rota.logs();
+        let line = logs.lines().find(|line| line.contains("probes and metrics over HTTP"));
+        line.and_then(|line| Some(line.split("address=").nth(1)?.trim().to_owned())).ok_or(logs.clone())
+    })
+    .await
+}
+
+async fn scrape(rota: &Rota) -> String {
+    let answer = reqwest::get(format!("http://{}/metrics", address(rota).await)).await.unwrap();
+    assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    let text = answer.text().await.unwrap();
+    assert!(text.ends_with("# EOF\n"));
+    text
+}
+
+/// The value of the line that has this name and these labels, in whatever order: all that is asked for here are whole.
+fn value(text: &str, name: &str, labels: &[(&str, &str)]) -> u64 {
+    let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    let found = text.lines().find(|line| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    });
+    found.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default() as u64
+}
+
+async fn a_scrape_tells_of_calls_attempts_cooldowns_and_pools(rota: &Rota) {
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(rota, &upstream, 3).await;
+    upstream.script(&scene.keys[0], Script::fail_for(429, "60"));
+    for _ in 0..4 {
+        scene.ask().await.unwrap();
+    }
+    read(scene.open_stream().await.unwrap()).await.1.unwrap();
+    let text = scrape(rota).await;
+    let own = [("rota_tenant", scene.tenant.as_str())];
+    let with = |labels: &[(&'static str, &'static str)]| [own.as_slice(), labels].concat();
+    let attempts = "gen_ai_client_operation_duration_seconds_count";
+    assert_eq!(value(&text, attempts, &with(&[("error_type", "RATE_LIMITED")])), 1);
+    assert_eq!(value(&text, attempts, &with(&[("error_type", "")])), 5);
+    assert_eq!(value(&text, attempts, &with(&[("error_type", ""), ("gen_ai_operation_name", "chat")])), 5);
+    assert_eq!(value(&text, "rota_cooldowns_total", &with(&[("error_type", "RATE_LIMITED")])), 1);
+    assert_eq!(value(&text, "gen_ai_client_operation_time_to_first_chunk_seconds_count", &own), 1);
+    let tokens = "gen_ai_client_token_usage_sum";
+    assert_eq!(value(&text, tokens, &with(&[("gen_ai_token_type", "input")])), 50);
+    assert_eq!(value(&text, tokens, &with(&[("gen_ai_token_type", "output")])), 15);
+    assert_eq!(value(&text, "rota_pool_members", &with(&[("standing", "eligible")])), 2);
+    assert_eq!(value(&text, "rota_pool_members", &with(&[("standing", "cooling")])), 1);
+    let method = ("rpc_method", "rota.v1.InvokeService/InvokeLlm");
+    let calls = "rpc_server_call_duration_seconds_count";
+    assert!(value(&text, calls, &[method, ("rpc_response_status_code", "OK")]) >= 4);
+    let stream = ("rpc_method", "rota.v1.InvokeService/StreamLlm");
+    assert!(value(&text, calls, &[stream, ("rpc_response_status_code", "OK")]) >= 1);
+    assert!(value(&text, "rota_pick_duration_seconds_count", &[("outcome", "granted")]) >= 5);
+    assert!(value(&text, "rota_config_revision", &[]) > 0);
+    assert_eq!(value(&text, "rota_build", &[("version", env!("CARGO_PKG_VERSION"))]), 1);
+    assert!(!scene.keys.iter().any(|key| text.contains(key.as_str())));
+    // What is refused is counted too, by its code.
+    let unknown = Scene { key: ModelKey { model: "unknown".into(), ..scene.key.clone() }, ..scene.clone() };
+    unknown.ask().await.unwrap_err();
+    let text = scrape(rota).await;
+    assert!(value(&text, calls, &[method, ("rpc_response_status_code", "NOT_FOUND")]) >= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_beyond_the_bound_share_their_labels() {
+    let upstream = Upstream::start().await.unwrap();
+    let rota = Rota::builder().arg("--metrics-models").arg("2").start().await;
+    for _ in 0..4 {
+        Scene::set(&rota, &upstream, 2).await.ask().await.unwrap();
+    }
+    let text = scrape(&rota).await;
+    let attempts = "gen_ai_client_operation_duration_seconds_count";
+    let lines = text.lines().filter(|line| line.starts_with(attempts));
+    assert_eq!(lines.count(), 3, "{text}");
+    assert_eq!(value(&text, attempts, &[("rota_tenant", "other")]), 2);
+    assert_eq!(value(&text, "rota_state_store", &[("mode", "memory")]), 1);
+    assert_eq!(value(&text, "rota_calls_in_flight", &[]), 0);
+}
