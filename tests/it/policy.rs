@@ -96,11 +96,12 @@ async fn least_connections_leaves_the_slow_one_alone(rota: &Rota) {
         let before = scene.hits(&upstream);
         let began = Instant::now();
         let mut callers = JoinSet::new();
-        for _ in 0..36 {
+        // Fewer than the 36 shares: a call that is over but not yet handed back must not make the others look as full.
+        for _ in 0..28 {
             let scene = scene.clone();
             callers.spawn(async move {
                 let mut took = Vec::new();
-                for _ in 0..24 {
+                for _ in 0..32 {
                     let began = Instant::now();
                     scene.ask().await.unwrap();
                     took.push(began.elapsed());
@@ -117,9 +118,9 @@ async fn least_connections_leaves_the_slow_one_alone(rota: &Rota) {
     assert!(round_robin >= slow);
     let (served, took, least_connections) = run(Strategy::LeastConnections).await;
     // Of 36 shares it has 1, so it has one call at a time, however long the run takes on a busy machine. On an idle one
-    // that is 3 of 864, against 108 by turns.
+    // that is 4 of 896, against 112 by turns.
     let most = 1 + took.as_millis().div_ceil(slow.as_millis()) as u64;
-    assert!((1..=most).contains(&served), "the slow one served {served} of 864 in {took:?}");
+    assert!((1..=most).contains(&served), "the slow one served {served} of 896 in {took:?}");
     assert!(least_connections < round_robin, "{least_connections:?} against {round_robin:?}");
 }
 
