@@ -160,7 +160,14 @@ impl App {
         let (reporter, health_service) = tonic_health::server::health_reporter();
         health::not_serving(&reporter).await;
         let router = api::router(
-            Gate::new(catalog.clone(), draining.clone(), stop.clone(), inside.clone(), metrics.clone()),
+            Gate::new(
+                catalog.clone(),
+                draining.clone(),
+                stop.clone(),
+                inside.clone(),
+                settings.max_calls,
+                metrics.clone(),
+            ),
             health_service,
             Admin::new(catalog.clone(), state.clone()),
             ConfigApi::new(catalog.clone(), state.clone(), drivers.clone(), draining.clone()),
@@ -176,7 +183,7 @@ impl App {
                 settings.default_deadline,
                 stop.clone(),
             ),
-            settings.max_message_size,
+            &settings.server,
         )?;
         // The server's own setting reaches only listeners that it binds itself. Without this, an answer in two segments
         // waits for the peer's delayed acknowledgement: 40 ms on Linux.

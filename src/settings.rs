@@ -3,11 +3,15 @@
 //! Flags win over `ROTA_*` environment variables, those over `rota.toml`, that over the defaults. All problems are
 //! reported at once. Secrets have no flag: a flag stands in the process list.
 
+mod server;
 #[cfg(test)]
 mod tests;
 mod upstream;
 
-use crate::{catalog::DatabaseOptions, invoke::RetryBudget, provider::UpstreamOptions, state::RedisOptions};
+use crate::{
+    api::ServerOptions, catalog::DatabaseOptions, invoke::RetryBudget, provider::UpstreamOptions,
+    state::RedisOptions,
+};
 use clap::Args;
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -15,6 +19,7 @@ use std::{
     env, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -102,6 +107,21 @@ pub struct RawSettings {
     /// How long a call without a deadline of its own may take [default: 600s]
     #[arg(long, global = true, env = "ROTA_DEFAULT_DEADLINE", value_name = "TIME")]
     pub default_deadline: Option<String>,
+    /// The server's certificate and those that lead from it to an authority, in PEM [default: none, plain text]
+    #[arg(long, global = true, env = "ROTA_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The certificate's key, in PEM
+    #[arg(long, global = true, env = "ROTA_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// Authorities of clients, in PEM: who has no certificate of theirs is turned away [default: none is asked for]
+    #[arg(long, global = true, env = "ROTA_TLS_CLIENT_CA", value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+    /// The most calls that are served at once; others are told OVERLOADED [default: 10000]
+    #[arg(long, global = true, env = "ROTA_MAX_CALLS", value_name = "COUNT")]
+    pub max_calls: Option<usize>,
+    /// The most calls at once on one connection; a client's others wait [default: 1000]
+    #[arg(long, global = true, env = "ROTA_MAX_CALLS_PER_CONNECTION", value_name = "COUNT")]
+    pub max_calls_per_connection: Option<u32>,
     /// How many models have metrics of their own; the rest share the label `other` [default: 200]
     #[arg(long, global = true, env = "ROTA_METRICS_MODELS", value_name = "COUNT")]
     pub metrics_models: Option<usize>,
@@ -148,8 +168,10 @@ pub struct Settings {
     pub master_key: MasterKey,
     /// How providers are called, and which addresses a tenant's base URL may reach.
     pub upstream: UpstreamOptions,
-    /// The largest gRPC message in, in bytes.
-    pub max_message_size: usize,
+    /// How gRPC is served.
+    pub server: Arc<ServerOptions>,
+    /// The most calls that are served at once.
+    pub max_calls: usize,
     /// How long a call without a deadline may take.
     pub default_deadline: Duration,
     /// How many models have metrics of their own.
@@ -230,6 +252,11 @@ impl RawSettings {
             upstream_proxy: self.upstream_proxy.or(file.upstream_proxy),
             max_message_size: self.max_message_size.or(file.max_message_size),
             default_deadline: self.default_deadline.or(file.default_deadline),
+            tls_cert: self.tls_cert.or(file.tls_cert),
+            tls_key: self.tls_key.or(file.tls_key),
+            tls_client_ca: self.tls_client_ca.or(file.tls_client_ca),
+            max_calls: self.max_calls.or(file.max_calls),
+            max_calls_per_connection: self.max_calls_per_connection.or(file.max_calls_per_connection),
             metrics_models: self.metrics_models.or(file.metrics_models),
             start_wait: self.start_wait.or(file.start_wait),
             drain_limit: self.drain_limit.or(file.drain_limit),
@@ -256,6 +283,11 @@ impl Settings {
             SocketAddr::from(([127, 0, 0, 1], 0))
         });
         let upstream = upstream::resolve(&mut raw, listen, &mut problem);
+        let server = server::resolve(&mut raw, &mut problem);
+        let max_calls = raw.max_calls.unwrap_or(10_000);
+        if max_calls == 0 {
+            problem("max-calls", "must not be 0");
+        }
         let admin_listen = given(raw.admin_listen);
         let admin_listen = AdminListen {
             given: admin_listen.is_some(),
@@ -299,7 +331,6 @@ impl Settings {
         if redis_required && redis.is_none() {
             problem("redis-required", "needs --redis-url");
         }
-        let max_message_size = size("max-message-size", raw.max_message_size, 32 << 20, &mut problem);
         let mut time =
             |setting: &str, value: Option<String>, default| time(setting, value, default, &mut problem);
         let default_deadline = time("default-deadline", raw.default_deadline, Duration::from_secs(600));
@@ -365,7 +396,8 @@ impl Settings {
             redis_required,
             master_key,
             upstream,
-            max_message_size,
+            server: Arc::new(server),
+            max_calls,
             default_deadline,
             metrics_models: raw.metrics_models.unwrap_or(200),
             start_wait,

@@ -1,7 +1,7 @@
 //! The door to our services: a token, a role, and a count of what is inside.
 //!
 //! Health and reflection pass without a token. While draining, new calls are turned away and those inside are waited
-//! for. When the database is gone, tokens that have been seen before still open the door.
+//! for; beyond a bound on those inside they are turned away too, before anything is done for them. When the database is gone, tokens that have been seen before still open the door.
 
 use super::{access, status};
 use crate::{
@@ -30,11 +30,12 @@ pub struct Gate {
     draining: CancellationToken,
     stop: CancellationToken,
     inside: TaskTracker,
+    max_calls: usize,
     metrics: Arc<Metrics>,
 }
 
 impl Gate {
-    /// Turns calls away once `draining` is cancelled, counts in `inside` those that are on their way, and drops
+    /// Turns calls away once `draining` is cancelled and while `max_calls` are inside, counts in `inside` those that are on their way, and drops
     /// those that have not answered when `stop` is cancelled.
     #[must_use]
     pub fn new(
@@ -42,9 +43,10 @@ impl Gate {
         draining: CancellationToken,
         stop: CancellationToken,
         inside: TaskTracker,
+        max_calls: usize,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { catalog, draining, stop, inside, metrics }
+        Self { catalog, draining, stop, inside, max_calls, metrics }
     }
 
     /// A call that has come in.
@@ -62,6 +64,11 @@ impl Gate {
     async fn admit(&self, access: access::Access, headers: &HeaderMap) -> Result<Caller, Status> {
         if self.draining.is_cancelled() {
             return Err(status::draining());
+        }
+        // The one at the door is inside already.
+        if self.inside.len() > self.max_calls {
+            self.metrics.shed();
+            return Err(status::overloaded());
         }
         let secret = headers
             .get(AUTHORIZATION)

@@ -21,7 +21,7 @@ pub use admin::Admin;
 pub use config::ConfigApi;
 pub use gate::Gate;
 pub use invoke::InvokeApi;
-pub use server::router;
+pub use server::{ServerError, ServerOptions, Tls, router};
 
 /// The generated contract. Used here and by clients (the demo, the tests), nowhere else.
 #[expect(

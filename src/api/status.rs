@@ -42,6 +42,12 @@ pub(super) fn draining() -> Status {
     Reply::new(Code::Unavailable, "DRAINING", "this replica is shutting down").retry(SOON).into()
 }
 
+pub(super) fn overloaded() -> Status {
+    Reply::new(Code::Unavailable, "OVERLOADED", "this replica serves as many calls as it may")
+        .retry(SOON)
+        .into()
+}
+
 pub(super) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Status {
     from_catalog(Error::invalid(field, description))
 }

@@ -36,6 +36,7 @@ pub struct Metrics {
     registry: Registry,
     calls: Histograms<CallLabels>,
     in_flight: Gauge,
+    sheds: Counter,
     attempts: Histograms<AttemptLabels>,
     first: Histograms<ModelLabels>,
     tokens: Histograms<TokenLabels>,
@@ -207,6 +208,7 @@ impl Metrics {
             registry: Registry::default(),
             calls: Family::new_with_constructor(|| Histogram::new(RPC_SECONDS.iter().copied())),
             in_flight: Gauge::default(),
+            sheds: Counter::default(),
             attempts: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
             first: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
             tokens: Family::new_with_constructor(|| Histogram::new(TOKENS.iter().copied())),
@@ -231,6 +233,11 @@ impl Metrics {
             self.calls.clone(),
         );
         registry.register("rota_calls_in_flight", "Calls that are being served", self.in_flight.clone());
+        registry.register(
+            "rota_sheds",
+            "Calls that were turned away since the replica serves as many as it may",
+            self.sheds.clone(),
+        );
         registry.register(
             "gen_ai_client_operation_duration_seconds",
             "Attempts at a provider, until the answer or a stream's first content; error_type is empty where one served",
@@ -286,6 +293,11 @@ impl Metrics {
     pub fn begin(self: &Arc<Self>) -> InFlight {
         self.in_flight.inc();
         InFlight(Arc::clone(self))
+    }
+
+    /// A call was turned away.
+    pub fn shed(&self) {
+        self.sheds.inc();
     }
 
     /// A call has ended.

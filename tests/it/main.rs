@@ -54,6 +54,7 @@ mod official_clients;
 mod overview;
 mod peers;
 mod policy;
+mod protection;
 mod python;
 mod random_input;
 mod redis_lost;

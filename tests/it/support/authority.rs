@@ -11,6 +11,10 @@ pub struct Authority {
     pub own: Certificate,
     /// The server's key.
     pub key: KeyPair,
+    /// A client's certificate.
+    pub client: Certificate,
+    /// Its key.
+    pub client_key: KeyPair,
 }
 
 impl Authority {
@@ -24,6 +28,9 @@ impl Authority {
         let issuer = Issuer::new(params, ca_key);
         let key = KeyPair::generate().unwrap();
         let own = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
-        Self { ca, own, key }
+        let client_key = KeyPair::generate().unwrap();
+        let client =
+            CertificateParams::new(["client".to_owned()]).unwrap().signed_by(&client_key, &issuer).unwrap();
+        Self { ca, own, key, client, client_key }
     }
 }

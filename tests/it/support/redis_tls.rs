@@ -17,7 +17,7 @@ impl RedisTls {
     /// Starts one and waits until it is ready.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let Authority { ca, own, key } = Authority::new();
+        let Authority { ca, own, key, .. } = Authority::new();
         let file = |name: &str, text: String| {
             let path = folder.path().join(name);
             fs::write(&path, text).unwrap();

@@ -1,0 +1,161 @@
+//! What keeps a replica and its callers from harm: TLS on its own port, and a bound on what it serves at once.
+
+use std::{fs, path::Path};
+
+use rota::{
+    api::pb::{ListProviderKindsRequest, config_service_client::ConfigServiceClient},
+    scripted::{Script, Upstream},
+};
+use tempfile::TempDir;
+use tonic::{
+    Code, Request,
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+};
+
+use crate::support::{
+    authority::Authority,
+    failure::{error, retry_after, told},
+    process::{Process, free_port},
+    rota::Rota,
+    world::Scene,
+};
+
+/// A server with TLS, and the files that it was given.
+struct Secured {
+    address: String,
+    token: String,
+    _process: Process,
+    _folder: TempDir,
+}
+
+impl Secured {
+    async fn start(authority: &Authority, ask_clients: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let address = format!("127.0.0.1:{}", free_port());
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rota"));
+        command.args(["serve", "--listen", &address, "--admin-listen", "127.0.0.1:0", "--data-dir"]);
+        command.arg(folder.path().join("data"));
+        command.arg("--tls-cert").arg(file("own.pem", authority.own.pem()));
+        command.arg("--tls-key").arg(file("key.pem", authority.key.serialize_pem()));
+        if ask_clients {
+            command.arg("--tls-client-ca").arg(file("ca.pem", authority.ca.pem()));
+        }
+        command.current_dir(folder.path());
+        let mut process = Process::start(command, folder.path(), "KILL");
+        process.wait_for_line(|line| line.contains("listening").then_some(())).await.unwrap();
+        let token = fs::read_to_string(folder.path().join("data/operator-token")).unwrap();
+        Self { address, token: token.trim().to_owned(), _process: process, _folder: folder }
+    }
+
+    /// Whether a call comes through on a connection of that kind.
+    async fn serves(&self, scheme: &str, tls: Option<ClientTlsConfig>) -> bool {
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.address)).unwrap();
+        if let Some(tls) = tls {
+            endpoint = endpoint.tls_config(tls).unwrap();
+        }
+        match endpoint.connect().await {
+            Ok(channel) => self.calls(channel).await,
+            Err(_) => false,
+        }
+    }
+
+    async fn calls(&self, channel: Channel) -> bool {
+        let mut request = Request::new(ListProviderKindsRequest {});
+        let bearer = format!("Bearer {}", self.token).parse().unwrap();
+        request.metadata_mut().insert("authorization", bearer);
+        ConfigServiceClient::new(channel).list_provider_kinds(request).await.is_ok()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_is_served_and_clients_may_have_to_show_a_certificate() {
+    let authority = Authority::new();
+    let trusting = || ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.ca.pem()));
+    let own = Identity::from_pem(authority.client.pem(), authority.client_key.serialize_pem());
+    let stranger = Authority::new();
+    let strange = Identity::from_pem(stranger.client.pem(), stranger.client_key.serialize_pem());
+
+    let open = Secured::start(&authority, false).await;
+    assert!(open.serves("https", Some(trusting())).await);
+    assert!(!open.serves("http", None).await, "plain text comes through");
+    let other = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(stranger.ca.pem()));
+    assert!(!open.serves("https", Some(other)).await, "the client trusts another authority");
+
+    let closed = Secured::start(&authority, true).await;
+    assert!(closed.serves("https", Some(trusting().identity(own))).await);
+    assert!(!closed.serves("https", Some(trusting())).await, "without a certificate");
+    assert!(!closed.serves("https", Some(trusting().identity(strange))).await, "another authority's");
+}
+
+#[test]
+fn tls_files_go_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let (own, key) = (file("own", &authority.own.pem()), file("key", &authority.key.serialize_pem()));
+    let nothing = file("nothing", "nothing");
+    let other = file("other", &Authority::new().key.serialize_pem());
+    for (args, named) in [
+        (vec!["--tls-cert", &own], "--tls-key"),
+        (vec!["--tls-key", &key], "--tls-cert"),
+        (vec!["--tls-client-ca", &own], "--tls-cert"),
+        (vec!["--tls-cert", &own, "--tls-key", "/no/such/file"], "--tls-key"),
+        (vec!["--tls-cert", &nothing, "--tls-key", &key], "--tls-cert"),
+        (vec!["--tls-cert", &own, "--tls-key", &other], "--tls-key"),
+        (vec!["--max-calls", "0"], "--max-calls"),
+        (vec!["--max-calls-per-connection", "0"], "--max-calls-per-connection"),
+    ] {
+        let data = folder.path().join("data");
+        let serve = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"];
+        let args = [&serve, &[data.to_str().unwrap()][..], &args].concat();
+        let output = Rota::builder().output(&args);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(named), "{args:?}: {text}");
+        assert!(!text.contains("PRIVATE KEY"), "{text}");
+    }
+    assert!(Path::new(&own).exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_its_bound_a_replica_turns_calls_away_at_once() {
+    let upstream = Upstream::start().await.unwrap();
+    let rota = Rota::builder().arg("--max-calls").arg("3").start().await;
+    let scene = Scene::set(&rota, &upstream, 2).await;
+    for key in &scene.keys {
+        upstream.script(key, Script::Hang);
+    }
+    let mut hanging = Vec::new();
+    for _ in 0..3 {
+        let scene = scene.clone();
+        hanging.push(tokio::spawn(async move { scene.ask().await }));
+    }
+    crate::support::eventually(std::time::Duration::from_secs(5), async || match upstream.in_flight() {
+        3 => Ok(()),
+        count => Err(format!("{count} are on their way")),
+    })
+    .await;
+    let status = scene.ask().await.unwrap_err();
+    assert_eq!(told(&status), error(Code::Unavailable, "OVERLOADED"));
+    assert!(!retry_after(&status).is_zero());
+    // Health is no call: a probe must not find a busy replica dead.
+    rota.health("").await.unwrap();
+    for call in hanging {
+        call.abort();
+    }
+    for key in &scene.keys {
+        upstream.script(key, Script::Answer);
+    }
+    crate::support::eventually(std::time::Duration::from_secs(5), async || {
+        scene.ask().await.map(drop).map_err(|status| status.to_string())
+    })
+    .await;
+}
