@@ -56,13 +56,15 @@ pub(super) enum Shape {
     Whole,
     /// In pieces, the first of which decides.
     Streamed,
+    /// Whatever was asked for: only its head is waited for.
+    Forwarded,
 }
 
 impl Shape {
     /// How long one attempt may take.
     fn limit(self, timeouts: &Timeouts) -> Duration {
         match self {
-            Self::Whole => timeouts.attempt,
+            Self::Whole | Self::Forwarded => timeouts.attempt,
             Self::Streamed => timeouts.first_token,
         }
     }

@@ -40,7 +40,7 @@ impl Engine {
                 Err(failure)
             }
         };
-        let won = self.run(call, Shape::Whole, &|driver, target| Box::pin(attempt(driver, target))).await;
+        let won = self.run(call, Shape::Forwarded, &|driver, target| Box::pin(attempt(driver, target))).await;
         match (won, refused.into_inner()) {
             (Ok(won), _) => Ok(self.answer(won, call)),
             (Err(CallError::Upstream { route, .. }), Some(reply)) => {
