@@ -48,6 +48,9 @@ const DROPPED: &[&str] = &[
     "x-goog-api-key",
 ];
 
+/// A longer path, in bytes, is no endpoint's, and would take long to decode again and again.
+const MAX_PATH: usize = 4096;
+
 /// One request to forward.
 #[derive(Debug, Clone)]
 pub struct ForwardRequest {
@@ -95,6 +98,9 @@ impl ForwardPath {
     /// What is wrong with it.
     pub fn new(path: &str) -> Result<Self, &'static str> {
         let path = path.strip_prefix('/').unwrap_or(path);
+        if path.len() > MAX_PATH {
+            return Err("is longer than 4096 bytes");
+        }
         if path.is_empty() {
             return Err("must name a path below the provider's base_url");
         }
@@ -287,6 +293,8 @@ mod tests {
             "a%0d%0aHost: evil.example",
             "a%00",
             "%ff",
+            &"a".repeat(MAX_PATH + 1),
+            &format!("%{}", "25".repeat(MAX_PATH)),
         ];
         for escape in escapes {
             assert!(ForwardPath::new(escape).is_err(), "{escape:?}");

@@ -235,10 +235,21 @@ async fn no_request_leaves_the_base() {
     assert_eq!(invalid_fields(forward(&scene, with("a", "b\r\nc: d")).await.map(drop)), ["headers[a]"]);
     let odd = ForwardRequest { query: "a=\n".into(), ..request(&scene, "GET", "anything") };
     assert_eq!(invalid_fields(forward(&scene, odd).await.map(drop)), ["query"]);
+    let long = ForwardRequest { query: "a".repeat(8193), ..request(&scene, "GET", "anything") };
+    assert_eq!(invalid_fields(forward(&scene, long).await.map(drop)), ["query"]);
+    assert_eq!(invalid_fields(forward(&scene, with("a", &"b".repeat(40_000))).await.map(drop)), ["headers"]);
+    let endless = request(&scene, "GET", &format!("%{}", "25".repeat(1 << 20)));
+    assert_eq!(invalid_fields(forward(&scene, endless).await.map(drop)), ["path"]);
+    // As long as it may be, and as much longer as encoding makes it, it is sent.
+    let longest = ForwardRequest { query: "ä".repeat(4096), ..request(&scene, "GET", "anything") };
+    forward(&scene, ForwardRequest { path: format!("anything/{}", "ä".repeat(2040)), ..longest })
+        .await
+        .unwrap();
+    assert_eq!(upstream.total_hits(), 1);
     let mut nameless = request(&scene, "GET", "anything");
     nameless.key.as_mut().unwrap().model_type = 0;
     assert_eq!(invalid_fields(forward(&scene, nameless).await.map(drop)), ["key.model_type"]);
-    assert_eq!(upstream.total_hits(), 0);
+    assert_eq!(upstream.total_hits(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

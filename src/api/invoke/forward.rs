@@ -12,6 +12,11 @@ use tonic::{Request, Status};
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
+/// In bytes. A longer one may make a URL that cannot be sent, which must not look like the provider's fault.
+const MAX_QUERY: usize = 8192;
+/// Names and values together, in bytes.
+const MAX_HEADERS: usize = 32 << 10;
+
 impl InvokeApi {
     pub(super) async fn forwarded(
         &self,
@@ -24,8 +29,9 @@ impl InvokeApi {
             let names = METHODS.map(|method| method.to_string()).join(", ");
             return Err(status::invalid("method", format!("is one of {names}")));
         };
-        if request.query.chars().any(char::is_control) {
-            return Err(status::invalid("query", "must hold no control characters"));
+        if request.query.len() > MAX_QUERY || request.query.chars().any(char::is_control) {
+            let what = format!("must hold no control characters and at most {MAX_QUERY} bytes");
+            return Err(status::invalid("query", what));
         }
         let forward = ForwardRequest {
             path: ForwardPath::new(&request.path).map_err(|reason| status::invalid("path", reason))?,
@@ -56,6 +62,10 @@ impl InvokeApi {
 }
 
 fn headers_in(given: HashMap<String, String>) -> Result<HeaderMap, Status> {
+    let size: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if size > MAX_HEADERS {
+        return Err(status::invalid("headers", format!("hold more than {MAX_HEADERS} bytes")));
+    }
     let mut headers = HeaderMap::new();
     for (name, value) in given {
         let field = || format!("headers[{name}]");
