@@ -11,11 +11,11 @@ use rota::{
 use serde_json::json;
 use tonic::Code;
 
-use super::streaming::read;
 use crate::support::{
     failure::{error, told},
     kinds::COHERE,
     listing::api_key_field,
+    read,
     rota::Rota,
     world::{Scene, hi},
 };

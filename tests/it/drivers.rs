@@ -10,15 +10,13 @@ use rota::{
 };
 use tonic::{Code, Status};
 
-use super::{
-    policy::set_policy,
-    streaming::{content, read},
-};
+use super::{policy::set_policy, streaming::content};
 use crate::support::{
     failure::{classes, error, route, told},
     kinds::{Kind, on_every_kind},
     listing::api_key_field,
     process::free_port,
+    read,
     rota::Rota,
     world::{Scene, config, hi},
 };

@@ -7,12 +7,13 @@ use rota::{
     scripted::{Script, Upstream},
 };
 use tokio::time::Instant;
-use tonic::{Code, Status, Streaming};
+use tonic::Code;
 
 use crate::support::{
     eventually,
     failure::{classes, error, route, span, told},
     kinds::{Kind, on_every_kind},
+    read,
     rota::Rota,
     world::Scene,
 };
@@ -28,18 +29,7 @@ on_every_kind!(
 
 const SOON: Duration = Duration::from_secs(2);
 
-/// What came before the end, and how it ended.
-pub async fn read(mut stream: Streaming<StreamLlmResponse>) -> (Vec<StreamLlmResponse>, Result<(), Status>) {
-    let mut messages = Vec::new();
-    loop {
-        match stream.message().await {
-            Ok(Some(message)) => messages.push(message),
-            Ok(None) => return (messages, Ok(())),
-            Err(status) => return (messages, Err(status)),
-        }
-    }
-}
-
+/// The text of a streamed answer.
 pub fn content(messages: &[StreamLlmResponse]) -> String {
     messages.iter().filter_map(|message| Some(message.delta.as_ref()?.content.as_str())).collect()
 }
