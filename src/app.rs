@@ -44,7 +44,10 @@ pub struct App {
     address: SocketAddr,
     catalog: Catalog,
     state: Arc<dyn StateStore>,
+    drain_delay: Duration,
     drain_limit: Duration,
+    /// NOT_SERVING, though calls that come are served.
+    leaving: CancellationToken,
     /// No new calls.
     draining: CancellationToken,
     /// No calls at all.
@@ -117,9 +120,9 @@ impl App {
     /// Where a dependency or the port cannot be had. What had been started is stopped.
     pub async fn start(settings: &Settings) -> Result<Self> {
         let metrics = Arc::new(Metrics::new(settings.metrics_models));
-        let draining = CancellationToken::new();
+        let (leaving, draining) = (CancellationToken::new(), CancellationToken::new());
         let readiness = Readiness {
-            draining: draining.clone(),
+            draining: leaving.clone(),
             serving: Arc::default(),
             redis: match (&settings.redis, settings.redis_required) {
                 (None, _) => RedisNeed::None,
@@ -203,7 +206,9 @@ impl App {
             address,
             catalog,
             state,
+            drain_delay: settings.drain_delay,
             drain_limit: settings.drain_limit,
+            leaving,
             draining,
             stop,
             inside,
@@ -223,8 +228,13 @@ impl App {
         &self.catalog
     }
 
-    /// Says NOT_SERVING, takes no new calls, waits for those in flight up to the drain limit, ends the rest.
+    /// Says NOT_SERVING, then, after the drain delay, takes no new calls, waits for those in flight up to the drain limit, ends the rest.
     pub async fn shut_down(self) {
+        self.leaving.cancel();
+        if !self.drain_delay.is_zero() {
+            tracing::info!(delay = ?self.drain_delay, "not serving, and still taking calls");
+            sleep(self.drain_delay).await;
+        }
         tracing::info!(in_flight = self.inside.len(), "draining");
         self.draining.cancel();
         self.inside.close();

@@ -128,7 +128,11 @@ pub struct RawSettings {
     /// How long a start waits for PostgreSQL [default: 60s]
     #[arg(long, global = true, env = "ROTA_START_WAIT", value_name = "TIME")]
     pub start_wait: Option<String>,
-    /// How long calls in flight may take to end after SIGTERM [default: 30s]
+    /// How long calls are still taken after SIGTERM, while health says NOT_SERVING, so that clients and load balancers go
+    /// elsewhere before they are turned away [default: 0s]
+    #[arg(long, global = true, env = "ROTA_DRAIN_DELAY", value_name = "TIME")]
+    pub drain_delay: Option<String>,
+    /// How long calls in flight may take to end after that [default: 30s]
     #[arg(long, global = true, env = "ROTA_DRAIN_LIMIT", value_name = "TIME")]
     pub drain_limit: Option<String>,
     /// Retries after server errors, timeouts and broken connections, per call and model [default: 0.2]
@@ -178,6 +182,8 @@ pub struct Settings {
     pub metrics_models: usize,
     /// How long a start waits for the database.
     pub start_wait: Duration,
+    /// How long calls are still taken after the signal to stop.
+    pub drain_delay: Duration,
     /// How long calls in flight may take to end.
     pub drain_limit: Duration,
     /// How many retries a model may have on this replica.
@@ -259,6 +265,7 @@ impl RawSettings {
             max_calls_per_connection: self.max_calls_per_connection.or(file.max_calls_per_connection),
             metrics_models: self.metrics_models.or(file.metrics_models),
             start_wait: self.start_wait.or(file.start_wait),
+            drain_delay: self.drain_delay.or(file.drain_delay),
             drain_limit: self.drain_limit.or(file.drain_limit),
             retry_share: self.retry_share.or(file.retry_share),
             retry_rate: self.retry_rate.or(file.retry_rate),
@@ -335,6 +342,11 @@ impl Settings {
             |setting: &str, value: Option<String>, default| time(setting, value, default, &mut problem);
         let default_deadline = time("default-deadline", raw.default_deadline, Duration::from_secs(600));
         let start_wait = time("start-wait", raw.start_wait, Duration::from_secs(60));
+        // Unlike the others it may be nothing.
+        let no_delay = given(raw.drain_delay.clone())
+            .is_none_or(|text| humantime::parse_duration(&text).is_ok_and(|delay| delay.is_zero()));
+        let drain_delay =
+            if no_delay { Duration::ZERO } else { time("drain-delay", raw.drain_delay, Duration::ZERO) };
         let drain_limit = time("drain-limit", raw.drain_limit, Duration::from_secs(30));
         let redis_timeout = time("redis-timeout", raw.redis_timeout, Duration::from_millis(250));
         let database = DatabaseOptions {
@@ -401,6 +413,7 @@ impl Settings {
             default_deadline,
             metrics_models: raw.metrics_models.unwrap_or(200),
             start_wait,
+            drain_delay,
             drain_limit,
             retry_budget,
         })

@@ -417,3 +417,20 @@ async fn answers_do_not_wait_for_acknowledgements() {
     took.sort_unstable();
     assert!(took[5] < Duration::from_millis(30), "{took:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_leaves_says_so_before_it_turns_calls_away() {
+    let upstream = Upstream::start().await.unwrap();
+    let mut rota = Rota::builder().arg("--drain-delay").arg("3s").start().await;
+    let scene = Scene::set(&rota, &upstream, 2).await;
+    rota.sigterm();
+    eventually(Duration::from_secs(2), async || match rota.health("readiness").await {
+        Ok(ServingStatus::NotServing) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(rota.health("liveness").await.unwrap(), ServingStatus::Serving);
+    scene.ask().await.unwrap();
+    assert_eq!(rota.wait_exit(Duration::from_secs(10)).await.code(), Some(0));
+    assert!(rota.logs().contains("still taking calls"), "{}", rota.logs());
+}
