@@ -7,9 +7,15 @@ use rota::{
     scripted::{Script, Upstream},
 };
 
-use crate::support::{eventually, on_both_states, read, rota::Rota, world::Scene};
+use crate::support::{eventually, read, redis::Redis, rota::Rota, world::Scene};
 
-on_both_states!(a_scrape_tells_of_calls_attempts_cooldowns_and_pools);
+/// One of its own: the one that tests share serves more models than have labels of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_tells_of_calls_attempts_cooldowns_and_pools() {
+    a_scrape_tells_what_happened(&Rota::builder().start().await, "memory").await;
+    let settings = Rota::builder().redis(Redis::shared().await.url());
+    a_scrape_tells_what_happened(&settings.start().await, "shared").await;
+}
 
 /// Where `/metrics` is.
 async fn address(rota: &Rota) -> String {
@@ -40,7 +46,7 @@ fn value(text: &str, name: &str, labels: &[(&str, &str)]) -> u64 {
     found.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default() as u64
 }
 
-async fn a_scrape_tells_of_calls_attempts_cooldowns_and_pools(rota: &Rota) {
+async fn a_scrape_tells_what_happened(rota: &Rota, mode: &str) {
     let upstream = Upstream::start().await.unwrap();
     let scene = Scene::set(rota, &upstream, 3).await;
     upstream.script(&scene.keys[0], Script::fail_for(429, "60"));
@@ -69,6 +75,7 @@ async fn a_scrape_tells_of_calls_attempts_cooldowns_and_pools(rota: &Rota) {
     assert!(value(&text, calls, &[stream, ("rpc_response_status_code", "OK")]) >= 1);
     assert!(value(&text, "rota_pick_duration_seconds_count", &[("outcome", "granted")]) >= 5);
     assert!(value(&text, "rota_config_revision", &[]) > 0);
+    assert_eq!(value(&text, "rota_state_store", &[("mode", mode)]), 1);
     assert_eq!(value(&text, "rota_build", &[("version", env!("CARGO_PKG_VERSION"))]), 1);
     assert!(!scene.keys.iter().any(|key| text.contains(key.as_str())));
     // What is refused is counted too, by its code.
