@@ -35,6 +35,7 @@ mod conformance_names;
 mod conformance_rotation;
 mod conformance_streams;
 mod counting;
+mod deploy;
 mod drivers;
 mod drivers_beyond_chat;
 mod explain;

@@ -1,0 +1,52 @@
+//! What stands in `deploy/` fits this build.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crate::support::rota::Rota;
+
+#[test]
+fn every_setting_named_in_deploy_is_one() {
+    let mut files = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy"), &mut files);
+    let mut named = BTreeSet::new();
+    for file in &files {
+        let text = fs::read_to_string(file).unwrap();
+        let words = text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+        named.extend(words.filter(|word| word.starts_with("ROTA_")).map(ToOwned::to_owned));
+    }
+    assert!(files.len() > 5 && named.len() > 5, "{files:?} name {named:?}");
+    let help = String::from_utf8(Rota::builder().output(&["serve", "--help"]).stdout).unwrap();
+    let known = |name: &String| {
+        help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).any(|word| word == name)
+    };
+    let unknown: Vec<_> = named.iter().filter(|name| !known(name)).collect();
+    assert!(unknown.is_empty(), "{unknown:?} are no settings");
+}
+
+#[test]
+fn no_manifest_holds_a_secret() {
+    let mut files = Vec::new();
+    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes"), &mut files);
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for line in text.lines().filter(|line| line.contains("ROTA_MASTER_KEY") || line.contains("_URL")) {
+            assert!(line.contains("secretKeyRef"), "{}: {line}", file.display());
+        }
+        assert!(!text.contains("kind: Secret"), "{}", file.display());
+    }
+}
+
+fn walk(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            walk(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
+}
