@@ -35,6 +35,7 @@ mod conformance_names;
 mod conformance_rotation;
 mod conformance_streams;
 mod counting;
+mod doctor;
 mod drivers;
 mod explain;
 mod failover;
