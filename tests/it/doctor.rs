@@ -1,6 +1,10 @@
 //! `rota doctor`: what it finds on real servers, well and broken.
 
-use std::process::Output;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    process::Output,
+};
 
 use rota::{
     api::pb::{ErrorClass, SetCooldownRequest},
@@ -51,6 +55,8 @@ fn examined(rota: &Rota, args: &[&str]) -> Findings {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_is_well_on_sqlite_and_redis_for_people_and_machines() {
     let rota = Rota::shared_on_redis().await;
+    // The folder of a test is open to others, that of a first start is not.
+    fs::set_permissions(rota.data_dir(), Permissions::from_mode(0o700)).unwrap();
     let found = examined(rota, &[]);
     for name in ["settings", "data directory", "database", "migrations", "master key", "redis memory"] {
         found.has(name, "ok", "");
