@@ -71,7 +71,7 @@ impl Cli {
     /// Whether all is well; a command that says itself what is not returns false.
     async fn dispatch(self) -> Result<bool> {
         if let Some(Command::Doctor(options)) = &self.command {
-            return doctor::run(options, self.settings).await;
+            return Box::pin(doctor::run(options, self.settings)).await;
         }
         let raw = self.settings.over_file(Path::new(settings::FILE))?;
         let format = match raw.log_format.as_deref() {

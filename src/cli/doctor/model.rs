@@ -77,16 +77,12 @@ impl Walk<'_> {
                 _ => report.ok(name, found),
             }
         }
-        match picked.and_then(|place| set.configs.get(place)) {
-            Some(config) => {
-                report.ok("next config", &config.name);
-                Ok(Some((pool, config.id.clone())))
-            }
-            None => {
-                report.failure("next config", "none can serve now", "wait, or ClearCooldown of one above");
-                Ok(None)
-            }
-        }
+        let Some(config) = picked.and_then(|place| set.configs.get(place)) else {
+            report.failure("next config", "none can serve now", "wait, or ClearCooldown of one above");
+            return Ok(None);
+        };
+        report.ok("next config", &config.name);
+        Ok(Some((pool, config.id.clone())))
     }
 
     /// The provider that was named, or the only one with such a model.
@@ -128,16 +124,12 @@ impl Walk<'_> {
                 sleep(Duration::from_millis(50)).await;
             }
         };
-        match timeout(LIMIT, asked).await {
-            Ok(Some(seen)) => {
-                report.ok(NAME, "read from Redis");
-                seen
-            }
-            _ => {
-                report.warning(NAME, "Redis is away: cooldowns are not known", "start Redis");
-                Inspection::blank(roster, 0)
-            }
-        }
+        let Ok(Some(seen)) = timeout(LIMIT, asked).await else {
+            report.warning(NAME, "Redis is away: cooldowns are not known", "start Redis");
+            return Inspection::blank(roster, 0);
+        };
+        report.ok(NAME, "read from Redis");
+        seen
     }
 
     /// Asks the provider with the credentials of that config.

@@ -111,9 +111,8 @@ pub(super) async fn redis(settings: &Settings) -> Report {
 
 /// Whether each address that tenants configured takes a connection, once an origin.
 pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report: &mut Report) {
-    let addresses = match timeout(LIMIT, facts.addresses()).await {
-        Ok(Ok(addresses)) => addresses,
-        _ => return report.failure("providers", "their addresses cannot be read", "see the database"),
+    let Ok(Ok(addresses)) = timeout(LIMIT, facts.addresses()).await else {
+        return report.failure("providers", "their addresses cannot be read", "see the database");
     };
     let networks = settings.upstream.networks;
     let mut origins: BTreeMap<String, (Url, String)> = BTreeMap::new();
