@@ -280,7 +280,14 @@ impl Settings {
     ///
     /// # Errors
     /// Every problem found.
-    pub fn resolve(mut raw: RawSettings) -> Result<Self, SettingsError> {
+    pub fn resolve(raw: RawSettings) -> Result<Self, SettingsError> {
+        let (settings, problems) = Self::examine(raw);
+        if problems.is_empty() { Ok(settings) } else { Err(SettingsError(problems)) }
+    }
+
+    /// The same for who goes on with what there is: what is wrong is left at its default where there is one, and told.
+    #[must_use]
+    pub fn examine(mut raw: RawSettings) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let mut problem = |setting: &str, what: &str| problems.push(format!("--{setting}: {what}"));
 
@@ -394,10 +401,7 @@ impl Settings {
             );
         }
         let master_key = master_key.unwrap_or_else(|| MasterKey::Own(data_dir.join("master-key")));
-        if !problems.is_empty() {
-            return Err(SettingsError(problems));
-        }
-        Ok(Self {
+        let settings = Self {
             listen,
             admin_listen,
             data_dir,
@@ -416,7 +420,8 @@ impl Settings {
             drain_delay,
             drain_limit,
             retry_budget,
-        })
+        };
+        (settings, problems)
     }
 
     /// Where the first operator's token is written.

@@ -53,7 +53,10 @@ impl fmt::Debug for MasterKeySource {
 
 impl MasterKeySource {
     /// Reads the ring.
-    pub(super) async fn ring(&self) -> Result<KeyRing, KeyRingError> {
+    ///
+    /// # Errors
+    /// [`KeyRingError`].
+    pub async fn ring(&self) -> Result<KeyRing, KeyRingError> {
         match self {
             Self::Value(text) => KeyRing::parse(text.expose_secret()),
             Self::File(path) => read_file(path),

@@ -15,6 +15,7 @@ mod credentials;
 mod database;
 mod defaults;
 mod entity;
+mod facts;
 mod fallbacks;
 mod fields;
 mod follow;
@@ -36,6 +37,7 @@ mod tokens;
 mod types;
 
 pub use audit::{AuditEvent, AuditFilter};
+pub use facts::{Address, DatabaseFacts};
 pub use keys::{MasterRotation, TenantRotation};
 pub use master_key::MasterKeySource;
 pub use names::canonical;
@@ -54,7 +56,14 @@ use sea_orm::{
 };
 use sea_orm_migration::{MigratorTrait, SchemaManager};
 use snapshot::Snapshot;
-use std::{fs, io, os::unix::fs::OpenOptionsExt, path::Path, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::Notify;
 
 /// Names our advisory lock on PostgreSQL: `rota` in ASCII.
@@ -147,27 +156,17 @@ impl Catalog {
     /// [`OpenError`]; a wrong master key is refused before anything is written.
     pub async fn open(options: OpenOptions) -> Result<Self, OpenError> {
         let OpenOptions { database_url, master_key, networks, database } = options;
-        let url = database_url.as_str();
-        let sqlite = url.starts_with("sqlite:");
-        if !sqlite && !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
-            return Err(OpenError::Url);
-        }
+        let connect = connect_options(&database_url, database)?;
         let ring = master_key.ring().await?;
-        if sqlite {
-            create_file(url)?;
+        if database_url.starts_with("sqlite:") {
+            create_file(&database_url)?;
         }
-        let mut connect = ConnectOptions::new(url);
-        connect
-            .max_connections(database.max_connections.max(2))
-            .acquire_timeout(database.wait)
-            .connect_timeout(database.wait)
-            .sqlx_logging(database.log_statements)
-            .statement_timeout(database.statement_timeout)
-            .set_application_name("rota")
-            .map_sqlx_sqlite_opts(move |sqlite| {
-                sqlite.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(database.wait)
-            });
-        let db = Database::connect(connect).await?;
+        let catalog = Self::new(Database::connect(connect).await?, ring, networks);
+        catalog.verify_master_key(SchemaManager::new(catalog.db())).await?;
+        Ok(catalog)
+    }
+
+    fn new(db: DatabaseConnection, ring: KeyRing, networks: Networks) -> Self {
         let inner = Inner {
             db,
             ring,
@@ -176,9 +175,7 @@ impl Catalog {
             committed: Notify::new(),
             hinted: Notify::new(),
         };
-        let catalog = Self { inner: Arc::new(inner), actor: None };
-        catalog.verify_master_key(SchemaManager::new(catalog.db())).await?;
-        Ok(catalog)
+        Self { inner: Arc::new(inner), actor: None }
     }
 
     /// Brings the schema up to date. Several may try at once: they take turns.
@@ -304,13 +301,38 @@ impl Catalog {
     }
 }
 
-/// Makes the SQLite file, readable by its owner alone; SQLite gives its WAL files the same mode.
-fn create_file(url: &str) -> Result<(), OpenError> {
+/// How to connect to the database at `url`.
+fn connect_options(url: &str, database: DatabaseOptions) -> Result<ConnectOptions, OpenError> {
+    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(OpenError::Url);
+    }
+    let mut connect = ConnectOptions::new(url);
+    connect
+        .max_connections(database.max_connections.max(2))
+        .acquire_timeout(database.wait)
+        .connect_timeout(database.wait)
+        .sqlx_logging(database.log_statements)
+        .statement_timeout(database.statement_timeout)
+        .set_application_name("rota")
+        .map_sqlx_sqlite_opts(move |sqlite| {
+            sqlite.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(database.wait)
+        });
+    Ok(connect)
+}
+
+/// Where SQLite's file lies.
+fn file_of(url: &str) -> Result<PathBuf, OpenError> {
     let options = SqliteConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
     let path = options.get_filename();
     if path == Path::new(":memory:") || path.as_os_str().is_empty() || url.contains("mode=memory") {
         return Err(OpenError::Url);
     }
-    let made = fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path);
+    Ok(path.to_owned())
+}
+
+/// Makes the SQLite file, readable by its owner alone; SQLite gives its WAL files the same mode.
+fn create_file(url: &str) -> Result<(), OpenError> {
+    let made =
+        fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file_of(url)?);
     made.map(drop).map_err(OpenError::File)
 }

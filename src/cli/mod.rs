@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 mod demo;
+mod doctor;
 mod keys;
 mod migrate;
 mod serve;
@@ -36,6 +37,8 @@ enum Command {
     Demo(demo::Options),
     /// Bring the database's schema up to date, then exit
     Migrate,
+    /// Look at all that serving needs, and say what is wrong and what to do
+    Doctor(doctor::Options),
     /// Tokens
     #[command(subcommand)]
     Token(token::Command),
@@ -56,7 +59,8 @@ impl Cli {
             Err(error) => Err(error.into()),
         };
         match outcome {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
             Err(error) => {
                 complain(&error);
                 ExitCode::FAILURE
@@ -64,7 +68,11 @@ impl Cli {
         }
     }
 
-    async fn dispatch(self) -> Result<()> {
+    /// Whether all is well; a command that says itself what is not returns false.
+    async fn dispatch(self) -> Result<bool> {
+        if let Some(Command::Doctor(options)) = &self.command {
+            return Box::pin(doctor::run(options, self.settings)).await;
+        }
         let raw = self.settings.over_file(Path::new(settings::FILE))?;
         let format = match raw.log_format.as_deref() {
             None | Some("" | "pretty") => LogFormat::Pretty,
@@ -79,12 +87,15 @@ impl Cli {
             bail!("--log: is a filter such as `info` or `rota=debug,info`");
         }
         match command {
-            Command::Serve => serve::run(&Settings::resolve(raw)?).await,
-            Command::Demo(options) => demo::run(&options, raw).await,
-            Command::Migrate => migrate::run(&Settings::resolve(raw)?).await,
-            Command::Token(command) => token::run(command, &Settings::resolve(raw)?).await,
-            Command::Keys(command) => keys::run(command, &Settings::resolve(raw)?).await,
+            Command::Serve => serve::run(&Settings::resolve(raw)?).await?,
+            Command::Demo(options) => demo::run(&options, raw).await?,
+            Command::Migrate => migrate::run(&Settings::resolve(raw)?).await?,
+            Command::Token(command) => token::run(command, &Settings::resolve(raw)?).await?,
+            Command::Keys(command) => keys::run(command, &Settings::resolve(raw)?).await?,
+            // It has run above: it goes on where settings are wrong.
+            Command::Doctor(_) => {}
         }
+        Ok(true)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why each config of a model would or would not serve the next call. Changes nothing.
 
 use crate::balance::{Candidate, ErrorClass, Member, Pick, Pool, Standing, Strategy, pick};
+use crate::catalog::Config;
 use crate::state::Inspection;
 use std::{fmt, time::Duration};
 
@@ -15,6 +16,12 @@ pub struct Setting {
     pub readable: bool,
     /// Whether the call has tried it.
     pub tried: bool,
+}
+
+impl From<&Config> for Setting {
+    fn from(config: &Config) -> Self {
+        Self { enabled: config.enabled, weight: config.weight, readable: config.readable, tried: false }
+    }
 }
 
 /// One config, explained.

@@ -207,7 +207,10 @@ impl Resolve for Guard {
 }
 
 /// Those that may be reached. Fails where there were some and all are refused.
-fn allowed(found: impl Iterator<Item = SocketAddr>, networks: Networks) -> Result<Vec<SocketAddr>, Refused> {
+pub(super) fn allowed(
+    found: impl Iterator<Item = SocketAddr>,
+    networks: Networks,
+) -> Result<Vec<SocketAddr>, Refused> {
     let mut kept = Vec::new();
     let mut refused = None;
     for address in found {

@@ -36,6 +36,7 @@ mod conformance_rotation;
 mod conformance_streams;
 mod counting;
 mod deploy;
+mod doctor;
 mod drivers;
 mod drivers_beyond_chat;
 mod explain;

@@ -20,16 +20,7 @@ impl InvokeApi {
             (key, _) = found.map_err(status::from_catalog)?;
         }
         let set = self.catalog.configs(&key, ConfigFrom::Any).await.map_err(status::from_catalog)?;
-        let settings: Vec<_> = set
-            .configs
-            .iter()
-            .map(|config| Setting {
-                enabled: config.enabled,
-                weight: config.weight,
-                readable: config.readable,
-                tried: false,
-            })
-            .collect();
+        let settings: Vec<Setting> = set.configs.iter().map(Setting::from).collect();
         let seen = match self.engine.state().inspect(&set.roster).await {
             Ok(seen) => seen,
             Err(_) => Inspection::blank(&set.roster, 0),

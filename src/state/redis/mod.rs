@@ -11,6 +11,7 @@
 mod changes;
 mod codec;
 mod connect;
+mod facts;
 mod keys;
 mod script;
 mod writer;
@@ -26,6 +27,7 @@ use codec::{Args, unexpected};
 use connect::Connection;
 pub use connect::RedisOptions;
 use dashmap::DashMap;
+pub use facts::RedisFacts;
 use fred::{
     interfaces::{ClusterInterface, PubsubInterface},
     prelude::{Error as RedisError, FromValue},

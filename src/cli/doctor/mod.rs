@@ -1,0 +1,231 @@
+//! `rota doctor`: looks at all that a service needs, and says what is wrong and what to do.
+//!
+//! It changes nothing, and each check is bounded in time. What cannot be looked at leaves the other checks alone.
+
+mod model;
+mod places;
+mod report;
+
+use crate::{
+    catalog::{DatabaseFacts, KeyRing, MasterKeySource},
+    settings::{self, MasterKey, RawSettings, Settings},
+    telemetry::{self, LogFormat},
+};
+use anyhow::Result;
+use chrono::Utc;
+use clap::Args;
+use report::Report;
+use secrecy::ExposeSecret;
+use std::{
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use tokio::time::timeout;
+
+/// The longest that one check may take.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Clocks may be apart by this much, in milliseconds.
+const CLOCKS_APART: i64 = 2000;
+
+#[derive(Args)]
+pub(super) struct Options {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Walk one model of this tenant as a call would
+    #[arg(long, requires = "model")]
+    tenant: Option<String>,
+    /// The model's provider, where several have a model of that name
+    #[arg(long, requires = "model", default_value = "")]
+    provider: String,
+    /// What the model does: llm, text-embedding, rerank, speech2text, moderation or tts
+    #[arg(long = "type", default_value = "llm", value_name = "TYPE")]
+    model_type: String,
+    /// The model to walk
+    #[arg(long, requires = "tenant")]
+    model: Option<String>,
+    /// Ask the provider with the config that would serve next, as cheaply as it can be asked
+    #[arg(long, requires = "model")]
+    probe: bool,
+}
+
+/// Prints what it finds. Whether nothing is a failure.
+pub(super) async fn run(options: &Options, raw: RawSettings) -> Result<bool> {
+    let mut report = Report::default();
+    let settings = examine(raw, &mut report);
+    places::data_directory(&settings, &mut report);
+    let (facts, mut redis) = tokio::join!(database(&settings, &mut report), places::redis(&settings));
+    let ring = master_key(&settings, facts.as_ref().map(|(facts, _)| facts), &mut report).await;
+    // What an older or later schema holds cannot be read.
+    let facts = facts.and_then(|(facts, current)| current.then_some(facts));
+    report.append(std::mem::take(&mut redis));
+    if let Some(facts) = &facts {
+        places::providers(&settings, facts, &mut report).await;
+    }
+    if let (Some(tenant), Some(model)) = (&options.tenant, &options.model) {
+        match (facts, ring) {
+            (Some(facts), Some(ring)) => {
+                let walk = model::Walk { tenant, model, options, settings: &settings };
+                walk.report(facts.catalog(ring, settings.upstream.networks), &mut report).await;
+            }
+            _ => report.failure(
+                "model",
+                "cannot be looked up",
+                "mend the database, its migrations and the master key first",
+            ),
+        }
+    }
+    print(&if options.json { report.json()? } else { report.text() });
+    Ok(report.is_well())
+}
+
+/// The settings as far as they can be used, and what is wrong with them. Logs only what is asked for.
+fn examine(raw: RawSettings, report: &mut Report) -> Settings {
+    let mut problems = Vec::new();
+    let raw = raw.clone().over_file(Path::new(settings::FILE)).unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        raw
+    });
+    let format = match raw.log_format.as_deref() {
+        None | Some("" | "pretty") => LogFormat::Pretty,
+        Some("json") => LogFormat::Json,
+        Some(_) => {
+            problems.push("--log-format: is `pretty` or `json`".to_owned());
+            LogFormat::Pretty
+        }
+    };
+    let filter = raw.log.clone().filter(|log| !log.is_empty()).unwrap_or_else(|| "off".to_owned());
+    if telemetry::init(&filter, format).is_err() {
+        problems.push("--log: is a filter such as `info` or `rota=debug,info`".to_owned());
+    }
+    let (settings, more) = Settings::examine(raw);
+    problems.extend(more);
+    if problems.is_empty() {
+        report.ok("settings", "complete");
+    }
+    for problem in problems {
+        let setting = problem.split_once(": ").map_or("the settings", |(setting, _)| setting);
+        let next = format!("correct {setting}; see `rota --help`");
+        report.failure("settings", problem, next);
+    }
+    settings
+}
+
+/// The database, where it can be asked, and whether its schema is up to date.
+async fn database(settings: &Settings, report: &mut Report) -> Option<(DatabaseFacts, bool)> {
+    const NAME: &str = "database";
+    let mut options = settings.database;
+    options.wait = options.wait.min(LIMIT);
+    let asked = timeout(LIMIT, DatabaseFacts::of(settings.database_url.expose_secret(), options)).await;
+    let facts = match asked {
+        Ok(Ok(Some(facts))) => facts,
+        Ok(Ok(None)) => {
+            report.warning(NAME, "there is no file yet", "`rota serve` makes it at its first start");
+            return None;
+        }
+        Ok(Err(error)) => {
+            report.failure(NAME, error.to_string(), "start it, or correct --database-url");
+            return None;
+        }
+        Err(_) => {
+            let next = "start it, or correct --database-url";
+            report.failure(NAME, format!("no answer within {LIMIT:?}"), next);
+            return None;
+        }
+    };
+    if facts.read_only {
+        let found = format!("{}, which takes no writes", facts.version);
+        report.failure(NAME, found, "give the primary's address in --database-url");
+    } else {
+        report.ok(NAME, &facts.version);
+    }
+    if let Ok(Ok(Some(theirs))) = timeout(LIMIT, facts.now()).await {
+        clock(report, "database clock", (theirs - Utc::now()).num_milliseconds());
+    }
+    let next = "`rota migrate`, or a start of `rota serve`, brings it up to date";
+    match timeout(LIMIT, facts.pending()).await {
+        Ok(Ok(pending)) if pending.is_empty() => {
+            report.ok("migrations", "all have run");
+            return Some((facts, true));
+        }
+        Ok(Ok(pending)) => {
+            report.warning("migrations", format!("pending: {}", pending.join(", ")), next);
+        }
+        Ok(Err(error)) => report.failure("migrations", error.to_string(), "run the build that migrated it"),
+        Err(_) => report.failure("migrations", format!("no answer within {LIMIT:?}"), next),
+    }
+    Some((facts, false))
+}
+
+/// The master key: whether it can be read, opens this database, and is its owner's alone.
+async fn master_key(
+    settings: &Settings,
+    facts: Option<&DatabaseFacts>,
+    report: &mut Report,
+) -> Option<KeyRing> {
+    const NAME: &str = "master key";
+    let (setting, source, file) = match settings.master_key.clone() {
+        MasterKey::Value(ring) => ("ROTA_MASTER_KEY", MasterKeySource::Value(ring), None),
+        MasterKey::File(path) => ("--master-key-file", MasterKeySource::File(path.clone()), Some(path)),
+        MasterKey::Command(command) => ("--master-key-command", MasterKeySource::Command(command), None),
+        // Read alone: a first start makes it, not the doctor.
+        MasterKey::Own(path) => ("--data-dir", MasterKeySource::File(path.clone()), Some(path)),
+    };
+    let own = matches!(settings.master_key, MasterKey::Own(_));
+    if own && settings.embedded && facts.is_none() && file.as_ref().is_some_and(|file| !file.exists()) {
+        report.warning(NAME, "there is no file yet", "`rota serve` makes it at its first start");
+        return None;
+    }
+    let ring = match timeout(LIMIT, source.ring()).await {
+        Ok(Ok(ring)) => ring,
+        Ok(Err(error)) => {
+            report.failure(NAME, error.to_string(), format!("correct {setting}"));
+            return None;
+        }
+        Err(_) => {
+            report.failure(NAME, format!("not there within {LIMIT:?}"), format!("correct {setting}"));
+            return None;
+        }
+    };
+    if let Some((path, mode)) = file.as_deref().and_then(open_to_others) {
+        let found = format!("others may read {}: mode {mode:o}", path.display());
+        report.warning("master key file", found, format!("chmod 600 {}", path.display()));
+    }
+    let opens = match facts {
+        Some(facts) => timeout(LIMIT, facts.opens(&ring)).await.ok().and_then(Result::ok),
+        None => None,
+    };
+    match opens {
+        Some(Some(true)) => report.ok(NAME, "opens the database"),
+        Some(Some(false)) => {
+            let next = format!("give in {setting} the key it was begun with, or last rotated to");
+            report.failure(NAME, "does not open this database", next);
+            return None;
+        }
+        Some(None) => report.ok(NAME, "well formed; the database holds nothing to try it on"),
+        None => report.warning(NAME, "well formed; not tried", "mend the database first"),
+    }
+    Some(ring)
+}
+
+/// Whether somebody else than the owner may read or write, and the mode.
+fn open_to_others(path: &Path) -> Option<(PathBuf, u32)> {
+    let mode = path.metadata().ok()?.permissions().mode() & 0o777;
+    (mode & 0o077 != 0).then(|| (path.to_owned(), mode))
+}
+
+/// How far another clock is ahead of ours, in milliseconds.
+fn clock(report: &mut Report, name: &str, ahead: i64) {
+    if ahead.saturating_abs() > CLOCKS_APART {
+        let found = format!("{ahead} ms ahead of this machine");
+        report.warning(name, found, "let NTP set both clocks: `timedatectl set-ntp true`");
+    } else {
+        report.ok(name, format!("{ahead} ms ahead of this machine"));
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+fn print(text: &str) {
+    println!("{text}");
+}
