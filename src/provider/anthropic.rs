@@ -9,7 +9,7 @@ pub(super) mod stream;
 
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, KindSpec, ModelType, Target, UpstreamClient,
-    client::{self, join},
+    client::{self, join, with_version},
     openai,
     redact::Redactor,
     stream::{chat_events, is_json},
@@ -20,6 +20,9 @@ use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 use url::Url;
+
+/// The path of the API's one generation.
+const API: &str = "v1";
 
 /// The version whose wire format this is (Anthropic's API reference, "Versions").
 const VERSION: &str = "2023-06-01";
@@ -75,7 +78,7 @@ impl Anthropic {
         body: &Value,
         redactor: &Redactor,
     ) -> Result<reqwest::Response, Failure> {
-        let url = join(&target.base_url, path);
+        let url = join(&with_version(&target.base_url, API), path);
         let body = body.to_string().into_bytes();
         self.client.send(Method::POST, url, headers(target)?, Some(body), redactor).await
     }
@@ -125,7 +128,7 @@ impl Driver for Anthropic {
     /// By the list of models: it costs no tokens.
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
         let redactor = Redactor::new(target);
-        let url = join(&target.base_url, &["models"]);
+        let url = join(&with_version(&target.base_url, API), &["models"]);
         let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
         openai::reply::models(&self.client.read(response).await?, &redactor)
     }

@@ -201,6 +201,24 @@ pub(super) fn join(base: &Url, path: &[&str]) -> Url {
     url
 }
 
+/// The base, with the version of the API where there is no path at all: a vendor's own clients add it by themselves, so
+/// that people leave it out.
+pub(super) fn with_version(base: &Url, version: &str) -> Url {
+    if base.path() == "/" { join(base, &[version]) } else { base.clone() }
+}
+
+/// The base without a version of the API at its end, for a vendor whose paths have one.
+pub(super) fn without_version(base: &Url, versions: &[&str]) -> Url {
+    let mut url = base.clone();
+    let path = base.path().trim_end_matches('/');
+    if let Some((root, last)) = path.rsplit_once('/')
+        && versions.contains(&last)
+    {
+        url.set_path(root);
+    }
+    url
+}
+
 /// Puts a field of the credential into a header, marked sensitive; an empty one is left out.
 pub(super) fn put_field(
     headers: &mut HeaderMap,
@@ -278,6 +296,20 @@ fn refused(reason: Refused) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_is_there_once() {
+        let with =
+            [("https://h", "/v1"), ("https://h/", "/v1"), ("https://h/v1/", "/v1/"), ("https://h/a", "/a")];
+        for (base, path) in with {
+            assert_eq!(with_version(&base.parse().unwrap(), "v1").path(), path, "{base}");
+        }
+        let without =
+            [("https://h", "/"), ("https://h/v2", "/"), ("https://h/a/v1/", "/a"), ("https://h/v3", "/v3")];
+        for (base, path) in without {
+            assert_eq!(without_version(&base.parse().unwrap(), &["v1", "v2"]).path(), path, "{base}");
+        }
+    }
 
     #[test]
     fn the_base_path_is_kept() {

@@ -10,7 +10,7 @@ pub(super) mod stream;
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
     ModelType, RerankReply, RerankRequest, Target, UpstreamClient,
-    client::{self, join},
+    client::{self, join, without_version},
     redact::Redactor,
     rerank,
     stream::{chat_events, is_json},
@@ -21,6 +21,9 @@ use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, Method, header};
 use serde_json::Value;
 use url::Url;
+
+/// What may stand at the end of a base that is copied from an endpoint.
+const VERSIONS: &[&str] = &["v1", "v2"];
 
 /// Cohere itself, and what serves its API at another address. The version is part of each path: one of them has
 /// another than the rest.
@@ -49,7 +52,7 @@ impl Cohere {
         body: &Value,
         redactor: &Redactor,
     ) -> Result<reqwest::Response, Failure> {
-        let url = join(&target.base_url, &["v2", path]);
+        let url = join(&without_version(&target.base_url, VERSIONS), &["v2", path]);
         let body = body.to_string().into_bytes();
         self.client.send(Method::POST, url, headers(target)?, Some(body), redactor).await
     }
@@ -105,7 +108,7 @@ impl Driver for Cohere {
     /// By a list of one model: it costs no tokens. Version 2 has no such call ("List Models").
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
         let redactor = Redactor::new(target);
-        let mut url = join(&target.base_url, &["v1", "models"]);
+        let mut url = join(&without_version(&target.base_url, VERSIONS), &["v1", "models"]);
         url.query_pairs_mut().append_pair("page_size", "1");
         let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
         reply::models(&self.client.read(response).await?)

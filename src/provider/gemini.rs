@@ -11,7 +11,7 @@ pub(super) mod stream;
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
     ModelType, Target, UpstreamClient,
-    client::{self, join},
+    client::{self, join, with_version},
     redact::Redactor,
     stream::{chat_events, is_json},
 };
@@ -21,6 +21,9 @@ use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, HeaderName, Method};
 use serde_json::{Value, json};
 use url::Url;
+
+/// The generation of the API that this is.
+const API: &str = "v1beta";
 
 /// Google's, and what serves its API at another address.
 pub(super) const GEMINI: KindSpec = KindSpec {
@@ -49,7 +52,7 @@ impl Gemini {
         redactor: &Redactor,
     ) -> Result<reqwest::Response, Failure> {
         let (collection, name) = resource(&target.model);
-        let mut url = join(&target.base_url, &[collection, &format!("{name}:{method}")]);
+        let mut url = join(&with_version(&target.base_url, API), &[collection, &format!("{name}:{method}")]);
         if method == STREAM {
             // Else it comes as one JSON array.
             url.set_query(Some("alt=sse"));
@@ -117,7 +120,7 @@ impl Driver for Gemini {
     /// By the list of models: it costs no tokens.
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
         let redactor = Redactor::new(target);
-        let mut url = join(&target.base_url, &["models"]);
+        let mut url = join(&with_version(&target.base_url, API), &["models"]);
         url.set_query(Some("pageSize=1"));
         let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
         reply::models(&self.client.read(response).await?, &redactor)

@@ -13,7 +13,7 @@ use tonic::{Code, Status};
 use super::{policy::set_policy, streaming::content};
 use crate::support::{
     failure::{classes, error, route, told},
-    kinds::{Kind, on_every_kind},
+    kinds::{self, Kind, on_every_kind},
     listing::api_key_field,
     process::free_port,
     read,
@@ -283,5 +283,17 @@ async fn a_credential_is_tried(rota: &Rota, kind: &Kind) {
         let tried = scene.clients.config.clone().validate_credential(request).await.unwrap().into_inner();
         assert_eq!((tried.valid, tried.error_class()), (class == SERVED, class));
         holds_no_key(&scene, &tried);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_as_people_copy_it_is_understood() {
+    let upstream = Upstream::start().await.unwrap();
+    for (kind, path) in [(kinds::ANTHROPIC, ""), (kinds::GEMINI, "/"), (kinds::COHERE, "/v2")] {
+        let mut scene = Scene::tenant(Rota::shared().await).await;
+        scene.add_model_of(&kind, &format!("{}{path}", upstream.origin())).await;
+        scene.add_configs(2).await;
+        scene.enable().await;
+        scene.ask().await.unwrap_or_else(|status| panic!("{}: {status:?}", kind.name));
     }
 }
