@@ -25,7 +25,7 @@ mod strategy;
 pub use class::{ErrorClass, Failure, Scope};
 pub use cooldown::{Cooldown, Cooldowns};
 pub use limit::{CONCURRENCY_PAUSE, Limits, Window};
-pub use pick::{Candidate, Pick, pick};
+pub use pick::{Candidate, Pick, pick, serving_tier};
 pub use policy::{HealthCheck, Policy, Timeouts, WhenExhausted};
 pub use record::{Record, Standing, Trial};
 pub use strategy::{CREDIT_SCALE, Credit, Strategy, Turn};

@@ -47,6 +47,12 @@ pub enum Pick {
 }
 
 impl Candidate {
+    /// Whether it can serve now, as a trial where it is half-open.
+    #[must_use]
+    pub fn may_serve(&self) -> bool {
+        self.full_until.is_none() && matches!(self.standing, Standing::Available | Standing::HalfOpen)
+    }
+
     /// Until when it cannot serve, and why; `None` where it can, or a trial decides.
     fn away(&self) -> Option<(u64, ErrorClass)> {
         match (self.standing, self.full_until) {
@@ -56,6 +62,12 @@ impl Candidate {
             _ => None,
         }
     }
+}
+
+/// The priority that serves: the lowest of which somebody can who has not been tried.
+#[must_use]
+pub fn serving_tier(candidates: &[Candidate]) -> Option<i32> {
+    candidates.iter().filter(|candidate| !candidate.tried && candidate.may_serve()).map(|c| c.priority).min()
 }
 
 /// Picks among `candidates` and moves the pool's turn on.
@@ -78,16 +90,11 @@ impl Candidate {
 /// ```
 #[must_use]
 pub fn pick(candidates: &[Candidate], strategy: Strategy, turn: &mut Turn) -> Pick {
-    let may = |candidate: &Candidate| {
-        candidate.full_until.is_none()
-            && matches!(candidate.standing, Standing::Available | Standing::HalfOpen)
-    };
-    let tier = candidates.iter().filter(|c| !c.tried && may(c)).map(|c| c.priority).min();
-    if let Some(tier) = tier {
+    if let Some(tier) = serving_tier(candidates) {
         let eligible: Vec<_> = candidates
             .iter()
             .enumerate()
-            .filter(|(_, candidate)| candidate.priority == tier && may(candidate))
+            .filter(|(_, candidate)| candidate.priority == tier && candidate.may_serve())
             .map(|(index, candidate)| Eligible {
                 index,
                 ordinal: candidate.ordinal,

@@ -25,8 +25,7 @@ pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics) -> String {
             _ => StoreMode::Shared,
         };
         metrics.service(mode, serving.catalog.version().unwrap_or_default());
-        let models: Vec<Model> = metrics.models().into_iter().map(|(_, model)| model).collect();
-        let looks = stream::iter(models).map(|model| look(serving, metrics, model));
+        let looks = stream::iter(metrics.models()).map(|model| look(serving, metrics, model));
         // Those that have not answered in time keep what they last said.
         let _ = timeout(PATIENCE, looks.buffer_unordered(AT_ONCE).collect::<()>()).await;
     }
@@ -63,9 +62,8 @@ async fn standings(serving: &Serving, pool: &Pool) -> Option<Standings> {
         let candidate = state.candidate(member, seen.now, false, 0);
         match candidate.standing {
             Standing::Cooling { .. } => standings.cooling += 1,
-            Standing::TrialRunning => standings.waiting += 1,
-            _ if candidate.full_until.is_some() => standings.waiting += 1,
-            _ => standings.eligible += 1,
+            _ if candidate.may_serve() => standings.eligible += 1,
+            _ => standings.waiting += 1,
         }
     }
     Some(standings)

@@ -174,7 +174,7 @@ impl<'a, T: Send> Walk<'a, T> {
         if !std::mem::replace(&mut progress.counted, true) {
             self.engine.budgets.deposit(pool.roster.id);
         }
-        let driver = self.engine.drivers.get(pool.kind.name).ok_or(CallError::Unsupported(pool.kind.name))?;
+        let driver = self.engine.driver(pool)?;
         let limit = self.shape.limit(&pool.policy.timeouts);
         let connect = pool.policy.timeouts.connect;
         let last = self.is_last(place);
@@ -190,12 +190,13 @@ impl<'a, T: Send> Walk<'a, T> {
             }
             self.attempts += 1;
 
+            let (metrics, model) = (&self.engine.metrics, self.engine.named(pool));
             let began = Instant::now();
             let end = (began + limit).min(self.call.deadline);
             let attempt = connect_within(connect, (self.attempt)(driver, &member.target));
             let failure = match timeout_at(end, attempt).await {
                 Ok(Ok(reply)) => {
-                    self.engine.metrics.attempt(&self.engine.named(pool), None, began.elapsed());
+                    metrics.attempt(&model, None, began.elapsed());
                     self.engine.paces.note(pool.roster.id, self.shape, began.elapsed());
                     if let Some(held) = &mut held {
                         held.succeed();
@@ -214,7 +215,6 @@ impl<'a, T: Send> Walk<'a, T> {
                 _ => None,
             };
             self.trail.failed(member, &failure, began.elapsed(), cooldown.as_ref());
-            let (metrics, model) = (&self.engine.metrics, self.engine.named(pool));
             metrics.attempt(&model, Some(failure.class.name()), began.elapsed());
             if cooldown.is_some() {
                 metrics.cooldown(&model, failure.class.name());
@@ -329,8 +329,8 @@ impl<T> Won<T> {
 /// state, so it is for debugging alone.
 async fn pick_span(pool: &Pool, state: &dyn StateStore, tried: &[usize]) -> Span {
     let Ok(seen) = state.inspect(&pool.roster).await else { return Span::none() };
-    let setting = |index| Setting { enabled: true, weight: 1, readable: true, tried: tried.contains(&index) };
-    let settings: Vec<_> = (0..pool.members.len()).map(setting).collect();
+    let settings: Vec<_> =
+        (0..pool.members.len()).map(|index| Setting::usable(tried.contains(&index))).collect();
     let (explained, _) = explain(&pool.roster, &settings, &seen);
     let reasons =
         pool.members.iter().zip(explained).map(|(member, one)| format!("{}: {}", member.name, one.reason));

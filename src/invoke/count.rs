@@ -29,7 +29,7 @@ impl Engine {
         if !pool.enabled {
             return Err(CallError::Disabled);
         }
-        let driver = self.drivers.get(pool.kind.name).ok_or(CallError::Unsupported(pool.kind.name))?;
+        let driver = self.driver(pool)?;
         let vocabulary = vocabulary(pool, driver);
         if vocabulary.is_none()
             && let Some(tokens) = self.ask(call, pool, driver, &request).await
@@ -77,8 +77,7 @@ impl Engine {
         if pool.balanced
             && let Ok(seen) = self.state.inspect(&pool.roster).await
         {
-            let usable = Setting { enabled: true, weight: 1, readable: true, tried: false };
-            let settings = vec![usable; pool.members.len()];
+            let settings = vec![Setting::usable(false); pool.members.len()];
             let (explained, _) = explain(&pool.roster, &settings, &seen);
             indices.retain(|&index| explained.get(index).is_some_and(|one| one.eligible));
         }

@@ -1,6 +1,6 @@
 //! Why each config of a model would or would not serve the next call. Changes nothing.
 
-use crate::balance::{Candidate, ErrorClass, Member, Pick, Pool, Standing, Strategy, pick};
+use crate::balance::{ErrorClass, Member, Pick, Pool, Standing, Strategy, pick, serving_tier};
 use crate::catalog::Config;
 use crate::state::Inspection;
 use std::{fmt, time::Duration};
@@ -16,6 +16,14 @@ pub struct Setting {
     pub readable: bool,
     /// Whether the call has tried it.
     pub tried: bool,
+}
+
+impl Setting {
+    /// Of a config that is in a pool already: it is switched on, does not drain, and its secret is readable.
+    #[must_use]
+    pub fn usable(tried: bool) -> Self {
+        Self { enabled: true, weight: 1, readable: true, tried }
+    }
 }
 
 impl From<&Config> for Setting {
@@ -90,10 +98,7 @@ pub fn explain(roster: &Pool, settings: &[Setting], seen: &Inspection) -> (Vec<E
             candidates.push(state.candidate(member, seen.now, setting.tried, 0));
         }
     }
-    let may = |c: &Candidate| {
-        c.full_until.is_none() && matches!(c.standing, Standing::Available | Standing::HalfOpen)
-    };
-    let tier = candidates.iter().filter(|c| !c.tried && may(c)).map(|c| c.priority).min();
+    let tier = serving_tier(&candidates);
     let picked = match pick(&candidates, roster.strategy, &mut seen.turn.clone()) {
         Pick::Serve { index, .. } => places.get(index).copied(),
         _ => None,

@@ -275,8 +275,7 @@ impl Engine {
     /// [`CallError::Disabled`].
     pub fn voices(&self, call: &Call) -> Result<&'static [Voice], CallError> {
         let pool = call.chain.first().filter(|pool| pool.enabled).ok_or(CallError::Disabled)?;
-        let driver = self.drivers.get(pool.kind.name).ok_or(CallError::Unsupported(pool.kind.name))?;
-        Ok(driver.voices())
+        Ok(self.driver(pool)?.voices())
     }
 
     /// A call whose answer is streamed.
@@ -290,9 +289,11 @@ impl Engine {
         self.metrics.first_content(&model, call.began.elapsed());
         Ok(Streamed::new(won, call, model, self.metrics.clone()))
     }
-}
 
-impl Engine {
+    fn driver(&self, pool: &Pool) -> Result<&dyn Driver, CallError> {
+        self.drivers.get(pool.kind.name).ok_or(CallError::Unsupported(pool.kind.name))
+    }
+
     /// How metrics name the pool's model.
     fn named(&self, pool: &Pool) -> Model {
         self.metrics.model(pool.roster.id, || ModelNames {

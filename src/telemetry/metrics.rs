@@ -6,11 +6,11 @@
 
 use dashmap::DashMap;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::{EncodeLabelSet, LabelSetEncoder, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use std::{sync::Arc, time::Duration};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// Seconds, as OpenTelemetry advises for RPC.
@@ -37,11 +37,11 @@ pub struct Metrics {
     calls: Histograms<CallLabels>,
     in_flight: Gauge,
     sheds: Counter,
-    attempts: Histograms<AttemptLabels>,
-    first: Histograms<ModelLabels>,
+    attempts: Histograms<ErrorLabels>,
+    first: Histograms<Model>,
     tokens: Histograms<TokenLabels>,
     picks: Histograms<PickLabels>,
-    cooldowns: Family<CooldownLabels, Counter>,
+    cooldowns: Family<ErrorLabels, Counter>,
     members: Family<MemberLabels, Gauge>,
     shared: Family<StoreLabels, Gauge>,
     revision: Gauge,
@@ -50,11 +50,8 @@ pub struct Metrics {
     other: Model,
 }
 
-/// A model that is called, as labels name it. Cheap to clone.
-pub type Model = Arc<ModelNames>;
-
 /// The names of a model.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub struct ModelNames {
     /// The tenant's id.
     pub tenant: String,
@@ -68,15 +65,28 @@ pub struct ModelNames {
     pub model: String,
 }
 
-impl ModelNames {
-    fn labels(&self) -> ModelLabels {
-        ModelLabels {
-            gen_ai_operation_name: operation(self.model_type),
-            gen_ai_provider_name: provider_name(self.kind),
-            gen_ai_request_model: self.model.clone(),
-            rota_provider: self.provider.clone(),
-            rota_tenant: self.tenant.clone(),
-        }
+/// A model that is called, as labels name it. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Model(Arc<ModelNames>);
+
+impl Deref for Model {
+    type Target = ModelNames;
+
+    fn deref(&self) -> &ModelNames {
+        &self.0
+    }
+}
+
+impl EncodeLabelSet for Model {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        let labels = [
+            ("gen_ai_operation_name", operation(self.model_type)),
+            ("gen_ai_provider_name", provider_name(self.kind)),
+            ("gen_ai_request_model", &self.model),
+            ("rota_provider", &self.provider),
+            ("rota_tenant", &self.tenant),
+        ];
+        labels.encode(encoder)
     }
 }
 
@@ -142,39 +152,23 @@ struct CallLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ModelLabels {
-    gen_ai_operation_name: &'static str,
-    gen_ai_provider_name: &'static str,
-    gen_ai_request_model: String,
-    rota_provider: String,
-    rota_tenant: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct AttemptLabels {
+struct ErrorLabels {
     #[prometheus(flatten)]
-    model: ModelLabels,
+    model: Model,
     error_type: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct TokenLabels {
     #[prometheus(flatten)]
-    model: ModelLabels,
+    model: Model,
     gen_ai_token_type: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CooldownLabels {
-    #[prometheus(flatten)]
-    model: ModelLabels,
-    error_type: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct MemberLabels {
     #[prometheus(flatten)]
-    model: ModelLabels,
+    model: Model,
     standing: &'static str,
 }
 
@@ -219,7 +213,7 @@ impl Metrics {
             revision: Gauge::default(),
             models: DashMap::new(),
             most_models,
-            other: Arc::new(other),
+            other: Model(Arc::new(other)),
         };
         metrics.register();
         metrics
@@ -309,36 +303,36 @@ impl Metrics {
     /// How labels name the model of that row. `names` is asked once a model.
     pub fn model(&self, row: Uuid, names: impl FnOnce() -> ModelNames) -> Model {
         if let Some(model) = self.models.get(&row) {
-            return Arc::clone(&model);
+            return model.clone();
         }
         if self.models.len() >= self.most_models {
-            return Arc::clone(&self.other);
+            return self.other.clone();
         }
-        Arc::clone(&self.models.entry(row).or_insert_with(|| Arc::new(names())))
+        self.models.entry(row).or_insert_with(|| Model(Arc::new(names()))).clone()
     }
 
-    /// The models that have labels of their own, by row.
+    /// The models that have labels of their own.
     #[must_use]
-    pub fn models(&self) -> Vec<(Uuid, Model)> {
-        self.models.iter().map(|entry| (*entry.key(), Arc::clone(entry.value()))).collect()
+    pub fn models(&self) -> Vec<Model> {
+        self.models.iter().map(|entry| entry.value().clone()).collect()
     }
 
     /// An attempt at a provider has ended; `error` names the class of its failure.
     pub fn attempt(&self, model: &Model, error: Option<&'static str>, took: Duration) {
-        let labels = AttemptLabels { model: model.labels(), error_type: error.unwrap_or_default() };
+        let labels = ErrorLabels { model: model.clone(), error_type: error.unwrap_or_default() };
         self.attempts.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// A stream's first content has come.
     pub fn first_content(&self, model: &Model, took: Duration) {
-        self.first.get_or_create(&model.labels()).observe(took.as_secs_f64());
+        self.first.get_or_create(model).observe(took.as_secs_f64());
     }
 
     /// A provider has told what a call used.
     pub fn tokens(&self, model: &Model, input: u32, output: u32) {
         for (gen_ai_token_type, tokens) in [("input", input), ("output", output)] {
             if tokens > 0 {
-                let labels = TokenLabels { model: model.labels(), gen_ai_token_type };
+                let labels = TokenLabels { model: model.clone(), gen_ai_token_type };
                 self.tokens.get_or_create(&labels).observe(tokens.into());
             }
         }
@@ -357,7 +351,7 @@ impl Metrics {
 
     /// A failure has asked for a cooldown.
     pub fn cooldown(&self, model: &Model, class: &'static str) {
-        let labels = CooldownLabels { model: model.labels(), error_type: class };
+        let labels = ErrorLabels { model: model.clone(), error_type: class };
         self.cooldowns.get_or_create(&labels).inc();
     }
 
@@ -369,7 +363,7 @@ impl Metrics {
             ("waiting", standings.waiting),
         ];
         for (standing, count) in counts {
-            self.members.get_or_create(&MemberLabels { model: model.labels(), standing }).set(count);
+            self.members.get_or_create(&MemberLabels { model: model.clone(), standing }).set(count);
         }
     }
 
@@ -377,7 +371,7 @@ impl Metrics {
     /// and go do not make ever more labels.
     pub fn forget(&self, model: &Model) {
         for standing in ["eligible", "cooling", "waiting"] {
-            self.members.remove(&MemberLabels { model: model.labels(), standing });
+            self.members.remove(&MemberLabels { model: model.clone(), standing });
         }
     }
 
@@ -465,7 +459,7 @@ mod tests {
         assert_eq!(lines.count(), 3);
         assert!(text.contains("gen_ai_request_model=\"other\""));
         // One that is gone keeps its place.
-        for (_, model) in metrics.models() {
+        for model in metrics.models() {
             metrics.forget(&model);
         }
         let model = metrics.model(Uuid::from_u128(5000), || names("late"));
