@@ -12,11 +12,10 @@ use super::{
     client::{self, join, with_version},
     openai,
     redact::Redactor,
-    stream::{chat_events, is_json},
+    stream::answered,
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
-use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 use url::Url;
@@ -79,7 +78,6 @@ impl Anthropic {
         redactor: &Redactor,
     ) -> Result<reqwest::Response, Failure> {
         let url = join(&with_version(&target.base_url, API), path);
-        let body = body.to_string().into_bytes();
         self.client.send(Method::POST, url, headers(target)?, Some(body), redactor).await
     }
 }
@@ -101,12 +99,7 @@ impl Driver for Anthropic {
         let redactor = Redactor::new(target);
         let body = body::chat(&target.model, request, true)?;
         let response = self.post(target, &["messages"], &body, &redactor).await?;
-        if is_json(&response) {
-            let reply = reply::message(&self.client.read(response).await?, &redactor)?;
-            return Ok(streams::iter([Ok(reply.into())]).boxed());
-        }
-        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
-        Ok(chat_events(chunks, redactor, stream::Events::default()))
+        answered(&self.client, response, redactor, stream::Events::default()).await
     }
 
     /// By `POST /messages/count_tokens`, which knows a part of the fields of a message (Anthropic's API reference,

@@ -6,16 +6,18 @@
 //! `CONNECTION` or `TIMEOUT`.
 
 use super::{
-    Target, classify,
+    ByteStream, Target, classify,
     connect::ConnectBound,
     guard::{Guard, Networks, Refused, check_host},
     redact::Redactor,
 };
 use crate::balance::{ErrorClass, Failure};
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::{Certificate, Proxy, RequestBuilder, Response, multipart::Form, redirect};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use std::{
     error::Error as _,
     time::{Duration, SystemTime},
@@ -128,12 +130,14 @@ impl UpstreamClient {
         method: Method,
         url: Url,
         headers: HeaderMap,
-        body: Option<Vec<u8>>,
+        body: Option<&Value>,
         redactor: &Redactor,
     ) -> Result<Response, Failure> {
         let request = self.http.request(method, url.clone()).headers(headers);
         let request = match body {
-            Some(body) => request.header(http::header::CONTENT_TYPE, "application/json").body(body),
+            Some(body) => {
+                request.header(http::header::CONTENT_TYPE, "application/json").body(body.to_string())
+            }
             None => request,
         };
         self.success(&url, request, redactor).await
@@ -189,6 +193,11 @@ impl UpstreamClient {
         check_host(url, self.networks).map_err(refused)?;
         request.send().await.map_err(failure)
     }
+}
+
+/// The body of an answer as it comes.
+pub(super) fn body(response: Response) -> ByteStream {
+    response.bytes_stream().map(|chunk| chunk.map_err(failure)).boxed()
 }
 
 /// The URL of a path below the base, whose own path stays.

@@ -13,11 +13,10 @@ use super::{
     client::{self, join, without_version},
     redact::Redactor,
     rerank,
-    stream::{chat_events, is_json},
+    stream::answered,
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
-use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, Method, header};
 use serde_json::Value;
 use url::Url;
@@ -53,7 +52,6 @@ impl Cohere {
         redactor: &Redactor,
     ) -> Result<reqwest::Response, Failure> {
         let url = join(&without_version(&target.base_url, VERSIONS), &["v2", path]);
-        let body = body.to_string().into_bytes();
         self.client.send(Method::POST, url, headers(target)?, Some(body), redactor).await
     }
 }
@@ -75,12 +73,7 @@ impl Driver for Cohere {
         let redactor = Redactor::new(target);
         let body = body::chat(&target.model, request, true)?;
         let response = self.post(target, "chat", &body, &redactor).await?;
-        if is_json(&response) {
-            let reply = reply::message(&self.client.read(response).await?, &redactor)?;
-            return Ok(streams::iter([Ok(reply.into())]).boxed());
-        }
-        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
-        Ok(chat_events(chunks, redactor, stream::Events::default()))
+        answered(&self.client, response, redactor, stream::Events::default()).await
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {

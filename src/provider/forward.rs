@@ -10,11 +10,7 @@ use super::{
 };
 use crate::balance::{ErrorClass, Failure};
 use bytes::Bytes;
-use futures::{
-    StreamExt,
-    future::ready,
-    stream::{self, BoxStream},
-};
+use futures::{StreamExt, future::ready, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use percent_encoding::percent_decode_str;
 use std::{collections::BTreeMap, time::SystemTime};
@@ -185,18 +181,19 @@ pub(super) async fn forward(
     let mut response = client.exchange(request.method.clone(), url, headers, request.body.clone()).await?;
     let blotter = Blotter::new(target, driver.spec());
     let (status, headers) = (response.status(), response.headers().clone());
-    let reply = |body: Body| ForwardReply {
+    let reply = |body: ByteStream| ForwardReply {
         status: status.as_u16(),
         headers: told(&headers, &blotter),
         body: blotted(body, blotter.clone()),
     };
     if !status.is_client_error() && !status.is_server_error() {
-        return Ok(Forwarded::Answer(reply(rest(response))));
+        return Ok(Forwarded::Answer(reply(client::body(response))));
     }
     let (start, broke) = client::read_error(&mut response).await;
     let redactor = Redactor::new(target);
     let failure = classify::of_answer(status, &headers, &start, &redactor, SystemTime::now());
-    let rest = broke.map_or_else(|| rest(response), |failure| stream::once(ready(Err(failure))).boxed());
+    let rest =
+        broke.map_or_else(|| client::body(response), |failure| stream::once(ready(Err(failure))).boxed());
     let answer = || reply(stream::once(ready(Ok(start.into()))).chain(rest).boxed());
     match failure.class {
         // Of no other endpoint is known what these mean.
@@ -206,12 +203,6 @@ pub(super) async fn forward(
         _ if request.repeatable || failure.is_before_work() => Err(failure),
         _ => Ok(Forwarded::Refused(answer(), failure)),
     }
-}
-
-type Body = BoxStream<'static, Result<Bytes, Failure>>;
-
-fn rest(response: reqwest::Response) -> Body {
-    response.bytes_stream().map(|chunk| chunk.map_err(client::failure)).boxed()
 }
 
 /// The headers that the caller is told.
@@ -230,7 +221,7 @@ fn told(headers: &HeaderMap, blotter: &Blotter) -> BTreeMap<String, String> {
 }
 
 /// The body without the target's secrets. Never an empty piece.
-fn blotted(body: Body, blotter: Blotter) -> ByteStream {
+fn blotted(body: ByteStream, blotter: Blotter) -> ByteStream {
     stream::unfold(Some((body, blotter)), |state| async {
         let (mut body, mut blotter) = state?;
         loop {

@@ -13,11 +13,10 @@ use super::{
     ModelType, Target, UpstreamClient,
     client::{self, join, with_version},
     redact::Redactor,
-    stream::{chat_events, is_json},
+    stream::answered,
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
-use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, HeaderName, Method};
 use serde_json::{Value, json};
 use url::Url;
@@ -57,7 +56,6 @@ impl Gemini {
             // Else it comes as one JSON array.
             url.set_query(Some("alt=sse"));
         }
-        let body = body.to_string().into_bytes();
         self.client.send(Method::POST, url, headers(target)?, Some(body), redactor).await
     }
 }
@@ -81,12 +79,7 @@ impl Driver for Gemini {
         let redactor = Redactor::new(target);
         let body = body::chat(resource(&target.model).1, request)?;
         let response = self.post(target, STREAM, &body, &redactor).await?;
-        if is_json(&response) {
-            let events = stream::whole(&self.client.read(response).await?, &redactor)?;
-            return Ok(streams::iter(events.into_iter().map(Ok)).boxed());
-        }
-        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
-        Ok(chat_events(chunks, redactor, stream::Chunks::default()))
+        answered(&self.client, response, redactor, stream::Chunks::default()).await
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {

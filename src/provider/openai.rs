@@ -15,11 +15,10 @@ pub(super) use kinds::{AZURE_OPENAI, OPENAI, OPENAI_COMPATIBLE};
 use super::{
     ByteStream, ChatReply, ChatRequest, ChatStream, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
     ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, Target,
-    UpstreamClient, Vocabulary, Voice, client, redact::Redactor, rerank, stream,
+    UpstreamClient, Vocabulary, Voice, redact::Redactor, rerank, stream,
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
-use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, Method};
 use kinds::Dialect;
 use serde_json::{Value, json};
@@ -44,7 +43,6 @@ impl OpenAi {
         body: &Value,
         redactor: &Redactor,
     ) -> Result<reqwest::Response, Failure> {
-        let body = body.to_string().into_bytes();
         let url = (self.dialect.url)(target, path);
         self.client.send(Method::POST, url, self.dialect.headers(target)?, Some(body), redactor).await
     }
@@ -67,13 +65,7 @@ impl Driver for OpenAi {
         let redactor = Redactor::new(target);
         let body = body::chat(&target.model, request, true)?;
         let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
-        if stream::is_json(&response) {
-            // No stream: an error, or a server that answers as a whole whatever is asked.
-            let reply = reply::completion(&self.client.read(response).await?, &redactor)?;
-            return Ok(streams::iter([Ok(reply.into())]).boxed());
-        }
-        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(client::failure));
-        Ok(stream::chat_events(chunks, redactor, reply::Chunks))
+        stream::answered(&self.client, response, redactor, reply::Chunks).await
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {

@@ -6,7 +6,7 @@
 //! item is a `CONNECTION` failure.
 
 use super::{
-    ChatEvent, ChatStream, answer, classify,
+    ChatEvent, ChatStream, UpstreamClient, answer, classify, client,
     redact::Redactor,
     sse::{Event, Parser, Unreadable},
 };
@@ -16,6 +16,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use http::{HeaderValue, header};
+use reqwest::Response;
 use std::{collections::VecDeque, time::Duration};
 
 /// Bound of one event, in bytes; what the parser may hold.
@@ -36,11 +37,28 @@ pub(super) enum Frame {
 pub(super) trait Frames: Send + 'static {
     /// Reads the data of the next frame, never empty.
     fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure>;
+
+    /// Reads JSON that came in place of a stream.
+    fn whole(self, body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure>;
+}
+
+/// Reads chat events from what a provider answers to the request for a stream.
+pub(super) async fn answered(
+    client: &UpstreamClient,
+    response: Response,
+    redactor: Redactor,
+    frames: impl Frames,
+) -> Result<ChatStream, Failure> {
+    if is_json(&response) {
+        let events = frames.whole(&client.read(response).await?, &redactor)?;
+        return Ok(stream::iter(events.into_iter().map(Ok)).boxed());
+    }
+    Ok(chat_events(client::body(response), redactor, frames))
 }
 
 /// Whether the provider answers with JSON instead of a stream: an error, or a server that answers as a whole whatever
 /// is asked.
-pub(super) fn is_json(response: &reqwest::Response) -> bool {
+fn is_json(response: &Response) -> bool {
     let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     content_type.is_some_and(|value| value.starts_with(b"application/json"))
 }

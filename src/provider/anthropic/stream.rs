@@ -1,7 +1,7 @@
 //! What Anthropic's streamed events mean (API reference, "Streaming messages"). Pure. Events of kinds that are not
 //! known are signs of life, as are pings: more kinds may come, says the page.
 
-use super::reply::{Block, Usage, finish_reason};
+use super::reply::{Block, Usage, finish_reason, message};
 use crate::{
     balance::Failure,
     provider::{
@@ -61,6 +61,10 @@ impl Frames for Events {
             _ => ChatEvent::default(),
         };
         Ok(Frame::Events(vec![out]))
+    }
+
+    fn whole(self, body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
+        Ok(vec![message(body, redactor)?.into()])
     }
 }
 

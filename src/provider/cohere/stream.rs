@@ -2,7 +2,7 @@
 //! Citations, and events of kinds that are not known, are signs of life. The last is `message-end`: a stream without it
 //! broke off.
 
-use super::reply::{Call, Usage, Words, finish_reason};
+use super::reply::{Call, Usage, Words, finish_reason, message};
 use crate::{
     balance::Failure,
     provider::{
@@ -51,6 +51,10 @@ impl Frames for Events {
             _ => ChatEvent::default(),
         };
         Ok(Frame::Events(vec![out]))
+    }
+
+    fn whole(self, body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
+        Ok(vec![message(body, redactor)?.into()])
     }
 }
 

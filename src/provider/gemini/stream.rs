@@ -27,6 +27,22 @@ impl Frames for Chunks {
     fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure> {
         self.chunk(parse(data)?, redactor).map(Frame::Events)
     }
+
+    /// One whole answer, or an array of chunks, which is what the API sends where nobody asks for events.
+    fn whole(mut self, body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
+        let answers = if body.trim_ascii_start().starts_with(b"[") {
+            let objects: Vec<Map<String, Value>> = serde_json::from_slice(body).map_err(|_| malformed())?;
+            let answers = objects.into_iter().map(|object| serde_json::from_value(object.into()));
+            answers.collect::<Result<Vec<Answer>, _>>().map_err(|_| malformed())?
+        } else {
+            vec![parse(body)?]
+        };
+        let mut events = Vec::new();
+        for answer in answers {
+            events.extend(self.chunk(answer, redactor)?);
+        }
+        if self.finished { Ok(events) } else { Err(malformed()) }
+    }
 }
 
 impl Chunks {
@@ -59,24 +75,6 @@ impl Chunks {
         }
         Ok(events)
     }
-}
-
-/// Reads JSON that came in place of a stream: an error, one whole answer, or an array of chunks, which is what the API
-/// sends where nobody asks for events.
-pub(in crate::provider) fn whole(body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
-    let answers = if body.trim_ascii_start().starts_with(b"[") {
-        let objects: Vec<Map<String, Value>> = serde_json::from_slice(body).map_err(|_| malformed())?;
-        let answers = objects.into_iter().map(|object| serde_json::from_value(object.into()));
-        answers.collect::<Result<Vec<Answer>, _>>().map_err(|_| malformed())?
-    } else {
-        vec![parse(body)?]
-    };
-    let mut chunks = Chunks::default();
-    let mut events = Vec::new();
-    for answer in answers {
-        events.extend(chunks.chunk(answer, redactor)?);
-    }
-    if chunks.finished { Ok(events) } else { Err(malformed()) }
 }
 
 #[cfg(test)]
@@ -193,10 +191,11 @@ mod tests {
             .map(|event| event.replace("data: ", ""))
             .collect();
         let chunks: Vec<&str> = chunks.iter().map(String::as_str).filter(|chunk| !chunk.is_empty()).collect();
-        let events = whole(format!("[{}]", chunks.join(",\r\n")).as_bytes(), &redactor()).unwrap();
+        let events =
+            Chunks::default().whole(format!("[{}]", chunks.join(",\r\n")).as_bytes(), &redactor()).unwrap();
         assert_eq!(events.into_iter().map(Ok).collect::<Vec<_>>(), expected());
         let last = chunks.last().unwrap();
-        let events = whole(last.as_bytes(), &redactor()).unwrap();
+        let events = Chunks::default().whole(last.as_bytes(), &redactor()).unwrap();
         assert_eq!((events.len(), events[0].finish_reason.as_str()), (1, "stop"));
 
         let error = json!({"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED"}});
@@ -210,7 +209,11 @@ mod tests {
             ("[1".to_owned(), ErrorClass::ServerError),
         ];
         for (body, class) in table {
-            assert_eq!(whole(body.as_bytes(), &redactor()).unwrap_err().class, class, "{body}");
+            assert_eq!(
+                Chunks::default().whole(body.as_bytes(), &redactor()).unwrap_err().class,
+                class,
+                "{body}"
+            );
         }
     }
 
@@ -220,7 +223,7 @@ mod tests {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
             let items = runtime.block_on(read(chunks.clone()));
             proptest::prop_assert!(items.last().is_some_and(Result::is_err));
-            proptest::prop_assert!(whole(&chunks.concat(), &redactor()).is_err());
+            proptest::prop_assert!(Chunks::default().whole(&chunks.concat(), &redactor()).is_err());
         }
     }
 }

@@ -50,6 +50,10 @@ impl Frames for Chunks {
     fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure> {
         if data == b"[DONE]" { Ok(Frame::End) } else { chunk(data, redactor).map(Frame::Events) }
     }
+
+    fn whole(self, body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
+        Ok(vec![completion(body, redactor)?.into()])
+    }
 }
 
 /// Reads one chunk of a streamed chat completion: an event a choice; the last one carries the usage.

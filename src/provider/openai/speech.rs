@@ -5,11 +5,10 @@ use crate::{
     provider::{
         ByteStream, SpeechReply, SpeechRequest, SpokenRequest, UpstreamClient, Voice,
         answer::{check_error, malformed, parse},
-        client::failure,
+        client,
         redact::Redactor,
     },
 };
-use futures::StreamExt;
 use http::{HeaderValue, header};
 use reqwest::{
     Response,
@@ -73,21 +72,21 @@ pub(super) fn body(model: &str, request: &SpokenRequest) -> Value {
 
 /// The audio, which is the body itself. Text is none: an error, or a page of something in between.
 pub(super) async fn audio(
-    client: &UpstreamClient,
+    upstream: &UpstreamClient,
     response: Response,
     redactor: &Redactor,
 ) -> Result<ByteStream, Failure> {
     let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let kind = content_type.unwrap_or_default().to_ascii_lowercase();
     if kind.starts_with(b"application/json") {
-        let answer: Problem = parse(&client.read(response).await?)?;
+        let answer: Problem = parse(&upstream.read(response).await?)?;
         check_error(answer.error, redactor)?;
         return Err(malformed());
     }
     if kind.starts_with(b"text/") {
         return Err(malformed());
     }
-    Ok(response.bytes_stream().map(|chunk| chunk.map_err(failure)).boxed())
+    Ok(client::body(response))
 }
 
 #[derive(Deserialize)]
