@@ -331,14 +331,11 @@ impl Settings {
             );
         }
         if let Some(file) = raw.redis_ca.filter(|file| !file.as_os_str().is_empty()) {
-            let ca = fs::read(&file);
-            match (ca, &mut redis) {
-                (_, redis) if !redis.as_ref().is_some_and(RedisOptions::is_encrypted) => {
-                    problem("redis-ca", "goes with a --redis-url that begins with rediss");
+            match redis.as_mut().filter(|redis| redis.is_encrypted()) {
+                Some(redis) => {
+                    redis.ca = authorities("redis-ca", &file, RedisOptions::is_ca, &mut problem);
                 }
-                (Ok(ca), Some(redis)) if RedisOptions::is_ca(&ca) => redis.ca = Some(ca),
-                (Err(error), _) => problem("redis-ca", &format!("{}: {error}", file.display())),
-                _ => problem("redis-ca", &format!("{}: is not certificates in PEM", file.display())),
+                None => problem("redis-ca", "goes with a --redis-url that begins with rediss"),
             }
         }
         let redis_required = raw.redis_required.unwrap_or(false);
@@ -461,6 +458,26 @@ fn size(setting: &str, value: Option<String>, default: usize, problem: Problem<'
             default
         }
     }
+}
+
+/// What a file holds.
+fn read(setting: &str, file: &Path, problem: Problem<'_>) -> Option<Vec<u8>> {
+    fs::read(file).map_err(|error| problem(setting, &format!("{}: {error}", file.display()))).ok()
+}
+
+/// Certificates in a file, in PEM.
+fn authorities(
+    setting: &str,
+    file: &Path,
+    fits: impl Fn(&[u8]) -> bool,
+    problem: Problem<'_>,
+) -> Option<Vec<u8>> {
+    let pem = read(setting, file, problem)?;
+    if fits(&pem) {
+        return Some(pem);
+    }
+    problem(setting, &format!("{}: is not certificates in PEM", file.display()));
+    None
 }
 
 fn bytes(text: &str) -> Option<usize> {

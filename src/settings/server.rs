@@ -1,8 +1,8 @@
 //! The settings of how gRPC is served.
 
-use super::{Problem, RawSettings, size};
+use super::{Problem, RawSettings, read, size};
 use crate::api::{ServerOptions, Tls};
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 /// Checks them and fills in the defaults.
 pub(super) fn resolve(raw: &mut RawSettings, problem: Problem<'_>) -> ServerOptions {
@@ -20,11 +20,7 @@ pub(super) fn resolve(raw: &mut RawSettings, problem: Problem<'_>) -> ServerOpti
         [false, false, true] => problem("tls-cert", "and --tls-key go with --tls-client-ca"),
         _ => {}
     }
-    let mut file = |setting: &str, path: Option<PathBuf>| {
-        let path = path?;
-        let read = fs::read(&path);
-        read.map_err(|error| problem(setting, &format!("{}: {error}", path.display()))).ok()
-    };
+    let mut file = |setting: &str, path: Option<PathBuf>| read(setting, &path?, problem);
     let certificate = file("tls-cert", certificate);
     let key = file("tls-key", key);
     let client_ca = file("tls-client-ca", client_ca);

@@ -1,8 +1,8 @@
 //! The settings of how providers are called.
 
-use super::{Problem, RawSettings, given, size, time};
+use super::{Problem, RawSettings, authorities, given, size, time};
 use crate::provider::{Networks, UpstreamOptions};
-use std::{fs, net::SocketAddr};
+use std::net::SocketAddr;
 use url::Url;
 
 /// Checks them and fills in the defaults. Where `listen` is loopback, private networks may be reached.
@@ -21,14 +21,11 @@ pub(super) fn resolve(raw: &mut RawSettings, listen: SocketAddr, problem: Proble
     let connect_timeout = time("upstream-connect-timeout", connect, usual.connect_timeout, problem);
     let pool_idle = time("upstream-idle-time", raw.upstream_idle_time.take(), usual.pool_idle, problem);
     let max_answer = size("upstream-max-answer", raw.upstream_max_answer.take(), usual.max_answer, problem);
-    let ca = raw.upstream_ca.take().filter(|file| !file.as_os_str().is_empty()).and_then(|file| {
-        let read = fs::read(&file).map_err(|error| error.to_string());
-        let checked = read.and_then(|pem| {
-            let fits = UpstreamOptions::is_ca(&pem);
-            if fits { Ok(pem) } else { Err("is not certificates in PEM".to_owned()) }
-        });
-        checked.map_err(|what| problem("upstream-ca", &format!("{}: {what}", file.display()))).ok()
-    });
+    let ca = raw
+        .upstream_ca
+        .take()
+        .filter(|file| !file.as_os_str().is_empty())
+        .and_then(|file| authorities("upstream-ca", &file, UpstreamOptions::is_ca, problem));
     let proxy = given(raw.upstream_proxy.take());
     let fits = |url: &Url| matches!(url.scheme(), "http" | "https") && url.host().is_some();
     // The value may hold a password.
