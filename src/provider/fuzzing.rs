@@ -147,7 +147,7 @@ fn events(pieces: &[&[u8]], limit: usize) -> (Vec<Event>, Option<Unreadable>) {
     for piece in pieces {
         let pushed = parser.push(piece);
         let before = found.len();
-        found.extend(std::iter::from_fn(|| parser.next()));
+        found.extend(parser.by_ref());
         // What is whole was in these bytes, or is one event that was held.
         let size: usize = found.iter().skip(before).map(|event| event.name.len() + event.data.len()).sum();
         assert!(size <= limit + piece.len(), "{size} bytes of events from {} and {limit}", piece.len());

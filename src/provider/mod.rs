@@ -13,6 +13,8 @@ mod cohere;
 mod connect;
 mod drivers;
 mod embedding;
+#[cfg(test)]
+mod fixtures;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
@@ -26,7 +28,7 @@ mod redact;
 mod rerank;
 mod retry_after;
 mod speech;
-mod sse;
+pub mod sse;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -11,16 +11,16 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// One event.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Event {
+pub struct Event {
     /// Its type; empty where none was given.
-    pub(super) name: String,
+    pub name: String,
     /// Its lines of data, with line feeds between them.
-    pub(super) data: String,
+    pub data: String,
 }
 
 /// Why no more can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unreadable {
+pub enum Unreadable {
     /// An event is larger than the limit.
     TooLarge,
     /// It is not UTF-8.
@@ -29,7 +29,7 @@ pub(super) enum Unreadable {
 
 /// Takes bytes, gives events.
 #[derive(Debug)]
-pub(super) struct Parser {
+pub struct Parser {
     limit: usize,
     /// The line that has not ended yet.
     line: Vec<u8>,
@@ -44,7 +44,7 @@ pub(super) struct Parser {
 
 impl Parser {
     /// For events of so many bytes at most.
-    pub(super) fn new(limit: usize) -> Self {
+    pub fn new(limit: usize) -> Self {
         Self {
             limit,
             line: Vec::new(),
@@ -56,7 +56,7 @@ impl Parser {
     }
 
     /// Takes the next bytes. After an error it is of no more use.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), Unreadable> {
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Unreadable> {
         while let Some(first) = bytes.first() {
             if std::mem::take(&mut self.after_return) && *first == b'\n' {
                 bytes = bytes.get(1..).unwrap_or_default();
@@ -76,14 +76,9 @@ impl Parser {
         Ok(())
     }
 
-    /// The next event that is whole. What has not ended when the stream does is none.
-    pub(super) fn next(&mut self) -> Option<Event> {
-        self.ready.pop_front()
-    }
-
     /// How many bytes of an event that has not ended are held.
     #[cfg(any(test, fuzzing))]
-    pub(super) fn held(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.line.len() + self.open.name.len() + self.open.data.len()
     }
 
@@ -114,6 +109,15 @@ impl Parser {
         }
         self.line.clear();
         Ok(())
+    }
+}
+
+/// Gives the events that are whole, in order; `None` until more have come.
+impl Iterator for Parser {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.ready.pop_front()
     }
 }
 

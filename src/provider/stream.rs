@@ -161,7 +161,11 @@ impl<B: AsRef<[u8]>, R: Frames> Reader<B, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Target, TokenUsage, ToolCall, openai::reply::Chunks};
+    use crate::provider::{
+        TokenUsage,
+        fixtures::{call, end_of, fails, items, redactor, same_wherever_cut},
+        openai::reply::Chunks,
+    };
     use std::future;
 
     /// Comments, CR LF and CR line ends, several lines of data, text of several bytes a character, and both ends.
@@ -178,33 +182,21 @@ mod tests {
         "data: [DONE]\n\n",
     );
 
-    fn redactor() -> Redactor {
-        let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
-        Redactor::new(&Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields })
-    }
-
-    async fn read(chunks: Vec<Result<Vec<u8>, Failure>>) -> Vec<Result<ChatEvent, Failure>> {
-        chat_events(stream::iter(chunks), redactor(), Chunks).collect().await
+    async fn read(chunks: Vec<Vec<u8>>) -> Vec<Result<ChatEvent, Failure>> {
+        items(Chunks, chunks).await
     }
 
     async fn read_text(text: &str) -> Vec<Result<ChatEvent, Failure>> {
-        read(vec![Ok(text.into())]).await
+        read(vec![text.into()]).await
     }
 
     fn expected() -> Vec<Result<ChatEvent, Failure>> {
-        let call = ToolCall {
-            index: 1,
-            id: "c".into(),
-            kind: "function".into(),
-            name: "f".into(),
-            arguments: "{".into(),
-        };
         let usage = TokenUsage { prompt: 3, completion: 4, total: 7, ..TokenUsage::default() };
         vec![
             Ok(ChatEvent::default()),
             Ok(ChatEvent { content: "Grüße 🌍".into(), ..ChatEvent::default() }),
             Ok(ChatEvent { reasoning: "hm".into(), ..ChatEvent::default() }),
-            Ok(ChatEvent { tool_calls: vec![call], ..ChatEvent::default() }),
+            Ok(call(1, "c", "f", "{")),
             Ok(ChatEvent { finish_reason: "stop".into(), ..ChatEvent::default() }),
             Ok(ChatEvent { usage: Some(usage), ..ChatEvent::default() }),
         ]
@@ -212,13 +204,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_means_the_same_wherever_it_is_cut() {
-        let bytes = FIXTURE.as_bytes();
-        for cut in 0..=bytes.len() {
-            let (a, b) = bytes.split_at(cut);
-            assert_eq!(read(vec![Ok(a.to_vec()), Ok(b.to_vec())]).await, expected(), "cut at {cut}");
-        }
-        let single = bytes.iter().map(|byte| Ok(vec![*byte])).collect();
-        assert_eq!(read(single).await, expected(), "byte by byte");
+        same_wherever_cut(FIXTURE, read, &expected()).await;
     }
 
     #[tokio::test]
@@ -231,20 +217,20 @@ mod tests {
     async fn ends_are_told_apart() {
         let finish = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"length\"}]}\n\n";
         let content = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
-        let broken = || Failure::new(ErrorClass::Connection, "broken");
-        let class = |items: Vec<Result<ChatEvent, Failure>>| match items.last() {
-            Some(Err(failure)) => Some(failure.class),
-            _ => None,
-        };
+        let class = async |text: &str| end_of(Chunks, text).await;
 
-        assert_eq!(class(read_text(finish).await), None);
-        assert_eq!(class(read_text(&format!("{content}data: [DONE]\n\n")).await), None);
-        assert_eq!(class(read_text(content).await), Some(ErrorClass::Connection));
-        assert_eq!(class(read_text("").await), Some(ErrorClass::Connection));
-        assert_eq!(class(read_text("not an event stream\n\n").await), Some(ErrorClass::Connection));
-        assert_eq!(class(read(vec![Ok(content.into()), Err(broken())]).await), Some(ErrorClass::Connection));
-        assert_eq!(class(read_text("data: {\"choices\":\n\n").await), Some(ErrorClass::ServerError));
-        assert_eq!(class(read(vec![Ok(b"data: \xff\n\n".to_vec())]).await), Some(ErrorClass::ServerError));
+        assert_eq!(class(finish).await, None);
+        assert_eq!(class(&format!("{content}data: [DONE]\n\n")).await, None);
+        assert_eq!(class(content).await, Some(ErrorClass::Connection));
+        assert_eq!(class("").await, Some(ErrorClass::Connection));
+        assert_eq!(class("not an event stream\n\n").await, Some(ErrorClass::Connection));
+        assert_eq!(class("data: {\"choices\":\n\n").await, Some(ErrorClass::ServerError));
+        let not_text = read(vec![b"data: \xff\n\n".to_vec()]).await;
+        assert_eq!(not_text[0].as_ref().unwrap_err().class, ErrorClass::ServerError);
+        let broken = Failure::new(ErrorClass::Connection, "broken");
+        let body = stream::iter([Ok(content.to_owned()), Err(broken.clone())]);
+        let read: Vec<_> = chat_events(body, redactor(), Chunks).collect().await;
+        assert_eq!(read.last(), Some(&Err(broken)));
     }
 
     #[tokio::test]
@@ -277,8 +263,8 @@ mod tests {
     async fn many_events_in_one_stream_are_no_endless_event() {
         let frame =
             format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(1 << 20));
-        let mut chunks: Vec<_> = (0..10).map(|_| Ok(frame.clone().into_bytes())).collect();
-        chunks.push(Ok(b"data: [DONE]\n\n".to_vec()));
+        let mut chunks: Vec<_> = (0..10).map(|_| frame.clone().into_bytes()).collect();
+        chunks.push(b"data: [DONE]\n\n".to_vec());
         assert_eq!(read(chunks).await.len(), 10);
     }
 
@@ -286,15 +272,13 @@ mod tests {
     async fn a_byte_order_mark_does_no_harm() {
         let mut bytes = b"\xef\xbb\xbf\n".to_vec();
         bytes.extend_from_slice(FIXTURE.as_bytes());
-        assert_eq!(read(vec![Ok(bytes)]).await, expected());
+        assert_eq!(read(vec![bytes]).await, expected());
     }
 
     proptest::proptest! {
         #[test]
         fn no_bytes_break_it(chunks: Vec<Vec<u8>>) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-            let items = runtime.block_on(read(chunks.into_iter().map(Ok).collect()));
-            proptest::prop_assert!(items.last().is_some_and(Result::is_err));
+            proptest::prop_assert!(fails(Chunks, chunks));
         }
     }
 }

@@ -158,9 +158,11 @@ mod tests {
     use super::*;
     use crate::{
         balance::ErrorClass,
-        provider::{Target, TokenUsage, stream::chat_events},
+        provider::{
+            TokenUsage,
+            fixtures::{call, end_of, fails, same_wherever_cut, words},
+        },
     };
-    use futures::{StreamExt, stream};
 
     /// Thinking, text, two tool calls of which one has no arguments, a ping, an event from the future, and usage that
     /// comes in two pieces.
@@ -202,31 +204,18 @@ mod tests {
     );
 
     async fn read(chunks: Vec<Vec<u8>>) -> Vec<Result<ChatEvent, Failure>> {
-        let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
-        let target = Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields };
-        let body = stream::iter(chunks.into_iter().map(Ok));
-        let events = chat_events(body, Redactor::new(&target), Events::default());
-        // What says nothing is a sign of life.
-        events.filter(|event| std::future::ready(event != &Ok(ChatEvent::default()))).collect().await
+        words(Events::default(), chunks).await
     }
 
     fn expected() -> Vec<Result<ChatEvent, Failure>> {
-        let begin = |index, id: &str, name: &str| ToolCall {
-            index,
-            id: id.into(),
-            kind: "function".into(),
-            name: name.into(),
-            arguments: String::new(),
-        };
-        let call = |call| ChatEvent { tool_calls: vec![call], ..ChatEvent::default() };
         let usage = TokenUsage { prompt: 12, completion: 4, total: 16, cached: 2, reasoning: 0 };
         let events = [
             ChatEvent { reasoning: "hm".into(), ..ChatEvent::default() },
             ChatEvent { content: "Grüße 🌍".into(), ..ChatEvent::default() },
-            call(begin(0, "t1", "f")),
+            call(0, "t1", "f", ""),
             fragment(0, "{\"a\":".into()),
             fragment(0, "1}".into()),
-            call(begin(1, "t2", "g")),
+            call(1, "t2", "g", ""),
             fragment(1, "{}".into()),
             ChatEvent { finish_reason: "tool_calls".into(), usage: Some(usage), ..ChatEvent::default() },
         ];
@@ -235,20 +224,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_means_the_same_wherever_it_is_cut() {
-        let bytes = FIXTURE.as_bytes();
-        for cut in 0..=bytes.len() {
-            let (a, b) = bytes.split_at(cut);
-            assert_eq!(read(vec![a.to_vec(), b.to_vec()]).await, expected(), "cut at {cut}");
-        }
-        assert_eq!(read(bytes.iter().map(|byte| vec![*byte]).collect()).await, expected(), "byte by byte");
+        same_wherever_cut(FIXTURE, read, &expected()).await;
     }
 
     #[tokio::test]
     async fn ends_are_told_apart() {
-        let class = async |text: &str| match read(vec![text.into()]).await.last() {
-            Some(Err(failure)) => Some(failure.class),
-            _ => None,
-        };
+        let class = async |text: &str| end_of(Events::default(), text).await;
         let (finished, _) = FIXTURE.split_once("event: message_stop").unwrap();
         let (unfinished, _) = FIXTURE.split_once("event: message_delta").unwrap();
         assert_eq!(class(finished).await, None);
@@ -288,9 +269,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_break_it(chunks: Vec<Vec<u8>>) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-            let items = runtime.block_on(read(chunks));
-            proptest::prop_assert!(items.last().is_some_and(Result::is_err));
+            proptest::prop_assert!(fails(Events::default(), chunks));
         }
     }
 }

@@ -1,14 +1,9 @@
 //! One test a row of the tables.
 
 use super::*;
-use crate::provider::Target;
+use crate::provider::fixtures::redactor;
 use ErrorClass::*;
 use serde_json::json;
-
-fn redactor() -> Redactor {
-    let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
-    Redactor::new(&Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields })
-}
 
 fn answer(status: u16, body: &str) -> Failure {
     let status = StatusCode::from_u16(status).unwrap();

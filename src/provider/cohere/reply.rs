@@ -211,12 +211,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::Target;
-
-    fn redactor() -> Redactor {
-        let base_url = "http://a/".parse().unwrap();
-        Redactor::new(&Target { base_url, model: String::new(), fields: [].into() })
-    }
+    use crate::provider::fixtures::redactor;
 
     fn read(body: Value) -> Result<ChatReply, Failure> {
         message(body.to_string().as_bytes(), &redactor())

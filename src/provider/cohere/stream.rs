@@ -119,9 +119,11 @@ mod tests {
     use super::*;
     use crate::{
         balance::ErrorClass,
-        provider::{Target, TokenUsage, ToolCall, stream::chat_events},
+        provider::{
+            TokenUsage,
+            fixtures::{call, end_of, fails, same_wherever_cut, words},
+        },
     };
-    use futures::{StreamExt, stream};
 
     /// A plan, thinking, text with a citation, two tool calls whose indices begin after the content's, and an event from
     /// the future.
@@ -161,25 +163,10 @@ mod tests {
     );
 
     async fn read(chunks: Vec<Vec<u8>>) -> Vec<Result<ChatEvent, Failure>> {
-        let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
-        let target = Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields };
-        let body = stream::iter(chunks.into_iter().map(Ok));
-        let events = chat_events(body, Redactor::new(&target), Events::default());
-        // What says nothing is a sign of life.
-        events.filter(|event| std::future::ready(event != &Ok(ChatEvent::default()))).collect().await
+        words(Events::default(), chunks).await
     }
 
     fn expected() -> Vec<Result<ChatEvent, Failure>> {
-        let call = |index, id: &str, name: &str, arguments: &str| ChatEvent {
-            tool_calls: vec![ToolCall {
-                index,
-                id: id.into(),
-                kind: if id.is_empty() { String::new() } else { "function".into() },
-                name: name.into(),
-                arguments: arguments.into(),
-            }],
-            ..ChatEvent::default()
-        };
         let usage = TokenUsage { prompt: 12, completion: 4, total: 16, cached: 2, reasoning: 0 };
         let events = [
             ChatEvent { reasoning: "I will".into(), ..ChatEvent::default() },
@@ -196,20 +183,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_means_the_same_wherever_it_is_cut() {
-        let bytes = FIXTURE.as_bytes();
-        for cut in 0..=bytes.len() {
-            let (a, b) = bytes.split_at(cut);
-            assert_eq!(read(vec![a.to_vec(), b.to_vec()]).await, expected(), "cut at {cut}");
-        }
-        assert_eq!(read(bytes.iter().map(|byte| vec![*byte]).collect()).await, expected(), "byte by byte");
+        same_wherever_cut(FIXTURE, read, &expected()).await;
     }
 
     #[tokio::test]
     async fn ends_are_told_apart() {
-        let class = async |text: &str| match read(vec![text.into()]).await.last() {
-            Some(Err(failure)) => Some(failure.class),
-            _ => None,
-        };
+        let class = async |text: &str| end_of(Events::default(), text).await;
         let end = |delta: &str| format!("data: {{\"type\":\"message-end\",\"delta\":{delta}}}\n\n");
         let (unfinished, _) = FIXTURE.split_once("event: message-end").unwrap();
         assert_eq!(class(FIXTURE).await, None);
@@ -252,9 +231,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_break_it(chunks: Vec<Vec<u8>>) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-            let items = runtime.block_on(read(chunks));
-            proptest::prop_assert!(items.last().is_some_and(Result::is_err));
+            proptest::prop_assert!(fails(Events::default(), chunks));
         }
     }
 }

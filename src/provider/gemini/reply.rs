@@ -251,13 +251,8 @@ struct Models {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::Target;
+    use crate::provider::fixtures::redactor;
     use serde_json::json;
-
-    fn redactor() -> Redactor {
-        let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
-        Redactor::new(&Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields })
-    }
 
     fn read(body: &Value) -> Result<ChatReply, Failure> {
         message(body.to_string().as_bytes(), &redactor())

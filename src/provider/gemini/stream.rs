@@ -82,9 +82,11 @@ mod tests {
     use super::*;
     use crate::{
         balance::ErrorClass,
-        provider::{Target, TokenUsage, ToolCall, stream::chat_events},
+        provider::{
+            TokenUsage,
+            fixtures::{call, end_of, fails, items, redactor, same_wherever_cut},
+        },
     };
-    use futures::{StreamExt, stream};
     use serde_json::json;
 
     /// Reasoning, text, two tool calls in chunks of their own, a chunk without candidates, and a finish reason that comes
@@ -106,27 +108,11 @@ mod tests {
         "\"thoughtsTokenCount\": 1,\"totalTokenCount\": 14},\"responseId\": \"r\"}\r\n\r\n",
     );
 
-    fn redactor() -> Redactor {
-        let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
-        Redactor::new(&Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields })
-    }
-
     async fn read(chunks: Vec<Vec<u8>>) -> Vec<Result<ChatEvent, Failure>> {
-        let body = stream::iter(chunks.into_iter().map(Ok));
-        chat_events(body, redactor(), Chunks::default()).collect().await
+        items(Chunks::default(), chunks).await
     }
 
     fn expected() -> Vec<Result<ChatEvent, Failure>> {
-        let call = |index, id: &str, name: &str, arguments: &str| ChatEvent {
-            tool_calls: vec![ToolCall {
-                index,
-                id: id.into(),
-                kind: "function".into(),
-                name: name.into(),
-                arguments: arguments.into(),
-            }],
-            ..ChatEvent::default()
-        };
         let usage = TokenUsage { prompt: 10, completion: 4, total: 14, cached: 2, reasoning: 1 };
         let events = [
             ChatEvent { reasoning: "hm".into(), ..ChatEvent::default() },
@@ -141,20 +127,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_means_the_same_wherever_it_is_cut() {
-        let bytes = FIXTURE.as_bytes();
-        for cut in 0..=bytes.len() {
-            let (a, b) = bytes.split_at(cut);
-            assert_eq!(read(vec![a.to_vec(), b.to_vec()]).await, expected(), "cut at {cut}");
-        }
-        assert_eq!(read(bytes.iter().map(|byte| vec![*byte]).collect()).await, expected(), "byte by byte");
+        same_wherever_cut(FIXTURE, read, &expected()).await;
     }
 
     #[tokio::test]
     async fn ends_are_told_apart() {
-        let class = async |text: &str| match read(vec![text.into()]).await.last() {
-            Some(Err(failure)) => Some(failure.class),
-            _ => None,
-        };
+        let class = async |text: &str| end_of(Chunks::default(), text).await;
         let unfinished = FIXTURE.rsplit_once("data: ").unwrap().0;
         assert_eq!(class(FIXTURE).await, None);
         assert_eq!(class(unfinished).await, Some(ErrorClass::Connection));
@@ -220,9 +198,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn no_bytes_break_it(chunks: Vec<Vec<u8>>) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-            let items = runtime.block_on(read(chunks.clone()));
-            proptest::prop_assert!(items.last().is_some_and(Result::is_err));
+            proptest::prop_assert!(fails(Chunks::default(), chunks.clone()));
             proptest::prop_assert!(Chunks::default().whole(&chunks.concat(), &redactor()).is_err());
         }
     }

@@ -67,17 +67,8 @@ struct Reranked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{balance::ErrorClass, provider::Target};
+    use crate::{balance::ErrorClass, provider::fixtures::redactor};
     use serde_json::json;
-
-    fn redactor() -> Redactor {
-        let base_url = "http://h/".parse().unwrap();
-        Redactor::new(&Target {
-            base_url,
-            model: "m".into(),
-            fields: [("api_key".into(), "sk-secret-key".into())].into(),
-        })
-    }
 
     #[test]
     fn a_judgement_is_read_with_its_scores() {
@@ -94,9 +85,9 @@ mod tests {
             let failure = moderation(wrong.as_bytes(), &redactor()).unwrap_err();
             assert_eq!(failure.class, ErrorClass::ServerError, "{wrong}");
         }
-        let error = json!({"error": {"message": "no sk-secret-key", "type": "invalid_request_error"}});
+        let error = json!({"error": {"message": "no hunter2hunter2", "type": "invalid_request_error"}});
         let failure = moderation(error.to_string().as_bytes(), &redactor()).unwrap_err();
-        assert!(!failure.message.contains("sk-secret-key"), "{}", failure.message);
+        assert!(!failure.message.contains("hunter2hunter2"), "{}", failure.message);
     }
 
     #[test]

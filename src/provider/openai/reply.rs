@@ -275,16 +275,8 @@ impl<'de> Deserialize<'de> for Vector {
 mod tests {
     use super::*;
     use crate::balance::ErrorClass;
-    use crate::provider::Target;
+    use crate::provider::fixtures::redactor;
     use serde_json::json;
-
-    fn redactor() -> Redactor {
-        Redactor::new(&Target {
-            base_url: "http://a/".parse().unwrap(),
-            model: String::new(),
-            fields: [].into(),
-        })
-    }
 
     fn read(body: Value) -> Result<ChatReply, Failure> {
         completion(body.to_string().as_bytes(), &redactor())
