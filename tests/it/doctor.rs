@@ -13,8 +13,8 @@ use rota::{
 use serde_json::Value;
 
 use crate::support::{
-    postgres::Postgres, process::free_port, redis::Redis, redis_cluster::RedisCluster, rota::Rota,
-    world::Scene,
+    postgres::Postgres, process::free_port, redis::Redis, redis_cluster::RedisCluster,
+    redis_sentinel::RedisSentinel, redis_tls::RedisTls, rota::Rota, world::Scene,
 };
 
 /// The findings of a run: its exit status, and name, level, found and next of each.
@@ -92,7 +92,7 @@ async fn what_is_broken_is_told_beside_the_rest_and_no_secret() {
     found.has("settings", "failure", "--drain-limit");
     found.has("database", "ok", "PostgreSQL");
     found.has("master key", "failure", "does not open");
-    found.has("redis", "failure", "");
+    found.has("redis", "failure", "IO: Connection refused");
     assert!(!found.text.contains("hunter2"), "{}", found.text);
 
     let away = format!("postgres://rota:hunter2@127.0.0.1:{}/rota", free_port());
@@ -115,6 +115,29 @@ async fn a_redis_that_forgets_is_a_warning_and_a_cluster_is_whole() {
     let found = Findings::of(&Rota::builder().redis(cluster.url()).output(&args));
     found.has("redis slots", "ok", "3 primaries");
     found.has("redis latency", "ok", "60 pings");
+
+    cluster.give_up_slots(2, 16000, 16383).await;
+    let found = Findings::of(&Rota::builder().redis(cluster.url()).output(&args));
+    found.has("redis slots", "failure", "384 slots");
+    assert_eq!(found.status, Some(1), "{}", found.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redis_is_found_by_sentinels_and_behind_tls() {
+    let args = ["doctor", "--json", "--redis-timeout", "5s"];
+    let sentinel = RedisSentinel::start().await;
+    let found = Findings::of(&Rota::builder().redis(sentinel.url()).output(&args));
+    found.has("redis", "ok", "Redis");
+    found.has("redis memory", "ok", "noeviction");
+
+    let tls = RedisTls::start().await;
+    let found = Findings::of(&Rota::builder().redis(tls.url()).output(&args));
+    found.has("redis", "failure", "");
+    assert_eq!(found.status, Some(1), "{}", found.text);
+    let ca = tls.ca().to_string_lossy().into_owned();
+    let with_ca = [&args[..], &["--redis-ca", &ca]].concat();
+    let found = Findings::of(&Rota::builder().redis(tls.url()).output(&with_ca));
+    found.has("redis", "ok", "Redis");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,7 +148,9 @@ async fn addresses_that_are_not_there_or_forbidden_are_failures() {
     let found = examined(&rota, &[]);
     assert_eq!(found.status, Some(1));
     found.has("provider http://127.0.0.1:", "failure", "takes no connection");
-    examined(&rota, &["--upstream-networks", "public"]).has("provider ", "failure", "loopback");
+    let public = examined(&rota, &["--upstream-networks", "public"]);
+    let forbidden = public.has("provider ", "failure", "loopback");
+    assert!(forbidden["next"].as_str().unwrap().contains("--upstream-networks"), "{forbidden}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

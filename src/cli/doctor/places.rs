@@ -3,7 +3,7 @@
 use super::{LIMIT, clock, open_to_others, report::Report};
 use crate::{
     catalog::DatabaseFacts,
-    provider::{Unreachable, check_url, reach},
+    provider::{Networks, Unreachable, check_url, reach},
     settings::Settings,
     state::RedisFacts,
 };
@@ -121,13 +121,16 @@ pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report
         let Ok(url) = Url::parse(&address.url) else { continue };
         // Scheme, host and port: nothing secret can stand there.
         let origin = format!("provider {}", url.origin().ascii_serialization());
-        if let Err(why) = check_url(&address.url, networks) {
-            let next = "UpdateProvider with another base_url, or --upstream-networks private";
-            report.failure(origin, format!("{why} (of {who})"), next);
-            continue;
-        }
         origins.entry(origin).or_insert((url, who));
     }
+    origins.retain(|origin, (url, who)| match check_url(url.as_str(), networks) {
+        Ok(_) => true,
+        Err(why) => {
+            let may_be_allowed = check_url(url.as_str(), Networks::Private).is_ok();
+            report.failure(origin, format!("{why} (of {who})"), elsewhere(may_be_allowed));
+            false
+        }
+    });
     if let Some(proxy) = &settings.upstream.proxy {
         let Ok(url) = Url::parse(proxy.expose_secret()) else { return };
         return match timeout(LIMIT, reach(&url, None)).await {
@@ -149,9 +152,7 @@ pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report
             Ok(Ok(address)) => report.ok(origin, format!("{address} takes connections")),
             Ok(Err(error)) => {
                 let next = match error {
-                    Unreachable::Refused(_) => {
-                        "UpdateProvider with another base_url, or --upstream-networks private"
-                    }
+                    Unreachable::Refused(_) => elsewhere(networks == Networks::Public),
                     _ => {
                         "see that it runs and that no firewall is between, or UpdateProvider with another base_url"
                     }
@@ -163,5 +164,14 @@ pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report
                 report.failure(origin, format!("no connection in time (of {who})"), next);
             }
         }
+    }
+}
+
+/// What helps where an address is forbidden.
+fn elsewhere(may_be_allowed: bool) -> &'static str {
+    if may_be_allowed {
+        "UpdateProvider with another base_url, or --upstream-networks private"
+    } else {
+        "UpdateProvider with another base_url: no setting allows this one"
     }
 }

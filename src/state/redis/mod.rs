@@ -497,5 +497,8 @@ fn holder(lease: LeaseId) -> String {
 }
 
 fn state_error(error: RedisError) -> StateError {
-    StateError(format!("{:?}: {}", error.kind(), error.details()))
+    // Of what the system says fred keeps the form for programmers alone.
+    let details = error.details();
+    let said = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+    StateError(format!("{:?}: {}", error.kind(), said.map_or(details, |(message, _)| message)))
 }

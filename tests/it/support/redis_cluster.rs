@@ -76,6 +76,27 @@ impl RedisCluster {
         cluster
     }
 
+    /// Leaves the slots of that range, which the primary at `place` holds, to nobody, and returns when all know it.
+    pub async fn give_up_slots(&self, place: usize, from: u16, to: u16) {
+        let (from, to) = (from.to_string(), to.to_string());
+        for place in 0..=REPLICA {
+            self.command(place, &["CONFIG", "SET", "cluster-require-full-coverage", "no"]).await.unwrap();
+        }
+        let held = format!("-{to}");
+        // Each forgets by itself; what the owner has said just before may bring it back.
+        for node in [place].into_iter().chain((0..=REPLICA).filter(|&other| other != place)) {
+            eventually(LONG, async || {
+                let nodes = self.command(node, &["CLUSTER", "NODES"]).await?;
+                if !nodes.lines().any(|line| line.ends_with(&held)) {
+                    return Ok(());
+                }
+                self.command(node, &["CLUSTER", "DELSLOTSRANGE", &from, &to]).await?;
+                Err(nodes)
+            })
+            .await;
+        }
+    }
+
     /// Its address, for `--redis-url`: the first node alone, the one that may die.
     pub fn url(&self) -> String {
         format!("redis-cluster://127.0.0.1:{}", self.nodes[0].port)
