@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what `make test` needs and the machine lacks: redis-server, PostgreSQL, and a Python environment under
-# target/python with the packages of tests/clients/python/requirements.txt. Quiet where everything is there.
+# Installs what `make test` needs and the machine lacks: redis-server, PostgreSQL, Node, a Python environment under
+# target/python with the packages of tests/clients/python/requirements.txt, and those of examples/node under target/node.
+# Quiet where everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,6 +18,14 @@ venv=target/python
 # The copy is written last, so a half-made environment is made again.
 have_venv() { cmp -s "$wanted" "$venv/requirements.txt" && "$venv/bin/python" -c '' 2>/dev/null; }
 
+node=target/node
+# Version 18 is the first with all that the client uses.
+have_node() {
+    node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' 2>/dev/null && command -v npm >/dev/null
+}
+# Written last, too.
+have_node_packages() { cmp -s examples/node/package-lock.json "$node/installed"; }
+
 missing='' debian='' homebrew=''
 lacks() { # lacks WHAT DEBIAN-PACKAGES HOMEBREW-PACKAGES
     missing="${missing:+$missing, }$1" debian="$debian $2" homebrew="$homebrew $3"
@@ -25,6 +34,7 @@ command -v redis-server >/dev/null || lacks redis-server redis-server redis
 have_postgres || lacks PostgreSQL postgresql postgresql@17
 # Debian packs ensurepip apart from python3.
 have_venv || python3 -c 'import ensurepip, venv' 2>/dev/null || lacks "Python's venv" "python3 python3-venv" python@3
+have_node || lacks "Node 18 with npm" "nodejs npm" node
 
 if [ -n "$missing" ]; then
     # The lists hold several names: they are to be split.
@@ -52,4 +62,13 @@ if ! have_venv; then
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$wanted"
     cp "$wanted" "$venv/requirements.txt"
+fi
+
+if ! have_node_packages; then
+    echo "installing the packages of examples/node into $node"
+    rm -rf "$node"
+    mkdir -p "$node"
+    cp examples/node/package.json examples/node/package-lock.json "$node"
+    npm ci --silent --no-audit --no-fund --prefix "$node"
+    cp examples/node/package-lock.json "$node/installed"
 fi

@@ -30,6 +30,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::server::TcpIncoming;
 
+/// A call may cross the word that its connection ends. Those that come so soon after it are still served: the client knows
+/// only afterwards that it should have asked elsewhere.
+const CROSSING: Duration = Duration::from_secs(1);
 /// Connections that stay open after the last call has ended, such as those of health watchers, get this long.
 const CLOSING: Duration = Duration::from_secs(1);
 /// A start waits for Redis this long, then goes on without.
@@ -48,8 +51,10 @@ pub struct App {
     drain_limit: Duration,
     /// NOT_SERVING, though calls that come are served.
     leaving: CancellationToken,
-    /// No new calls.
+    /// No new connections; those that are there end after their calls.
     draining: CancellationToken,
+    /// No new calls.
+    closed: CancellationToken,
     /// No calls at all.
     stop: CancellationToken,
     inside: TaskTracker,
@@ -157,7 +162,7 @@ impl App {
             .await
             .with_context(|| format!("cannot listen on {}", settings.listen))?;
         let address = listener.local_addr()?;
-        let (stop, inside) = (CancellationToken::new(), TaskTracker::new());
+        let (closed, stop, inside) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let drivers = Drivers::new(UpstreamClient::new(&settings.upstream)?);
         let checked = drivers.clone();
         let (reporter, health_service) = tonic_health::server::health_reporter();
@@ -165,7 +170,7 @@ impl App {
         let router = api::router(
             Gate::new(
                 catalog.clone(),
-                draining.clone(),
+                closed.clone(),
                 stop.clone(),
                 inside.clone(),
                 settings.max_calls,
@@ -210,6 +215,7 @@ impl App {
             drain_limit: settings.drain_limit,
             leaving,
             draining,
+            closed,
             stop,
             inside,
             server,
@@ -228,8 +234,9 @@ impl App {
         &self.catalog
     }
 
-    /// Says NOT_SERVING, then, after the drain delay, takes no new calls, waits for those in flight up to the drain limit, ends the rest.
-    pub async fn shut_down(self) {
+    /// Says NOT_SERVING, then, after the drain delay, asks connections to end, turns new calls away a moment later, waits
+    /// for those in flight up to the drain limit, and ends the rest.
+    pub async fn shut_down(mut self) {
         self.leaving.cancel();
         if !self.drain_delay.is_zero() {
             tracing::info!(delay = ?self.drain_delay, "not serving, and still taking calls");
@@ -237,17 +244,26 @@ impl App {
         }
         tracing::info!(in_flight = self.inside.len(), "draining");
         self.draining.cancel();
-        self.inside.close();
-        if timeout(self.drain_limit, self.inside.wait()).await.is_err() {
-            tracing::warn!(
-                in_flight = self.inside.len(),
-                "the drain limit is over: ending what is in flight"
-            );
+        let calls = async {
+            sleep(CROSSING).await;
+            self.closed.cancel();
+            self.inside.close();
+            self.inside.wait().await;
+        };
+        tokio::select! {
+            // No connection is left, and so no call.
+            _ = &mut self.server => {}
+            ended = timeout(self.drain_limit, calls) => if ended.is_err() {
+                tracing::warn!(
+                    in_flight = self.inside.len(),
+                    "the drain limit is over: ending what is in flight"
+                );
+            }
         }
+        self.closed.cancel();
         self.stop.cancel();
-        let aborted = self.server.abort_handle();
-        if timeout(CLOSING, self.server).await.is_err() {
-            aborted.abort();
+        if !self.server.is_finished() && timeout(CLOSING, &mut self.server).await.is_err() {
+            self.server.abort();
         }
         // Leases of calls that were cut off give themselves back above; this writes it.
         self.state.flush().await;

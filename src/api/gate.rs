@@ -1,6 +1,6 @@
 //! The door to our services: a token, a role, and a count of what is inside.
 //!
-//! Health and reflection pass without a token. While draining, new calls are turned away and those inside are waited
+//! Health and reflection pass without a token. Once it is closed, new calls are turned away and those inside are waited
 //! for; beyond a bound on those inside they are turned away too, before anything is done for them. When the database is gone, tokens that have been seen before still open the door.
 
 use super::{access, status};
@@ -27,7 +27,7 @@ use tower::{Layer, Service};
 #[derive(Clone)]
 pub struct Gate {
     catalog: Catalog,
-    draining: CancellationToken,
+    closed: CancellationToken,
     stop: CancellationToken,
     inside: TaskTracker,
     max_calls: usize,
@@ -35,18 +35,18 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Turns calls away once `draining` is cancelled and while `max_calls` are inside, counts in `inside` those that are on their way, and drops
+    /// Turns calls away once `closed` is cancelled and while `max_calls` are inside, counts in `inside` those that are on their way, and drops
     /// those that have not answered when `stop` is cancelled.
     #[must_use]
     pub fn new(
         catalog: Catalog,
-        draining: CancellationToken,
+        closed: CancellationToken,
         stop: CancellationToken,
         inside: TaskTracker,
         max_calls: usize,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { catalog, draining, stop, inside, max_calls, metrics }
+        Self { catalog, closed, stop, inside, max_calls, metrics }
     }
 
     /// A call that has come in.
@@ -62,7 +62,7 @@ impl Gate {
     }
 
     async fn admit(&self, access: access::Access, headers: &HeaderMap) -> Result<Caller, Status> {
-        if self.draining.is_cancelled() {
+        if self.closed.is_cancelled() {
             return Err(status::draining());
         }
         // The one at the door is inside already.

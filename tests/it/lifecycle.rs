@@ -6,8 +6,13 @@ use rota::{
     api::pb::ListProviderKindsRequest,
     scripted::{Script, Upstream},
 };
-use tokio::{net::TcpStream, time::Instant};
-use tonic::{Code, codec::CompressionEncoding};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::Instant,
+};
+use tonic::{Code, codec::CompressionEncoding, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
     health_client::HealthClient,
@@ -19,14 +24,14 @@ use crate::support::{
     failure::{error, told},
     postgres::Postgres,
     redis::Redis,
-    rota::Rota,
+    rota::{Clients, Rota},
     world::Scene,
 };
 
 const SERVICES: [&str; 4] =
     ["grpc.health.v1.Health", "rota.v1.AdminService", "rota.v1.ConfigService", "rota.v1.InvokeService"];
 
-async fn watch(rota: &Rota) -> tonic::Streaming<HealthCheckResponse> {
+async fn watched(rota: &Rota) -> tonic::Streaming<HealthCheckResponse> {
     let mut health = HealthClient::new(rota.channel().await);
     health.watch(HealthCheckRequest::default()).await.unwrap().into_inner()
 }
@@ -56,7 +61,7 @@ async fn ends_well(signal: &str) {
     for key in &scene.keys {
         upstream.script(key, Script::Answer.after(Duration::from_secs(1)));
     }
-    let mut health = watch(&rota).await;
+    let mut health = watched(&rota).await;
     assert_eq!(health.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
     let caller = scene.clone();
     let unary = tokio::spawn(async move { caller.ask().await });
@@ -67,26 +72,85 @@ async fn ends_well(signal: &str) {
     rota.signal(signal);
     let began = Instant::now();
     assert_eq!(health.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
-    // On the connection of the calls that are still under way: told that it closes, the client gives up by itself (with
-    // INTERNAL where the word crosses the call), or it is turned away. New ones are refused.
-    let refused = scene.ask().await.unwrap_err();
-    let crossed = refused.code() == Code::Internal && refused.message().contains("h2 protocol error");
-    assert!(crossed || matches!(refused.code(), Code::Unavailable | Code::Cancelled), "{refused:?}");
     // One that comes while the listener closes may still be accepted, or reset.
     eventually(Duration::from_secs(10), async || match TcpStream::connect(rota.address()).await {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
         other => Err(format!("{other:?}")),
     })
     .await;
-
     assert!(!unary.is_finished(), "the call was not in flight while draining");
+    // Told that its connection ends, the client connects again, in vain. A call that crosses that word is served, or the
+    // client gives it up by itself (with INTERNAL).
+    let mut crossing = 0;
+    let refused = loop {
+        match scene.ask().await {
+            Ok(_) => crossing += 1,
+            Err(refused) => break refused,
+        }
+    };
+    let crossed = refused.code() == Code::Internal && refused.message().contains("h2 protocol error");
+    assert!(crossed || matches!(refused.code(), Code::Unavailable | Code::Cancelled), "{refused:?}");
     unary.await.unwrap().unwrap();
     assert!(streamed.await.unwrap().unwrap().len() > 2);
     let status = rota.wait_exit(Duration::from_secs(10)).await;
     assert_eq!((status.code(), status.signal()), (Some(0), None), "{}", rota.logs());
     // The Watch was open all the time.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert_eq!(upstream.total_hits(), 2);
+    assert_eq!(upstream.total_hits(), 2 + crossing);
+}
+
+/// Where `address` can be reached by one connection, whose way back is held up while the sender says so.
+async fn way_to(address: &str) -> (String, watch::Sender<bool>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let way = listener.local_addr().unwrap().to_string();
+    let (hold, mut held) = watch::channel(false);
+    let (mut from_server, mut to_server) = TcpStream::connect(address).await.unwrap().into_split();
+    tokio::spawn(async move {
+        let (mut from_client, mut to_client) = listener.accept().await.unwrap().0.into_split();
+        let there = tokio::io::copy(&mut from_client, &mut to_server);
+        let back = async {
+            let mut buffer = [0; 4096];
+            while let Ok(length @ 1..) = from_server.read(&mut buffer).await {
+                held.wait_for(|held| !held).await.unwrap();
+                to_client.write_all(&buffer[..length]).await.unwrap();
+            }
+        };
+        tokio::join!(there, back)
+    });
+    (way, hold)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_crosses_the_word_of_the_drain_is_served() {
+    let upstream = Upstream::start().await.unwrap();
+    let mut rota = Rota::builder().start().await;
+    let mut scene = Scene::set(&rota, &upstream, 2).await;
+    let (way, hold) = way_to(rota.address()).await;
+    let channel = Endpoint::from_shared(format!("http://{way}")).unwrap().connect().await.unwrap();
+    scene.clients = Clients::over(channel, &scene.token);
+    scene.ask().await.unwrap();
+
+    hold.send(true).unwrap();
+    rota.sigterm();
+    eventually(Duration::from_secs(5), async || {
+        let logs = rota.logs();
+        if logs.contains("draining") { Ok(()) } else { Err(logs) }
+    })
+    .await;
+    // The replica has said that the connection ends; the client does not know yet.
+    let calls: Vec<_> = (0..4).map(|_| scene.clone()).collect();
+    let calls: Vec<_> =
+        calls.into_iter().map(|scene| tokio::spawn(async move { scene.ask().await })).collect();
+    eventually(Duration::from_secs(5), async || match upstream.total_hits() {
+        5 => Ok(()),
+        hits => Err(format!("{hits} hits")),
+    })
+    .await;
+    hold.send(false).unwrap();
+    for call in calls {
+        call.await.unwrap().unwrap();
+    }
+    assert_eq!(rota.wait_exit(Duration::from_secs(10)).await.code(), Some(0), "{}", rota.logs());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -335,7 +399,7 @@ async fn health_knows_each_service_and_needs_no_token() {
 #[tokio::test(flavor = "multi_thread")]
 async fn probes_over_http_answer_where_they_are_asked_for() {
     let rota = Rota::builder().arg("--admin-listen").arg("127.0.0.1:0").start().await;
-    let address = probes_of(&rota).await;
+    let address = rota.probes().await;
     for (path, status) in [("livez", 200), ("readyz", 200), ("nothing", 404)] {
         let answer = reqwest::get(format!("http://{address}/{path}")).await.unwrap();
         assert_eq!(answer.status().as_u16(), status, "{path}");
@@ -366,23 +430,12 @@ async fn a_start_waits_for_its_database_and_says_so() {
     assert!(rota.logs().contains("waiting for the database"), "{}", rota.logs());
 }
 
-/// Where it answers probes over HTTP.
-async fn probes_of(rota: &Rota) -> String {
-    eventually(Duration::from_secs(5), async || {
-        let logs = rota.logs();
-        let line =
-            logs.lines().find(|line| line.contains("probes and metrics over HTTP")).map(ToOwned::to_owned);
-        line.and_then(|line| Some(line.split("address=").nth(1)?.trim().to_owned())).ok_or(logs)
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_follows_redis_where_it_is_required_and_there_alone() {
     let mut redis = Redis::start().await;
     let settings = Rota::builder().redis(redis.url()).arg("--admin-listen").arg("127.0.0.1:0");
     let (relaxed, strict) = (settings.start().await, settings.clone().arg("--redis-required").start().await);
-    let (relaxed_probes, strict_probes) = (probes_of(&relaxed).await, probes_of(&strict).await);
+    let (relaxed_probes, strict_probes) = (relaxed.probes().await, strict.probes().await);
     let told = async |rota: &Rota, probes: &str| {
         let http = reqwest::get(format!("http://{probes}/readyz")).await.unwrap().status().as_u16();
         (rota.health("").await.unwrap(), rota.health("rota.v1.InvokeService").await.unwrap(), http)

@@ -1,13 +1,11 @@
 //! What a scrape of `/metrics` tells, and what it costs in labels.
 
-use std::time::Duration;
-
 use rota::{
     api::pb::ModelKey,
     scripted::{Script, Upstream},
 };
 
-use crate::support::{eventually, read, redis::Redis, rota::Rota, world::Scene};
+use crate::support::{read, redis::Redis, rota::Rota, world::Scene};
 
 /// One of its own: the one that tests share serves more models than have labels of their own.
 #[tokio::test(flavor = "multi_thread")]
@@ -15,24 +13,6 @@ async fn a_scrape_tells_of_calls_attempts_cooldowns_and_pools() {
     a_scrape_tells_what_happened(&Rota::builder().start().await, "memory").await;
     let settings = Rota::builder().redis(Redis::shared().await.url());
     a_scrape_tells_what_happened(&settings.start().await, "shared").await;
-}
-
-/// Where `/metrics` is.
-async fn address(rota: &Rota) -> String {
-    eventually(Duration::from_secs(5), async || {
-        let logs = rota.logs();
-        let line = logs.lines().find(|line| line.contains("probes and metrics over HTTP"));
-        line.and_then(|line| Some(line.split("address=").nth(1)?.trim().to_owned())).ok_or(logs.clone())
-    })
-    .await
-}
-
-async fn scrape(rota: &Rota) -> String {
-    let answer = reqwest::get(format!("http://{}/metrics", address(rota).await)).await.unwrap();
-    assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
-    let text = answer.text().await.unwrap();
-    assert!(text.ends_with("# EOF\n"));
-    text
 }
 
 /// The value of the line that has this name and these labels, in whatever order: all that is asked for here are whole.
@@ -54,7 +34,7 @@ async fn a_scrape_tells_what_happened(rota: &Rota, mode: &str) {
         scene.ask().await.unwrap();
     }
     read(scene.open_stream().await.unwrap()).await.1.unwrap();
-    let text = scrape(rota).await;
+    let text = rota.metrics().await;
     let own = [("rota_tenant", scene.tenant.as_str())];
     let with = |labels: &[(&'static str, &'static str)]| [own.as_slice(), labels].concat();
     let attempts = "gen_ai_client_operation_duration_seconds_count";
@@ -81,7 +61,7 @@ async fn a_scrape_tells_what_happened(rota: &Rota, mode: &str) {
     // What is refused is counted too, by its code.
     let unknown = Scene { key: ModelKey { model: "unknown".into(), ..scene.key.clone() }, ..scene.clone() };
     unknown.ask().await.unwrap_err();
-    let text = scrape(rota).await;
+    let text = rota.metrics().await;
     assert!(value(&text, calls, &[method, ("rpc_response_status_code", "NOT_FOUND")]) >= 1);
 }
 
@@ -92,7 +72,7 @@ async fn models_beyond_the_bound_share_their_labels() {
     for _ in 0..4 {
         Scene::set(&rota, &upstream, 2).await.ask().await.unwrap();
     }
-    let text = scrape(&rota).await;
+    let text = rota.metrics().await;
     let attempts = "gen_ai_client_operation_duration_seconds_count";
     let lines = text.lines().filter(|line| line.starts_with(attempts));
     assert_eq!(lines.count(), 3, "{text}");

@@ -6,7 +6,6 @@ use rota::{
     api::pb::{ListProviderKindsRequest, config_service_client::ConfigServiceClient},
     scripted::{Script, Upstream},
 };
-use tempfile::TempDir;
 use tonic::{
     Code, Request,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -15,61 +14,28 @@ use tonic::{
 use crate::support::{
     authority::Authority,
     failure::{error, retry_after, told},
-    process::{Process, free_port},
     rota::Rota,
+    secured::Secured,
     world::Scene,
 };
 
-/// A server with TLS, and the files that it was given.
-struct Secured {
-    address: String,
-    token: String,
-    _process: Process,
-    _folder: TempDir,
+/// Whether a call comes through on a connection of that kind.
+async fn serves(server: &Secured, scheme: &str, tls: Option<ClientTlsConfig>) -> bool {
+    let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", server.address)).unwrap();
+    if let Some(tls) = tls {
+        endpoint = endpoint.tls_config(tls).unwrap();
+    }
+    match endpoint.connect().await {
+        Ok(channel) => calls(server, channel).await,
+        Err(_) => false,
+    }
 }
 
-impl Secured {
-    async fn start(authority: &Authority, ask_clients: bool) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: String| {
-            let path = folder.path().join(name);
-            fs::write(&path, text).unwrap();
-            path
-        };
-        let address = format!("127.0.0.1:{}", free_port());
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rota"));
-        command.args(["serve", "--listen", &address, "--admin-listen", "127.0.0.1:0", "--data-dir"]);
-        command.arg(folder.path().join("data"));
-        command.arg("--tls-cert").arg(file("own.pem", authority.own.pem()));
-        command.arg("--tls-key").arg(file("key.pem", authority.key.serialize_pem()));
-        if ask_clients {
-            command.arg("--tls-client-ca").arg(file("ca.pem", authority.ca.pem()));
-        }
-        command.current_dir(folder.path());
-        let mut process = Process::start(command, folder.path(), "KILL");
-        process.wait_for_line(|line| line.contains("listening").then_some(())).await.unwrap();
-        let token = fs::read_to_string(folder.path().join("data/operator-token")).unwrap();
-        Self { address, token: token.trim().to_owned(), _process: process, _folder: folder }
-    }
-
-    /// Whether a call comes through on a connection of that kind.
-    async fn serves(&self, scheme: &str, tls: Option<ClientTlsConfig>) -> bool {
-        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", self.address)).unwrap();
-        if let Some(tls) = tls {
-            endpoint = endpoint.tls_config(tls).unwrap();
-        }
-        match endpoint.connect().await {
-            Ok(channel) => self.calls(channel).await,
-            Err(_) => false,
-        }
-    }
-
-    async fn calls(&self, channel: Channel) -> bool {
-        let mut request = Request::new(ListProviderKindsRequest {});
-        let bearer = format!("Bearer {}", self.token).parse().unwrap();
-        request.metadata_mut().insert("authorization", bearer);
-        ConfigServiceClient::new(channel).list_provider_kinds(request).await.is_ok()
-    }
+async fn calls(server: &Secured, channel: Channel) -> bool {
+    let mut request = Request::new(ListProviderKindsRequest {});
+    let bearer = format!("Bearer {}", server.token).parse().unwrap();
+    request.metadata_mut().insert("authorization", bearer);
+    ConfigServiceClient::new(channel).list_provider_kinds(request).await.is_ok()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,15 +47,15 @@ async fn tls_is_served_and_clients_may_have_to_show_a_certificate() {
     let strange = Identity::from_pem(stranger.client.pem(), stranger.client_key.serialize_pem());
 
     let open = Secured::start(&authority, false).await;
-    assert!(open.serves("https", Some(trusting())).await);
-    assert!(!open.serves("http", None).await, "plain text comes through");
+    assert!(serves(&open, "https", Some(trusting())).await);
+    assert!(!serves(&open, "http", None).await, "plain text comes through");
     let other = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(stranger.ca.pem()));
-    assert!(!open.serves("https", Some(other)).await, "the client trusts another authority");
+    assert!(!serves(&open, "https", Some(other)).await, "the client trusts another authority");
 
     let closed = Secured::start(&authority, true).await;
-    assert!(closed.serves("https", Some(trusting().identity(own))).await);
-    assert!(!closed.serves("https", Some(trusting())).await, "without a certificate");
-    assert!(!closed.serves("https", Some(trusting().identity(strange))).await, "another authority's");
+    assert!(serves(&closed, "https", Some(trusting().identity(own))).await);
+    assert!(!serves(&closed, "https", Some(trusting())).await, "without a certificate");
+    assert!(!serves(&closed, "https", Some(trusting().identity(strange))).await, "another authority's");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 
 pub mod authority;
 pub mod by_provider;
+pub mod example;
 pub mod failure;
 pub mod kinds;
 pub mod listing;
@@ -20,6 +21,7 @@ pub mod redis_sentinel;
 pub mod redis_tls;
 pub mod refusal;
 pub mod rota;
+pub mod secured;
 pub mod stage;
 pub mod store;
 pub mod stored;

@@ -150,6 +150,13 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// A port of 127.0.0.1 for a server that will end and come back on it: below those that systems hand out by themselves, so
+/// that no other test gets it in between.
+pub fn lasting_port() -> u16 {
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    std::iter::repeat_with(|| rand::random_range(15_000..32_000)).find(free).unwrap()
+}
+
 /// Where the program `name` is: on the PATH or in one of `folders`.
 pub fn find_program(name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -115,7 +115,12 @@ impl Builder {
         // Apart from the data directory: a search for secrets there must not meet the log, nor the log of another run.
         let run = tempfile::tempdir().unwrap();
         let mut command = self.command(run.path());
-        command.args(["serve", "--listen", "127.0.0.1:0"]).arg("--data-dir").arg(self.data_path());
+        command.args(["serve", "--data-dir"]).arg(self.data_path());
+        for flag in ["--listen", "--admin-listen"] {
+            if !self.args.iter().any(|arg| arg == flag) {
+                command.args([flag, "127.0.0.1:0"]);
+            }
+        }
         for (flag, url) in [("--redis-url", &self.redis), ("--database-url", &self.database)] {
             if let Some(url) = url {
                 command.args([flag, url]);
@@ -124,9 +129,6 @@ impl Builder {
         // A machine that is busy with other tests must not make Redis look away.
         if self.redis.is_some() && !self.args.iter().any(|arg| arg == "--redis-timeout") {
             command.args(["--redis-timeout", "5s"]);
-        }
-        if !self.args.iter().any(|arg| arg == "--admin-listen") {
-            command.args(["--admin-listen", "127.0.0.1:0"]);
         }
         command.args(&self.args);
         let mut process = Process::start_with_data(command, run.path(), &[self.data_path()], "KILL");
@@ -237,7 +239,8 @@ impl Rota {
         self.process.wait(limit).await
     }
 
-    /// Kills it where it still runs and starts it again with the same settings and data, on another port.
+    /// Kills it where it still runs and starts it again with the same settings and data; on another port, unless it was
+    /// given one.
     pub async fn restart(&mut self) {
         self.process.kill9();
         let restarted = self.settings.run().await.unwrap_or_else(|log| panic!("no restart: {log}"));
@@ -273,15 +276,7 @@ impl Rota {
 
     /// Clients that send `token`, on a connection of their own.
     pub async fn clients(&self, token: &str) -> Clients {
-        let channel = self.channel().await;
-        let bearer = Bearer(format!("Bearer {token}").parse().unwrap());
-        let connection = InterceptedService::new(channel, bearer);
-        Clients {
-            admin: AdminServiceClient::new(connection.clone()),
-            config: ConfigServiceClient::new(connection.clone()),
-            invoke: InvokeServiceClient::new(connection.clone()),
-            connection,
-        }
+        Clients::over(self.channel().await, token)
     }
 
     /// A connection without a token.
@@ -294,6 +289,26 @@ impl Rota {
     pub async fn health(&self, service: &str) -> Result<ServingStatus, Status> {
         let request = HealthCheckRequest { service: service.to_owned() };
         Ok(HealthClient::new(self.channel().await).check(request).await?.into_inner().status())
+    }
+
+    /// Where it answers plain HTTP.
+    pub async fn probes(&self) -> String {
+        eventually(Duration::from_secs(5), async || {
+            let logs = self.logs();
+            let line = logs.lines().find(|line| line.contains("probes and metrics over HTTP"));
+            line.and_then(|line| Some(line.split("address=").nth(1)?.trim().to_owned())).ok_or(logs.clone())
+        })
+        .await
+    }
+
+    /// Its metrics as text.
+    pub async fn metrics(&self) -> String {
+        let answer = reqwest::get(format!("http://{}/metrics", self.probes().await)).await.unwrap();
+        let kind = answer.headers()["content-type"].to_str().unwrap();
+        assert!(kind.starts_with("application/openmetrics-text"), "{kind}");
+        let text = answer.text().await.unwrap();
+        assert!(text.ends_with("# EOF\n"));
+        text
     }
 
     async fn wait_until_serving(&self) {
@@ -313,6 +328,20 @@ pub struct Clients {
     pub invoke: InvokeServiceClient<Authenticated>,
     /// What they share.
     pub connection: Authenticated,
+}
+
+impl Clients {
+    /// Clients that send `token` over that connection.
+    pub fn over(channel: Channel, token: &str) -> Self {
+        let bearer = Bearer(format!("Bearer {token}").parse().unwrap());
+        let connection = InterceptedService::new(channel, bearer);
+        Self {
+            admin: AdminServiceClient::new(connection.clone()),
+            config: ConfigServiceClient::new(connection.clone()),
+            invoke: InvokeServiceClient::new(connection.clone()),
+            connection,
+        }
+    }
 }
 
 /// A connection that sends a token with every call.
