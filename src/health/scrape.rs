@@ -8,7 +8,7 @@ use crate::{
     telemetry::{Metrics, Model, Standings, StoreMode},
 };
 use futures::{StreamExt, stream};
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 use tokio::time::timeout;
 
 /// How many pools are asked of the state store at once, and for how long in all: whoever scrapes must get an answer from a
@@ -18,6 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All metrics as text.
 pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics) -> String {
+    // A database that has not answered yet is what a start waits for.
+    let database = readiness.serving.get().is_some() && !readiness.database_away.load(Ordering::Relaxed);
+    metrics.readiness(readiness.why_not().is_none(), database);
     if let Some(serving) = readiness.serving.get() {
         let mode = match readiness.redis {
             RedisNeed::None => StoreMode::Memory,

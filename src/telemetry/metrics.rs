@@ -45,6 +45,8 @@ pub struct Metrics {
     members: Family<MemberLabels, Gauge>,
     shared: Family<StoreLabels, Gauge>,
     revision: Gauge,
+    ready: Gauge,
+    database: Gauge,
     models: DashMap<Uuid, Model>,
     most_models: usize,
     other: Model,
@@ -211,6 +213,8 @@ impl Metrics {
             members: Family::default(),
             shared: Family::default(),
             revision: Gauge::default(),
+            ready: Gauge::default(),
+            database: Gauge::default(),
             models: DashMap::new(),
             most_models,
             other: Model(Arc::new(other)),
@@ -268,6 +272,8 @@ impl Metrics {
             "The last change of configuration that this replica has taken in",
             self.revision.clone(),
         );
+        registry.register("rota_ready", "1 while calls are taken", self.ready.clone());
+        registry.register("rota_database_up", "1 while the database answers", self.database.clone());
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("rota_build", "This build", build);
@@ -373,6 +379,12 @@ impl Metrics {
         for standing in ["eligible", "cooling", "waiting"] {
             self.members.remove(&MemberLabels { model: model.clone(), standing });
         }
+    }
+
+    /// Whether calls are taken, and whether the database answers.
+    pub fn readiness(&self, ready: bool, database: bool) {
+        self.ready.set(ready.into());
+        self.database.set(database.into());
     }
 
     /// Where state lives now, and which change of configuration is served.

@@ -28,6 +28,34 @@ fn every_setting_named_in_deploy_is_one() {
 }
 
 #[test]
+fn what_the_operations_guide_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let guide = fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let mut protos = Vec::new();
+    walk(&root.join("proto"), &mut protos);
+    let protos: String = protos.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    let help = String::from_utf8(Rota::builder().output(&["serve", "--help"]).stdout).unwrap();
+    let (mut methods, mut flags) = (0, 0);
+    for word in guide.split(|c: char| !(c.is_ascii_alphanumeric() || "/.".contains(c))) {
+        if let Some((service, method)) = word.split_once("Service/") {
+            methods += 1;
+            let there = protos.contains(&format!("rpc {method}("))
+                && protos.contains(&format!("service {}Service {{", service.rsplit('.').next().unwrap()));
+            assert!(there, "no RPC {word}");
+        }
+    }
+    for rest in guide.split("`--").skip(1) {
+        flags += 1;
+        let flag = rest.split(['`', ' ']).next().unwrap();
+        assert!(
+            help.contains(&format!("--{flag} ")) || help.contains(&format!("--{flag}\n")),
+            "no flag --{flag}"
+        );
+    }
+    assert!(methods > 8 && flags > 8, "{methods} {flags}");
+}
+
+#[test]
 fn no_manifest_holds_a_secret() {
     let mut files = Vec::new();
     walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes"), &mut files);

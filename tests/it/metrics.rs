@@ -1,11 +1,13 @@
 //! What a scrape of `/metrics` tells, and what it costs in labels.
 
+use std::time::Duration;
+
 use rota::{
     api::pb::ModelKey,
     scripted::{Script, Upstream},
 };
 
-use crate::support::{read, redis::Redis, rota::Rota, world::Scene};
+use crate::support::{eventually, postgres::Postgres, read, redis::Redis, rota::Rota, world::Scene};
 
 /// One of its own: the one that tests share serves more models than have labels of their own.
 #[tokio::test(flavor = "multi_thread")]
@@ -56,6 +58,8 @@ async fn a_scrape_tells_what_happened(rota: &Rota, mode: &str) {
     assert!(value(&text, "rota_pick_duration_seconds_count", &[("outcome", "granted")]) >= 5);
     assert!(value(&text, "rota_config_revision", &[]) > 0);
     assert_eq!(value(&text, "rota_state_store", &[("mode", mode)]), 1);
+    assert_eq!(value(&text, "rota_ready", &[]), 1);
+    assert_eq!(value(&text, "rota_database_up", &[]), 1);
     assert_eq!(value(&text, "rota_build", &[("version", env!("CARGO_PKG_VERSION"))]), 1);
     assert!(!scene.keys.iter().any(|key| text.contains(key.as_str())));
     // What is refused is counted too, by its code.
@@ -79,4 +83,27 @@ async fn models_beyond_the_bound_share_their_labels() {
     assert_eq!(value(&text, attempts, &[("rota_tenant", "other")]), 2);
     assert_eq!(value(&text, "rota_state_store", &[("mode", "memory")]), 1);
     assert_eq!(value(&text, "rota_calls_in_flight", &[]), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_scrape_tells_what_a_replica_lacks() {
+    let (mut postgres, mut redis) = (Postgres::start().await, Redis::start().await);
+    let settings = Rota::builder().database(postgres.fresh_database()).redis(redis.url());
+    let rota = settings.arg("--redis-required").start().await;
+    let told = async |ready: u64, database: u64| {
+        eventually(Duration::from_secs(30), async || {
+            let text = rota.metrics().await;
+            let now = (value(&text, "rota_ready", &[]), value(&text, "rota_database_up", &[]));
+            if now == (ready, database) { Ok(()) } else { Err(format!("{now:?}")) }
+        })
+        .await;
+    };
+    told(1, 1).await;
+    postgres.crash();
+    told(1, 0).await;
+    redis.kill9();
+    told(0, 0).await;
+    postgres.restart().await;
+    redis.restart().await;
+    told(1, 1).await;
 }

@@ -13,6 +13,8 @@ pub mod listing;
 pub mod load;
 pub mod postgres;
 pub mod process;
+pub mod prometheus;
+pub mod promql;
 pub mod python;
 pub mod raw;
 pub mod redis;
@@ -25,6 +27,7 @@ pub mod secured;
 pub mod stage;
 pub mod store;
 pub mod stored;
+pub mod tools;
 pub mod world;
 
 /// Runs each test, a function of a [`rota::Rota`], on one that keeps its state in memory and on one that keeps it on

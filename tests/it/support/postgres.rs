@@ -89,6 +89,16 @@ impl Postgres {
         texts.iter().filter(stands).cloned().collect()
     }
 
+    /// Brings what stands in the database at `from` into the empty one at `to`, as docs/operations.md has it.
+    pub fn restore(&self, from: &str, to: &str) {
+        let file = self.folder.path().join(format!("{}.dump", Uuid::new_v4().simple()));
+        let mut dump = program("pg_dump");
+        done(dump.current_dir(self.folder.path()).arg("--format=custom").arg("--file").arg(&file).arg(from));
+        let mut restore = program("pg_restore");
+        restore.current_dir(self.folder.path()).args(["--no-owner", "--exit-on-error", "--dbname", to]);
+        done(restore.arg(&file));
+    }
+
     /// Ends it at once, as a crash would: PostgreSQL recovers from its log at the next start. Not by `kill -9`, after
     /// which its own child processes would hold up that start.
     pub fn crash(&mut self) {

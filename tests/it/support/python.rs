@@ -1,4 +1,4 @@
-//! Runs clients in Python: those of `tests/clients/python`, and the one of `examples/python`.
+//! Runs clients in Python: those of `tests/clients/python`, and the one of `examples/python`; and reads YAML with it.
 
 use std::{
     fs,
@@ -6,6 +6,7 @@ use std::{
     process::{Command, Output},
 };
 
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 /// Runs that file of `tests/clients/python` with these arguments to its end.
@@ -13,6 +14,16 @@ pub async fn run(file: &str, args: &[&str]) -> Output {
     let mut client = command();
     client.arg(root().join("tests/clients/python").join(file)).args(args);
     tokio::task::spawn_blocking(move || client.output()).await.unwrap().unwrap()
+}
+
+/// The documents of a text in YAML.
+pub async fn yaml(text: &str) -> Vec<Value> {
+    let program = "import json, sys, yaml; json.dump(list(yaml.safe_load_all(sys.argv[1])), sys.stdout)";
+    let mut python = command();
+    python.args(["-c", program, text]);
+    let output = tokio::task::spawn_blocking(move || python.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// Python, with the packages of `tests/clients/python`.
