@@ -73,6 +73,7 @@ mod speech_out;
 mod state;
 mod streaming;
 mod support;
+mod tenant_limits;
 mod time_left;
 mod upstream_settings;
 mod writers;

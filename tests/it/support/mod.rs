@@ -25,6 +25,7 @@ pub mod secured;
 pub mod stage;
 pub mod store;
 pub mod stored;
+pub mod wire;
 pub mod world;
 
 /// Runs each test, a function of a [`rota::Rota`], on one that keeps its state in memory and on one that keeps it on
