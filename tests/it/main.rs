@@ -47,6 +47,7 @@ mod fleet;
 mod forward;
 mod gemini;
 mod histories;
+mod hostile;
 mod house;
 mod judging;
 mod keys;

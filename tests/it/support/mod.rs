@@ -22,6 +22,7 @@ pub mod redis_tls;
 pub mod refusal;
 pub mod rota;
 pub mod secured;
+pub mod siege;
 pub mod stage;
 pub mod store;
 pub mod stored;
