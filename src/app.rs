@@ -28,7 +28,6 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::server::TcpIncoming;
 
 /// A call may cross the word that its connection ends. Those that come so soon after it are still served: the client knows
 /// only afterwards that it should have asked elsewhere.
@@ -165,6 +164,7 @@ impl App {
         let (closed, stop, inside) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let drivers = Drivers::new(UpstreamClient::new(&settings.upstream)?);
         let checked = drivers.clone();
+        let counted = metrics.clone();
         let (reporter, health_service) = tonic_health::server::health_reporter();
         health::not_serving(&reporter).await;
         let router = api::router(
@@ -173,7 +173,7 @@ impl App {
                 closed.clone(),
                 stop.clone(),
                 inside.clone(),
-                settings.max_calls,
+                settings.limits,
                 metrics.clone(),
             ),
             health_service,
@@ -193,9 +193,9 @@ impl App {
             ),
             &settings.server,
         )?;
-        // The server's own setting reaches only listeners that it binds itself. Without this, an answer in two segments
-        // waits for the peer's delayed acknowledgement: 40 ms on Linux.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let incoming = api::connections(listener, &settings.server, counted)
+            .await
+            .context("--tls-cert, --tls-key and --tls-client-ca cannot be used together")?;
         let server =
             tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
         // Nothing fails any more: calls may come.

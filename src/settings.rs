@@ -9,7 +9,10 @@ mod tests;
 mod upstream;
 
 use crate::{
-    api::ServerOptions, catalog::DatabaseOptions, invoke::RetryBudget, provider::UpstreamOptions,
+    api::{CallLimits, ServerOptions},
+    catalog::DatabaseOptions,
+    invoke::RetryBudget,
+    provider::UpstreamOptions,
     state::RedisOptions,
 };
 use clap::Args;
@@ -116,12 +119,25 @@ pub struct RawSettings {
     /// Authorities of clients, in PEM: who has no certificate of theirs is turned away [default: none is asked for]
     #[arg(long, global = true, env = "ROTA_TLS_CLIENT_CA", value_name = "FILE")]
     pub tls_client_ca: Option<PathBuf>,
+    /// The most connections at once; others are closed at once [default: 10000]
+    #[arg(long, global = true, env = "ROTA_MAX_CONNECTIONS", value_name = "COUNT")]
+    pub max_connections: Option<usize>,
+    /// How long a request may take to come in whole [default: 60s]
+    #[arg(long, global = true, env = "ROTA_RECEIVE_TIMEOUT", value_name = "TIME")]
+    pub receive_timeout: Option<String>,
     /// The most calls that are served at once; others are told OVERLOADED [default: 10000]
     #[arg(long, global = true, env = "ROTA_MAX_CALLS", value_name = "COUNT")]
     pub max_calls: Option<usize>,
     /// The most calls at once on one connection; a client's others wait [default: 1000]
     #[arg(long, global = true, env = "ROTA_MAX_CALLS_PER_CONNECTION", value_name = "COUNT")]
     pub max_calls_per_connection: Option<u32>,
+    /// The most calls of one tenant that this replica serves at once; 0 is no limit [default: 0]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_CALLS", value_name = "COUNT")]
+    pub tenant_max_calls: Option<usize>,
+    /// The most calls of one tenant that this replica begins in a second, that many of them at once; 0 is no limit
+    /// [default: 0]
+    #[arg(long, global = true, env = "ROTA_TENANT_CALLS_PER_SECOND", value_name = "COUNT")]
+    pub tenant_calls_per_second: Option<u32>,
     /// How many models have metrics of their own; the rest share the label `other` [default: 200]
     #[arg(long, global = true, env = "ROTA_METRICS_MODELS", value_name = "COUNT")]
     pub metrics_models: Option<usize>,
@@ -174,8 +190,8 @@ pub struct Settings {
     pub upstream: UpstreamOptions,
     /// How gRPC is served.
     pub server: Arc<ServerOptions>,
-    /// The most calls that are served at once.
-    pub max_calls: usize,
+    /// How many calls are served, of all and of one tenant.
+    pub limits: CallLimits,
     /// How long a call without a deadline may take.
     pub default_deadline: Duration,
     /// How many models have metrics of their own.
@@ -261,8 +277,12 @@ impl RawSettings {
             tls_cert: self.tls_cert.or(file.tls_cert),
             tls_key: self.tls_key.or(file.tls_key),
             tls_client_ca: self.tls_client_ca.or(file.tls_client_ca),
+            max_connections: self.max_connections.or(file.max_connections),
+            receive_timeout: self.receive_timeout.or(file.receive_timeout),
             max_calls: self.max_calls.or(file.max_calls),
             max_calls_per_connection: self.max_calls_per_connection.or(file.max_calls_per_connection),
+            tenant_max_calls: self.tenant_max_calls.or(file.tenant_max_calls),
+            tenant_calls_per_second: self.tenant_calls_per_second.or(file.tenant_calls_per_second),
             metrics_models: self.metrics_models.or(file.metrics_models),
             start_wait: self.start_wait.or(file.start_wait),
             drain_delay: self.drain_delay.or(file.drain_delay),
@@ -298,10 +318,7 @@ impl Settings {
         });
         let upstream = upstream::resolve(&mut raw, listen, &mut problem);
         let server = server::resolve(&mut raw, &mut problem);
-        let max_calls = raw.max_calls.unwrap_or(10_000);
-        if max_calls == 0 {
-            problem("max-calls", "must not be 0");
-        }
+        let limits = server::limits(&mut raw, &mut problem);
         let admin_listen = given(raw.admin_listen);
         let admin_listen = AdminListen {
             given: admin_listen.is_some(),
@@ -410,7 +427,7 @@ impl Settings {
             master_key,
             upstream,
             server: Arc::new(server),
-            max_calls,
+            limits,
             default_deadline,
             metrics_models: raw.metrics_models.unwrap_or(200),
             start_wait,

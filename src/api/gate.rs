@@ -3,10 +3,13 @@
 //! Health and reflection pass without a token. Once it is closed, new calls are turned away and those inside are waited
 //! for; beyond a bound on those inside they are turned away too, before anything is done for them. When the database is gone, tokens that have been seen before still open the door.
 
-use super::{access, status};
+use super::{
+    access, receive, status,
+    tenant_limits::{CallLimits, TenantCall, TenantLimits},
+};
 use crate::{
     catalog::{Caller, Catalog},
-    telemetry::{InFlight, Metrics},
+    telemetry::{InFlight, Metrics, Shed},
 };
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
@@ -30,23 +33,30 @@ pub struct Gate {
     closed: CancellationToken,
     stop: CancellationToken,
     inside: TaskTracker,
-    max_calls: usize,
+    limits: CallLimits,
+    tenants: Arc<TenantLimits>,
     metrics: Arc<Metrics>,
 }
 
 impl Gate {
-    /// Turns calls away once `closed` is cancelled and while `max_calls` are inside, counts in `inside` those that are on their way, and drops
-    /// those that have not answered when `stop` is cancelled.
+    /// Turns calls away once `closed` is cancelled and beyond those limits, counts in `inside` those that are on their
+    /// way, and drops those that have not answered when `stop` is cancelled.
     #[must_use]
     pub fn new(
         catalog: Catalog,
         closed: CancellationToken,
         stop: CancellationToken,
         inside: TaskTracker,
-        max_calls: usize,
+        limits: CallLimits,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { catalog, closed, stop, inside, max_calls, metrics }
+        let tenants = Arc::new(TenantLimits::new(limits));
+        Self { catalog, closed, stop, inside, limits, tenants, metrics }
+    }
+
+    /// What it counts with.
+    pub(super) fn metrics(&self) -> Arc<Metrics> {
+        self.metrics.clone()
     }
 
     /// A call that has come in.
@@ -58,16 +68,21 @@ impl Gate {
             method,
             began: Instant::now(),
             code: None,
+            tenant: None,
         }
     }
 
-    async fn admit(&self, access: access::Access, headers: &HeaderMap) -> Result<Caller, Status> {
+    async fn admit(
+        &self,
+        access: access::Access,
+        headers: &HeaderMap,
+    ) -> Result<(Caller, Option<TenantCall>), Status> {
         if self.closed.is_cancelled() {
             return Err(status::draining());
         }
         // The one at the door is inside already.
-        if self.inside.len() > self.max_calls {
-            self.metrics.shed();
+        if self.inside.len() > self.limits.max_calls {
+            self.metrics.shed(Shed::Overloaded);
             return Err(status::overloaded());
         }
         let secret = headers
@@ -81,7 +96,16 @@ impl Gate {
             None => None,
         };
         let caller = caller.ok_or_else(status::token_invalid)?;
-        if access.allows(caller.role) { Ok(caller) } else { Err(status::role_not_allowed()) }
+        if !access.allows(caller.role) {
+            return Err(status::role_not_allowed());
+        }
+        // An operator belongs to no tenant: the one that its request names is not known before the request is read.
+        let counted = caller.tenant.as_deref().map(|tenant| self.tenants.enter(tenant)).transpose();
+        let counted = counted.map_err(|over| {
+            self.metrics.shed(over.shed);
+            status::tenant_limit(over.shed, over.retry_after)
+        })?;
+        Ok((caller, counted.flatten()))
     }
 }
 
@@ -93,6 +117,8 @@ struct Inside {
     method: &'static str,
     began: Instant,
     code: Option<Code>,
+    /// Its place among its tenant's calls.
+    tenant: Option<TenantCall>,
 }
 
 impl Inside {
@@ -154,12 +180,11 @@ pub struct Gated<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Gated<S>
+impl<S> Service<Request<Body>> for Gated<S>
 where
-    S: Service<Request<B>, Response = Response<Body>> + Clone + Send + 'static,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
-    B: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = S::Error;
@@ -169,7 +194,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let mut request = request.map(|body| receive::within(self.gate.limits.receive_timeout, body));
         let Some((method, access)) = access::of(request.uri().path()) else {
             return Box::pin(self.inner.call(request));
         };
@@ -180,7 +206,10 @@ where
         Box::pin(async move {
             let mut inside = gate.enter(method);
             match gate.admit(access, request.headers()).await {
-                Ok(caller) => request.extensions_mut().insert(caller),
+                Ok((caller, counted)) => {
+                    inside.tenant = counted;
+                    request.extensions_mut().insert(caller)
+                }
                 Err(status) => return Ok(inside.refuse(status)),
             };
             let response = tokio::select! {

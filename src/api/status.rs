@@ -8,6 +8,7 @@ use crate::{
     balance::ErrorClass,
     catalog::{Error, Thing, Violation},
     invoke::{CallError, Route},
+    telemetry::Shed,
 };
 use prost::Message;
 use prost_types::Any;
@@ -42,10 +43,29 @@ pub(super) fn draining() -> Status {
     Reply::new(Code::Unavailable, "DRAINING", "this replica is shutting down").retry(SOON).into()
 }
 
+/// A tenant has more calls than this replica gives one.
+pub(super) fn tenant_limit(over: Shed, retry_after: Duration) -> Status {
+    let text = match over {
+        Shed::TenantRate => "this tenant begins more calls a second than this replica takes from one",
+        _ => "this tenant has more calls at once than this replica takes from one",
+    };
+    Reply::new(Code::ResourceExhausted, "TENANT_LIMIT", text).retry(retry_after).into()
+}
+
+/// A request did not come in whole in time.
+pub(super) fn too_slow() -> Status {
+    Reply::new(Code::DeadlineExceeded, "REQUEST_TOO_SLOW", "the request did not come in whole in time").into()
+}
+
 pub(super) fn overloaded() -> Status {
     Reply::new(Code::Unavailable, "OVERLOADED", "this replica serves as many calls as it may")
         .retry(SOON)
         .into()
+}
+
+/// A defect of ours; the log says more.
+pub(super) fn internal() -> Status {
+    from_catalog(Error::Internal)
 }
 
 pub(super) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Status {

@@ -1,11 +1,12 @@
 //! `rota serve`.
 
-use crate::{app::App, settings::Settings};
+use crate::{app::App, settings::Settings, telemetry};
 use anyhow::Result;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Serves until SIGTERM or Ctrl-C, then drains. A second signal ends at once.
 pub(super) async fn run(settings: &Settings) -> Result<()> {
+    telemetry::log_panics();
     let mut signals = Signals::new()?;
     // A start may wait for the database.
     let app = tokio::select! {

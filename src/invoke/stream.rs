@@ -121,6 +121,12 @@ impl<E: StreamEvent> Streamed<E> {
         self.began.elapsed()
     }
 
+    /// When it must be over.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// The next piece; `None` when the answer is complete.
     ///
     /// # Errors

@@ -1,8 +1,11 @@
 //! The settings of how gRPC is served.
 
-use super::{Problem, RawSettings, read, size};
-use crate::api::{ServerOptions, Tls};
-use std::path::PathBuf;
+use super::{Problem, RawSettings, read, size, time};
+use crate::api::{CallLimits, ServerOptions, Tls};
+use std::time::Duration;
+
+/// Far beyond what a process has descriptors for.
+const MOST_CONNECTIONS: usize = 1_000_000;
 
 /// Checks them and fills in the defaults.
 pub(super) fn resolve(raw: &mut RawSettings, problem: Problem<'_>) -> ServerOptions {
@@ -20,10 +23,32 @@ pub(super) fn resolve(raw: &mut RawSettings, problem: Problem<'_>) -> ServerOpti
         [false, false, true] => problem("tls-cert", "and --tls-key go with --tls-client-ca"),
         _ => {}
     }
-    let mut file = |setting: &str, path: Option<PathBuf>| read(setting, &path?, problem);
-    let certificate = file("tls-cert", certificate);
-    let key = file("tls-key", key);
-    let client_ca = file("tls-client-ca", client_ca);
-    let tls = certificate.zip(key).map(|(certificate, key)| Tls { certificate, key: key.into(), client_ca });
-    ServerOptions { max_message_size, streams_per_connection, tls }
+    for (setting, path) in [("tls-cert", &certificate), ("tls-key", &key), ("tls-client-ca", &client_ca)] {
+        // Read again when they are used; what cannot be read now is told with the other problems.
+        if let Some(path) = path {
+            drop(read(setting, path, problem));
+        }
+    }
+    let tls = certificate.zip(key).map(|(certificate, key)| Tls { certificate, key, client_ca });
+    let max_connections = raw.max_connections.unwrap_or(10_000);
+    if max_connections == 0 || max_connections > MOST_CONNECTIONS {
+        problem("max-connections", "is a number from 1 to 1000000");
+    }
+    ServerOptions { max_message_size, max_connections, streams_per_connection, tls }
+}
+
+/// Checks how many calls may be served, and fills in the defaults.
+pub(super) fn limits(raw: &mut RawSettings, problem: Problem<'_>) -> CallLimits {
+    let max_calls = raw.max_calls.unwrap_or(10_000);
+    if max_calls == 0 {
+        problem("max-calls", "must not be 0");
+    }
+    let tenant_calls_per_second = raw.tenant_calls_per_second.unwrap_or_default();
+    if tenant_calls_per_second > 1_000_000 {
+        problem("tenant-calls-per-second", "is at most 1000000");
+    }
+    let tenant_max_calls = raw.tenant_max_calls.unwrap_or_default();
+    let receive_timeout =
+        time("receive-timeout", raw.receive_timeout.take(), Duration::from_secs(60), problem);
+    CallLimits { max_calls, tenant_max_calls, tenant_calls_per_second, receive_timeout }
 }

@@ -36,7 +36,10 @@ pub struct Metrics {
     registry: Registry,
     calls: Histograms<CallLabels>,
     in_flight: Gauge,
-    sheds: Counter,
+    sheds: Family<ShedLabels, Counter>,
+    panics: Counter,
+    connections: Gauge,
+    refused: Counter,
     attempts: Histograms<ErrorLabels>,
     first: Histograms<Model>,
     tokens: Histograms<TokenLabels>,
@@ -125,6 +128,28 @@ pub enum Picked {
     Failed,
 }
 
+/// Why a call is turned away before anything is done for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// The replica serves as many as it may.
+    Overloaded,
+    /// Its tenant has as many at once as it may.
+    TenantCalls,
+    /// Its tenant has begun as many in this second as it may.
+    TenantRate,
+}
+
+impl Shed {
+    const fn labels(self) -> ShedLabels {
+        let reason = match self {
+            Self::Overloaded => "overloaded",
+            Self::TenantCalls => "tenant_calls",
+            Self::TenantRate => "tenant_rate",
+        };
+        ShedLabels { reason }
+    }
+}
+
 /// Where turns and cooldowns live now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreMode {
@@ -175,6 +200,11 @@ struct MemberLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShedLabels {
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PickLabels {
     outcome: &'static str,
 }
@@ -204,7 +234,10 @@ impl Metrics {
             registry: Registry::default(),
             calls: Family::new_with_constructor(|| Histogram::new(RPC_SECONDS.iter().copied())),
             in_flight: Gauge::default(),
-            sheds: Counter::default(),
+            sheds: Family::default(),
+            panics: Counter::default(),
+            connections: Gauge::default(),
+            refused: Counter::default(),
             attempts: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
             first: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
             tokens: Family::new_with_constructor(|| Histogram::new(TOKENS.iter().copied())),
@@ -233,9 +266,20 @@ impl Metrics {
         registry.register("rota_calls_in_flight", "Calls that are being served", self.in_flight.clone());
         registry.register(
             "rota_sheds",
-            "Calls that were turned away since the replica serves as many as it may",
+            "Calls that were turned away, since the replica or their tenant had as many as it may",
             self.sheds.clone(),
         );
+        // From the start, so that the first one shows as a step.
+        for shed in [Shed::Overloaded, Shed::TenantCalls, Shed::TenantRate] {
+            drop(self.sheds.get_or_create(&shed.labels()));
+        }
+        registry.register("rota_connections", "Connections to the gRPC port", self.connections.clone());
+        registry.register(
+            "rota_connections_refused",
+            "Connections that were closed since there were as many as there may be",
+            self.refused.clone(),
+        );
+        registry.register("rota_panics", "Calls that ended in a panic, told INTERNAL", self.panics.clone());
         registry.register(
             "gen_ai_client_operation_duration_seconds",
             "Attempts at a provider, until the answer or a stream's first content; error_type is empty where one served",
@@ -296,8 +340,25 @@ impl Metrics {
     }
 
     /// A call was turned away.
-    pub fn shed(&self) {
-        self.sheds.inc();
+    pub fn shed(&self, why: Shed) {
+        self.sheds.get_or_create(&why.labels()).inc();
+    }
+
+    /// A connection is open.
+    #[must_use]
+    pub fn connection(self: &Arc<Self>) -> OpenConnection {
+        self.connections.inc();
+        OpenConnection(Arc::clone(self))
+    }
+
+    /// A connection was closed, for there were as many as there may be.
+    pub fn connection_refused(&self) {
+        self.refused.inc();
+    }
+
+    /// A call has panicked.
+    pub fn panicked(&self) {
+        self.panics.inc();
     }
 
     /// A call has ended.
@@ -404,6 +465,15 @@ pub struct InFlight(Arc<Metrics>);
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.dec();
+    }
+}
+
+/// A connection that is open, until it is dropped.
+pub struct OpenConnection(Arc<Metrics>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.dec();
     }
 }
 

@@ -4,7 +4,10 @@ mod metrics;
 
 pub use metrics::*;
 
-use std::io::{IsTerminal, stderr};
+use std::{
+    io::{IsTerminal, stderr},
+    panic,
+};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
 
 /// How a log line looks.
@@ -14,6 +17,19 @@ pub enum LogFormat {
     Pretty,
     /// One JSON object a line.
     Json,
+}
+
+/// Logs each panic as one line: where, not what. Its text may hold what a caller sent or a secret. Where nothing logs
+/// errors it is told as before.
+pub fn log_panics() {
+    let before = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !tracing::enabled!(tracing::Level::ERROR) {
+            return before(info);
+        }
+        let at = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(at, "a panic: what it was part of has ended");
+    }));
 }
 
 /// Starts logging what `filter` lets through. Without effect where something logs already.

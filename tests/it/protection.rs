@@ -1,11 +1,12 @@
 //! What keeps a replica and its callers from harm: TLS on its own port, and a bound on what it serves at once.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use rota::{
     api::pb::{ListProviderKindsRequest, config_service_client::ConfigServiceClient},
     scripted::{Script, Upstream},
 };
+use tokio::task::JoinSet;
 use tonic::{
     Code, Request,
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
@@ -13,9 +14,11 @@ use tonic::{
 
 use crate::support::{
     authority::Authority,
+    eventually,
     failure::{error, retry_after, told},
     rota::Rota,
     secured::Secured,
+    wire::{PREFACE, Wire},
     world::Scene,
 };
 
@@ -58,6 +61,64 @@ async fn tls_is_served_and_clients_may_have_to_show_a_certificate() {
     assert!(!serves(&closed, "https", Some(trusting().identity(strange))).await, "another authority's");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_are_renewed_while_it_serves() {
+    let limit = Duration::from_secs(60);
+    let (old, new) = (Authority::new(), Authority::new());
+    let trusting = |authority: &Authority| {
+        Some(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.ca.pem())))
+    };
+    let rota = Secured::start(&old, false).await;
+    let standing = Endpoint::from_shared(format!("https://{}", rota.address)).unwrap();
+    let standing = standing.tls_config(trusting(&old).unwrap()).unwrap().connect().await.unwrap();
+
+    // A certificate without its key: the old pair serves on, and the log says so once.
+    rota.replace("own.pem", &new.own.pem());
+    let told = |text: &'static str| rota.log().lines().filter(|line| line.contains(text)).count();
+    eventually(limit, async || match told("cannot be used: the old ones serve on") {
+        1 => Ok(()),
+        count => Err(format!("told {count} times")),
+    })
+    .await;
+    assert!(serves(&rota, "https", trusting(&old)).await);
+    assert!(!serves(&rota, "https", trusting(&new)).await);
+
+    rota.replace("key.pem", &new.key.serialize_pem());
+    eventually(limit, async || {
+        let renewed = serves(&rota, "https", trusting(&new)).await;
+        renewed.then_some(()).ok_or("the old certificate is served".to_owned())
+    })
+    .await;
+    assert!(!serves(&rota, "https", trusting(&old)).await);
+    // Who is connected stays connected.
+    assert!(calls(&rota, standing).await);
+    assert_eq!((told("cannot be used"), told("new connections are served with them")), (1, 1));
+    assert!(!rota.log().contains("PRIVATE KEY"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handshakes_that_do_not_end_are_cut_off() {
+    let authority = Authority::new();
+    let rota = Secured::start(&authority, false).await;
+    let trusting = || Some(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.ca.pem())));
+    let mut slow = JoinSet::new();
+    // Nothing, the begin of a ClientHello, and gRPC in plain text.
+    for begin in [&[][..], &[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], PREFACE].repeat(50) {
+        let address = rota.address.clone();
+        slow.spawn(async move {
+            let mut wire = Wire::connect(&address).await.unwrap();
+            let _ = wire.send(begin).await;
+            wire.ended(Duration::from_secs(60)).await;
+        });
+    }
+    while let Some(ended) = slow.join_next().await {
+        ended.unwrap();
+        if slow.len() % 10 == 0 {
+            assert!(serves(&rota, "https", trusting()).await);
+        }
+    }
+}
+
 #[test]
 fn tls_files_go_together() {
     let folder = tempfile::tempdir().unwrap();
@@ -79,6 +140,9 @@ fn tls_files_go_together() {
         (vec!["--tls-cert", &own, "--tls-key", &other], "--tls-key"),
         (vec!["--max-calls", "0"], "--max-calls"),
         (vec!["--max-calls-per-connection", "0"], "--max-calls-per-connection"),
+        (vec!["--max-connections", "0"], "--max-connections"),
+        (vec!["--receive-timeout", "0s"], "--receive-timeout"),
+        (vec!["--tenant-calls-per-second", "1000001"], "--tenant-calls-per-second"),
     ] {
         let data = folder.path().join("data");
         let serve = ["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--data-dir"];
@@ -104,7 +168,7 @@ async fn beyond_its_bound_a_replica_turns_calls_away_at_once() {
         let scene = scene.clone();
         hanging.push(tokio::spawn(async move { scene.ask().await }));
     }
-    crate::support::eventually(std::time::Duration::from_secs(5), async || match upstream.in_flight() {
+    eventually(Duration::from_secs(5), async || match upstream.in_flight() {
         3 => Ok(()),
         count => Err(format!("{count} are on their way")),
     })
@@ -120,7 +184,7 @@ async fn beyond_its_bound_a_replica_turns_calls_away_at_once() {
     for key in &scene.keys {
         upstream.script(key, Script::Answer);
     }
-    crate::support::eventually(std::time::Duration::from_secs(5), async || {
+    eventually(Duration::from_secs(5), async || {
         scene.ask().await.map(drop).map_err(|status| status.to_string())
     })
     .await;

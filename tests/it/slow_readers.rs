@@ -8,10 +8,11 @@ use rota::{
     scripted::{Script, Upstream},
 };
 use tokio::task::JoinSet;
-use tonic::{Request, Streaming, transport::Endpoint};
+use tonic::{Code, Request, Streaming, transport::Endpoint};
 
 use crate::support::{
     eventually,
+    failure::{error, told},
     rota::Rota,
     world::{Scene, hi},
 };
@@ -132,6 +133,34 @@ async fn a_thousand_slow_readers_hold_up_nobody() {
     let (each, figures) = slow_beside_fast(1000).await;
     println!("{figures}");
     assert!(each < 256, "{each} KiB each");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_stops_reading_holds_its_config_until_the_deadline() {
+    let upstream = Upstream::start().await.unwrap();
+    let rota = Rota::builder().arg("--default-deadline").arg("3s").start().await;
+    let scene = scene(&rota, &upstream, 8192).await;
+    let began = Instant::now();
+    let mut stream = open(&rota, &scene, 1).await.remove(0);
+    let held = async || scene.configs_now().await.iter().map(|config| config.in_flight).sum::<i32>();
+    assert_eq!(held().await, 1);
+    eventually(Duration::from_secs(30), async || match (held().await, upstream.in_flight()) {
+        (0, 0) => Ok(()),
+        still => Err(format!("{still:?} in flight")),
+    })
+    .await;
+    assert!(began.elapsed() >= Duration::from_secs(2), "given up after {:?}", began.elapsed());
+    // What had come so far, and then why there is no more.
+    let status = loop {
+        match stream.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the answer is called whole"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(told(&status), error(Code::DeadlineExceeded, "UPSTREAM_TIMEOUT"));
+    // Its config has done nothing wrong.
+    assert!(scene.configs_now().await.iter().all(|config| !config.in_cooldown));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,18 +1,28 @@
 //! Streamed answers as the contract's messages.
 
 use super::{convert, pb, status};
-use crate::invoke::{StreamEvent, Streamed};
+use crate::{
+    balance::{ErrorClass, Failure},
+    invoke::{CallError, Route, StreamEvent, Streamed},
+};
 use futures::{StreamExt, stream};
+use parking_lot::Mutex;
+use std::{sync::Arc, task::Poll, time::Duration};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+/// An answer that somebody reads ends by itself at its deadline. One that still stands after this much more is not read.
+const UNREAD: Duration = Duration::from_secs(1);
+
 /// The pieces of a streamed answer as messages, of which `message` makes one; the first gets the route. Nothing is read
-/// ahead: a slow reader slows the provider. Cancelling `stop` ends it.
+/// ahead: a slow reader slows the provider, until the call's deadline. Cancelling `stop` ends it.
 pub(super) fn pieces<E: StreamEvent, M: Send + 'static>(
     answer: Streamed<E>,
     stop: CancellationToken,
     message: impl Fn(E, &Streamed<E>, Option<pb::Route>) -> M + Copy + Send + 'static,
 ) -> super::Pieces<M> {
     let route = Some(convert::route(answer.route()));
+    let deadline = answer.deadline();
     let pieces = stream::unfold(Some((answer, route)), move |state| {
         let stop = stop.clone();
         async move {
@@ -27,5 +37,33 @@ pub(super) fn pieces<E: StreamEvent, M: Send + 'static>(
             }
         }
     });
-    pieces.boxed()
+    ended_unread(pieces.boxed(), deadline)
+}
+
+/// Ends pieces that nobody takes: a caller that stops reading would hold its config, and the provider's connection, for as
+/// long as it likes.
+fn ended_unread<M: Send + 'static>(pieces: super::Pieces<M>, deadline: Instant) -> super::Pieces<M> {
+    let pieces = Arc::new(Mutex::new(Some(pieces)));
+    let watched = Arc::downgrade(&pieces);
+    let over = CancellationToken::new();
+    tokio::spawn(over.clone().run_until_cancelled_owned(async move {
+        sleep_until(deadline + UNREAD).await;
+        let unread = watched.upgrade().and_then(|pieces| pieces.lock().take());
+        // What they held is given back as when a caller goes away.
+        drop(unread);
+    }));
+    let (over, mut told) = (over.drop_guard(), false);
+    let taken = stream::poll_fn(move |cx| {
+        let _until_dropped = &over;
+        if let Some(pieces) = pieces.lock().as_mut() {
+            return pieces.poll_next_unpin(cx);
+        }
+        if std::mem::replace(&mut told, true) {
+            return Poll::Ready(None);
+        }
+        let failure = Failure::new(ErrorClass::Timeout, "the answer was not read in time");
+        let error = CallError::Upstream { failure, route: Route::default(), retry_after: None };
+        Poll::Ready(Some(Err(status::from_call(error))))
+    });
+    taken.boxed()
 }

@@ -24,10 +24,12 @@ pub mod redis_tls;
 pub mod refusal;
 pub mod rota;
 pub mod secured;
+pub mod siege;
 pub mod stage;
 pub mod store;
 pub mod stored;
 pub mod tools;
+pub mod wire;
 pub mod world;
 
 /// Runs each test, a function of a [`rota::Rota`], on one that keeps its state in memory and on one that keeps it on

@@ -36,6 +36,7 @@ pub struct Builder {
     data_dir: Option<Arc<TempDir>>,
     env: Vec<(String, String)>,
     args: Vec<String>,
+    descriptors: Option<usize>,
 }
 
 impl Builder {
@@ -66,6 +67,12 @@ impl Builder {
     /// Sets an environment variable; the last one of a name holds.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Lets it have so many descriptors.
+    pub fn descriptors(mut self, most: usize) -> Self {
+        self.descriptors = Some(most);
         self
     }
 
@@ -138,7 +145,11 @@ impl Builder {
 
     /// `rota` with this environment and nothing of the developer's own settings.
     fn command(&self, folder: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
+        let program = env!("CARGO_BIN_EXE_rota");
+        let mut command = Command::new(self.descriptors.map_or(program, |_| "sh"));
+        if let Some(most) = self.descriptors {
+            command.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), program]);
+        }
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ROTA_") || name == "RUST_LOG")
         {
             command.env_remove(name);
@@ -253,6 +264,11 @@ impl Rota {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
         Some(line.split_whitespace().nth(1).unwrap().parse().unwrap())
+    }
+
+    /// How many descriptors it has open; none where the system does not say it as Linux does.
+    pub fn descriptors(&self) -> Option<usize> {
+        Some(fs::read_dir(format!("/proc/{}/fd", self.process.id())).ok()?.count())
     }
 
     /// The secret of an operator's token: the one it made at its first start on SQLite, or one made by

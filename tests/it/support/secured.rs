@@ -15,7 +15,7 @@ pub struct Secured {
     pub address: String,
     /// The operator's token.
     pub token: String,
-    _process: Process,
+    process: Process,
     folder: TempDir,
 }
 
@@ -41,7 +41,19 @@ impl Secured {
         let mut process = Process::start(command, folder.path(), "KILL");
         process.wait_for_line(|line| line.contains("listening").then_some(())).await.unwrap();
         let token = fs::read_to_string(folder.path().join("data/operator-token")).unwrap();
-        Self { address, token: token.trim().to_owned(), _process: process, folder }
+        Self { address, token: token.trim().to_owned(), process, folder }
+    }
+
+    /// What it has written so far.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Puts another text in the place of one of its files, as in `own.pem`.
+    pub fn replace(&self, name: &str, text: &str) {
+        let new = self.folder.path().join("new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.folder.path().join(name)).unwrap();
     }
 
     /// Writes files for a client and says where they are.

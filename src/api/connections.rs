@@ -1,0 +1,172 @@
+//! Connections to the gRPC port: how many, and how long one may take to begin.
+//!
+//! A connection begins with a handshake, where TLS is served, and the preface of HTTP/2. A peer that does not come so far
+//! in time is cut off; one that does is HTTP/2's to watch, which pings it. Beyond the bound a connection is closed as soon
+//! as it is taken, so that a client learns at once that it must go elsewhere.
+
+use super::{server::ServerOptions, tls::TlsError};
+use crate::telemetry::{Metrics, OpenConnection};
+use futures::{Stream, StreamExt, future::ready, stream};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Sleep, sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::either::Either;
+use tonic::transport::server::Connected;
+
+/// How long a peer may take to begin.
+const OPENING: Duration = Duration::from_secs(10);
+/// The preface of HTTP/2, and the head of the frame of settings that must follow it.
+const PREFACE: usize = 24 + 9;
+/// Where the system has no descriptors left, it has none a moment later either.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The connections that come to that listener, at most so many at once as the options say. Dropped, it listens no more.
+///
+/// # Errors
+/// Where TLS cannot be served with its files.
+pub async fn connections(
+    listener: TcpListener,
+    options: &ServerOptions,
+    metrics: Arc<Metrics>,
+) -> Result<impl Stream<Item = io::Result<Connection>> + use<>, TlsError> {
+    let tls = match options.tls.clone() {
+        Some(tls) => Some(tls.follow().await?),
+        None => None,
+    };
+    let most = options.max_connections.min(half_of_descriptors());
+    if most < options.max_connections {
+        let asked = options.max_connections;
+        tracing::info!(most, asked, "connections are bounded by half of the descriptors (ulimit -n)");
+    }
+    let places = Arc::new(Semaphore::new(most));
+    let taken = stream::unfold(listener, |listener| async move { Some((take(&listener).await, listener)) });
+    let admitted = taken.filter_map(move |tcp| {
+        let place = places.clone().try_acquire_owned();
+        if place.is_err() {
+            metrics.connection_refused();
+        }
+        ready(place.ok().map(|place| (tcp, Place { _permit: place, _open: metrics.connection() })))
+    });
+    // Each by itself: a slow handshake holds up no other.
+    let opened = admitted.map(move |(tcp, place)| tokio::spawn(open(tcp, tls.clone(), place)));
+    Ok(opened.buffer_unordered(most).filter_map(|opened| ready(opened.ok().flatten().map(Ok))))
+}
+
+/// How many descriptors may be connections to this port, of as many as the system gives. The others are for calls to
+/// providers, the database and Redis: who only connects must not take those away.
+fn half_of_descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    let raised = setrlimit(Resource::Nofile, raised).map_or(limit.current, |()| limit.maximum);
+    raised.and_then(|count| usize::try_from(count / 2).ok()).unwrap_or(usize::MAX)
+}
+
+/// The next connection.
+async fn take(listener: &TcpListener) -> TcpStream {
+    loop {
+        match listener.accept().await {
+            Ok((tcp, _)) => return tcp,
+            Err(error) => {
+                tracing::debug!(%error, "a connection could not be taken");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn open(tcp: TcpStream, tls: Option<watch::Receiver<TlsAcceptor>>, place: Place) -> Option<Connection> {
+    let late = Box::pin(sleep(OPENING));
+    // An answer in two segments would wait for the peer's delayed acknowledgement otherwise: 40 ms on Linux.
+    let _ = tcp.set_nodelay(true);
+    let io = match tls {
+        None => Either::Left(tcp),
+        Some(tls) => {
+            let acceptor = tls.borrow().clone();
+            Either::Right(Box::new(timeout(OPENING, acceptor.accept(tcp)).await.ok()?.ok()?))
+        }
+    };
+    Some(Connection { io, opening: Some(Opening { late, missing: PREFACE }), _place: place })
+}
+
+/// A connection's place among those that may be open.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    _open: OpenConnection,
+}
+
+/// One connection.
+pub struct Connection {
+    io: Either<TcpStream, Box<TlsStream<TcpStream>>>,
+    opening: Option<Opening>,
+    _place: Place,
+}
+
+/// Until the preface is there.
+struct Opening {
+    late: Pin<Box<Sleep>>,
+    missing: usize,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut this.io).poll_read(cx, buffer);
+        let Some(opening) = &mut this.opening else { return read };
+        opening.missing = opening.missing.saturating_sub(buffer.filled().len() - before);
+        if opening.missing == 0 {
+            this.opening = None;
+        } else if opening.late.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}

@@ -1,0 +1,128 @@
+//! TLS on the gRPC port. Its files are read again while serving: who renews a certificate restarts nothing.
+
+use rustls::{
+    RootCertStore, ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    server::{VerifierBuilderError, WebPkiClientVerifier},
+};
+use secrecy::{ExposeSecret, SecretSlice};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use tokio::{fs, sync::watch, time::sleep};
+use tokio_rustls::TlsAcceptor;
+
+/// How often the files are read.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// The files that TLS is served with, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tls {
+    /// The server's certificate, and those that lead from it to an authority.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+    /// The authorities of clients, who then must show a certificate. None: they need none.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Why TLS cannot be served with those files.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// One cannot be read.
+    #[error("{0}: {1}")]
+    File(String, io::Error),
+    /// One is not what it should be.
+    #[error("{0}")]
+    Pem(#[from] pem::Error),
+    /// They do not go together.
+    #[error("{0}")]
+    Pair(#[from] rustls::Error),
+    /// No client can be told by these authorities.
+    #[error("{0}")]
+    ClientCa(#[from] VerifierBuilderError),
+}
+
+impl Tls {
+    /// What handshakes are made with: always by the files as they were last found good.
+    pub(super) async fn follow(self) -> Result<watch::Receiver<TlsAcceptor>, TlsError> {
+        let mut seen = self.read().await?;
+        let (serve, served) = watch::channel(seen.acceptor()?);
+        tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = sleep(LOOK) => {}
+                    () = serve.closed() => return,
+                }
+                // A file that is away for a moment is being replaced.
+                let Ok(found) = self.read().await else { continue };
+                if found.is(&seen) {
+                    continue;
+                }
+                // Once for each state of the files: certificate and key may be replaced one after the other.
+                match found.acceptor() {
+                    Ok(acceptor) => {
+                        let _ = serve.send(acceptor);
+                        tracing::info!("the TLS files have changed: new connections are served with them");
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "the TLS files have changed and cannot be used: the old ones serve on");
+                    }
+                }
+                seen = found;
+            }
+        });
+        Ok(served)
+    }
+
+    async fn read(&self) -> Result<Files, TlsError> {
+        let client_ca = match &self.client_ca {
+            Some(path) => Some(read(path).await?),
+            None => None,
+        };
+        Ok(Files {
+            certificate: read(&self.certificate).await?,
+            key: read(&self.key).await?.into(),
+            client_ca,
+        })
+    }
+}
+
+async fn read(path: &PathBuf) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).await.map_err(|error| TlsError::File(path.display().to_string(), error))
+}
+
+/// What the files hold.
+struct Files {
+    certificate: Vec<u8>,
+    key: SecretSlice<u8>,
+    client_ca: Option<Vec<u8>>,
+}
+
+impl Files {
+    fn is(&self, other: &Self) -> bool {
+        self.certificate == other.certificate
+            && self.key.expose_secret() == other.key.expose_secret()
+            && self.client_ca == other.client_ca
+    }
+
+    fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+        let builder = ServerConfig::builder();
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(ca) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(ca)? {
+                    roots.add(certificate)?;
+                }
+                builder.with_client_cert_verifier(WebPkiClientVerifier::builder(Arc::new(roots)).build()?)
+            }
+        };
+        let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret())?;
+        let mut config = builder.with_single_cert(certificates(&self.certificate)?, key)?;
+        config.alpn_protocols.push(b"h2".to_vec());
+        Ok(Arc::new(config).into())
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+    CertificateDer::pem_slice_iter(pem).collect()
+}
