@@ -7,7 +7,7 @@ use crate::{
     invoke::Engine,
     provider::{Drivers, UpstreamClient},
     settings::{MasterKey, Settings},
-    state::{MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
+    state::{CommandWatch, MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
     telemetry::Metrics,
 };
 use anyhow::{Context, Result, anyhow};
@@ -153,7 +153,13 @@ impl App {
             tracing::info!(file = %file.display(), "first start: the operator's token is in this file");
         }
         let state: Arc<dyn StateStore> = match &settings.redis {
-            Some(options) => shared_state(options, settings.redis_required).await?,
+            Some(options) => {
+                let counts = metrics.clone();
+                let watch: CommandWatch =
+                    Arc::new(move |operation, answered, took| counts.command(operation, answered, took));
+                let options = RedisOptions { watch: Some(watch), ..options.clone() };
+                shared_state(&options, settings.redis_required).await?
+            }
             None => Arc::new(MemoryStore::default()),
         };
         catalog.load().await.context("the first snapshot")?;
