@@ -74,5 +74,6 @@ mod state;
 mod streaming;
 mod support;
 mod time_left;
+mod traces;
 mod upstream_settings;
 mod writers;
