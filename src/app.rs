@@ -7,8 +7,8 @@ use crate::{
     invoke::Engine,
     provider::{Drivers, UpstreamClient},
     settings::{MasterKey, Settings},
-    state::{MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
-    telemetry::Metrics,
+    state::{CommandWatch, MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
+    telemetry::{Metrics, Traces},
 };
 use anyhow::{Context, Result, anyhow};
 use sea_orm::DbErr;
@@ -28,6 +28,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
 
 /// A call may cross the word that its connection ends. Those that come so soon after it are still served: the client knows
 /// only afterwards that it should have asked elsewhere.
@@ -58,6 +59,7 @@ pub struct App {
     stop: CancellationToken,
     inside: TaskTracker,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
+    traces: Traces,
 }
 
 /// Opens the catalog of these settings, with its schema up to date.
@@ -151,9 +153,21 @@ impl App {
             write_operator_token(&catalog, &file).await?;
             tracing::info!(file = %file.display(), "first start: the operator's token is in this file");
         }
-        let state: Arc<dyn StateStore> = match &settings.redis {
-            Some(options) => shared_state(options, settings.redis_required).await?,
-            None => Arc::new(MemoryStore::default()),
+        let (state, replica): (Arc<dyn StateStore>, _) = match &settings.redis {
+            Some(options) => {
+                let counts = metrics.clone();
+                let watch: CommandWatch =
+                    Arc::new(move |operation, answered, took| counts.command(operation, answered, took));
+                let store =
+                    RedisStore::connect_later(&RedisOptions { watch: Some(watch), ..options.clone() })?;
+                let replica = store.replica().to_owned();
+                (shared_state(store, settings.redis_required).await?, replica)
+            }
+            None => (Arc::new(MemoryStore::default()), Uuid::new_v4().simple().to_string()),
+        };
+        let traces = match &settings.traces {
+            Some(options) => Traces::start(options, &replica)?,
+            None => Traces::default(),
         };
         catalog.load().await.context("the first snapshot")?;
 
@@ -175,6 +189,7 @@ impl App {
                 inside.clone(),
                 settings.limits,
                 metrics.clone(),
+                traces.clone(),
             ),
             health_service,
             Admin::new(catalog.clone(), state.clone()),
@@ -187,6 +202,7 @@ impl App {
                     drivers,
                     settings.retry_budget,
                     metrics,
+                    traces.clone(),
                 )),
                 settings.default_deadline,
                 stop.clone(),
@@ -219,6 +235,7 @@ impl App {
             stop,
             inside,
             server,
+            traces,
         })
     }
 
@@ -268,13 +285,14 @@ impl App {
         // Leases of calls that were cut off give themselves back above; this writes it.
         self.state.flush().await;
         self.catalog.keep_last_uses().await;
+        self.traces.flush().await;
         tracing::info!("stopped");
     }
 }
 
 /// State on Redis, which may be away unless it is required.
-async fn shared_state(options: &RedisOptions, required: bool) -> Result<Arc<dyn StateStore>> {
-    let store = ResilientStore::new(RedisStore::connect_later(options)?);
+async fn shared_state(store: RedisStore, required: bool) -> Result<Arc<dyn StateStore>> {
+    let store = ResilientStore::new(store);
     match store.wait(REDIS_AT_START).await {
         Err(error) if required => Err(error.into()),
         _ => Ok(store),

@@ -6,6 +6,7 @@
 mod server;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod upstream;
 
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
     invoke::RetryBudget,
     provider::UpstreamOptions,
     state::RedisOptions,
+    telemetry::TraceOptions,
 };
 use clap::Args;
 use secrecy::SecretString;
@@ -141,6 +143,12 @@ pub struct RawSettings {
     /// How many models have metrics of their own; the rest share the label `other` [default: 200]
     #[arg(long, global = true, env = "ROTA_METRICS_MODELS", value_name = "COUNT")]
     pub metrics_models: Option<usize>,
+    /// The collector that traces are sent to by OTLP over gRPC: `http://host:port` or `https://…` [default: no traces]
+    #[arg(long, global = true, env = "ROTA_OTLP_ENDPOINT", value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+    /// The share of calls that are traced, from 0 to 1, where the caller's trace context does not say [default: 1]
+    #[arg(long, global = true, env = "ROTA_TRACE_SAMPLE", value_name = "SHARE")]
+    pub trace_sample: Option<f64>,
     /// How long a start waits for PostgreSQL [default: 60s]
     #[arg(long, global = true, env = "ROTA_START_WAIT", value_name = "TIME")]
     pub start_wait: Option<String>,
@@ -196,6 +204,8 @@ pub struct Settings {
     pub default_deadline: Duration,
     /// How many models have metrics of their own.
     pub metrics_models: usize,
+    /// What is traced, and where to. None: nothing.
+    pub traces: Option<TraceOptions>,
     /// How long a start waits for the database.
     pub start_wait: Duration,
     /// How long calls are still taken after the signal to stop.
@@ -284,6 +294,8 @@ impl RawSettings {
             tenant_max_calls: self.tenant_max_calls.or(file.tenant_max_calls),
             tenant_calls_per_second: self.tenant_calls_per_second.or(file.tenant_calls_per_second),
             metrics_models: self.metrics_models.or(file.metrics_models),
+            otlp_endpoint: self.otlp_endpoint.or(file.otlp_endpoint),
+            trace_sample: self.trace_sample.or(file.trace_sample),
             start_wait: self.start_wait.or(file.start_wait),
             drain_delay: self.drain_delay.or(file.drain_delay),
             drain_limit: self.drain_limit.or(file.drain_limit),
@@ -319,6 +331,7 @@ impl Settings {
         let upstream = upstream::resolve(&mut raw, listen, &mut problem);
         let server = server::resolve(&mut raw, &mut problem);
         let limits = server::limits(&mut raw, &mut problem);
+        let traces = traces::resolve(&mut raw, &mut problem);
         let admin_listen = given(raw.admin_listen);
         let admin_listen = AdminListen {
             given: admin_listen.is_some(),
@@ -430,6 +443,7 @@ impl Settings {
             limits,
             default_deadline,
             metrics_models: raw.metrics_models.unwrap_or(200),
+            traces,
             start_wait,
             drain_delay,
             drain_limit,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     catalog::{Caller, Catalog},
-    telemetry::{InFlight, Metrics, Shed},
+    telemetry::{CallSpan, InFlight, Metrics, Shed, Traces},
 };
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
@@ -36,6 +36,7 @@ pub struct Gate {
     limits: CallLimits,
     tenants: Arc<TenantLimits>,
     metrics: Arc<Metrics>,
+    traces: Traces,
 }
 
 impl Gate {
@@ -49,9 +50,10 @@ impl Gate {
         inside: TaskTracker,
         limits: CallLimits,
         metrics: Arc<Metrics>,
+        traces: Traces,
     ) -> Self {
         let tenants = Arc::new(TenantLimits::new(limits));
-        Self { catalog, closed, stop, inside, limits, tenants, metrics }
+        Self { catalog, closed, stop, inside, limits, tenants, metrics, traces }
     }
 
     /// What it counts with.
@@ -60,11 +62,12 @@ impl Gate {
     }
 
     /// A call that has come in.
-    fn enter(&self, method: &'static str) -> Inside {
+    fn enter(&self, method: &'static str, headers: &HeaderMap) -> Inside {
         Inside {
             _token: self.inside.token(),
             _in_flight: self.metrics.begin(),
             metrics: self.metrics.clone(),
+            span: self.traces.call(method, headers),
             method,
             began: Instant::now(),
             code: None,
@@ -114,6 +117,7 @@ struct Inside {
     _token: TaskTrackerToken,
     _in_flight: InFlight,
     metrics: Arc<Metrics>,
+    span: CallSpan,
     method: &'static str,
     began: Instant,
     code: Option<Code>,
@@ -137,8 +141,9 @@ impl Inside {
 
 impl Drop for Inside {
     fn drop(&mut self) {
-        let code = self.code.unwrap_or(Code::Cancelled);
-        self.metrics.call(self.method, code_name(code), self.began.elapsed());
+        let code = code_name(self.code.unwrap_or(Code::Cancelled));
+        self.metrics.call(self.method, code, self.began.elapsed());
+        self.span.end(code);
     }
 }
 
@@ -204,16 +209,19 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let gate = self.gate.clone();
         Box::pin(async move {
-            let mut inside = gate.enter(method);
+            let mut inside = gate.enter(method, request.headers());
             match gate.admit(access, request.headers()).await {
                 Ok((caller, counted)) => {
                     inside.tenant = counted;
+                    if let Some(tenant) = &caller.tenant {
+                        inside.span.of_tenant(tenant);
+                    }
                     request.extensions_mut().insert(caller)
                 }
                 Err(status) => return Ok(inside.refuse(status)),
             };
             let response = tokio::select! {
-                response = inner.call(request) => response?,
+                response = inside.span.run(inner.call(request)) => response?,
                 // Dropping the call ends its upstream request and gives back what it held.
                 () = gate.stop.cancelled() => return Ok(inside.refuse(status::draining())),
             };

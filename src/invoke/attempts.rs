@@ -1,12 +1,16 @@
 //! The attempt loop: pool after pool of the chain, member after member of a pool.
 
-use super::{Call, CallError, Engine, Served, Setting, explain, held::Held, route::Trail};
+use super::{
+    Call, CallError, Engine, Served, Setting, explain,
+    held::Held,
+    route::{Trail, asked_for},
+};
 use crate::{
     balance::{ErrorClass, Failure, LeaseId, Timeouts, WhenExhausted},
-    catalog::Pool,
+    catalog::{Pool, PoolMember},
     provider::{Driver, Target, connect_within},
     state::{Acquire, Acquired, StateError, StateStore},
-    telemetry::Picked,
+    telemetry::{AttemptFacts, AttemptSpan, Picked},
 };
 use futures::future::BoxFuture;
 use std::{sync::Arc, time::Duration};
@@ -28,6 +32,7 @@ pub(super) struct Won<T> {
     pub(super) held: Option<Held>,
     pub(super) trail: Trail,
     pub(super) pool: Arc<Pool>,
+    pub(super) span: AttemptSpan,
 }
 
 /// Who of a pool comes next.
@@ -39,8 +44,9 @@ enum Next {
 }
 
 /// What became of a pool.
+#[expect(clippy::large_enum_variant, reason = "one a pool, and taken apart at once")]
 enum Verdict<T> {
-    Served(T, Option<Held>),
+    Served(T, Option<Held>, AttemptSpan),
     /// The next pool's turn; when the first of this one is back, where all are away.
     Over(Option<(Duration, ErrorClass)>),
 }
@@ -118,8 +124,8 @@ impl<'a, T: Send> Walk<'a, T> {
             let mut first_back: Option<(Duration, ErrorClass)> = None;
             for (place, pool) in self.call.chain.iter().enumerate() {
                 match self.pool(place, pool).await? {
-                    Verdict::Served(reply, held) => {
-                        return Ok(Won { reply, held, trail: self.trail, pool: pool.clone() });
+                    Verdict::Served(reply, held, span) => {
+                        return Ok(Won { reply, held, trail: self.trail, pool: pool.clone(), span });
                     }
                     Verdict::Over(Some(back)) if first_back.is_none_or(|first| back.0 < first.0) => {
                         first_back = Some(back);
@@ -193,8 +199,9 @@ impl<'a, T: Send> Walk<'a, T> {
             let (metrics, model) = (&self.engine.metrics, self.engine.named(pool));
             let began = Instant::now();
             let end = (began + limit).min(self.call.deadline);
+            let span = self.engine.traces.attempt(&facts(pool, member, self.attempts, self.shape));
             let attempt = connect_within(connect, (self.attempt)(driver, &member.target));
-            let failure = match timeout_at(end, attempt).await {
+            let failure = match timeout_at(end, span.run(attempt)).await {
                 Ok(Ok(reply)) => {
                     metrics.attempt(&model, None, began.elapsed());
                     self.engine.paces.note(pool.roster.id, self.shape, began.elapsed());
@@ -202,7 +209,10 @@ impl<'a, T: Send> Walk<'a, T> {
                         held.succeed();
                     }
                     self.trail.served(pool, member, began.elapsed());
-                    return Ok(Verdict::Served(reply, held));
+                    if self.shape == Shape::Streamed {
+                        span.first_content(began.elapsed());
+                    }
+                    return Ok(Verdict::Served(reply, held, span));
                 }
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::new(ErrorClass::Timeout, "no answer in time"),
@@ -229,6 +239,7 @@ impl<'a, T: Send> Walk<'a, T> {
                 cooldown = ?cooldown.as_ref().map(|cooldown| cooldown.duration),
                 "attempt failed"
             );
+            span.failed(failure.class.name(), failure.http_status, asked_for(cooldown.as_ref()));
             if let (Some(held), Some(cooldown)) = (&mut held, cooldown) {
                 held.fail_with(cooldown);
             }
@@ -268,6 +279,7 @@ impl<'a, T: Send> Walk<'a, T> {
         let last = self.is_last(place);
         let state = &self.engine.state;
         let mut look = FIRST_LOOK;
+        let mut traced = self.engine.traces.pick();
         loop {
             let ask = Acquire {
                 pool: &pool.roster,
@@ -284,8 +296,9 @@ impl<'a, T: Send> Walk<'a, T> {
                 Span::none()
             };
             let began = Instant::now();
-            let acquired = state.acquire(&ask).instrument(span.clone()).await;
+            let acquired = traced.run(state.acquire(&ask).instrument(span.clone())).await;
             self.engine.metrics.pick(how(&acquired), began.elapsed());
+            traced.decided(how(&acquired).name(), granted(pool, &acquired), state.degraded());
             let acquired = match acquired {
                 Ok(acquired) => acquired,
                 Err(error) => return Err(self.trail.without_state(error)),
@@ -321,6 +334,7 @@ impl<T> Won<T> {
     }
 
     pub(super) fn served(self, call: &Call) -> Served<T> {
+        self.span.served();
         Served { reply: self.reply, route: self.trail.into_route(), latency: call.began.elapsed() }
     }
 }
@@ -343,13 +357,40 @@ async fn pick_span(pool: &Pool, state: &dyn StateStore, tried: &[usize]) -> Span
     )
 }
 
-/// How a pick went, for the metrics.
-fn how(acquired: &Result<Acquired, StateError>) -> Picked {
+/// How a pick went, for metrics and traces.
+pub(super) fn how(acquired: &Result<Acquired, StateError>) -> Picked {
     match acquired {
         Ok(Acquired::Granted { .. }) => Picked::Granted,
         Ok(Acquired::TrialRunning) => Picked::TrialRunning,
         Ok(Acquired::Exhausted { .. }) => Picked::Exhausted,
         Err(_) => Picked::Failed,
+    }
+}
+
+/// Whom a pick has found, by id and name.
+pub(super) fn granted<'p>(
+    pool: &'p Pool,
+    acquired: &Result<Acquired, StateError>,
+) -> Option<(&'p str, &'p str)> {
+    let Ok(Acquired::Granted { index, .. }) = acquired else { return None };
+    pool.members.get(*index).map(|member| (&*member.id, &*member.name))
+}
+
+/// What the span of an attempt tells of it.
+fn facts<'p>(pool: &'p Pool, member: &'p PoolMember, number: usize, shape: Shape) -> AttemptFacts<'p> {
+    AttemptFacts {
+        tenant: &pool.key.tenant,
+        provider: &pool.key.provider,
+        kind: pool.kind.name,
+        model_type: pool.key.model_type.name(),
+        model: &pool.key.model,
+        upstream_model: &member.target.model,
+        config_id: &member.id,
+        config_name: &member.name,
+        host: member.target.base_url.host_str(),
+        port: member.target.base_url.port_or_known_default(),
+        number,
+        streamed: shape == Shape::Streamed,
     }
 }
 

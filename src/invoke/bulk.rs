@@ -43,7 +43,7 @@ impl Engine {
         call: &Call,
         request: &EmbeddingRequest,
     ) -> Result<Served<EmbeddingReply>, CallError> {
-        self.whole(call, |reply| reply.usage, &move |driver, target| driver.embed(target, request)).await
+        self.whole(call, |reply, _| reply.usage, &move |driver, target| driver.embed(target, request)).await
     }
 
     /// How many texts every member that may serve takes at once.

@@ -6,7 +6,10 @@ use super::{
     route::Trail,
     stream::{Opened, Streamed},
 };
-use crate::provider::{ForwardReply, ForwardRequest, Forwarded};
+use crate::{
+    provider::{ForwardReply, ForwardRequest, Forwarded},
+    telemetry::AttemptSpan,
+};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -45,7 +48,9 @@ impl Engine {
             (Ok(won), _) => Ok(self.answer(won, call)),
             (Err(CallError::Upstream { route, .. }), Some(reply)) => {
                 let pool = call.chain.first().cloned().ok_or(CallError::NoCredentials)?;
-                Ok(self.answer(Won { reply, held: None, trail: Trail::of(route), pool }, call))
+                // Its span has ended with the failure.
+                let span = AttemptSpan::default();
+                Ok(self.answer(Won { reply, held: None, trail: Trail::of(route), pool, span }, call))
             }
             (Err(error), _) => Err(error),
         }
@@ -54,9 +59,9 @@ impl Engine {
 
 impl Engine {
     fn answer(&self, won: Won<ForwardReply>, call: &Call) -> ForwardAnswer {
-        let Won { reply, held, trail, pool } = won;
+        let Won { reply, held, trail, pool, span } = won;
         let model = self.named(&pool);
-        let opened = Won { reply: Opened::at_once(reply.body), held, trail, pool };
+        let opened = Won { reply: Opened::at_once(reply.body), held, trail, pool, span };
         let body = Streamed::new(opened, call, model, self.metrics.clone());
         ForwardAnswer { status: reply.status, headers: reply.headers, body }
     }

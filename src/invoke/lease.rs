@@ -1,6 +1,10 @@
 //! Leases for clients that call the provider by themselves: the same pick, the same verdicts, no call.
 
-use super::{Call, CallError, Engine, attempts::unusable, route::Trail};
+use super::{
+    Call, CallError, Engine,
+    attempts::{granted, how, unusable},
+    route::Trail,
+};
 use crate::{
     balance::{ErrorClass, Failure, LeaseId, WhenExhausted},
     catalog::{Pool, PoolMember},
@@ -57,6 +61,7 @@ impl Engine {
             let granted = Granted { pool: pool.clone(), index: 0, lease: None, degraded: false };
             return if tried.is_empty() { Ok(granted) } else { Err(exhausted(None)) };
         }
+        let mut span = self.traces.pick();
         let waits = pool.policy.when_exhausted == WhenExhausted::Wait && tried.len() < pool.members.len();
         loop {
             let ask = Acquire {
@@ -68,9 +73,11 @@ impl Engine {
                 tokens: call.tokens,
                 hold: Some(LEASE_TTL),
             };
-            let pause = match self.state.acquire(&ask).await? {
+            let acquired = span.run(self.state.acquire(&ask)).await;
+            let degraded = self.state.degraded();
+            span.decided(how(&acquired).name(), granted(pool, &acquired), degraded);
+            let pause = match acquired? {
                 Acquired::Granted { index, lease } => {
-                    let degraded = self.state.degraded();
                     return Ok(Granted { pool: pool.clone(), index, lease: Some(lease), degraded });
                 }
                 Acquired::TrialRunning if call.left() > LOOK => LOOK,

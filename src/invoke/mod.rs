@@ -35,7 +35,7 @@ use crate::{
         SpeechReply, SpeechRequest, SpokenRequest, Target, TokenUsage, Voice,
     },
     state::{StateError, StateStore},
-    telemetry::{Metrics, Model, ModelNames},
+    telemetry::{AttemptSpan, Metrics, Model, ModelNames, Traces},
 };
 use attempts::{Shape, TryOne};
 use budget::Budgets;
@@ -134,10 +134,11 @@ pub struct Engine {
     budgets: Budgets,
     paces: Paces,
     metrics: Arc<Metrics>,
+    traces: Traces,
 }
 
 impl Engine {
-    /// An engine on that catalog, that state and those drivers, which counts in those metrics.
+    /// An engine on that catalog, that state and those drivers, which counts in those metrics and tells those traces.
     #[must_use]
     pub fn new(
         catalog: Catalog,
@@ -145,8 +146,10 @@ impl Engine {
         drivers: Drivers,
         budget: RetryBudget,
         metrics: Arc<Metrics>,
+        traces: Traces,
     ) -> Self {
-        Self { catalog, state, drivers, budgets: Budgets::new(budget), paces: Paces::default(), metrics }
+        let budgets = Budgets::new(budget);
+        Self { catalog, state, drivers, budgets, paces: Paces::default(), metrics, traces }
     }
 
     /// The state that calls are balanced by.
@@ -192,7 +195,12 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn chat(&self, call: &Call, request: &ChatRequest) -> Result<Served<ChatReply>, CallError> {
-        self.whole(call, |reply| reply.usage, &move |driver, target| driver.chat(target, request)).await
+        let tell = |reply: &ChatReply, span: &mut AttemptSpan| {
+            span.model(&reply.model);
+            span.finished(&reply.finish_reason);
+            reply.usage
+        };
+        self.whole(call, tell, &move |driver, target| driver.chat(target, request)).await
     }
 
     /// Judges a text.
@@ -200,7 +208,7 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn moderate(&self, call: &Call, text: &str) -> Result<Served<ModerationReply>, CallError> {
-        self.whole(call, |_| TokenUsage::default(), &move |driver, target| driver.moderate(target, text))
+        self.whole(call, |_, _| TokenUsage::default(), &move |driver, target| driver.moderate(target, text))
             .await
     }
 
@@ -213,8 +221,8 @@ impl Engine {
         call: &Call,
         request: &SpeechRequest,
     ) -> Result<Served<SpeechReply>, CallError> {
-        self.whole(call, |_| TokenUsage::default(), &move |driver, target| driver.transcribe(target, request))
-            .await
+        let unknown = |_: &SpeechReply, _: &mut AttemptSpan| TokenUsage::default();
+        self.whole(call, unknown, &move |driver, target| driver.transcribe(target, request)).await
     }
 
     /// Puts documents in order.
@@ -226,19 +234,21 @@ impl Engine {
         call: &Call,
         request: &RerankRequest,
     ) -> Result<Served<RerankReply>, CallError> {
-        self.whole(call, |reply| reply.usage, &move |driver, target| driver.rerank(target, request)).await
+        self.whole(call, |reply, _| reply.usage, &move |driver, target| driver.rerank(target, request)).await
     }
 
-    /// A call that is answered at once. `usage` reads from a reply what it used; nothing where that is not told.
+    /// A call that is answered at once. `tell` reads from a reply what it used, nothing where that is not told, and tells
+    /// the span what else is known.
     async fn whole<'a, T: Send>(
         &'a self,
         call: &'a Call,
-        usage: fn(&T) -> TokenUsage,
+        tell: fn(&T, &mut AttemptSpan) -> TokenUsage,
         attempt: &'a TryOne<'a, T>,
     ) -> Result<Served<T>, CallError> {
         let mut won = self.run(call, Shape::Whole, attempt).await?;
-        let usage = usage(&won.reply);
+        let usage = tell(&won.reply, &mut won.span);
         won.used(usage.total);
+        won.span.used(usage.prompt, usage.completion);
         self.metrics.tokens(&self.named(&won.pool), usage.prompt, usage.completion);
         Ok(won.served(call))
     }

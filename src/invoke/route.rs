@@ -153,6 +153,6 @@ impl Trail {
 }
 
 /// One that trips only after several in a row has not asked for anything yet.
-fn asked_for(cooldown: Option<&Cooldown>) -> Option<Duration> {
+pub(super) fn asked_for(cooldown: Option<&Cooldown>) -> Option<Duration> {
     cooldown.filter(|cooldown| cooldown.trip_after <= 1).map(|cooldown| cooldown.duration)
 }

@@ -1,11 +1,16 @@
 //! Streams: they may move on until the first content, never after.
 
-use super::{Call, CallError, Route, attempts::Won, held::Held, route::Trail};
+use super::{
+    Call, CallError, Route,
+    attempts::Won,
+    held::Held,
+    route::{Trail, asked_for},
+};
 use crate::{
     balance::{ErrorClass, Failure},
     catalog::Pool,
     provider::{ChatEvent, TokenUsage},
-    telemetry::{Metrics, Model},
+    telemetry::{AttemptSpan, Metrics, Model},
 };
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
@@ -21,6 +26,11 @@ pub trait StreamEvent: Send + 'static {
     fn usage(&self) -> Option<TokenUsage> {
         None
     }
+
+    /// Why the answer ends, where this piece tells.
+    fn finish_reason(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl StreamEvent for ChatEvent {
@@ -30,6 +40,10 @@ impl StreamEvent for ChatEvent {
 
     fn usage(&self) -> Option<TokenUsage> {
         self.usage
+    }
+
+    fn finish_reason(&self) -> Option<&str> {
+        Some(&self.finish_reason)
     }
 }
 
@@ -82,6 +96,7 @@ pub struct Streamed<E> {
     usage: Option<TokenUsage>,
     model: Model,
     metrics: Arc<Metrics>,
+    span: AttemptSpan,
     over: bool,
 }
 
@@ -99,6 +114,7 @@ impl<E: StreamEvent> Streamed<E> {
             usage: None,
             model,
             metrics,
+            span: won.span,
             over: false,
         }
     }
@@ -136,18 +152,19 @@ impl<E: StreamEvent> Streamed<E> {
             return None;
         }
         if let Some(event) = self.first.take() {
-            self.note_usage(&event);
+            self.note(&event);
             return Some(Ok(event));
         }
         let end = (Instant::now() + self.pool.policy.timeouts.stream_idle).min(self.deadline);
         let failure = match timeout_at(end, self.rest.next()).await {
             Ok(Some(Ok(event))) => {
-                self.note_usage(&event);
+                self.note(&event);
                 return Some(Ok(event));
             }
             Ok(None) => {
                 self.over = true;
                 self.held = None;
+                std::mem::take(&mut self.span).served();
                 return None;
             }
             Ok(Some(Err(failure))) => failure,
@@ -158,11 +175,15 @@ impl<E: StreamEvent> Streamed<E> {
         Some(Err(self.break_off(failure, cut_short).await))
     }
 
-    fn note_usage(&mut self, event: &E) {
+    fn note(&mut self, event: &E) {
+        if let Some(reason) = event.finish_reason() {
+            self.span.finished(reason);
+        }
         let Some(usage) = event.usage() else { return };
         if let Some(held) = &mut self.held {
             held.used(usage.total.into());
         }
+        self.span.used(usage.prompt, usage.completion);
         self.usage = Some(usage);
     }
 
@@ -175,6 +196,7 @@ impl<E: StreamEvent> Streamed<E> {
         if cooldown.is_some() {
             self.metrics.cooldown(&self.model, failure.class.name());
         }
+        let asked = asked_for(cooldown.as_ref());
         if let (Some(mut held), Some(cooldown)) = (self.held.take(), cooldown) {
             held.fail_with(cooldown);
             held.write_failure().await;
@@ -186,6 +208,7 @@ impl<E: StreamEvent> Streamed<E> {
             class = failure.class.name(),
             "stream broke off"
         );
+        std::mem::take(&mut self.span).failed(failure.class.name(), failure.http_status, asked);
         let route = std::mem::take(&mut self.trail).into_route();
         CallError::Upstream { failure, route, retry_after: None }
     }

@@ -110,3 +110,35 @@ fn sizes_are_read() {
         assert_eq!(bytes(wrong), None, "{wrong}");
     }
 }
+
+#[test]
+fn traces_go_to_an_address_and_nothing_else() {
+    let traces = |endpoint: &str, sample| {
+        let given = raw(|raw| {
+            raw.otlp_endpoint = Some(endpoint.into());
+            raw.trace_sample = sample;
+        });
+        Settings::resolve(given).map(|settings| settings.traces)
+    };
+    assert_eq!(traces("", None).unwrap(), None);
+    for endpoint in ["http://collector:4317", "https://10.0.0.1", "http://[::1]:4317/"] {
+        let expected = TraceOptions { endpoint: endpoint.into(), sample: 0.25 };
+        assert_eq!(traces(endpoint, Some(0.25)).unwrap(), Some(expected));
+    }
+    for endpoint in [
+        "collector:4317",
+        "collector",
+        "grpc://collector:4317",
+        "http://user:hunter2@collector:4317",
+        "http://collector:4317/v1/traces",
+        "http://collector:4317?token=hunter2",
+        "http://",
+    ] {
+        let problem = traces(endpoint, None).err().unwrap().to_string();
+        assert!(problem.starts_with("--otlp-endpoint: ") && !problem.contains("hunter2"), "{problem}");
+    }
+    for sample in [-0.1, 1.1, f64::NAN] {
+        let problem = traces("", Some(sample)).err().unwrap().to_string();
+        assert!(problem.starts_with("--trace-sample: "), "{problem}");
+    }
+}

@@ -14,7 +14,7 @@ pub use clock::Clock;
 use inspection::Known;
 pub use inspection::{Inspection, MemberInspection};
 pub use memory::MemoryStore;
-pub use redis::{RedisFacts, RedisOptions, RedisStore};
+pub use redis::{CommandWatch, RedisFacts, RedisOptions, RedisStore};
 pub use resilient::ResilientStore;
 
 use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool};

@@ -22,7 +22,7 @@ const MODEL_SECONDS: &[f64] =
 /// Tokens, as OpenTelemetry advises.
 const TOKENS: &[f64] =
     &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
-/// Seconds of a pick: from a step in memory to a Redis that is about to count as away.
+/// Seconds of a pick or a command: from a step in memory to a Redis that is about to count as away.
 const PICK_SECONDS: &[f64] =
     &[0.000_005, 0.000_02, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0];
 
@@ -44,6 +44,7 @@ pub struct Metrics {
     first: Histograms<Model>,
     tokens: Histograms<TokenLabels>,
     picks: Histograms<PickLabels>,
+    commands: Histograms<CommandLabels>,
     cooldowns: Family<ErrorLabels, Counter>,
     members: Family<MemberLabels, Gauge>,
     shared: Family<StoreLabels, Gauge>,
@@ -96,7 +97,7 @@ impl EncodeLabelSet for Model {
 }
 
 /// OpenTelemetry's word for what a model does (`gen_ai.operation.name`), or one like it where it has none.
-fn operation(model_type: &'static str) -> &'static str {
+pub(super) fn operation(model_type: &'static str) -> &'static str {
     match model_type {
         "llm" => "chat",
         "text-embedding" => "embeddings",
@@ -107,7 +108,7 @@ fn operation(model_type: &'static str) -> &'static str {
 }
 
 /// OpenTelemetry's word for a kind of provider (`gen_ai.provider.name`); a kind without one is its own.
-fn provider_name(kind: &'static str) -> &'static str {
+pub(super) fn provider_name(kind: &'static str) -> &'static str {
     match kind {
         "azure_openai" => "azure.ai.openai",
         "gemini" => "gcp.gemini",
@@ -126,6 +127,19 @@ pub enum Picked {
     Exhausted,
     /// The state store did not answer.
     Failed,
+}
+
+impl Picked {
+    /// Its name in metrics and traces.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::TrialRunning => "trial_running",
+            Self::Exhausted => "exhausted",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Why a call is turned away before anything is done for it.
@@ -210,6 +224,12 @@ struct PickLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CommandLabels {
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StoreLabels {
     mode: &'static str,
 }
@@ -242,6 +262,7 @@ impl Metrics {
             first: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
             tokens: Family::new_with_constructor(|| Histogram::new(TOKENS.iter().copied())),
             picks: Family::new_with_constructor(|| Histogram::new(PICK_SECONDS.iter().copied())),
+            commands: Family::new_with_constructor(|| Histogram::new(PICK_SECONDS.iter().copied())),
             cooldowns: Family::default(),
             members: Family::default(),
             shared: Family::default(),
@@ -299,6 +320,11 @@ impl Metrics {
             "rota_pick_duration_seconds",
             "Asking the state store who serves next",
             self.picks.clone(),
+        );
+        registry.register(
+            "rota_state_store_command_duration_seconds",
+            "Commands to Redis, until it has answered or its time was over",
+            self.commands.clone(),
         );
         registry.register("rota_cooldowns", "Failures that asked for a cooldown", self.cooldowns.clone());
         registry.register(
@@ -407,13 +433,13 @@ impl Metrics {
 
     /// A pick has ended.
     pub fn pick(&self, picked: Picked, took: Duration) {
-        let outcome = match picked {
-            Picked::Granted => "granted",
-            Picked::TrialRunning => "trial_running",
-            Picked::Exhausted => "exhausted",
-            Picked::Failed => "failed",
-        };
-        self.picks.get_or_create(&PickLabels { outcome }).observe(took.as_secs_f64());
+        self.picks.get_or_create(&PickLabels { outcome: picked.name() }).observe(took.as_secs_f64());
+    }
+
+    /// A command to Redis has ended.
+    pub fn command(&self, operation: &'static str, answered: bool, took: Duration) {
+        let outcome = if answered { "ok" } else { "failed" };
+        self.commands.get_or_create(&CommandLabels { operation, outcome }).observe(took.as_secs_f64());
     }
 
     /// A failure has asked for a cooldown.
@@ -503,6 +529,7 @@ mod tests {
         metrics.pool(&model, Standings { eligible: 2, cooling: 1, waiting: 0 });
         metrics.service(StoreMode::Alone, 7);
         metrics.pick(Picked::Granted, Duration::from_micros(3));
+        metrics.command("acquire", false, Duration::from_millis(250));
         metrics.call("rota.v1.InvokeService/InvokeLlm", "OK", Duration::from_millis(31));
         let text = metrics.render();
         let labels = "gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"openai\",\
@@ -518,6 +545,8 @@ mod tests {
             "rota_state_store{mode=\"alone\"} 1".to_owned(),
             "rota_state_store{mode=\"shared\"} 0".to_owned(),
             "rota_pick_duration_seconds_count{outcome=\"granted\"} 1".to_owned(),
+            "rota_state_store_command_duration_seconds_count{operation=\"acquire\",outcome=\"failed\"} 1"
+                .to_owned(),
             "rpc_server_call_duration_seconds_count{rpc_method=\"rota.v1.InvokeService/InvokeLlm\",\
              rpc_response_status_code=\"OK\"} 1"
                 .to_owned(),

@@ -13,7 +13,7 @@ use rota::{
 use serde_json::Value;
 
 use crate::support::{
-    postgres::Postgres, process::free_port, redis::Redis, redis_cluster::RedisCluster,
+    collector::Collector, postgres::Postgres, process::free_port, redis::Redis, redis_cluster::RedisCluster,
     redis_sentinel::RedisSentinel, redis_tls::RedisTls, rota::Rota, world::Scene,
 };
 
@@ -184,4 +184,21 @@ async fn a_model_is_walked_and_probed_and_nothing_changes() {
     examined(&rota, &args).has("next config", "ok", "config-2");
     assert!(scene.keys.iter().all(|key| !refused.text.contains(key.as_str())), "{}", refused.text);
     assert_eq!(examined(&rota, &["--tenant", &scene.tenant, "--model", "no"]).status, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_of_traces_is_asked_where_there_is_one() {
+    let rota = Rota::shared_on_redis().await;
+    let found = examined(rota, &[]);
+    assert!(!found.text.contains("collector"), "{}", found.text);
+    let collector = Collector::start().await;
+    examined(rota, &["--otlp-endpoint", &collector.endpoint()]).has(
+        "trace collector",
+        "ok",
+        "takes connections",
+    );
+    let gone = format!("http://127.0.0.1:{}", free_port());
+    let found = examined(rota, &["--otlp-endpoint", &gone]);
+    found.has("trace collector", "warning", "takes no connection");
+    assert_eq!(found.status, Some(0), "{}", found.text);
 }

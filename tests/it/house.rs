@@ -16,7 +16,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("api", &["balance", "provider", "state", "catalog", "invoke", "telemetry"]),
     ("health", &["catalog", "state", "provider", "balance", "telemetry"]),
     ("telemetry", &[]),
-    ("settings", &["api", "catalog", "invoke", "provider", "state"]),
+    ("settings", &["api", "catalog", "invoke", "provider", "state", "telemetry"]),
     ("scripted", &[]),
 ];
 const ANY: &[&str] = &["app", "cli", "fuzzing", "lib", "main"];

@@ -80,5 +80,6 @@ mod streaming;
 mod support;
 mod tenant_limits;
 mod time_left;
+mod traces;
 mod upstream_settings;
 mod writers;

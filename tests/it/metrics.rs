@@ -56,6 +56,9 @@ async fn a_scrape_tells_what_happened(rota: &Rota, mode: &str) {
     let stream = ("rpc_method", "rota.v1.InvokeService/StreamLlm");
     assert!(value(&text, calls, &[stream, ("rpc_response_status_code", "OK")]) >= 1);
     assert!(value(&text, "rota_pick_duration_seconds_count", &[("outcome", "granted")]) >= 5);
+    let commands = "rota_state_store_command_duration_seconds_count";
+    let acquired = value(&text, commands, &[("operation", "acquire"), ("outcome", "ok")]);
+    assert!(if mode == "shared" { acquired >= 6 } else { acquired == 0 }, "{acquired} in {mode}");
     assert!(value(&text, "rota_config_revision", &[]) > 0);
     assert_eq!(value(&text, "rota_state_store", &[("mode", mode)]), 1);
     assert_eq!(value(&text, "rota_ready", &[]), 1);

@@ -146,7 +146,8 @@ async fn a_panic_ends_its_own_call_and_no_other() {
     let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
     let limits =
         CallLimits { max_calls: 10, receive_timeout: Duration::from_secs(60), ..CallLimits::default() };
-    let gate = Gate::new(catalog, draining, stop, TaskTracker::new(), limits, metrics.clone());
+    let (inside, traces) = (TaskTracker::new(), Traces::default());
+    let gate = Gate::new(catalog, draining, stop, inside, limits, metrics.clone(), traces);
     let shaky = Shaky::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

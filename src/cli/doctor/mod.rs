@@ -60,6 +60,7 @@ pub(super) async fn run(options: &Options, raw: RawSettings) -> Result<bool> {
     // What an older or later schema holds cannot be read.
     let facts = facts.and_then(|(facts, current)| current.then_some(facts));
     report.append(std::mem::take(&mut redis));
+    places::collector(&settings, &mut report).await;
     if let Some(facts) = &facts {
         places::providers(&settings, facts, &mut report).await;
     }

@@ -109,6 +109,20 @@ pub(super) async fn redis(settings: &Settings) -> Report {
     report
 }
 
+/// Whether the collector of traces takes connections, where there is one. Calls go on without.
+pub(super) async fn collector(settings: &Settings, report: &mut Report) {
+    const NAME: &str = "trace collector";
+    let Some(url) = settings.traces.as_ref().and_then(|traces| Url::parse(&traces.endpoint).ok()) else {
+        return;
+    };
+    let next = "start it, or correct --otlp-endpoint; calls are served without";
+    match timeout(LIMIT, reach(&url, None)).await {
+        Ok(Ok(address)) => report.ok(NAME, format!("{address} takes connections")),
+        Ok(Err(error)) => report.warning(NAME, error.to_string(), next),
+        Err(_) => report.warning(NAME, "no connection in time", next),
+    }
+}
+
 /// Whether each address that tenants configured takes a connection, once an origin.
 pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report: &mut Report) {
     let Ok(Ok(addresses)) = timeout(LIMIT, facts.addresses()).await else {

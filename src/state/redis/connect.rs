@@ -20,10 +20,13 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use secrecy::{ExposeSecret, SecretString};
-use std::time::Duration;
-use tokio::sync::broadcast::{
-    Receiver,
-    error::{RecvError, TryRecvError},
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::broadcast::{
+        Receiver,
+        error::{RecvError, TryRecvError},
+    },
+    time::Instant,
 };
 
 /// Beyond this many commands waiting for the server, further ones fail.
@@ -42,13 +45,23 @@ pub struct RedisOptions {
     pub ca: Option<Vec<u8>>,
     /// A command that takes longer counts as failed.
     pub command_timeout: Duration,
+    /// Is told of every script that was run: its name, whether the server has answered, and how long that took.
+    pub watch: Option<CommandWatch>,
 }
+
+/// See [`RedisOptions::watch`].
+pub type CommandWatch = Arc<dyn Fn(&'static str, bool, Duration) + Send + Sync>;
 
 impl RedisOptions {
     /// The defaults for a server at `url`.
     #[must_use]
     pub fn new(url: impl Into<String>) -> Self {
-        Self { url: SecretString::from(url.into()), ca: None, command_timeout: Duration::from_millis(250) }
+        Self {
+            url: SecretString::from(url.into()),
+            ca: None,
+            command_timeout: Duration::from_millis(250),
+            watch: None,
+        }
     }
 
     /// Whether the URL is one of a server, a Cluster or Sentinels.
@@ -159,6 +172,20 @@ impl Connection {
     /// What commands go through now.
     pub(super) fn client(&self) -> WithOptions<Client> {
         self.current.lock().client.clone()
+    }
+
+    /// The answer to a script, told to who watches.
+    pub(super) async fn watched<T>(
+        &self,
+        script: &'static str,
+        answer: impl Future<Output = Result<T, StateError>>,
+    ) -> Result<T, StateError> {
+        let began = Instant::now();
+        let answer = answer.await;
+        if let Some(watch) = &self.options.watch {
+            watch(script, answer.is_ok(), began.elapsed());
+        }
+        answer
     }
 
     /// Connects anew, and drops what is on its way: of a cluster that has lost a node, each command that still waits

@@ -25,7 +25,7 @@ use async_trait::async_trait;
 pub(super) use codec::Cooling;
 use codec::{Args, unexpected};
 use connect::Connection;
-pub use connect::RedisOptions;
+pub use connect::{CommandWatch, RedisOptions};
 use dashmap::DashMap;
 pub use facts::RedisFacts;
 use fred::{
@@ -113,17 +113,17 @@ impl RedisStore {
             connection,
             clock: Clock::default(),
             replica,
-            acquire: script!("acquire.lua"),
-            fail: script!("fail.lua"),
-            renew: script!("renew.lua"),
-            end: script!("end.lua"),
-            inspect: script!("inspect.lua"),
-            switch: script!("switch.lua"),
-            heartbeat: script!("heartbeat.lua"),
-            claim: script!("claim.lua"),
-            merge: script!("merge.lua"),
-            register: script!("register.lua"),
-            forget: script!("forget.lua"),
+            acquire: script!("acquire"),
+            fail: script!("fail"),
+            renew: script!("renew"),
+            end: script!("end"),
+            inspect: script!("inspect"),
+            switch: script!("switch"),
+            heartbeat: script!("heartbeat"),
+            claim: script!("claim"),
+            merge: script!("merge"),
+            register: script!("register"),
+            forget: script!("forget"),
             announced: Arc::default(),
             busy: DashMap::new(),
             replicas: AtomicU32::new(1),
@@ -142,6 +142,12 @@ impl RedisStore {
         self.shared.heartbeat().await
     }
 
+    /// What this replica is called.
+    #[must_use]
+    pub fn replica(&self) -> &str {
+        &self.shared.replica
+    }
+
     /// How far its clock is ahead of the server's, for tests and simulations to move.
     #[must_use]
     pub fn clock(&self) -> &Clock {
@@ -156,7 +162,8 @@ impl Shared {
         keys: Vec<String>,
         args: Args,
     ) -> Result<T, StateError> {
-        script.run(&self.connection.client(), Run::new(keys, args.0)).await
+        let client = self.connection.client();
+        self.connection.watched(script.name, script.run(&client, Run::new(keys, args.0))).await
     }
 
     /// A key of each primary.

@@ -10,6 +10,8 @@ use fred::{
 
 /// One script with its hash.
 pub(super) struct Script {
+    /// The file's name, without its ending.
+    pub(super) name: &'static str,
     sha: String,
     source: &'static str,
 }
@@ -21,17 +23,20 @@ pub(super) struct Run {
     args: Vec<Value>,
 }
 
-/// The script in that file, with `common.lua` before it.
+/// The script of that name, with `common.lua` before it.
 macro_rules! script {
-    ($file:literal) => {
-        $crate::state::redis::script::Script::new(concat!(include_str!("common.lua"), include_str!($file)))
+    ($name:literal) => {
+        $crate::state::redis::script::Script::new(
+            $name,
+            concat!(include_str!("common.lua"), include_str!(concat!($name, ".lua"))),
+        )
     };
 }
 pub(super) use script;
 
 impl Script {
-    pub(super) fn new(source: &'static str) -> Self {
-        Self { sha: fred::util::sha1_hash(source), source }
+    pub(super) fn new(name: &'static str, source: &'static str) -> Self {
+        Self { name, sha: fred::util::sha1_hash(source), source }
     }
 
     /// Runs it, again where its keys have moved to another node, and with its source where the server has lost it.

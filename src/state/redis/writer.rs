@@ -65,7 +65,7 @@ async fn run(
     dropped: Arc<AtomicBool>,
     mut inbox: mpsc::UnboundedReceiver<Note>,
 ) {
-    let script = script!("note.lua");
+    let script = script!("note");
     let mut batch = Vec::with_capacity(BATCH);
     let mut failing = false;
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
@@ -82,7 +82,7 @@ async fn run(
                 }
             };
             // Sent in this order, without waiting for one another, each to the node of its tenant.
-            runs.push(script.run::<Value>(&client, run));
+            runs.push(connection.watched(script.name, script.run::<Value>(&client, run)));
         }
         let any = !runs.is_empty();
         let error = join_all(runs).await.into_iter().find_map(Result::err);

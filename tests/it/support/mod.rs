@@ -6,6 +6,7 @@
 
 pub mod authority;
 pub mod by_provider;
+pub mod collector;
 pub mod example;
 pub mod failure;
 pub mod kinds;
