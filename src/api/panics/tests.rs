@@ -11,7 +11,7 @@ use crate::{
     },
     catalog::{Catalog, DatabaseOptions, MasterKeySource, NewToken, OpenOptions, Role},
     provider::Networks,
-    telemetry,
+    telemetry::{self, Traces},
 };
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
