@@ -23,7 +23,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
-use tonic::transport::server::Connected;
+use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// How long a peer may take to begin.
 const OPENING: Duration = Duration::from_secs(10);
@@ -120,9 +120,14 @@ struct Opening {
 }
 
 impl Connected for Connection {
-    type ConnectInfo = ();
+    type ConnectInfo = TcpConnectInfo;
 
-    fn connect_info(&self) {}
+    fn connect_info(&self) -> TcpConnectInfo {
+        match &self.io {
+            Either::Left(tcp) => tcp.connect_info(),
+            Either::Right(tls) => tls.get_ref().0.connect_info(),
+        }
+    }
 }
 
 impl AsyncRead for Connection {
