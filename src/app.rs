@@ -11,11 +11,12 @@ use crate::{
     telemetry::Metrics,
 };
 use anyhow::{Context, Result, anyhow};
+use futures::{Stream, StreamExt};
 use sea_orm::DbErr;
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     fs,
-    io::Write,
+    io::{self, ErrorKind, Write},
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
@@ -23,7 +24,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
@@ -37,6 +38,9 @@ const CROSSING: Duration = Duration::from_secs(1);
 const CLOSING: Duration = Duration::from_secs(1);
 /// A start waits for Redis this long, then goes on without.
 const REDIS_AT_START: Duration = Duration::from_secs(2);
+
+/// So long nothing is accepted after a failure to do so.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// A start asks for the database after pauses that grow between these.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -193,11 +197,9 @@ impl App {
             ),
             &settings.server,
         )?;
-        // The server's own setting reaches only listeners that it binds itself. Without this, an answer in two segments
-        // waits for the peer's delayed acknowledgement: 40 ms on Linux.
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let server =
-            tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
+        let server = tokio::spawn(
+            router.serve_with_incoming_shutdown(connections(listener), draining.clone().cancelled_owned()),
+        );
         // Nothing fails any more: calls may come.
         let _ = readiness.serving.set(Serving { catalog: catalog.clone(), state: state.clone() });
         health::begin(&reporter, &readiness).await;
@@ -272,6 +274,23 @@ impl App {
     }
 }
 
+/// Those that come in.
+fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream>> {
+    // The server's own setting reaches only listeners that it binds itself. Without this, an answer in two segments
+    // waits for the peer's delayed acknowledgement: 40 ms on Linux.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    incoming.then(async |accepted| {
+        if let Err(error) = &accepted
+            && !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
+        {
+            // Such as no descriptor left. The listener stays ready, so asking again at once would take a whole core.
+            tracing::warn!(%error, "cannot accept connections");
+            sleep(ACCEPT_PAUSE).await;
+        }
+        accepted
+    })
+}
+
 /// State on Redis, which may be away unless it is required.
 async fn shared_state(options: &RedisOptions, required: bool) -> Result<Arc<dyn StateStore>> {
     let store = ResilientStore::new(RedisStore::connect_later(options)?);
@@ -304,10 +323,10 @@ pub fn operator(name: &str) -> NewToken {
     NewToken { role: Some(Role::Operator), name: name.to_owned(), ..NewToken::default() }
 }
 
-fn write_secret(path: &Path, secret: &SecretString) -> std::io::Result<()> {
+fn write_secret(path: &Path, secret: &SecretString) -> io::Result<()> {
     // An old file may belong to a database that is gone, and may be open to others.
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
