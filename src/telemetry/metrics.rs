@@ -45,6 +45,7 @@ pub struct Metrics {
     members: Family<MemberLabels, Gauge>,
     shared: Family<StoreLabels, Gauge>,
     revision: Gauge,
+    tasks: Gauge,
     models: DashMap<Uuid, Model>,
     most_models: usize,
     other: Model,
@@ -211,6 +212,7 @@ impl Metrics {
             members: Family::default(),
             shared: Family::default(),
             revision: Gauge::default(),
+            tasks: Gauge::default(),
             models: DashMap::new(),
             most_models,
             other: Model(Arc::new(other)),
@@ -267,6 +269,11 @@ impl Metrics {
             "rota_config_revision",
             "The last change of configuration that this replica has taken in",
             self.revision.clone(),
+        );
+        registry.register(
+            "rota_runtime_tasks",
+            "Tasks of this process that have begun and not ended",
+            self.tasks.clone(),
         );
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
@@ -383,6 +390,11 @@ impl Metrics {
             self.shared.get_or_create(&StoreLabels { mode: name }).set((known == mode).into());
         }
         self.revision.set(revision);
+    }
+
+    /// How many tasks the runtime has.
+    pub fn tasks(&self, alive: usize) {
+        self.tasks.set(alive as i64);
     }
 }
 
