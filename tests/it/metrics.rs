@@ -16,7 +16,7 @@ async fn a_scrape_tells_of_calls_attempts_cooldowns_and_pools() {
 }
 
 /// The value of the line that has this name and these labels, in whatever order: all that is asked for here are whole.
-fn value(text: &str, name: &str, labels: &[(&str, &str)]) -> u64 {
+pub fn value(text: &str, name: &str, labels: &[(&str, &str)]) -> u64 {
     let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
     let found = text.lines().find(|line| {
         let rest = line.strip_prefix(name);

@@ -6,13 +6,17 @@
 
 pub mod authority;
 pub mod by_provider;
+pub mod callers;
 pub mod example;
 pub mod failure;
+pub mod fake_clock;
 pub mod kinds;
+pub mod liar;
 pub mod listing;
 pub mod load;
 pub mod postgres;
 pub mod process;
+pub mod proxy;
 pub mod python;
 pub mod raw;
 pub mod redis;
@@ -22,6 +26,7 @@ pub mod redis_tls;
 pub mod refusal;
 pub mod rota;
 pub mod secured;
+pub mod small_disk;
 pub mod stage;
 pub mod store;
 pub mod stored;

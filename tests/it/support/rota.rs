@@ -36,6 +36,7 @@ pub struct Builder {
     data_dir: Option<Arc<TempDir>>,
     env: Vec<(String, String)>,
     args: Vec<String>,
+    under: Vec<String>,
 }
 
 impl Builder {
@@ -72,6 +73,12 @@ impl Builder {
     /// Adds an argument to `rota serve`.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// Is started by that program, which is to become it.
+    pub fn under(mut self, program: &[&str]) -> Self {
+        self.under = program.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -138,7 +145,15 @@ impl Builder {
 
     /// `rota` with this environment and nothing of the developer's own settings.
     fn command(&self, folder: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
+        let rota = env!("CARGO_BIN_EXE_rota");
+        let mut command = match self.under.split_first() {
+            Some((program, args)) => {
+                let mut command = Command::new(program);
+                command.args(args).arg(rota);
+                command
+            }
+            None => Command::new(rota),
+        };
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ROTA_") || name == "RUST_LOG")
         {
             command.env_remove(name);
@@ -204,6 +219,11 @@ impl Rota {
         &self.address
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Where it keeps its data.
     pub fn data_dir(&self) -> PathBuf {
         self.settings.data_path().to_owned()
@@ -253,6 +273,11 @@ impl Rota {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
         Some(line.split_whitespace().nth(1).unwrap().parse().unwrap())
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap().count()
     }
 
     /// The secret of an operator's token: the one it made at its first start on SQLite, or one made by
