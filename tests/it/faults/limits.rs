@@ -4,7 +4,7 @@ use std::{fs, net::TcpStream, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
-use super::{Extent, Fleet, Row, all_served, disk::limit, served, served_since};
+use super::{Extent, Fleet, PATIENCE, Row, all_served, disk::limit, served, served_since};
 use crate::support::{
     callers::{Call, Count},
     eventually,
@@ -43,12 +43,17 @@ pub async fn descriptors(extent: Extent) -> Row {
     drop(flood);
     let over = Instant::now();
     // A new client comes in.
-    fleet.scene.through(rota).await.ask().await.unwrap();
+    let new = fleet.scene.through(rota).await;
+    eventually(PATIENCE, async || new.ask().await.map(drop).map_err(|status| format!("{status:?}"))).await;
     let back = over.elapsed();
     served_since(&callers, over, extent.calls, |_| true).await;
     let calls = callers.end().await;
 
-    all_served(FAULT, &calls);
+    // What a call has lacked is a descriptor for a connection to its provider, and no config has paid for that.
+    let failed = calls.iter().filter(|call| !call.served());
+    for call in failed {
+        assert!(call.reason == "UPSTREAM_CONNECTION" && call.began < over, "{call:#?}");
+    }
     // One that asks the listener again and again takes a whole core.
     assert!(flooded < usual + 0.5, "{flooded:.2} cores while it cannot accept, {usual:.2} before");
     let beside =
