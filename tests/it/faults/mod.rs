@@ -47,7 +47,7 @@ const BRIEF: Extent =
     Extent { count: Count { unary: 3, stream: 3, cancel: 0 }, calls: 20, fault: Duration::from_secs(2) };
 /// For the table.
 const FULL: Extent =
-    Extent { count: Count { unary: 8, stream: 8, cancel: 0 }, calls: 400, fault: Duration::from_secs(10) };
+    Extent { count: Count { unary: 8, stream: 8, cancel: 0 }, calls: 200, fault: Duration::from_secs(5) };
 
 /// What came of one fault.
 pub struct Row {

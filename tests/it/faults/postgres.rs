@@ -2,13 +2,21 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use rota::api::pb::{Model, PutModelRequest};
+use tokio::time::{Instant, sleep, sleep_until};
+use tonic::Code;
 
 use super::{
     Extent, Fleet, Row, all_served, felt, served, served_since,
-    writer::{Write, Writer},
+    writer::{AWAY, Write, Writer},
 };
-use crate::support::{callers::Callers, postgres::Postgres, redis::Redis, rota::Rota};
+use crate::support::{
+    callers::Callers,
+    failure::{error, told},
+    postgres::Postgres,
+    redis::Redis,
+    rota::Rota,
+};
 
 /// A database that says nothing for 10 s is gone: the fault has to last for longer.
 const HANG: Duration = Duration::from_secs(12);
@@ -66,11 +74,15 @@ pub async fn hung(extent: Extent) -> Row {
     let postgres = Postgres::start().await;
     let stage = Stage::set(&postgres, extent).await;
     let hung = postgres.hang();
-    let began = Instant::now();
-    sleep(HANG).await;
+    let end = Instant::now() + HANG;
+    // A write that begins now is told. One that has begun already may be inside its transaction, and waits.
+    let scene = &stage.fleet.scene;
+    let model = Model { key: Some(scene.key.clone()), ..Model::default() };
+    let mut client = scene.clients.config.clone();
+    let refused = client.put_model(PutModelRequest { model: Some(model) }).await.unwrap_err();
+    assert_eq!(told(&refused), error(Code::Unavailable, AWAY));
+    sleep_until(end).await;
     drop(hung);
-    // The one that was on its way when it began has been told.
-    stage.writer.wrote(began - HANG, false).await;
     let over = Instant::now();
     let back = stage.writer.wrote(over, true).await;
     stage.end("PostgreSQL hangs for 12 s (SIGSTOP, SIGCONT)", over, back, extent).await

@@ -26,7 +26,7 @@ use crate::support::{
 /// The configs of one set.
 const SET: usize = 4;
 /// The one reason for which a write may fail here.
-const AWAY: &str = "DATABASE_UNAVAILABLE";
+pub const AWAY: &str = "DATABASE_UNAVAILABLE";
 
 /// One write that has ended.
 #[derive(Debug, Clone)]
