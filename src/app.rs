@@ -40,7 +40,7 @@ const CLOSING: Duration = Duration::from_secs(1);
 const REDIS_AT_START: Duration = Duration::from_secs(2);
 
 /// So long nothing is accepted after a failure to do so.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A start asks for the database after pauses that grow between these.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -279,15 +279,25 @@ fn connections(listener: TcpListener) -> impl Stream<Item = io::Result<TcpStream
     // The server's own setting reaches only listeners that it binds itself. Without this, an answer in two segments
     // waits for the peer's delayed acknowledgement: 40 ms on Linux.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    incoming.then(async |accepted| {
-        if let Err(error) = &accepted
-            && !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
+    let mut failing = false;
+    incoming.then(move |accepted| {
+        let error = accepted.as_ref().err();
+        let error = error.filter(|error| {
+            !matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset)
+        });
+        if let Some(error) = error
+            && !failing
         {
-            // Such as no descriptor left. The listener stays ready, so asking again at once would take a whole core.
             tracing::warn!(%error, "cannot accept connections");
-            sleep(ACCEPT_PAUSE).await;
         }
-        accepted
+        failing = error.is_some();
+        async move {
+            // Such as no descriptor left. The listener stays ready, so asking again at once would take a whole core.
+            if failing {
+                sleep(ACCEPT_PAUSE).await;
+            }
+            accepted
+        }
     })
 }
 
