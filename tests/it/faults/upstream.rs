@@ -82,7 +82,7 @@ pub async fn lies(extent: Extent) -> Vec<Row> {
 
     let rows = windows.into_iter().map(|(fault, began, ended, met)| {
         let within: Vec<_> =
-            calls.iter().filter(|call| (began..ended).contains(&call.ended)).cloned().collect();
+            calls.iter().filter(|call| (began..ended).contains(&call.began)).cloned().collect();
         for call in within.iter().filter(|call| !call.served()) {
             // Only a stream, after its first content, and with a word of what it was.
             let told = ["UPSTREAM_CONNECTION", "UPSTREAM_TIMEOUT", "UPSTREAM_SERVER_ERROR"]

@@ -135,7 +135,8 @@ async fn tell(stream: &mut TcpStream, lie: Lie, kind: &str, begin: &str, rest: &
                 sleep(Duration::from_millis(100)).await;
             }
         }
-        Lie::Short | Lie::Long => stream.write_all(rest.as_bytes()).await?,
+        Lie::Short => stream.write_all(rest.as_bytes()).await?,
+        Lie::Long => stream.write_all(&rest.as_bytes()[..rest.len() / 2]).await?,
         Lie::Chunks => stream.write_all(format!("lie\r\n{rest}\r\n0\r\n\r\n").as_bytes()).await?,
     }
     Ok(())
