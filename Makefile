@@ -3,10 +3,11 @@ TOOLS := $(CURDIR)/target/tools
 # Tools that `make check` had to install live under target/tools; those on the machine come first.
 export PATH := $(PATH):$(TOOLS)/bin:$(TOOLS)/node_modules/.bin
 
+SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help check test fmt demo rules sbom footprint scale streams peers fuzz
+.PHONY: help check test fmt demo rules sbom footprint scale streams faults soak peers fuzz
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +47,14 @@ scale: ## Fill a fleet with 10,000 tenants and print the figures of docs/scale.m
 streams: ## Put 1,000 slow readers beside 1,000 fast ones and print the figures of docs/streams.md.
 	@scripts/test-setup.sh
 	cargo test --locked --release --test it -- --ignored --nocapture a_thousand_slow_readers
+
+faults: ## Run the fault matrix at length and write its table into docs/reliability.md. Takes minutes.
+	@scripts/test-setup.sh
+	cargo test --locked --test it -- --ignored --nocapture the_whole_matrix
+
+soak: ## Steady load with edits and failures for SOAK_SECONDS (1800); writes docs/reliability.md.
+	@scripts/test-setup.sh
+	SOAK_SECONDS=$(SOAK_SECONDS) cargo test --locked --test it -- --ignored --nocapture nothing_grows_over_a_long_time
 
 peers: target/peers/requirements.txt ## Call LiteLLM's proxy through Rota. Installs 750 MB under target/.
 	cargo test --locked --test it -- --ignored peers

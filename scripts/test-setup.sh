@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what `make test` needs and the machine lacks: redis-server, PostgreSQL, Node, Prometheus under
+# Installs what `make test` needs and the machine lacks: redis-server, PostgreSQL, libfaketime, Node, Prometheus under
 # target/tools, a Python environment under target/python with the packages of tests/clients/python/requirements.txt and
 # kubectl, and the packages of examples/node under target/node. Quiet where everything is there.
 set -euo pipefail
@@ -34,7 +34,11 @@ missing='' debian='' homebrew=''
 lacks() { # lacks WHAT DEBIAN-PACKAGES HOMEBREW-PACKAGES
     missing="${missing:+$missing, }$1" debian="$debian $2" homebrew="$homebrew $3"
 }
+# Only Linux runs the tests of faults.
+have_faketime() { [ "$(uname)" != Linux ] || compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
+
 command -v redis-server >/dev/null || lacks redis-server redis-server redis
+have_faketime || lacks libfaketime faketime libfaketime
 have_postgres || lacks PostgreSQL postgresql postgresql@17
 # Debian packs ensurepip apart from python3.
 have_venv || python3 -c 'import ensurepip, venv' 2>/dev/null || lacks "Python's venv" "python3 python3-venv" python@3

@@ -15,7 +15,7 @@ use sea_orm::DbErr;
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     fs,
-    io::Write,
+    io::{self, ErrorKind, Write},
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
@@ -322,10 +322,10 @@ pub fn operator(name: &str) -> NewToken {
     NewToken { role: Some(Role::Operator), name: name.to_owned(), ..NewToken::default() }
 }
 
-fn write_secret(path: &Path, secret: &SecretString) -> std::io::Result<()> {
+fn write_secret(path: &Path, secret: &SecretString) -> io::Result<()> {
     // An old file may belong to a database that is gone, and may be open to others.
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;

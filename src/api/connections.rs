@@ -9,7 +9,8 @@ use crate::telemetry::{Metrics, OpenConnection};
 use futures::{Stream, StreamExt, future::ready, stream};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
-    io,
+    io::{self, ErrorKind},
+    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -30,7 +31,7 @@ const OPENING: Duration = Duration::from_secs(10);
 /// The preface of HTTP/2, and the head of the frame of settings that must follow it.
 const PREFACE: usize = 24 + 9;
 /// Where the system has no descriptors left, it has none a moment later either.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The connections that come to that listener, at most so many at once as the options say. Dropped, it listens no more.
 ///
@@ -51,7 +52,9 @@ pub async fn connections(
         tracing::info!(most, asked, "connections are bounded by half of the descriptors (ulimit -n)");
     }
     let places = Arc::new(Semaphore::new(most));
-    let taken = stream::unfold(listener, |listener| async move { Some((take(&listener).await, listener)) });
+    let taken = stream::unfold((listener, false), |(listener, mut failing)| async move {
+        Some((take(&listener, &mut failing).await, (listener, failing)))
+    });
     let admitted = taken.filter_map(move |tcp| {
         let place = places.clone().try_acquire_owned();
         if place.is_err() {
@@ -73,13 +76,22 @@ fn half_of_descriptors() -> usize {
     raised.and_then(|count| usize::try_from(count / 2).ok()).unwrap_or(usize::MAX)
 }
 
-/// The next connection.
-async fn take(listener: &TcpListener) -> TcpStream {
+/// The next connection. That none can be taken is told once, until one is.
+async fn take(listener: &TcpListener, failing: &mut bool) -> TcpStream {
     loop {
         match listener.accept().await {
-            Ok((tcp, _)) => return tcp,
+            Ok((tcp, _)) => {
+                *failing = false;
+                return tcp;
+            }
+            // The peer's doing.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
             Err(error) => {
-                tracing::debug!(%error, "a connection could not be taken");
+                if !mem::replace(failing, true) {
+                    tracing::warn!(%error, "cannot accept connections");
+                }
+                // The listener stays ready: asking again at once would take a whole core.
                 sleep(PAUSE).await;
             }
         }

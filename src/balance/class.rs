@@ -108,6 +108,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Whether no connection came about, so that the provider knows nothing of the request.
     pub unsent: bool,
+    /// Whether this replica had no means to connect, such as a descriptor: that says nothing of the member.
+    pub ours: bool,
     /// The provider's text, shortened and without secrets: callers see it.
     pub message: String,
 }
@@ -115,7 +117,14 @@ pub struct Failure {
 impl Failure {
     /// A failure without an HTTP answer.
     pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
-        Self { class, http_status: None, retry_after: None, unsent: false, message: message.into() }
+        Self {
+            class,
+            http_status: None,
+            retry_after: None,
+            unsent: false,
+            ours: false,
+            message: message.into(),
+        }
     }
 
     /// Whether the provider has certainly done nothing of what was asked: it was not reached, or has turned the caller

@@ -71,7 +71,7 @@ impl Cooldowns {
     /// ```
     #[must_use]
     pub fn decide(&self, failure: &Failure, jitter: f64) -> Option<Cooldown> {
-        let (own, default) = self.of(failure.class)?;
+        let (own, default) = self.of(failure.class).filter(|_| !failure.ours)?;
         if own.is_some_and(|own| own.is_zero()) {
             return None;
         }
@@ -122,8 +122,15 @@ mod tests {
             http_status: status,
             retry_after: hint.map(Duration::from_secs),
             unsent: false,
+            ours: false,
             message: String::new(),
         }
+    }
+
+    #[test]
+    fn what_a_replica_itself_lacks_cools_nobody() {
+        let failure = Failure { ours: true, ..failure(ErrorClass::Connection, None, Some(5)) };
+        assert_eq!(Cooldowns::default().decide(&failure, 0.0), None);
     }
 
     #[test]

@@ -52,7 +52,10 @@ use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, EntityTrait,
     IntoActiveModel, Statement, TransactionOptions, TransactionTrait,
     sea_query::OnConflict,
-    sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode},
+    sqlx::{
+        Connection,
+        sqlite::{SqliteConnectOptions, SqliteJournalMode},
+    },
 };
 use sea_orm_migration::{MigratorTrait, SchemaManager};
 use snapshot::Snapshot;
@@ -316,6 +319,12 @@ fn connect_options(url: &str, database: DatabaseOptions) -> Result<ConnectOption
         .set_application_name("rota")
         .map_sqlx_sqlite_opts(move |sqlite| {
             sqlite.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(database.wait)
+        })
+        // A commit that fails, as on a full disk, has rolled back by itself, and the rollback that follows fails too: for
+        // sqlx the connection is inside a transaction for ever, and what it reads next stays what it reads.
+        .map_sqlx_sqlite_before_acquire(|connection, _| {
+            let free = !connection.is_in_transaction();
+            Box::pin(async move { Ok(free) })
         });
     Ok(connect)
 }

@@ -9,7 +9,7 @@ use crate::{
 };
 use futures::{StreamExt, stream};
 use std::{sync::atomic::Ordering, time::Duration};
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 /// How many pools are asked of the state store at once, and for how long in all: whoever scrapes must get an answer from a
 /// replica whose Redis hangs.
@@ -32,6 +32,7 @@ pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics) -> String {
         // Those that have not answered in time keep what they last said.
         let _ = timeout(PATIENCE, looks.buffer_unordered(AT_ONCE).collect::<()>()).await;
     }
+    metrics.tasks(Handle::current().metrics().num_alive_tasks());
     metrics.render()
 }
 

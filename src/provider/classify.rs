@@ -119,6 +119,7 @@ pub fn of_answer(
         class: error.class(status),
         http_status: Some(status),
         unsent: false,
+        ours: false,
         retry_after: retry_after(status, headers, now).or(error.retry_after),
         message,
     }
@@ -135,6 +136,7 @@ pub fn of_value(error: &Value, redactor: &Redactor) -> Failure {
         class: error.class(status),
         http_status: Some(status),
         unsent: false,
+        ours: false,
         retry_after: error.retry_after,
         message: redactor.clean(message),
     }

@@ -16,10 +16,12 @@ use bytes::Bytes;
 use futures::StreamExt;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use reqwest::{Certificate, Proxy, RequestBuilder, Response, multipart::Form, redirect};
+use rustix::io::Errno;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::{
     error::Error as _,
+    io,
     time::{Duration, SystemTime},
 };
 use url::Url;
@@ -281,6 +283,10 @@ pub(super) fn failure(error: reqwest::Error) -> Failure {
         if let Some(reason) = inner.downcast_ref::<Refused>() {
             return refused(*reason);
         }
+        if inner.downcast_ref::<io::Error>().is_some_and(is_ours) {
+            let message = "this replica can open no more connections";
+            return Failure { unsent: true, ours: true, ..Failure::new(ErrorClass::Connection, message) };
+        }
         cause = inner.source();
     }
     let (class, message) = if error.is_timeout() {
@@ -296,6 +302,11 @@ pub(super) fn failure(error: reqwest::Error) -> Failure {
     };
     let unsent = error.is_dns() || error.is_connect();
     Failure { unsent, ..Failure::new(class, message) }
+}
+
+/// Whether this process or machine has run out of descriptors or memory.
+fn is_ours(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
 }
 
 fn refused(reason: Refused) -> Failure {

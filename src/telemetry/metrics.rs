@@ -51,6 +51,7 @@ pub struct Metrics {
     revision: Gauge,
     ready: Gauge,
     database: Gauge,
+    tasks: Gauge,
     models: DashMap<Uuid, Model>,
     most_models: usize,
     other: Model,
@@ -269,6 +270,7 @@ impl Metrics {
             revision: Gauge::default(),
             ready: Gauge::default(),
             database: Gauge::default(),
+            tasks: Gauge::default(),
             models: DashMap::new(),
             most_models,
             other: Model(Arc::new(other)),
@@ -344,6 +346,11 @@ impl Metrics {
         );
         registry.register("rota_ready", "1 while calls are taken", self.ready.clone());
         registry.register("rota_database_up", "1 while the database answers", self.database.clone());
+        registry.register(
+            "rota_runtime_tasks",
+            "Tasks of this process that have begun and not ended",
+            self.tasks.clone(),
+        );
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("rota_build", "This build", build);
@@ -482,6 +489,11 @@ impl Metrics {
             self.shared.get_or_create(&StoreLabels { mode: name }).set((known == mode).into());
         }
         self.revision.set(revision);
+    }
+
+    /// How many tasks the runtime has.
+    pub fn tasks(&self, alive: usize) {
+        self.tasks.set(alive as i64);
     }
 }
 

@@ -44,6 +44,8 @@ mod drivers_beyond_chat;
 mod explain;
 mod failover;
 mod fallback;
+#[cfg(target_os = "linux")]
+mod faults;
 mod fleet;
 mod footprint;
 mod forward;

@@ -1,6 +1,6 @@
 //! Redis killed, hung and back again, under load, through the real program.
 
-use std::{process::Command, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rota::scripted::{Script, Upstream};
@@ -139,24 +139,4 @@ async fn a_start_goes_on_without_redis_unless_it_is_required() {
     redis.kill9();
     let refused = Rota::builder().redis(redis.url()).arg("--redis-required").try_start().await;
     assert!(refused.is_err());
-}
-
-impl Redis {
-    /// Stops it in its tracks: it accepts, and never answers.
-    fn hang(&self) {
-        self.signal("STOP");
-    }
-
-    /// Lets it go on.
-    fn resume(&self) {
-        self.signal("CONT");
-    }
-
-    fn signal(&self, name: &str) {
-        let port = self.port().to_string();
-        let status = Command::new("pkill")
-            .args([&format!("-{name}"), "-f", &format!("redis-server.*{port}")])
-            .status();
-        assert!(status.unwrap().success(), "no redis-server on {port}");
-    }
 }

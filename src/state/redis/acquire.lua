@@ -33,7 +33,7 @@ for i = 1, #stored, 2 do
       credits[#credits + 1] = { key = list[j], weight = tonumber(list[j + 1]), credit = tonumber(list[j + 2]) }
     end
   else
-    local record = parse(value)
+    local record = recall(POOL, name, value, now)
     if is_spent(record, now) then
       redis.call('HDEL', POOL, name)
     else
@@ -50,7 +50,7 @@ if redis.call('EXISTS', CREDENTIALS) == 1 then
   end
   if #names > 0 then
     for i, text in ipairs(redis.call('HMGET', CREDENTIALS, unpack(names))) do
-      local record = parse(text)
+      local record = recall(CREDENTIALS, names[i], text, now)
       if record and is_spent(record, now) then
         redis.call('HDEL', CREDENTIALS, names[i])
       else

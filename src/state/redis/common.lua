@@ -51,6 +51,22 @@ local function save(key, field, record)
   redis.call('HSET', key, field, table.concat(list, ' '))
 end
 
+-- The record as it stands at `now`. Where Redis's clock has been set back, the past of a record lies ahead: all its times
+-- move back with the clock, so that a cooldown never lasts longer than it was meant to.
+local function recall(key, field, text, now)
+  local record = parse(text)
+  local ahead = record and math.max(record.since, record.healthy, record.window) - now or 0
+  if ahead > 0 then
+    for _, name in ipairs({ 'since', 'ends', 'lease_ends', 'healthy', 'window' }) do
+      if record[name] > 0 then
+        record[name] = math.max(1, record[name] - ahead)
+      end
+    end
+    save(key, field, record)
+  end
+  return record
+end
+
 -- 0 available, 1 half-open, 2 trial running, 3 cooling: the higher is the worse.
 local function standing(record, now)
   if not record or record.class == '-' then
@@ -188,7 +204,7 @@ local function fail(pool, credentials, args, first, now)
   local rule = { duration = tonumber(args[first + 5]), max = tonumber(args[first + 6]),
     grows = args[first + 7] == '1', hinted = args[first + 8] == '1', trip_after = tonumber(args[first + 9]),
     class = args[first + 10] }
-  local record = parse(redis.call('HGET', key, field)) or blank()
+  local record = recall(key, field, redis.call('HGET', key, field), now) or blank()
   fail_record(record, now, tonumber(args[first + 4]), lease, rule)
   save(key, field, record)
   -- A trial that was taken on the other record as well has had its verdict.
@@ -211,11 +227,16 @@ local function save_window(key, field, list)
   redis.call('HSET', key, field, table.concat(list, ' '))
 end
 
+-- A count that lies ahead is of before the clock was set back.
+local function is_counted(counted, bucket)
+  return counted + BUCKETS > bucket and counted <= bucket
+end
+
 local function add(key, field, now, amount)
   local bucket, kept = math.floor(now / BUCKET), {}
   local list = window(key, field)
   for i = 1, #list, 2 do
-    if list[i] + BUCKETS > bucket then
+    if is_counted(list[i], bucket) then
       kept[#kept + 1] = list[i]
       kept[#kept + 1] = list[i + 1]
     end
@@ -233,12 +254,12 @@ end
 local function room(list, now, limit, amount)
   local bucket, total, free_at = math.floor(now / BUCKET), 0, 0
   for i = 1, #list, 2 do
-    if list[i] + BUCKETS > bucket then
+    if is_counted(list[i], bucket) then
       total = total + list[i + 1]
     end
   end
   for i = 1, #list, 2 do
-    if list[i] + BUCKETS > bucket then
+    if is_counted(list[i], bucket) then
       if total == 0 or total + amount <= limit then
         break
       end

@@ -64,13 +64,20 @@ class Client:
     def close(self):
         self.channel.close()
 
+    def messages(self, name):
+        """The classes of a method's request and answer."""
+        descriptor = self._descriptor(name)
+        return tuple(map(message_factory.GetMessageClass, (descriptor.input_type, descriptor.output_type)))
+
+    def _descriptor(self, name):
+        service, _, method = name.partition("/")
+        return self._pool.FindServiceByName(service).FindMethodByName(method)
+
     def _method(self, name):
         if name not in self._methods:
-            service, _, method = name.partition("/")
-            descriptor = self._pool.FindServiceByName(service).FindMethodByName(method)
-            request = message_factory.GetMessageClass(descriptor.input_type)
-            response = message_factory.GetMessageClass(descriptor.output_type)
-            make = self.channel.unary_stream if descriptor.server_streaming else self.channel.unary_unary
+            request, response = self.messages(name)
+            streams = self._descriptor(name).server_streaming
+            make = self.channel.unary_stream if streams else self.channel.unary_unary
             function = make(
                 f"/{name}", request_serializer=request.SerializeToString, response_deserializer=response.FromString
             )

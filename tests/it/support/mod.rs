@@ -6,16 +6,20 @@
 
 pub mod authority;
 pub mod by_provider;
+pub mod callers;
 pub mod collector;
 pub mod example;
 pub mod failure;
+pub mod fake_clock;
 pub mod kinds;
+pub mod liar;
 pub mod listing;
 pub mod load;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;
 pub mod promql;
+pub mod proxy;
 pub mod python;
 pub mod raw;
 pub mod redis;
@@ -26,6 +30,7 @@ pub mod refusal;
 pub mod rota;
 pub mod secured;
 pub mod siege;
+pub mod small_disk;
 pub mod stage;
 pub mod store;
 pub mod stored;

@@ -111,8 +111,31 @@ impl Postgres {
         self.process = run(self.port, &self.folder).await.unwrap_or_else(|log| panic!("no restart:\n{log}"));
     }
 
+    /// Stops it and all its children in their tracks: it accepts, and never answers. Dropped, it goes on.
+    pub fn hang(&self) -> Hung<'_> {
+        self.signal("STOP");
+        Hung(self)
+    }
+
+    /// Its children are in sessions of their own: no group has them all.
+    fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        self.process.signal(name);
+        let sent = Command::new("pkill").args([&format!("-{name}"), "-P", &id]).status();
+        assert!(sent.expect("cannot run pkill").success(), "postgres has no children");
+    }
+
     fn url(&self, database: &str) -> String {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+}
+
+/// A PostgreSQL that hangs.
+pub struct Hung<'p>(&'p Postgres);
+
+impl Drop for Hung<'_> {
+    fn drop(&mut self) {
+        self.0.signal("CONT");
     }
 }
 

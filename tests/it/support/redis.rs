@@ -23,14 +23,20 @@ pub struct Redis {
     port: u16,
     process: Process,
     folder: TempDir,
+    env: Vec<(String, String)>,
 }
 
 impl Redis {
     /// Starts one and waits until it answers.
     pub async fn start() -> Self {
+        Self::start_with(Vec::new()).await
+    }
+
+    /// The same with these variables in its environment.
+    pub async fn start_with(env: Vec<(String, String)>) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (port, process) = start(folder.path(), &[]).await;
-        Self { port, process, folder }
+        let (port, process) = start_in(folder.path(), &[], &env).await;
+        Self { port, process, folder, env }
     }
 
     /// The one that the tests of this process share. Whoever kills or floods a Redis starts its own.
@@ -57,8 +63,19 @@ impl Redis {
     /// Stops it and starts an empty one on the same port.
     pub async fn restart(&mut self) {
         self.process.kill9();
-        self.process =
-            run(self.port, self.folder.path(), &[]).await.unwrap_or_else(|log| panic!("no restart:\n{log}"));
+        self.process = run(self.port, self.folder.path(), &[], &self.env)
+            .await
+            .unwrap_or_else(|log| panic!("no restart:\n{log}"));
+    }
+
+    /// Stops it in its tracks: it accepts, and never answers.
+    pub fn hang(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.process.signal("CONT");
     }
 
     /// The answer to one command. Arrays come as a line an element, nil as an empty text; an error fails the test.
@@ -88,11 +105,15 @@ impl Redis {
 
 /// Starts a server with these settings on a free port of 127.0.0.1, its data in `folder`.
 pub async fn start(folder: &Path, settings: &[&str]) -> (u16, Process) {
+    start_in(folder, settings, &[]).await
+}
+
+async fn start_in(folder: &Path, settings: &[&str], env: &[(String, String)]) -> (u16, Process) {
     // A free port may be taken by another test before Redis has it.
     let mut failure = String::new();
     for _ in 0..5 {
         let port = free_port();
-        match run(port, folder, settings).await {
+        match run(port, folder, settings, env).await {
             Ok(process) => return (port, process),
             Err(log) => failure = log,
         }
@@ -100,7 +121,12 @@ pub async fn start(folder: &Path, settings: &[&str]) -> (u16, Process) {
     panic!("redis-server does not start:\n{failure}");
 }
 
-async fn run(port: u16, folder: &Path, settings: &[&str]) -> Result<Process, String> {
+async fn run(
+    port: u16,
+    folder: &Path,
+    settings: &[&str],
+    env: &[(String, String)],
+) -> Result<Process, String> {
     // The log of a run before says that it is ready.
     let _ = std::fs::remove_file(folder.join("log"));
     let port = port.to_string();
@@ -109,7 +135,7 @@ async fn run(port: u16, folder: &Path, settings: &[&str]) -> Result<Process, Str
     let encrypted = settings.contains(&"--tls-cert-file");
     command.args(if encrypted { vec!["--port", "0", "--tls-port", &port] } else { vec!["--port", &port] });
     command.args(["--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]);
-    command.args(settings).arg("--dir").arg(folder);
+    command.args(settings).arg("--dir").arg(folder).envs(env.iter().cloned());
     let mut process = Process::start(command, folder, "KILL");
     process.wait_for_line(|line| line.contains("Ready to accept connections").then_some(())).await?;
     Ok(process)

@@ -36,7 +36,7 @@ pub struct Builder {
     data_dir: Option<Arc<TempDir>>,
     env: Vec<(String, String)>,
     args: Vec<String>,
-    descriptors: Option<usize>,
+    under: Vec<String>,
 }
 
 impl Builder {
@@ -71,14 +71,19 @@ impl Builder {
     }
 
     /// Lets it have so many descriptors.
-    pub fn descriptors(mut self, most: usize) -> Self {
-        self.descriptors = Some(most);
-        self
+    pub fn descriptors(self, most: usize) -> Self {
+        self.under(&["sh", "-c", &format!(r#"ulimit -n {most}; exec "$0" "$@""#)])
     }
 
     /// Adds an argument to `rota serve`.
     pub fn arg(mut self, arg: impl Into<String>) -> Self {
         self.args.push(arg.into());
+        self
+    }
+
+    /// Is started by that program, which is to become it.
+    pub fn under(mut self, program: &[&str]) -> Self {
+        self.under = program.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
@@ -145,11 +150,15 @@ impl Builder {
 
     /// `rota` with this environment and nothing of the developer's own settings.
     fn command(&self, folder: &Path) -> Command {
-        let program = env!("CARGO_BIN_EXE_rota");
-        let mut command = Command::new(self.descriptors.map_or(program, |_| "sh"));
-        if let Some(most) = self.descriptors {
-            command.args(["-c", &format!("ulimit -n {most}; exec \"$0\" \"$@\""), program]);
-        }
+        let rota = env!("CARGO_BIN_EXE_rota");
+        let mut command = match self.under.split_first() {
+            Some((program, args)) => {
+                let mut command = Command::new(program);
+                command.args(args).arg(rota);
+                command
+            }
+            None => Command::new(rota),
+        };
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("ROTA_") || name == "RUST_LOG")
         {
             command.env_remove(name);
@@ -213,6 +222,11 @@ impl Rota {
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Where it keeps its data.
