@@ -4,13 +4,22 @@
 //! Labels are bounded: by model only the first so many that are called have labels of their own, and the rest share
 //! `other`. No label holds a caller's text beside the names that tenants gave.
 
+mod labels;
+
+pub use labels::{Model, ModelNames, Picked, Shed, Standings, StoreMode};
+pub(super) use labels::{operation, provider_name};
+
 use dashmap::DashMap;
+use labels::{
+    BuildLabels, CallLabels, CommandLabels, ErrorLabels, MemberLabels, PickLabels, ShedLabels, StoreLabels,
+    TokenLabels,
+};
 use prometheus_client::{
-    encoding::{EncodeLabelSet, LabelSetEncoder, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// Seconds, as OpenTelemetry advises for RPC.
@@ -25,9 +34,6 @@ const TOKENS: &[f64] =
 /// Seconds of a pick or a command: from a step in memory to a Redis that is about to count as away.
 const PICK_SECONDS: &[f64] =
     &[0.000_005, 0.000_02, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0];
-
-/// What stands for the models beyond the bound.
-const OTHER: &str = "other";
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -57,200 +63,10 @@ pub struct Metrics {
     other: Model,
 }
 
-/// The names of a model.
-#[derive(Debug, PartialEq, Eq, Hash)]
-pub struct ModelNames {
-    /// The tenant's id.
-    pub tenant: String,
-    /// The tenant's name for the provider.
-    pub provider: String,
-    /// The kind of provider.
-    pub kind: &'static str,
-    /// What the model does, as `llm`.
-    pub model_type: &'static str,
-    /// The model's name.
-    pub model: String,
-}
-
-/// A model that is called, as labels name it. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Model(Arc<ModelNames>);
-
-impl Deref for Model {
-    type Target = ModelNames;
-
-    fn deref(&self) -> &ModelNames {
-        &self.0
-    }
-}
-
-impl EncodeLabelSet for Model {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
-        let labels = [
-            ("gen_ai_operation_name", operation(self.model_type)),
-            ("gen_ai_provider_name", provider_name(self.kind)),
-            ("gen_ai_request_model", &self.model),
-            ("rota_provider", &self.provider),
-            ("rota_tenant", &self.tenant),
-        ];
-        labels.encode(encoder)
-    }
-}
-
-/// OpenTelemetry's word for what a model does (`gen_ai.operation.name`), or one like it where it has none.
-pub(super) fn operation(model_type: &'static str) -> &'static str {
-    match model_type {
-        "llm" => "chat",
-        "text-embedding" => "embeddings",
-        "speech2text" => "speech_to_text",
-        "tts" => "text_to_speech",
-        other => other,
-    }
-}
-
-/// OpenTelemetry's word for a kind of provider (`gen_ai.provider.name`); a kind without one is its own.
-pub(super) fn provider_name(kind: &'static str) -> &'static str {
-    match kind {
-        "azure_openai" => "azure.ai.openai",
-        "gemini" => "gcp.gemini",
-        other => other,
-    }
-}
-
-/// How a pick went.
-#[derive(Debug, Clone, Copy)]
-pub enum Picked {
-    /// One serves.
-    Granted,
-    /// None can before a trial has ended.
-    TrialRunning,
-    /// None can.
-    Exhausted,
-    /// The state store did not answer.
-    Failed,
-}
-
-impl Picked {
-    /// Its name in metrics and traces.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Granted => "granted",
-            Self::TrialRunning => "trial_running",
-            Self::Exhausted => "exhausted",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// Why a call is turned away before anything is done for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shed {
-    /// The replica serves as many as it may.
-    Overloaded,
-    /// Its tenant has as many at once as it may.
-    TenantCalls,
-    /// Its tenant has begun as many in this second as it may.
-    TenantRate,
-}
-
-impl Shed {
-    const fn labels(self) -> ShedLabels {
-        let reason = match self {
-            Self::Overloaded => "overloaded",
-            Self::TenantCalls => "tenant_calls",
-            Self::TenantRate => "tenant_rate",
-        };
-        ShedLabels { reason }
-    }
-}
-
-/// Where turns and cooldowns live now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StoreMode {
-    /// In the process, for this replica is alone.
-    Memory,
-    /// On Redis.
-    Shared,
-    /// In the process, for Redis is away.
-    Alone,
-}
-
-/// How many members of a model's pool stand how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standings {
-    /// They may be picked.
-    pub eligible: i64,
-    /// They cool down.
-    pub cooling: i64,
-    /// They are at a limit, or one trial is on its way.
-    pub waiting: i64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    rpc_method: &'static str,
-    rpc_response_status_code: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ErrorLabels {
-    #[prometheus(flatten)]
-    model: Model,
-    error_type: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct TokenLabels {
-    #[prometheus(flatten)]
-    model: Model,
-    gen_ai_token_type: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct MemberLabels {
-    #[prometheus(flatten)]
-    model: Model,
-    standing: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ShedLabels {
-    reason: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PickLabels {
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CommandLabels {
-    operation: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StoreLabels {
-    mode: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct BuildLabels {
-    version: &'static str,
-}
-
 impl Metrics {
     /// With labels of their own for so many models.
     #[must_use]
     pub fn new(most_models: usize) -> Self {
-        let other = ModelNames {
-            tenant: OTHER.into(),
-            provider: OTHER.into(),
-            kind: OTHER,
-            model_type: OTHER,
-            model: OTHER.into(),
-        };
         let mut metrics = Self {
             registry: Registry::default(),
             calls: Family::new_with_constructor(|| Histogram::new(RPC_SECONDS.iter().copied())),
@@ -273,7 +89,7 @@ impl Metrics {
             tasks: Gauge::default(),
             models: DashMap::new(),
             most_models,
-            other: Model(Arc::new(other)),
+            other: Model::other(),
         };
         metrics.register();
         metrics

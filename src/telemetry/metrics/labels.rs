@@ -1,0 +1,201 @@
+//! What tells the series of a metric apart: labels, and OpenTelemetry's words for what stands in them.
+
+use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
+use std::{fmt, ops::Deref, sync::Arc};
+
+/// The names of a model.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct ModelNames {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The tenant's name for the provider.
+    pub provider: String,
+    /// The kind of provider.
+    pub kind: &'static str,
+    /// What the model does, as `llm`.
+    pub model_type: &'static str,
+    /// The model's name.
+    pub model: String,
+}
+
+/// A model that is called, as labels name it. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Model(pub(super) Arc<ModelNames>);
+
+impl Deref for Model {
+    type Target = ModelNames;
+
+    fn deref(&self) -> &ModelNames {
+        &self.0
+    }
+}
+
+impl Model {
+    /// What stands for the models beyond the bound.
+    pub(super) fn other() -> Self {
+        const OTHER: &str = "other";
+        Self(Arc::new(ModelNames {
+            tenant: OTHER.into(),
+            provider: OTHER.into(),
+            kind: OTHER,
+            model_type: OTHER,
+            model: OTHER.into(),
+        }))
+    }
+}
+
+impl EncodeLabelSet for Model {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
+        let labels = [
+            ("gen_ai_operation_name", operation(self.model_type)),
+            ("gen_ai_provider_name", provider_name(self.kind)),
+            ("gen_ai_request_model", &self.model),
+            ("rota_provider", &self.provider),
+            ("rota_tenant", &self.tenant),
+        ];
+        labels.encode(encoder)
+    }
+}
+
+/// OpenTelemetry's word for what a model does (`gen_ai.operation.name`), or one like it where it has none.
+pub(in crate::telemetry) fn operation(model_type: &'static str) -> &'static str {
+    match model_type {
+        "llm" => "chat",
+        "text-embedding" => "embeddings",
+        "speech2text" => "speech_to_text",
+        "tts" => "text_to_speech",
+        other => other,
+    }
+}
+
+/// OpenTelemetry's word for a kind of provider (`gen_ai.provider.name`); a kind without one is its own.
+pub(in crate::telemetry) fn provider_name(kind: &'static str) -> &'static str {
+    match kind {
+        "azure_openai" => "azure.ai.openai",
+        "gemini" => "gcp.gemini",
+        other => other,
+    }
+}
+
+/// How a pick went.
+#[derive(Debug, Clone, Copy)]
+pub enum Picked {
+    /// One serves.
+    Granted,
+    /// None can before a trial has ended.
+    TrialRunning,
+    /// None can.
+    Exhausted,
+    /// The state store did not answer.
+    Failed,
+}
+
+impl Picked {
+    /// Its name in metrics and traces.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::TrialRunning => "trial_running",
+            Self::Exhausted => "exhausted",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why a call is turned away before anything is done for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shed {
+    /// The replica serves as many as it may.
+    Overloaded,
+    /// Its tenant has as many at once as it may.
+    TenantCalls,
+    /// Its tenant has begun as many in this second as it may.
+    TenantRate,
+}
+
+impl Shed {
+    pub(super) const fn labels(self) -> ShedLabels {
+        let reason = match self {
+            Self::Overloaded => "overloaded",
+            Self::TenantCalls => "tenant_calls",
+            Self::TenantRate => "tenant_rate",
+        };
+        ShedLabels { reason }
+    }
+}
+
+/// Where turns and cooldowns live now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreMode {
+    /// In the process, for this replica is alone.
+    Memory,
+    /// On Redis.
+    Shared,
+    /// In the process, for Redis is away.
+    Alone,
+}
+
+/// How many members of a model's pool stand how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// They may be picked.
+    pub eligible: i64,
+    /// They cool down.
+    pub cooling: i64,
+    /// They are at a limit, or one trial is on its way.
+    pub waiting: i64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CallLabels {
+    pub(super) rpc_method: &'static str,
+    pub(super) rpc_response_status_code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ErrorLabels {
+    #[prometheus(flatten)]
+    pub(super) model: Model,
+    pub(super) error_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct TokenLabels {
+    #[prometheus(flatten)]
+    pub(super) model: Model,
+    pub(super) gen_ai_token_type: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct MemberLabels {
+    #[prometheus(flatten)]
+    pub(super) model: Model,
+    pub(super) standing: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct ShedLabels {
+    pub(super) reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct PickLabels {
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct CommandLabels {
+    pub(super) operation: &'static str,
+    pub(super) outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct StoreLabels {
+    pub(super) mode: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct BuildLabels {
+    pub(super) version: &'static str,
+}
