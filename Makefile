@@ -7,7 +7,7 @@ SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help check test fmt demo rules sbom footprint scale streams faults soak peers fuzz
+.PHONY: help check test fmt demo rules sbom footprint bench scale streams faults soak peers fuzz
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ rules: ## Carry deploy/prometheus/rules.yaml over to deploy/kubernetes, and run 
 
 sbom: ## Write target/rota.cdx.json, what the program consists of, as CycloneDX. Installs cargo-cyclonedx under target/.
 	@scripts/sbom.sh
+
+bench: ## Put load on Rota, a bare relay and nginx in turn, and print what a call costs on each. Builds a release.
+	@scripts/test-setup.sh
+	cargo bench --locked --bench whole
 
 footprint: ## Print the figures of docs/footprint.md. Builds a release.
 	@scripts/test-setup.sh

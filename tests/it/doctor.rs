@@ -188,17 +188,18 @@ async fn a_model_is_walked_and_probed_and_nothing_changes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_collector_of_traces_is_asked_where_there_is_one() {
-    let rota = Rota::shared_on_redis().await;
-    let found = examined(rota, &[]);
+    // Its own: what else is configured would be asked too.
+    let rota = Rota::builder().start().await;
+    let found = examined(&rota, &[]);
     assert!(!found.text.contains("collector"), "{}", found.text);
     let collector = Collector::start().await;
-    examined(rota, &["--otlp-endpoint", &collector.endpoint()]).has(
+    examined(&rota, &["--otlp-endpoint", &collector.endpoint()]).has(
         "trace collector",
         "ok",
         "takes connections",
     );
     let gone = format!("http://127.0.0.1:{}", free_port());
-    let found = examined(rota, &["--otlp-endpoint", &gone]);
+    let found = examined(&rota, &["--otlp-endpoint", &gone]);
     found.has("trace collector", "warning", "takes no connection");
     assert_eq!(found.status, Some(0), "{}", found.text);
 }

@@ -19,6 +19,7 @@ use crate::support::{
     prometheus::Prometheus,
     promql::{Reads, reads},
     python::yaml,
+    redis::Redis,
     rota::Rota,
     tools::{run, run_well},
     world::Scene,
@@ -192,7 +193,8 @@ async fn troubled(rota: &Rota, upstream: &Upstream) -> Scene {
 /// A scrape of one that has served, streamed, failed and refused.
 async fn rich_scrape() -> String {
     let upstream = Upstream::start().await.unwrap();
-    let rota = Rota::builder().start().await;
+    let redis = Redis::start().await;
+    let rota = Rota::builder().redis(redis.url()).start().await;
     let scene = troubled(&rota, &upstream).await;
     for _ in 0..4 {
         scene.ask().await.unwrap();
@@ -356,7 +358,8 @@ fn alerts_fire_when_they_should_and_not_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_prometheus_fills_every_panel_and_fires() {
     let upstream = Upstream::start().await.unwrap();
-    let rota = Rota::builder().start().await;
+    let redis = Redis::start().await;
+    let rota = Rota::builder().redis(redis.url()).start().await;
     let scene = troubled(&rota, &upstream).await;
     let prometheus = Prometheus::start(&rota.probes().await).await;
     let dashboard = dashboard();

@@ -1,0 +1,304 @@
+//! Rota as a whole under load, beside the floor: `make bench`.
+//!
+//! Starts, as processes of their own, an upstream that answers at once, the floor (a bare tonic service with the same
+//! messages), the built `rota` in embedded mode and on Redis, and nginx as a plain proxy where it is installed. Drives
+//! each from a load process, several times in turn, and prints the medians as the tables of docs/performance.md. A
+//! run with any failed call is no run.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    missing_docs,
+    reason = "a program at the terminal; the unexpected ends it"
+)]
+
+mod load;
+mod measure;
+mod servers;
+#[path = "../../tests/it/support/mod.rs"]
+#[allow(
+    unused_imports,
+    unused_macros,
+    clippy::assigning_clones,
+    clippy::unnecessary_wraps,
+    reason = "the tests use the rest; see tests/it/main.rs"
+)]
+mod support;
+
+use load::{Call, Outcome, Plan};
+use std::{
+    env, fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+use support::{
+    process::Process,
+    redis::Redis,
+    rota::{Builder, Rota},
+    world::Scene,
+};
+use tempfile::TempDir;
+
+/// Who calls at a time, where nothing else is said.
+const CALLERS: usize = 64;
+/// Who reads a stream at a time.
+const READERS: usize = 16;
+
+fn main() {
+    let args: Vec<String> = env::args().skip(1).filter(|arg| !arg.starts_with("--")).collect();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        ["load", plan] => {
+            let outcome = load::run(&serde_json::from_str(plan).unwrap());
+            println!("{}", serde_json::to_string(&outcome).unwrap());
+        }
+        ["upstream"] => runtime().block_on(servers::upstream()),
+        ["floor", port] => runtime().block_on(servers::floor(port.parse().unwrap())),
+        rows => runtime().block_on(bench(rows)),
+    }
+}
+
+/// A server under load.
+struct Server {
+    name: &'static str,
+    address: String,
+    pid: u32,
+    /// By call: whose model is called, and what with.
+    scenes: Vec<(Call, Scene)>,
+    redis: u16,
+}
+
+/// A row of the tables: who is asked, and how.
+struct Row {
+    name: String,
+    plan: Plan,
+    outcomes: Vec<Outcome>,
+}
+
+async fn bench(wanted: &[&str]) {
+    let number =
+        |name: &str, default: f64| env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (seconds, reps) = (number("BENCH_SECONDS", 5.0), number("BENCH_REPS", 3.0) as usize);
+    let threads = number("BENCH_THREADS", 1.0).to_string();
+
+    let folder = tempfile::tempdir().unwrap();
+    let (_upstream, upstream) = helper(&["upstream"], "1", &folder, "upstream").await;
+    let port = upstream.rsplit(':').next().unwrap();
+    let (echo, echo_address) = helper(&["floor", "0"], &threads, &folder, "echo").await;
+    let (relay, relay_address) = helper(&["floor", port], &threads, &folder, "relay").await;
+    let redis = Redis::start().await;
+    let builder = || Rota::builder().env("TOKIO_WORKER_THREADS", &threads);
+    let (embedded, embedded_scenes) = rota(builder(), &upstream).await;
+    let (fleet, fleet_scenes) = rota(builder().redis(redis.url()), &upstream).await;
+    let nginx = nginx(&upstream, &folder).await;
+
+    let mut servers = vec![
+        Server { name: "echo", address: echo_address, pid: echo.id(), scenes: Vec::new(), redis: 0 },
+        Server { name: "relay", address: relay_address, pid: relay.id(), scenes: Vec::new(), redis: 0 },
+        Server {
+            name: "rota, embedded",
+            address: embedded.address().to_owned(),
+            pid: embedded.id(),
+            scenes: embedded_scenes,
+            redis: 0,
+        },
+        Server {
+            name: "rota, Redis",
+            address: fleet.address().to_owned(),
+            pid: fleet.id(),
+            scenes: fleet_scenes,
+            redis: redis.port(),
+        },
+    ];
+    if let Some((process, address)) = &nginx {
+        let server = Server {
+            name: "nginx",
+            address: address.clone(),
+            pid: process.id(),
+            scenes: Vec::new(),
+            redis: 0,
+        };
+        servers.push(server);
+    }
+
+    let mut rows = Vec::new();
+    let plan = |server: &Server, call: Call, model: &str, callers: usize, rate: f64| {
+        let scene = server.scenes.iter().find(|(_, scene)| scene.key.model == model).map(|(_, scene)| scene);
+        Plan {
+            server: server.address.clone(),
+            token: scene.map(|scene| scene.token.clone()).unwrap_or_default(),
+            tenant: scene.map(|scene| scene.tenant.clone()).unwrap_or_default(),
+            model: model.to_owned(),
+            call: if server.name == "nginx" { Call::Http } else { call },
+            callers,
+            rate,
+            seconds,
+            pids: vec![server.pid],
+            redis: server.redis,
+        }
+    };
+    let rate = number("BENCH_RATE", 2000.0);
+    for server in &servers {
+        let mut row = |what: &str, call, model: &str, callers, rate| {
+            let name = format!("{what} · {}", server.name);
+            if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted)) {
+                let plan = plan(server, call, model, callers, rate);
+                rows.push(Row { name, plan, outcomes: Vec::new() });
+            }
+        };
+        row("unary", Call::Unary, "chat", CALLERS, 0.0);
+        if server.name != "echo" {
+            row("unary, open loop", Call::Unary, "chat", CALLERS, rate);
+            row("stream of 20", Call::Stream, "chunks-20", READERS, 0.0);
+            row("stream of 100", Call::Stream, "chunks-100", READERS, 0.0);
+            row("stream of 20, one reader", Call::Stream, "chunks-20", 1, 0.0);
+        }
+        if server.name != "relay" && server.name != "nginx" {
+            row("lease pair", Call::Lease, "chat", CALLERS, 0.0);
+        }
+    }
+    // The upstream itself, called over HTTP by the same load.
+    let direct = Server { name: "nginx", address: upstream.clone(), pid: 0, scenes: Vec::new(), redis: 0 };
+    for (what, model, callers, rate) in
+        [("unary, open loop", "chat", CALLERS, rate), ("stream of 20, one reader", "chunks-20", 1, 0.0)]
+    {
+        let name = format!("{what} · upstream itself");
+        if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted)) {
+            let mut plan = plan(&direct, Call::Http, model, callers, rate);
+            plan.pids.clear();
+            rows.push(Row { name, plan, outcomes: Vec::new() });
+        }
+    }
+    rows.sort_by(|one, other| what(&one.name).cmp(what(&other.name)));
+
+    for _ in 0..reps {
+        for row in &mut rows {
+            row.outcomes.push(drive(&row.name, &row.plan));
+        }
+    }
+    report(&rows);
+}
+
+fn what(name: &str) -> &str {
+    name.split(" · ").next().unwrap_or_default()
+}
+
+/// Starts this program again as one of its helpers, and says where it listens.
+async fn helper(args: &[&str], threads: &str, folder: &TempDir, name: &str) -> (Process, String) {
+    let folder = folder.path().join(name);
+    fs::create_dir(&folder).unwrap();
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(args).env("TOKIO_WORKER_THREADS", threads);
+    let mut process = Process::start(command, &folder, "KILL");
+    let listening = |line: &str| line.strip_prefix("listening on ").map(str::to_owned);
+    let address = process.wait_for_line(listening).await.unwrap();
+    (process, address)
+}
+
+/// A Rota with a tenant a model, each balanced over four keys.
+async fn rota(builder: Builder, upstream: &str) -> (Rota, Vec<(Call, Scene)>) {
+    let rota = builder.start().await;
+    let mut scenes = Vec::new();
+    for (call, model) in [(Call::Unary, "chat"), (Call::Stream, "chunks-20"), (Call::Stream, "chunks-100")] {
+        let mut scene = Scene::tenant(&rota).await;
+        scene.key.model = model.to_owned();
+        scene.add_model(&format!("http://{upstream}/v1")).await;
+        scene.add_configs(4).await;
+        scene.enable().await;
+        scenes.push((call, scene));
+    }
+    (rota, scenes)
+}
+
+/// nginx with one worker and the upstream behind it, where it is installed.
+async fn nginx(upstream: &str, folder: &TempDir) -> Option<(Process, String)> {
+    let folder = folder.path().join("nginx");
+    fs::create_dir(&folder).unwrap();
+    Command::new("nginx").arg("-v").stderr(Stdio::null()).status().ok()?;
+    let address = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().to_string()
+    };
+    let here = folder.display();
+    let settings = format!(
+        "worker_processes 1; daemon off; pid {here}/pid; error_log {here}/errors;
+         events {{ worker_connections 1024; }}
+         http {{
+             access_log off; keepalive_requests 1000000000;
+             client_body_temp_path {here}/body; proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;
+             uwsgi_temp_path {here}/uwsgi; scgi_temp_path {here}/scgi;
+             upstream it {{ server {upstream}; keepalive 128; keepalive_requests 1000000000; }}
+             server {{
+                 listen {address};
+                 location / {{ proxy_pass http://it; proxy_http_version 1.1; proxy_set_header Connection \"\"; }}
+             }}
+         }}"
+    );
+    fs::write(folder.join("nginx.conf"), settings).unwrap();
+    let mut command = Command::new("nginx");
+    command.arg("-p").arg(&folder).arg("-c").arg(folder.join("nginx.conf"));
+    let process = Process::start(command, &folder, "QUIT");
+    support::eventually(Duration::from_secs(10), async || {
+        tokio::net::TcpStream::connect(&address).await.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+    Some((process, address))
+}
+
+/// Runs the load in a process of its own. Ends the bench where a call has failed.
+fn drive(name: &str, plan: &Plan) -> Outcome {
+    let plan = serde_json::to_string(plan).unwrap();
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["load", &plan])
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    let outcome: Outcome = serde_json::from_slice(&output.stdout).unwrap();
+    eprintln!(
+        "{name}: {:.0}/s, p50 {:.0} µs, {:.1} µs of CPU a call",
+        outcome.rate,
+        outcome.p50,
+        outcome.cpu.iter().sum::<f64>()
+    );
+    assert_eq!(outcome.failures, 0, "{name}: {}", outcome.first_failure);
+    assert!(outcome.calls > 0, "{name}: no call was answered");
+    outcome
+}
+
+/// Prints the medians, and keeps all of it under `target/bench`.
+fn report(rows: &[Row]) {
+    let mut last = "";
+    for row in rows {
+        if what(&row.name) != last {
+            last = what(&row.name);
+            println!("\n### {last}\n");
+            println!(
+                "| | calls/s | p50 µs | p99 µs | p99.9 µs | CPU µs a call | RSS MiB | scripts on Redis a call | Redis CPU µs a call |"
+            );
+            println!("|-|-|-|-|-|-|-|-|-|");
+        }
+        let median = |of: fn(&Outcome) -> f64| {
+            let mut values: Vec<f64> = row.outcomes.iter().map(of).collect();
+            values.sort_by(f64::total_cmp);
+            values[values.len() / 2]
+        };
+        println!(
+            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {:.0} | {:.2} | {:.1} |",
+            row.name.split(" · ").nth(1).unwrap_or_default(),
+            median(|one| one.rate),
+            median(|one| one.p50),
+            median(|one| one.p99),
+            median(|one| one.p999),
+            median(|one| one.cpu.iter().sum()),
+            median(|one| one.resident.iter().sum::<u64>() as f64 / 1024.0),
+            median(|one| one.redis_commands),
+            median(|one| one.redis_cpu),
+        );
+    }
+    let kept: Vec<_> = rows.iter().map(|row| (&row.name, &row.plan.call, &row.outcomes)).collect();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    fs::write(folder.join("bench.json"), serde_json::to_string_pretty(&kept).unwrap()).unwrap();
+}
