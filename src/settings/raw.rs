@@ -8,7 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Settings as they are given. All are optional; [`Settings::resolve`] checks them and fills in the rest.
+/// Settings as they are given. All are optional; [`Settings::resolve`](super::Settings::resolve) checks them and fills in
+/// the rest.
 #[derive(Args, Deserialize, Clone, Default)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 #[command(next_help_heading = "Settings")]
