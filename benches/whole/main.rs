@@ -292,7 +292,8 @@ fn report(rows: &[Row]) {
             median(|one| one.p50),
             median(|one| one.p99),
             median(|one| one.p999),
-            median(|one| one.cpu.iter().sum()),
+            // From a positive zero: an empty sum is a negative one.
+            median(|one| one.cpu.iter().fold(0.0, |sum, cpu| sum + cpu)),
             median(|one| one.resident.iter().sum::<u64>() as f64 / 1024.0),
             median(|one| one.redis_commands),
             median(|one| one.redis_cpu),
