@@ -8,7 +8,7 @@ use std::{
 };
 
 use rota::{
-    api::pb::{CreateTokenRequest, ErrorClass, Role, Token},
+    api::pb::ErrorClass,
     scripted::{Script, Upstream},
 };
 
@@ -128,7 +128,7 @@ async fn in_flight(scene: &Scene) -> Vec<i32> {
 async fn a_lease_is_renewed_and_released_with_its_outcome(language: Language) {
     let (rota, upstream) = (Rota::builder().start().await, Upstream::start().await.unwrap());
     let mut scene = Scene::set(&rota, &upstream, 3).await;
-    scene.token = reader(&rota, &scene).await;
+    scene.token = scene.reader(&rota).await;
     upstream.script(&scene.keys[0], Script::fail_for(429, "40"));
     upstream.script(&scene.keys[1], Script::Answer.after(Duration::from_secs(2)));
     let running = says(language, &rota, &scene, "lookaside", &[("RENEW_EVERY", "0.5")]);
@@ -148,19 +148,6 @@ async fn a_lease_is_renewed_and_released_with_its_outcome(language: Language) {
     assert!(left > Duration::from_secs(10) && left <= Duration::from_secs(40), "{left:?}");
     assert!(renewals(&rota).await >= 1, "no lease was renewed");
     assert_eq!(scene.hits(&upstream), [1, 1, 0]);
-}
-
-/// A token that credentials may be handed to.
-async fn reader(rota: &Rota, scene: &Scene) -> String {
-    let mut operator = rota.clients(rota.operator_token().await).await;
-    let token = Token {
-        tenant_id: scene.tenant.clone(),
-        role: Role::Invoker.into(),
-        may_read_credentials: true,
-        ..Token::default()
-    };
-    let made = operator.admin.create_token(CreateTokenRequest { token: Some(token) }).await.unwrap();
-    made.into_inner().secret
 }
 
 /// How many leases were renewed there.

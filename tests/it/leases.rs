@@ -69,19 +69,6 @@ async fn in_flight(scene: &Scene) -> Vec<i32> {
     scene.configs_now().await.iter().map(|config| config.in_flight).collect()
 }
 
-/// A token of the scene's tenant that credentials may be handed to.
-async fn reader(rota: &Rota, scene: &Scene) -> Clients {
-    let mut operator = rota.clients(rota.operator_token().await).await;
-    let token = Token {
-        tenant_id: scene.tenant.clone(),
-        role: Role::Invoker.into(),
-        may_read_credentials: true,
-        ..Token::default()
-    };
-    let made = operator.admin.create_token(CreateTokenRequest { token: Some(token) }).await.unwrap();
-    rota.clients(&made.into_inner().secret).await
-}
-
 async fn leases_take_turns_and_count_in_flight_until_they_are_released(rota: &Rota) {
     let upstream = Upstream::start().await.unwrap();
     let scene = Scene::set(rota, &upstream, 3).await;
@@ -195,7 +182,7 @@ async fn credentials_are_for_tokens_that_may_read_them_and_each_read_is_logged()
     assert!(acquire(&scene).await.unwrap().credentials.is_empty());
     assert!(!rota.logs().contains("credentials were handed out"));
 
-    scene.clients = reader(&rota, &scene).await;
+    scene.clients = rota.clients(&scene.reader(&rota).await).await;
     let lease = acquire(&scene).await.unwrap();
     assert_eq!(lease.credentials, [("api_key".to_owned(), scene.keys[1].clone())].into());
     assert!(!lease.lease_id.contains(&scene.keys[1]));

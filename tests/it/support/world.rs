@@ -72,6 +72,19 @@ impl Scene {
         Self { tenant, provider, keys: Vec::new(), configs: Vec::new(), key, token, clients }
     }
 
+    /// The secret of a token that may call, and that credentials may be handed to.
+    pub async fn reader(&self, rota: &Rota) -> String {
+        let mut operator = rota.clients(rota.operator_token().await).await;
+        let token = Token {
+            tenant_id: self.tenant.clone(),
+            role: Role::Invoker.into(),
+            may_read_credentials: true,
+            ..Token::default()
+        };
+        let response = operator.admin.create_token(CreateTokenRequest { token: Some(token) }).await;
+        response.expect("CreateToken").into_inner().secret
+    }
+
     /// The provider at `base_url` and the model.
     pub async fn add_model(&mut self, base_url: &str) {
         self.add_model_of(&kinds::OPENAI_COMPATIBLE, base_url).await;
