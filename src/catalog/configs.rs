@@ -65,13 +65,13 @@ impl Catalog {
         check.finish()?;
         let (parts, kind) = self.parts(&key).await?;
         let stored = if config_id.is_empty() { None } else { Some(stored_target(&parts, kind, config_id)?) };
-        let none = BTreeMap::new();
-        let old = stored.as_ref().map_or(&none, |target| &target.fields);
+        let old = stored.iter().flat_map(|target| target.fields.iter());
+        let old = old.map(|(name, value)| (name.to_owned(), value.clone())).collect();
         let mut check = Check::default();
-        let fields = fields::for_trial(kind, &credentials, old, "credentials", &mut check);
+        let fields = fields::for_trial(kind, &credentials, &old, "credentials", &mut check);
         check.finish()?;
         if let Some(target) = stored {
-            return Ok((kind, Target { fields, ..target }));
+            return Ok((kind, Target { fields: fields.into_iter().collect(), ..target }));
         }
         let base_url = match address {
             Some(url) => url,
@@ -80,7 +80,7 @@ impl Catalog {
         };
         let upstream = &parts.model.upstream_model;
         let model = if upstream.is_empty() { parts.model.name.clone() } else { upstream.clone() };
-        Ok((kind, Target { base_url, model, fields }))
+        Ok((kind, Target { base_url, model, fields: fields.into_iter().collect() }))
     }
 }
 

@@ -218,7 +218,7 @@ impl Catalog {
         let fields = fields::for_trial(kind, &given, &stored, "fields", &mut check);
         check.finish()?;
         let base_url = Url::parse(provider_address(kind, &provider.base_url)).map_err(|_| Error::Internal)?;
-        Ok((kind, Target { base_url, model: String::new(), fields }))
+        Ok((kind, Target { base_url, model: String::new(), fields: fields.into_iter().collect() }))
     }
 
     /// Credentials, oldest first: of the tenant, of a provider with its models, or of one model.

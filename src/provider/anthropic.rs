@@ -16,7 +16,7 @@ use super::{
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
 use url::Url;
 
@@ -76,9 +76,9 @@ impl Anthropic {
         path: &[&str],
         body: &Value,
         redactor: &Redactor,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<client::Response, Failure> {
         let url = join(&with_version(&target.base_url, API), path);
-        self.client.send(Method::POST, url, headers(target)?, Some(body), redactor).await
+        self.client.post(url, headers(target)?, body, redactor).await
     }
 }
 
@@ -122,7 +122,7 @@ impl Driver for Anthropic {
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
         let redactor = Redactor::new(target);
         let url = join(&with_version(&target.base_url, API), &["models"]);
-        let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
+        let response = self.client.get(url, headers(target)?, &redactor).await?;
         openai::reply::models(&self.client.read(response).await?, &redactor)
     }
 }

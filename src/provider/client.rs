@@ -7,20 +7,28 @@
 
 use super::{
     ByteStream, Target, classify,
-    connect::ConnectBound,
-    guard::{Guard, Networks, Refused, check_host},
+    connect::{Connector, Proxy, certificates},
+    guard::{Guard, Networks, Refused, Unresolved, check_host},
     redact::Redactor,
 };
 use crate::balance::{ErrorClass, Failure};
-use bytes::Bytes;
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use bytes::{Buf, Bytes, buf::Chain};
 use futures::StreamExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use reqwest::{Certificate, Proxy, RequestBuilder, Response, multipart::Form, redirect};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, uri::Scheme};
+use http_body::Body as _;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioTimer},
+};
+use percent_encoding::percent_decode_str;
 use rustix::io::Errno;
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Value;
+use serde::Serialize;
 use std::{
-    error::Error as _,
+    error::Error,
     io,
     time::{Duration, SystemTime},
 };
@@ -35,7 +43,13 @@ const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
 /// Why there is no client: TLS cannot be set up, as where the machine has no root certificates.
 #[derive(Debug, thiserror::Error)]
 #[error("the HTTP client for upstream calls cannot be built")]
-pub struct BuildError(#[source] reqwest::Error);
+pub struct BuildError(#[from] rustls::Error);
+
+/// A provider's answer, whose body has not been read.
+pub(super) type Response = http::Response<Incoming>;
+
+/// The body of a request, in pieces that are not copied into one.
+pub(super) type Payload = [Bytes; 3];
 
 /// How upstream servers are called.
 #[derive(Debug, Clone)]
@@ -74,16 +88,18 @@ impl UpstreamOptions {
     /// Whether these are certificates that can be trusted.
     #[must_use]
     pub fn is_ca(pem: &[u8]) -> bool {
-        Certificate::from_pem_bundle(pem).is_ok_and(|certificates| !certificates.is_empty())
+        certificates(pem).is_some()
     }
 }
 
 /// Sends requests upstream. Clones share one pool of connections.
 #[derive(Debug, Clone)]
 pub struct UpstreamClient {
-    http: reqwest::Client,
+    http: Client<Connector, Full<Chain<Bytes, Chain<Bytes, Bytes>>>>,
     networks: Networks,
     max_answer: usize,
+    /// What a proxy wants to see with each request that it forwards.
+    proxy_authorization: Option<HeaderValue>,
 }
 
 impl UpstreamClient {
@@ -92,32 +108,21 @@ impl UpstreamClient {
     /// # Errors
     /// [`BuildError`].
     pub fn new(options: &UpstreamOptions) -> Result<Self, BuildError> {
-        let broken = |error: reqwest::Error| BuildError(error.without_url());
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("rota/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .connector_layer(ConnectBound { default: options.connect_timeout })
-            .tcp_nodelay(true)
+        let proxy = options.proxy.as_ref().and_then(|proxy| proxy_of(proxy.expose_secret()));
+        let proxy_authorization = proxy.as_ref().and_then(|proxy| proxy.authorization.clone());
+        // Where there is a proxy, nothing but its own name is resolved here, and it may be anywhere.
+        let guard = Guard { networks: proxy.is_none().then_some(options.networks) };
+        let authorities = options.ca.as_deref().and_then(certificates).unwrap_or_default();
+        let connector = Connector::new(guard, proxy, authorities, options.connect_timeout)?;
+        let http = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(options.pool_idle)
             .pool_max_idle_per_host(options.pool_size)
             .http2_keep_alive_interval(Duration::from_secs(30))
-            .http2_keep_alive_timeout(Duration::from_secs(10));
-        let mut proxy_name = None;
-        builder = match &options.proxy {
-            Some(proxy) => {
-                let url = Url::parse(proxy.expose_secret()).ok();
-                proxy_name = url.and_then(|url| url.host_str().map(str::to_owned));
-                builder.proxy(Proxy::all(proxy.expose_secret()).map_err(broken)?)
-            }
-            None => builder.no_proxy(),
-        };
-        if let Some(ca) = &options.ca {
-            builder = builder.tls_certs_merge(Certificate::from_pem_bundle(ca).map_err(broken)?);
-        }
-        let guard = Guard { networks: options.networks, proxy: proxy_name.map(Into::into) };
-        let http = builder.dns_resolver(guard).build().map_err(broken)?;
-        Ok(Self { http, networks: options.networks, max_answer: options.max_answer })
+            .http2_keep_alive_timeout(Duration::from_secs(10))
+            .build(connector);
+        Ok(Self { http, networks: options.networks, max_answer: options.max_answer, proxy_authorization })
     }
 
     /// Which networks it reaches.
@@ -126,23 +131,42 @@ impl UpstreamClient {
         self.networks
     }
 
-    /// Sends a request, with a JSON body where there is one, and returns the answer to it where the status is 2xx.
-    pub(super) async fn send(
+    /// Gets what is there, and returns the answer where the status is 2xx.
+    pub(super) async fn get(
         &self,
-        method: Method,
         url: Url,
         headers: HeaderMap,
-        body: Option<&Value>,
         redactor: &Redactor,
     ) -> Result<Response, Failure> {
-        let request = self.http.request(method, url.clone()).headers(headers);
-        let request = match body {
-            Some(body) => {
-                request.header(http::header::CONTENT_TYPE, "application/json").body(body.to_string())
-            }
-            None => request,
-        };
-        self.success(&url, request, redactor).await
+        self.success(Method::GET, &url, headers, whole(Bytes::new()), redactor).await
+    }
+
+    /// Posts JSON, and returns the answer to it where the status is 2xx.
+    pub(super) async fn post(
+        &self,
+        url: Url,
+        mut headers: HeaderMap,
+        body: &impl Serialize,
+        redactor: &Redactor,
+    ) -> Result<Response, Failure> {
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // What the drivers write has texts for keys and finite numbers: it can be written.
+        let body = serde_json::to_vec(body)
+            .map_err(|_| Failure::new(ErrorClass::BadRequest, "the request cannot be written as JSON"))?;
+        self.success(Method::POST, &url, headers, whole(body.into()), redactor).await
+    }
+
+    /// Posts a body of that content type, and returns the answer to it where the status is 2xx.
+    pub(super) async fn post_pieces(
+        &self,
+        url: Url,
+        mut headers: HeaderMap,
+        content_type: HeaderValue,
+        body: Payload,
+        redactor: &Redactor,
+    ) -> Result<Response, Failure> {
+        headers.insert(header::CONTENT_TYPE, content_type);
+        self.success(Method::POST, &url, headers, body, redactor).await
     }
 
     /// Sends a request and returns whatever answer comes.
@@ -153,53 +177,113 @@ impl UpstreamClient {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response, Failure> {
-        let request = self.http.request(method, url.clone()).headers(headers);
-        self.answer(&url, if body.is_empty() { request } else { request.body(body) }).await
-    }
-
-    /// Posts a form, and returns the answer to it where the status is 2xx.
-    pub(super) async fn send_form(
-        &self,
-        url: Url,
-        headers: HeaderMap,
-        form: Form,
-        redactor: &Redactor,
-    ) -> Result<Response, Failure> {
-        let request = self.http.post(url.clone()).headers(headers).multipart(form);
-        self.success(&url, request, redactor).await
+        self.answer(method, &url, headers, whole(body)).await
     }
 
     /// Reads a whole answer.
-    pub(super) async fn read(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
-        let mut body = Vec::with_capacity(response.content_length().map_or(0, |n| n.min(1 << 20) as usize));
-        while let Some(chunk) = response.chunk().await.map_err(failure)? {
-            if body.len() + chunk.len() > self.max_answer {
+    pub(super) async fn read(&self, response: Response) -> Result<Bytes, Failure> {
+        let mut body = response.into_body();
+        let first = match data(&mut body).await? {
+            Some(first) if body.is_end_stream() && first.len() <= self.max_answer => return Ok(first),
+            first => first.unwrap_or_default(),
+        };
+        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(1 << 20);
+        let mut whole = Vec::with_capacity(first.len() + expected);
+        let mut next = Some(first);
+        while let Some(piece) = next {
+            if whole.len() + piece.len() > self.max_answer {
                 return Err(Failure::new(ErrorClass::ServerError, "the provider's answer is too large"));
             }
-            body.extend_from_slice(&chunk);
+            whole.extend_from_slice(&piece);
+            next = data(&mut body).await?;
         }
-        Ok(body)
+        Ok(whole.into())
     }
 
     async fn success(
         &self,
+        method: Method,
         url: &Url,
-        request: RequestBuilder,
+        headers: HeaderMap,
+        body: Payload,
         redactor: &Redactor,
     ) -> Result<Response, Failure> {
-        let response = self.answer(url, request).await?;
+        let response = self.answer(method, url, headers, body).await?;
         if response.status().is_success() { Ok(response) } else { Err(refusal(response, redactor).await) }
     }
 
-    async fn answer(&self, url: &Url, request: RequestBuilder) -> Result<Response, Failure> {
+    async fn answer(
+        &self,
+        method: Method,
+        url: &Url,
+        mut headers: HeaderMap,
+        body: Payload,
+    ) -> Result<Response, Failure> {
         check_host(url, self.networks).map_err(refused)?;
-        request.send().await.map_err(failure)
+        let uri = Uri::try_from(url.as_str())
+            .map_err(|_| Failure::new(ErrorClass::BadRequest, "the provider's URL is malformed"))?;
+        for (name, value) in USUAL {
+            headers.entry(name).or_insert(HeaderValue::from_static(value));
+        }
+        if let Some(authorization) = &self.proxy_authorization
+            && uri.scheme() == Some(&Scheme::HTTP)
+        {
+            headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
+        }
+        let request = || {
+            let [head, middle, tail] = body.clone();
+            let mut request = Request::new(Full::new(head.chain(middle.chain(tail))));
+            *request.method_mut() = method.clone();
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = headers.clone();
+            request
+        };
+        match self.http.request(request()).await {
+            Err(error) if is_untouched(&error) => self.http.request(request()).await.map_err(failure_of_send),
+            answer => answer.map_err(failure_of_send),
+        }
     }
+}
+
+/// What goes with every request that does not say otherwise.
+const USUAL: [(HeaderName, &str); 2] =
+    [(header::USER_AGENT, concat!("rota/", env!("CARGO_PKG_VERSION"))), (header::ACCEPT, "*/*")];
+
+/// The proxy of that setting; none where it is no URL, which settings refuse.
+fn proxy_of(text: &str) -> Option<Proxy> {
+    let url = Url::parse(text).ok()?;
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let authorization = (!url.username().is_empty() || url.password().is_some()).then(|| {
+        let pair = format!("{}:{}", decoded(url.username()), decoded(url.password().unwrap_or_default()));
+        let value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(pair)));
+        value.ok().map(|mut value| {
+            value.set_sensitive(true);
+            value
+        })
+    });
+    let address = format!("{}://{}:{}", url.scheme(), url.host_str()?, url.port_or_known_default()?);
+    Some(Proxy { address: address.parse().ok()?, authorization: authorization.flatten() })
+}
+
+/// A body in one piece.
+fn whole(body: Bytes) -> Payload {
+    [body, Bytes::new(), Bytes::new()]
+}
+
+/// The next bytes of a body; none at its end.
+async fn data(body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
+    while let Some(frame) = body.frame().await {
+        // Trailers say nothing to us.
+        if let Ok(data) = frame.map_err(failure)?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
 }
 
 /// The body of an answer as it comes.
 pub(super) fn body(response: Response) -> ByteStream {
-    response.bytes_stream().map(|chunk| chunk.map_err(failure)).boxed()
+    response.into_body().into_data_stream().map(|chunk| chunk.map_err(failure)).boxed()
 }
 
 /// The URL of a path below the base, whose own path stays.
@@ -253,55 +337,96 @@ pub(super) fn put_field(
 }
 
 /// What an answer that is no success means. What cannot be read of its body is left out.
-async fn refusal(mut response: Response, redactor: &Redactor) -> Failure {
-    let (body, _) = read_error(&mut response).await;
-    classify::of_answer(response.status(), response.headers(), &body, redactor, SystemTime::now())
+async fn refusal(response: Response, redactor: &Redactor) -> Failure {
+    let (head, mut body) = response.into_parts();
+    let (body, _) = read_error(&mut body).await;
+    classify::of_answer(head.status, &head.headers, &body, redactor, SystemTime::now())
 }
 
 /// Reads the start of an error's body, and whether the connection broke meanwhile. More may follow.
-pub(super) async fn read_error(response: &mut Response) -> (Vec<u8>, Option<Failure>) {
-    let mut body = Vec::new();
+pub(super) async fn read_error(body: &mut Incoming) -> (Vec<u8>, Option<Failure>) {
+    let mut start = Vec::new();
     let fill = async {
-        while body.len() < MAX_ERROR {
-            match response.chunk().await {
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+        while start.len() < MAX_ERROR {
+            match data(body).await {
+                Ok(Some(chunk)) => start.extend_from_slice(&chunk),
                 Ok(None) => return None,
-                Err(error) => return Some(failure(error)),
+                Err(failure) => return Some(failure),
             }
         }
         None
     };
     // Late or not, what has come is used.
     let broke = tokio::time::timeout(ERROR_BODY_WAIT, fill).await.ok().flatten();
-    (body, broke)
+    (start, broke)
 }
 
-/// What an error of the HTTP client means. Takes its kind alone: its text holds the URL.
-pub(super) fn failure(error: reqwest::Error) -> Failure {
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        if let Some(reason) = inner.downcast_ref::<Refused>() {
-            return refused(*reason);
+/// Whether the provider has certainly not looked at the request: it goes once more, over another connection. HTTP/1.1
+/// connections that were closed while idle are the client's own business.
+fn is_untouched(error: &hyper_util::client::legacy::Error) -> bool {
+    causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
+        error.is_remote()
+            && match error.reason() {
+                Some(h2::Reason::NO_ERROR) => error.is_go_away(),
+                Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
+                _ => false,
+            }
+    })
+}
+
+/// What an error of the HTTP client means, before there is an answer.
+pub(super) fn failure_of_send(error: hyper_util::client::legacy::Error) -> Failure {
+    let unsent = error.is_connect();
+    told(&error).unwrap_or_else(|| {
+        let message = if unsent { "the provider cannot be reached" } else { "the connection broke" };
+        Failure { unsent, ..Failure::new(ErrorClass::Connection, message) }
+    })
+}
+
+/// What an error within an answer means.
+fn failure(error: hyper::Error) -> Failure {
+    let broke = || Failure::new(ErrorClass::Connection, "the connection broke within the answer");
+    told(&error).unwrap_or_else(broke)
+}
+
+/// What the causes of an error tell, where they do. Takes their kind alone: their text holds addresses.
+fn told(error: &(dyn Error + 'static)) -> Option<Failure> {
+    for cause in causes(error) {
+        if let Some(reason) = cause.downcast_ref::<Refused>() {
+            return Some(refused(*reason));
         }
-        if inner.downcast_ref::<io::Error>().is_some_and(is_ours) {
+        if cause.is::<Unresolved>() {
+            let message = "the provider's name cannot be resolved";
+            return Some(Failure { unsent: true, ..Failure::new(ErrorClass::Connection, message) });
+        }
+        let io = cause.downcast_ref::<io::Error>();
+        if io.is_some_and(is_ours) {
             let message = "this replica can open no more connections";
-            return Failure { unsent: true, ours: true, ..Failure::new(ErrorClass::Connection, message) };
+            return Some(Failure {
+                unsent: true,
+                ours: true,
+                ..Failure::new(ErrorClass::Connection, message)
+            });
         }
-        cause = inner.source();
+        if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut)
+            || cause.downcast_ref().is_some_and(hyper::Error::is_timeout)
+        {
+            let unsent = error.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect);
+            let message = "the provider did not answer in time";
+            return Some(Failure { unsent, ..Failure::new(ErrorClass::Timeout, message) });
+        }
     }
-    let (class, message) = if error.is_timeout() {
-        (ErrorClass::Timeout, "the provider did not answer in time")
-    } else if error.is_dns() {
-        (ErrorClass::Connection, "the provider's name cannot be resolved")
-    } else if error.is_connect() {
-        (ErrorClass::Connection, "the provider cannot be reached")
-    } else if error.is_body() || error.is_decode() {
-        (ErrorClass::Connection, "the connection broke within the answer")
-    } else {
-        (ErrorClass::Connection, "the connection broke")
-    };
-    let unsent = error.is_dns() || error.is_connect();
-    Failure { unsent, ..Failure::new(class, message) }
+    None
+}
+
+/// An error and what caused it.
+fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
+    let mut next = Some(error);
+    std::iter::from_fn(move || {
+        let error = next?;
+        next = error.source();
+        Some(error)
+    })
 }
 
 /// Whether this process or machine has run out of descriptors or memory.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, header};
 use serde_json::Value;
 use url::Url;
 
@@ -50,9 +50,9 @@ impl Cohere {
         path: &str,
         body: &Value,
         redactor: &Redactor,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<client::Response, Failure> {
         let url = join(&without_version(&target.base_url, VERSIONS), &["v2", path]);
-        self.client.send(Method::POST, url, headers(target)?, Some(body), redactor).await
+        self.client.post(url, headers(target)?, body, redactor).await
     }
 }
 
@@ -103,7 +103,7 @@ impl Driver for Cohere {
         let redactor = Redactor::new(target);
         let mut url = join(&without_version(&target.base_url, VERSIONS), &["v1", "models"]);
         url.query_pairs_mut().append_pair("page_size", "1");
-        let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
+        let response = self.client.get(url, headers(target)?, &redactor).await?;
         reply::models(&self.client.read(response).await?)
     }
 }

@@ -178,7 +178,7 @@ pub(super) async fn forward(
     let mut headers = request.headers.clone();
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.extend(driver.authorize(target, &mut url)?);
-    let mut response = client.exchange(request.method.clone(), url, headers, request.body.clone()).await?;
+    let response = client.exchange(request.method.clone(), url, headers, request.body.clone()).await?;
     let blotter = Blotter::new(target, driver.spec());
     let (status, headers) = (response.status(), response.headers().clone());
     let reply = |body: ByteStream| ForwardReply {
@@ -189,7 +189,8 @@ pub(super) async fn forward(
     if !status.is_client_error() && !status.is_server_error() {
         return Ok(Forwarded::Answer(reply(client::body(response))));
     }
-    let (start, broke) = client::read_error(&mut response).await;
+    let mut response = response;
+    let (start, broke) = client::read_error(response.body_mut()).await;
     let redactor = Redactor::new(target);
     let failure = classify::of_answer(status, &headers, &start, &redactor, SystemTime::now());
     let rest =

@@ -119,7 +119,11 @@ pub fn answers(data: &[u8]) {
 /// The body that each driver makes of a conversation: one, or a refusal that is the request's.
 pub fn bodies(request: &ChatRequest) {
     let gemini = |model: &str, request: &ChatRequest, _| gemini::body::chat(model, request);
-    for make in [openai::body::chat, anthropic::body::chat, cohere::body::chat, gemini] {
+    let openai = |model: &str, request: &ChatRequest, stream| {
+        let body = openai::body::chat(model, request, stream)?;
+        Ok(serde_json::to_value(body).unwrap_or_default())
+    };
+    for make in [openai, anthropic::body::chat, cohere::body::chat, gemini] {
         match make("m", request, true) {
             Ok(body) => assert!(body.is_object(), "{body}"),
             Err(failure) => assert_eq!(failure.class, ErrorClass::BadRequest, "{}", failure.message),

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -49,14 +49,14 @@ impl Gemini {
         method: &str,
         body: &Value,
         redactor: &Redactor,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<client::Response, Failure> {
         let (collection, name) = resource(&target.model);
         let mut url = join(&with_version(&target.base_url, API), &[collection, &format!("{name}:{method}")]);
         if method == STREAM {
             // Else it comes as one JSON array.
             url.set_query(Some("alt=sse"));
         }
-        self.client.send(Method::POST, url, headers(target)?, Some(body), redactor).await
+        self.client.post(url, headers(target)?, body, redactor).await
     }
 }
 
@@ -115,7 +115,7 @@ impl Driver for Gemini {
         let redactor = Redactor::new(target);
         let mut url = join(&with_version(&target.base_url, API), &["models"]);
         url.set_query(Some("pageSize=1"));
-        let response = self.client.send(Method::GET, url, headers(target)?, None, &redactor).await?;
+        let response = self.client.get(url, headers(target)?, &redactor).await?;
         reply::models(&self.client.read(response).await?, &redactor)
     }
 }

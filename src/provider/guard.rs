@@ -6,11 +6,15 @@
 //! inside another (IPv4-mapped, NAT64, 6to4) is judged as the inner one. When DNS is gone, resolving fails and the
 //! attempt is a `CONNECTION` failure.
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use futures::future::BoxFuture;
+use hyper_util::client::legacy::connect::dns::Name;
 use std::{
+    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
+    task::{Context, Poll},
+    vec,
 };
+use tower::{BoxError, Service};
 use url::{Host, Url};
 
 /// Which networks upstream calls may reach: the setting `--upstream-networks`.
@@ -26,6 +30,11 @@ pub enum Networks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("address not allowed: {0}")]
 pub struct Refused(pub &'static str);
+
+/// A name that does not resolve.
+#[derive(Debug, thiserror::Error)]
+#[error("the name does not resolve")]
+pub(super) struct Unresolved(#[source] io::Error);
 
 /// Names of cloud metadata services. What they resolve to is refused as well; this gives the clearer answer early.
 const METADATA_NAMES: &[&str] = &[
@@ -185,23 +194,29 @@ pub fn same_origin(a: &Url, b: &Url) -> bool {
 
 /// Resolves names by the system's resolver and drops refused addresses; fails where none remains.
 #[derive(Debug, Clone)]
-pub struct Guard {
-    /// Which networks may be reached.
-    pub networks: Networks,
-    /// The name of the operator's proxy, which may be anywhere.
-    pub proxy: Option<Arc<str>>,
+pub(super) struct Guard {
+    /// Which networks may be reached; none: all of them, as for the operator's own proxy.
+    pub(super) networks: Option<Networks>,
 }
 
-impl Resolve for Guard {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for Guard {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let networks = self.networks;
-        let proxy = self.proxy.as_deref().is_some_and(|proxy| proxy.eq_ignore_ascii_case(name.as_str()));
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            if proxy {
-                return Ok(Box::new(found.collect::<Vec<_>>().into_iter()) as Addrs);
-            }
-            Ok(Box::new(allowed(found, networks)?.into_iter()) as Addrs)
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(Unresolved)?;
+            let found = match networks {
+                Some(networks) => allowed(found, networks)?,
+                None => found.collect(),
+            };
+            Ok(found.into_iter())
         })
     }
 }

@@ -15,13 +15,14 @@ pub(super) use kinds::{AZURE_OPENAI, OPENAI, OPENAI_COMPATIBLE};
 use super::{
     ByteStream, ChatReply, ChatRequest, ChatStream, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
     ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, Target,
-    UpstreamClient, Vocabulary, Voice, redact::Redactor, rerank, stream,
+    UpstreamClient, Vocabulary, Voice, client, redact::Redactor, rerank, stream,
 };
 use crate::balance::Failure;
 use async_trait::async_trait;
-use http::{HeaderMap, Method};
+use http::HeaderMap;
 use kinds::Dialect;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use url::Url;
 
 /// Speaks OpenAI's API for one kind.
@@ -40,11 +41,11 @@ impl OpenAi {
         &self,
         target: &Target,
         path: &[&str],
-        body: &Value,
+        body: &impl Serialize,
         redactor: &Redactor,
-    ) -> Result<reqwest::Response, Failure> {
+    ) -> Result<client::Response, Failure> {
         let url = (self.dialect.url)(target, path);
-        self.client.send(Method::POST, url, self.dialect.headers(target)?, Some(body), redactor).await
+        self.client.post(url, self.dialect.headers(target)?, body, redactor).await
     }
 }
 
@@ -92,8 +93,9 @@ impl Driver for OpenAi {
     async fn transcribe(&self, target: &Target, request: &SpeechRequest) -> Result<SpeechReply, Failure> {
         let redactor = Redactor::new(target);
         let url = (self.dialect.url)(target, &["audio", "transcriptions"]);
-        let form = speech::form(&target.model, request)?;
-        let response = self.client.send_form(url, self.dialect.headers(target)?, form, &redactor).await?;
+        let (content_type, form) = speech::form(&target.model, request)?;
+        let headers = self.dialect.headers(target)?;
+        let response = self.client.post_pieces(url, headers, content_type, form, &redactor).await?;
         speech::reply(&self.client.read(response).await?, &redactor)
     }
 
@@ -124,8 +126,7 @@ impl Driver for OpenAi {
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
         let redactor = Redactor::new(target);
         let url = (self.dialect.url)(target, &["models"]);
-        let response =
-            self.client.send(Method::GET, url, self.dialect.headers(target)?, None, &redactor).await?;
+        let response = self.client.get(url, self.dialect.headers(target)?, &redactor).await?;
         reply::models(&self.client.read(response).await?, &redactor)
     }
 }

@@ -3,7 +3,7 @@
 //! Providers echo keys in their errors. Invariant: [`Redactor::clean`] is the only way a provider's words get into a
 //! [`Failure`](crate::balance::Failure). Pure: it talks to no server.
 
-use super::{KindSpec, Target};
+use super::{Fields, KindSpec, Target};
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 
@@ -22,30 +22,26 @@ const KEY_PREFIXES: &[&str] = &["sk-", "gsk_", "xai-", "pplx-", "nvapi-", "hf_",
 /// Knows the secrets of one target.
 #[derive(Debug, Clone)]
 pub struct Redactor {
-    secrets: Vec<SecretString>,
+    fields: Fields,
 }
 
 impl Redactor {
     /// For the secrets of that target: every field of its credential.
     #[must_use]
     pub fn new(target: &Target) -> Self {
-        let mut secrets: Vec<SecretString> = target
-            .fields
-            .values()
-            .filter(|secret| secret.expose_secret().len() >= MIN_SECRET)
-            .cloned()
-            .collect();
-        // The longest first: one may be part of another.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
-        Self { secrets }
+        Self { fields: target.fields.clone() }
     }
 
     /// The text on one line, without secrets, at most 512 characters.
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
         let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        for secret in &self.secrets {
-            text = text.replace(secret.expose_secret(), REMOVED);
+        let mut secrets: Vec<&str> = self.fields.iter().map(|(_, secret)| secret.expose_secret()).collect();
+        secrets.retain(|secret| secret.len() >= MIN_SECRET);
+        // The longest first: one may be part of another.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for secret in secrets {
+            text = text.replace(secret, REMOVED);
         }
         // Shortened last: a secret cut in two would no longer be recognised.
         shorten(strip_tokens(&strip_urls(&text)).trim())
@@ -204,10 +200,9 @@ fn is_key_char(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn redactor(secrets: &[&str]) -> Redactor {
-        let fields: BTreeMap<_, _> =
+        let fields =
             secrets.iter().enumerate().map(|(i, s)| (i.to_string(), SecretString::from(*s))).collect();
         Redactor::new(&Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields })
     }

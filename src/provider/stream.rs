@@ -6,7 +6,8 @@
 //! item is a `CONNECTION` failure.
 
 use super::{
-    ChatEvent, ChatStream, UpstreamClient, answer, classify, client,
+    ChatEvent, ChatStream, UpstreamClient, answer, classify,
+    client::{self, Response},
     redact::Redactor,
     sse::{Event, Parser, Unreadable},
 };
@@ -16,7 +17,6 @@ use futures::{
     stream::{self, BoxStream},
 };
 use http::{HeaderValue, header};
-use reqwest::Response;
 use std::{collections::VecDeque, time::Duration};
 
 /// Bound of one event, in bytes; what the parser may hold.

@@ -409,20 +409,16 @@ async fn refused_addresses_are_never_called() {
 
 #[tokio::test]
 async fn addresses_are_judged_after_resolving() {
-    // reqwest asks the guard, and the guard the system: nobody but the guard can refuse this name.
-    let url = |name: &str| format!("http://{name}:1/v1").parse().unwrap();
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .dns_resolver(guard::Guard { networks: Networks::Public, proxy: None })
-        .build()
-        .unwrap();
-    let error = http.get::<Url>(url("localhost")).send().await.unwrap_err();
-    assert_eq!(client::failure(error).message, "address not allowed: loopback");
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .dns_resolver(guard::Guard { networks: Networks::Private, proxy: None })
-        .build()
-        .unwrap();
-    let error = http.get::<Url>(url("localhost")).send().await.unwrap_err();
-    assert_eq!(client::failure(error).message, "the provider cannot be reached");
+    // Nobody but the guard can refuse this name.
+    let url = || http::Uri::from_static("http://localhost:1/v1");
+    let said = async |networks| {
+        let guard = guard::Guard { networks: Some(networks) };
+        let connector = connect::Connector::new(guard, None, Vec::new(), Duration::from_secs(5)).unwrap();
+        let executor = hyper_util::rt::TokioExecutor::new();
+        let http = hyper_util::client::legacy::Client::builder(executor)
+            .build::<_, http_body_util::Empty<Bytes>>(connector);
+        client::failure_of_send(http.get(url()).await.unwrap_err()).message
+    };
+    assert_eq!(said(Networks::Public).await, "address not allowed: loopback");
+    assert_eq!(said(Networks::Private).await, "the provider cannot be reached");
 }

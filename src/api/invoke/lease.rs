@@ -143,7 +143,7 @@ impl InvokeApi {
                 "credentials were handed out"
             );
             let fields = member.target.fields.iter();
-            fields.map(|(name, value)| (name.clone(), value.expose_secret().to_owned())).collect()
+            fields.map(|(name, value)| (name.to_owned(), value.expose_secret().to_owned())).collect()
         } else {
             HashMap::new()
         };

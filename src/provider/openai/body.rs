@@ -3,42 +3,71 @@
 
 use crate::{
     balance::{ErrorClass, Failure},
-    provider::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool},
+    provider::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value, json};
 
-/// The body of `POST /chat/completions` (OpenAI API reference, "Create chat completion").
-pub(in crate::provider) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
-    let mut body = request.parameters.clone();
-    body.insert("model".into(), model.into());
-    body.insert("messages".into(), request.messages.iter().map(message).collect::<Result<_, _>>()?);
-    if !request.tools.is_empty() {
-        body.insert("tools".into(), request.tools.iter().map(tool).collect());
-    }
-    if !request.stop.is_empty() {
-        body.insert("stop".into(), request.stop.clone().into());
-    }
-    if !request.user.is_empty() {
-        body.insert("user".into(), request.user.clone().into());
-    }
-    if stream {
-        body.insert("stream".into(), true.into());
-        match body.get("stream_options") {
-            None => {
-                body.insert("stream_options".into(), json!({"include_usage": true}));
-            }
-            // Some servers refuse the field.
-            Some(Value::Null) => {
-                body.remove("stream_options");
-            }
-            Some(_) => {}
+/// The body of `POST /chat/completions` (OpenAI API reference, "Create chat completion"), to be written as JSON without a
+/// tree in between: a conversation is long.
+pub(in crate::provider) struct Chat<'r> {
+    model: &'r str,
+    request: &'r ChatRequest,
+    stream: bool,
+}
+
+/// Refuses what the API cannot be sent.
+pub(in crate::provider) fn chat<'r>(
+    model: &'r str,
+    request: &'r ChatRequest,
+    stream: bool,
+) -> Result<Chat<'r>, Failure> {
+    for message in &request.messages {
+        if let Content::Parts(parts) = &message.content {
+            parts.iter().try_for_each(sendable)?;
         }
-    } else {
-        body.remove("stream");
-        body.remove("stream_options");
     }
-    Ok(Value::Object(body))
+    Ok(Chat { model, request, stream })
+}
+
+impl Serialize for Chat<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let ChatRequest { messages, parameters, tools, stop, user } = self.request;
+        let own = |name: &str| match name {
+            "model" | "messages" | "stream" => true,
+            "tools" => !tools.is_empty(),
+            "stop" => !stop.is_empty(),
+            "user" => !user.is_empty(),
+            "stream_options" => !self.stream,
+            _ => false,
+        };
+        let mut body = serializer.serialize_map(None)?;
+        body.serialize_entry("model", self.model)?;
+        body.serialize_entry("messages", &messages.iter().map(Said).collect::<Vec<_>>())?;
+        for (name, value) in parameters.iter().filter(|(name, _)| !own(name)) {
+            // Some servers refuse the field: null leaves it out.
+            if name != "stream_options" || !value.is_null() {
+                body.serialize_entry(name, value)?;
+            }
+        }
+        if !tools.is_empty() {
+            body.serialize_entry("tools", &tools.iter().map(tool).collect::<Vec<_>>())?;
+        }
+        if !stop.is_empty() {
+            body.serialize_entry("stop", stop)?;
+        }
+        if !user.is_empty() {
+            body.serialize_entry("user", user)?;
+        }
+        if self.stream {
+            body.serialize_entry("stream", &true)?;
+            if !parameters.contains_key("stream_options") {
+                body.serialize_entry("stream_options", &json!({"include_usage": true}))?;
+            }
+        }
+        body.end()
+    }
 }
 
 /// The body of `POST /embeddings` (OpenAI API reference, "Create embeddings").
@@ -58,34 +87,42 @@ pub(super) fn embeddings(model: &str, request: &EmbeddingRequest, send_input_typ
     Value::Object(body)
 }
 
-fn message(message: &Message) -> Result<Value, Failure> {
-    let mut out = Map::new();
-    out.insert("role".into(), message.role.clone().into());
-    let content = match &message.content {
-        Content::Text(text) if text.is_empty() && !message.tool_calls.is_empty() => Value::Null,
-        Content::Text(text) => text.clone().into(),
-        Content::Parts(parts) => parts.iter().map(part).collect::<Result<_, _>>()?,
-    };
-    out.insert("content".into(), content);
-    let texts =
-        [("name", &message.name), ("tool_call_id", &message.tool_call_id), ("refusal", &message.refusal)];
-    for (name, text) in texts {
-        if !text.is_empty() {
-            out.insert(name.into(), text.clone().into());
+/// A message as it is written.
+struct Said<'r>(&'r Message);
+
+impl Serialize for Said<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // `reasoning` stays here: it is output, and servers refuse it as input.
+        let Message { role, content, name, tool_calls, tool_call_id, refusal, reasoning: _ } = self.0;
+        let mut message = serializer.serialize_map(None)?;
+        message.serialize_entry("role", role)?;
+        match content {
+            Content::Text(text) if text.is_empty() && !tool_calls.is_empty() => {
+                message.serialize_entry("content", &())?;
+            }
+            Content::Text(text) => message.serialize_entry("content", text)?,
+            Content::Parts(parts) => {
+                message.serialize_entry("content", &parts.iter().map(part).collect::<Vec<_>>())?;
+            }
         }
+        for (field, text) in [("name", name), ("tool_call_id", tool_call_id), ("refusal", refusal)] {
+            if !text.is_empty() {
+                message.serialize_entry(field, text)?;
+            }
+        }
+        if !tool_calls.is_empty() {
+            message.serialize_entry("tool_calls", &tool_calls.iter().map(tool_call).collect::<Vec<_>>())?;
+        }
+        message.end()
     }
-    if !message.tool_calls.is_empty() {
-        let call = |call: &crate::provider::ToolCall| {
-            json!({
-                "id": call.id,
-                "type": "function",
-                "function": {"name": call.name, "arguments": call.arguments},
-            })
-        };
-        out.insert("tool_calls".into(), message.tool_calls.iter().map(call).collect());
-    }
-    // `reasoning` stays here: it is output, and servers refuse it as input.
-    Ok(Value::Object(out))
+}
+
+fn tool_call(call: &ToolCall) -> Value {
+    json!({
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    })
 }
 
 fn tool(tool: &Tool) -> Value {
@@ -100,24 +137,44 @@ fn tool(tool: &Tool) -> Value {
     json!({"type": "function", "function": function})
 }
 
-fn part(part: &Part) -> Result<Value, Failure> {
-    let refuse = |what: &str| {
-        Err(Failure::new(ErrorClass::BadRequest, format!("{what} must be sent as data, not by URL")))
+/// Whether the API takes such a part: audio and documents by their bytes alone.
+fn sendable(part: &Part) -> Result<(), Failure> {
+    let what = match part {
+        Part::Audio(Media::Url(_)) => "audio",
+        Part::Document(Media::Url(_)) => "documents",
+        _ => return Ok(()),
     };
-    Ok(match part {
+    Err(Failure::new(ErrorClass::BadRequest, format!("{what} must be sent as data, not by URL")))
+}
+
+fn part(part: &Part) -> Value {
+    match part {
         Part::Text(text) => json!({"type": "text", "text": text}),
         Part::Image(media) => json!({"type": "image_url", "image_url": {"url": url(media)}}),
-        Part::Audio(Media::Url(_)) => return refuse("audio"),
-        Part::Document(Media::Url(_)) => return refuse("documents"),
-        Part::Audio(Media::Data { bytes, mime_type }) => json!({
+        Part::Audio(media) => json!({
             "type": "input_audio",
-            "input_audio": {"data": BASE64_STANDARD.encode(bytes), "format": audio_format(mime_type)},
+            "input_audio": {"data": base64(media), "format": audio_format(mime_type(media))},
         }),
-        Part::Document(media @ Media::Data { mime_type, .. }) => json!({
+        Part::Document(media) => json!({
             "type": "file",
-            "file": {"filename": format!("document.{}", extension(mime_type)), "file_data": url(media)},
+            "file": {"filename": format!("document.{}", extension(mime_type(media))), "file_data": url(media)},
         }),
-    })
+    }
+}
+
+fn mime_type(media: &Media) -> &str {
+    match media {
+        Media::Url(_) => "",
+        Media::Data { mime_type, .. } => mime_type,
+    }
+}
+
+/// The bytes; none of what only a URL is known of, which [`sendable`] has refused where it matters.
+fn base64(media: &Media) -> String {
+    match media {
+        Media::Url(_) => String::new(),
+        Media::Data { bytes, .. } => BASE64_STANDARD.encode(bytes),
+    }
 }
 
 fn url(media: &Media) -> String {
@@ -162,7 +219,10 @@ fn extension(mime_type: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::ToolCall;
+
+    fn body(request: &ChatRequest, stream: bool) -> Value {
+        serde_json::to_value(chat("m", request, stream).unwrap()).unwrap()
+    }
 
     fn object(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
@@ -185,7 +245,7 @@ mod tests {
             user: "u".into(),
             ..ChatRequest::default()
         };
-        let body = chat("m", &request, false).unwrap();
+        let body = body(&request, false);
         let expected = json!({
             "model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "max_tokens": 100,
             "stop": ["END"], "user": "u", "response_format": {"type": "json_object"},
@@ -199,7 +259,7 @@ mod tests {
         let options = |parameters: Value| {
             let request =
                 ChatRequest { messages: hello(), parameters: object(parameters), ..ChatRequest::default() };
-            let body = chat("m", &request, true).unwrap();
+            let body = body(&request, true);
             assert_eq!(body["stream"], true);
             body.get("stream_options").cloned()
         };
@@ -254,7 +314,7 @@ mod tests {
                 {"type": "function", "function": {"name": "g"}},
             ],
         });
-        assert_eq!(chat("m", &request, false).unwrap(), expected);
+        assert_eq!(body(&request, false), expected);
     }
 
     #[test]
@@ -286,12 +346,13 @@ mod tests {
             ),
         ];
         for (input, expected) in table {
-            assert_eq!(part(&input).unwrap(), expected);
+            assert_eq!(part(&input), expected);
+            sendable(&input).unwrap();
         }
         for input in
             [Part::Audio(Media::Url("https://h/a".into())), Part::Document(Media::Url("https://h/d".into()))]
         {
-            assert_eq!(part(&input).unwrap_err().class, ErrorClass::BadRequest);
+            assert_eq!(sendable(&input).unwrap_err().class, ErrorClass::BadRequest);
         }
     }
 
