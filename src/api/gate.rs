@@ -79,7 +79,7 @@ impl Gate {
         &self,
         access: access::Access,
         headers: &HeaderMap,
-    ) -> Result<(Caller, Option<TenantCall>), Status> {
+    ) -> Result<(Arc<Caller>, Option<TenantCall>), Status> {
         if self.closed.is_cancelled() {
             return Err(status::draining());
         }

@@ -6,16 +6,17 @@
 
 use super::status;
 use crate::telemetry::Metrics;
-use futures::{FutureExt, StreamExt, future::BoxFuture};
+use bytes::Bytes;
+use futures::{FutureExt, future::BoxFuture};
 use http::{HeaderMap, Request, Response};
-use http_body::{Body as _, Frame};
-use http_body_util::{BodyStream, StreamBody};
+use http_body::{Body as _, Frame, SizeHint};
 use std::{
-    panic::AssertUnwindSafe,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
 /// See the module's documentation.
@@ -83,15 +84,41 @@ fn contained(body: Body, metrics: Arc<Metrics>) -> Body {
     if body.is_end_stream() {
         return body;
     }
-    let frames = AssertUnwindSafe(BodyStream::new(body)).catch_unwind();
-    Body::new(StreamBody::new(frames.map(move |frame| {
-        frame.unwrap_or_else(|_| {
-            metrics.panicked();
+    Body::new(ContainedBody { body: Some(body), metrics })
+}
+
+struct ContainedBody {
+    /// None once it has panicked: it is never looked at again.
+    body: Option<Body>,
+    metrics: Arc<Metrics>,
+}
+
+impl http_body::Body for ContainedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(body).poll_frame(context)));
+        polled.unwrap_or_else(|_| {
+            self.body = None;
+            self.metrics.panicked();
             let mut trailers = HeaderMap::new();
-            status::internal().add_header(&mut trailers)?;
-            Ok(Frame::trailers(trailers))
+            let written = status::internal().add_header(&mut trailers);
+            Poll::Ready(Some(written.map(|()| Frame::trailers(trailers))))
         })
-    })))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.as_ref().map(http_body::Body::size_hint).unwrap_or_default()
+    }
 }
 
 #[cfg(test)]

@@ -48,8 +48,8 @@ impl ConfigApi {
 }
 
 /// Who calls. The gate has put it there; without it nothing is answered.
-pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
-    request.extensions().get::<Caller>().cloned().ok_or_else(status::token_invalid)
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
+    request.extensions().get::<Arc<Caller>>().cloned().ok_or_else(status::token_invalid)
 }
 
 /// Drops the state of what was deleted. Where the store is away it goes with its time to live.

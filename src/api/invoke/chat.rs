@@ -33,12 +33,12 @@ pub(super) fn request_in(
     let messages = messages
         .into_iter()
         .enumerate()
-        .map(|(index, message)| message_in(message, &format!("messages[{index}]")))
+        .map(|(index, message)| message_in(message, &|| format!("messages[{index}]")))
         .collect::<Result<_, _>>()?;
     let tools = tools
         .into_iter()
         .enumerate()
-        .map(|(index, tool)| tool_in(tool, &format!("tools[{index}]")))
+        .map(|(index, tool)| tool_in(tool, &|| format!("tools[{index}]")))
         .collect::<Result<_, _>>()?;
     Ok(ChatRequest {
         messages,
@@ -56,9 +56,12 @@ pub(super) fn tokens(request: &ChatRequest) -> u64 {
     estimate_chat(request).saturating_add(answer.unwrap_or(ANSWER_TOKENS))
 }
 
-fn message_in(message: pb::Message, field: &str) -> Result<Message, Status> {
+/// How a part of the request is named, where something is wrong with it.
+type Field<'f> = &'f dyn Fn() -> String;
+
+fn message_in(message: pb::Message, field: Field<'_>) -> Result<Message, Status> {
     if !ROLES.contains(&message.role.as_str()) {
-        return Err(status::invalid(format!("{field}.role"), format!("is one of {}", ROLES.join(", "))));
+        return Err(status::invalid(format!("{}.role", field()), format!("is one of {}", ROLES.join(", "))));
     }
     let content = if message.parts.is_empty() {
         Content::Text(message.content)
@@ -66,11 +69,14 @@ fn message_in(message: pb::Message, field: &str) -> Result<Message, Status> {
         let parts = message.parts.into_iter().enumerate();
         Content::Parts(
             parts
-                .map(|(index, part)| part_in(part, &format!("{field}.parts[{index}]")))
+                .map(|(index, part)| part_in(part, &|| format!("{}.parts[{index}]", field())))
                 .collect::<Result<_, _>>()?,
         )
     } else {
-        return Err(status::invalid(format!("{field}.parts"), "stands instead of `content`, not beside it"));
+        return Err(status::invalid(
+            format!("{}.parts", field()),
+            "stands instead of `content`, not beside it",
+        ));
     };
     Ok(Message {
         role: message.role,
@@ -83,18 +89,20 @@ fn message_in(message: pb::Message, field: &str) -> Result<Message, Status> {
     })
 }
 
-fn part_in(part: pb::Part, field: &str) -> Result<Part, Status> {
+fn part_in(part: pb::Part, field: Field<'_>) -> Result<Part, Status> {
     use pb::part::Kind;
     match part.kind {
         Some(Kind::Text(text)) => Ok(Part::Text(text)),
-        Some(Kind::Image(media)) => Ok(Part::Image(media_in(media, &format!("{field}.image"))?)),
-        Some(Kind::Audio(media)) => data_only(media, &format!("{field}.audio")).map(Part::Audio),
-        Some(Kind::Document(media)) => data_only(media, &format!("{field}.document")).map(Part::Document),
-        None => Err(status::invalid(field, "is text, image, audio or document")),
+        Some(Kind::Image(media)) => Ok(Part::Image(media_in(media, &|| format!("{}.image", field()))?)),
+        Some(Kind::Audio(media)) => data_only(media, &|| format!("{}.audio", field())).map(Part::Audio),
+        Some(Kind::Document(media)) => {
+            data_only(media, &|| format!("{}.document", field())).map(Part::Document)
+        }
+        None => Err(status::invalid(field(), "is text, image, audio or document")),
     }
 }
 
-fn media_in(media: pb::Media, field: &str) -> Result<Media, Status> {
+fn media_in(media: pb::Media, field: Field<'_>) -> Result<Media, Status> {
     use pb::media::Source;
     match media.source {
         Some(Source::Url(url)) if !url.is_empty() => Ok(Media::Url(url)),
@@ -104,27 +112,27 @@ fn media_in(media: pb::Media, field: &str) -> Result<Media, Status> {
             if well_formed {
                 Ok(Media::Data { bytes, mime_type: media.mime_type })
             } else {
-                Err(status::invalid(format!("{field}.mime_type"), "is required with `data`"))
+                Err(status::invalid(format!("{}.mime_type", field()), "is required with `data`"))
             }
         }
-        _ => Err(status::invalid(field, "needs a `url` or `data`")),
+        _ => Err(status::invalid(field(), "needs a `url` or `data`")),
     }
 }
 
-fn data_only(media: pb::Media, field: &str) -> Result<Media, Status> {
+fn data_only(media: pb::Media, field: Field<'_>) -> Result<Media, Status> {
     match media_in(media, field)? {
-        Media::Url(_) => Err(status::invalid(format!("{field}.url"), "is for images alone; send `data`")),
+        Media::Url(_) => Err(status::invalid(format!("{}.url", field()), "is for images alone; send `data`")),
         data @ Media::Data { .. } => Ok(data),
     }
 }
 
-fn tool_in(tool: pb::Tool, field: &str) -> Result<Tool, Status> {
+fn tool_in(tool: pb::Tool, field: Field<'_>) -> Result<Tool, Status> {
     if tool.name.is_empty() {
-        return Err(status::invalid(format!("{field}.name"), "must not be empty"));
+        return Err(status::invalid(format!("{}.name", field()), "must not be empty"));
     }
     let parameters = tool
         .parameters
-        .map(|parameters| convert::json_map(parameters, &format!("{field}.parameters")))
+        .map(|parameters| convert::json_map(parameters, &format!("{}.parameters", field())))
         .transpose()?;
     Ok(Tool { name: tool.name, description: tool.description, parameters })
 }

@@ -13,8 +13,8 @@ use crate::{
     provider::Networks,
     telemetry::{self, Traces},
 };
-use bytes::Bytes;
-use futures::stream::{self, BoxStream};
+use futures::stream::{self, BoxStream, StreamExt};
+use http_body_util::StreamBody;
 use prost::Message;
 use secrecy::ExposeSecret;
 use std::{
