@@ -30,7 +30,7 @@ pub use policy::{HealthCheck, Policy, Timeouts, WhenExhausted};
 pub use record::{Record, Standing, Trial};
 pub use strategy::{CREDIT_SCALE, Credit, Strategy, Turn};
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 use uuid::Uuid;
 
 /// What the balancer knows of one model's pool: its members in ring order.
@@ -42,8 +42,69 @@ pub struct Pool {
     pub tenant: Uuid,
     /// How it chooses.
     pub strategy: Strategy,
-    /// Those that may be picked, by ascending [`Member::ordinal`].
-    pub members: Vec<Member>,
+    /// Those that may be picked.
+    pub members: Members,
+}
+
+/// The members of a pool, by ascending [`Member::ordinal`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Members {
+    list: Vec<Member>,
+    alike: bool,
+    unlimited: bool,
+}
+
+impl Members {
+    /// Whether nothing but the turn and their failures tells them apart: one priority, no limits.
+    #[must_use]
+    pub fn are_alike(&self) -> bool {
+        self.alike
+    }
+
+    /// Whether none of them has a limit.
+    #[must_use]
+    pub fn are_unlimited(&self) -> bool {
+        self.unlimited
+    }
+}
+
+impl Deref for Members {
+    type Target = [Member];
+
+    fn deref(&self) -> &[Member] {
+        &self.list
+    }
+}
+
+impl From<Vec<Member>> for Members {
+    fn from(list: Vec<Member>) -> Self {
+        let priority = list.first().map(|first| first.priority);
+        let unlimited = list.iter().all(|member| member.limits.is_none());
+        let alike = unlimited && list.iter().all(|member| Some(member.priority) == priority);
+        Self { list, alike, unlimited }
+    }
+}
+
+impl FromIterator<Member> for Members {
+    fn from_iter<T: IntoIterator<Item = Member>>(members: T) -> Self {
+        Vec::from_iter(members).into()
+    }
+}
+
+impl Pool {
+    /// Whether who serves depends on the calls that are in flight at that moment.
+    #[must_use]
+    pub fn counts_in_flight(&self) -> bool {
+        self.strategy.counts_in_flight()
+            || self.members.iter().any(|member| member.limits.max_concurrency > 0)
+    }
+
+    /// Whether the next turns can be known before they are due. Not where who serves depends on what is in flight, or
+    /// was used, at that moment.
+    #[must_use]
+    pub fn has_turns_in_advance(&self) -> bool {
+        !self.strategy.counts_in_flight() && self.members.are_unlimited()
+    }
 }
 
 /// One member of a pool, as the balancer sees it.
@@ -80,7 +141,8 @@ impl LeaseId {
     /// A new, random id.
     #[must_use]
     pub fn random() -> Self {
-        Self(Uuid::new_v4())
+        // Not `new_v4`, which asks the system each time.
+        Self(uuid::Builder::from_random_bytes(rand::random()).into_uuid())
     }
 
     /// The id that displays as that text.

@@ -221,7 +221,11 @@ fn target(
     base_url: &str,
     upstream: &str,
 ) -> Option<Target> {
-    Some(Target { base_url: Url::parse(base_url).ok()?, model: upstream.to_owned(), fields: values.ok()? })
+    Some(Target {
+        base_url: Url::parse(base_url).ok()?,
+        model: upstream.to_owned(),
+        fields: values.ok()?.into_iter().collect(),
+    })
 }
 
 /// What serves calls of this model; none where its kind is unknown.
@@ -231,8 +235,7 @@ pub fn pool(parts: &Parts) -> Option<Pool> {
     // A pool with everything switched off is no pool: the active credential serves, as in Dify.
     let balanced = parts.model.lb_enabled && members.iter().any(|row| row.config.enabled);
     let rows = if balanced { members } else { single(parts, kind).into_iter().collect() };
-    let mut roster = roster(parts);
-    let mut members = Vec::new();
+    let (mut roster, mut members) = (Vec::new(), Vec::new());
     let mut unreadable = false;
     for row in rows {
         if row.target.is_none() {
@@ -248,7 +251,7 @@ pub fn pool(parts: &Parts) -> Option<Pool> {
             continue;
         }
         let Some(target) = row.target else { continue };
-        roster.members.push(row.config.member);
+        roster.push(row.config.member);
         members.push(PoolMember { id: row.config.id.into(), name: row.config.name.into(), target });
     }
     Some(Pool {
@@ -259,17 +262,17 @@ pub fn pool(parts: &Parts) -> Option<Pool> {
         policy: PolicySettings::read(&parts.model.policy).policy(),
         fallbacks: fallbacks::read(&parts.model.fallbacks, &parts.key),
         unreadable,
-        roster: Arc::new(roster),
+        roster: Arc::new(self::roster(parts, roster)),
         members,
     })
 }
 
-fn roster(parts: &Parts) -> balance::Pool {
+fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Pool {
     balance::Pool {
         id: parts.model.id,
         tenant: parts.tenant.id,
         strategy: PolicySettings::read(&parts.model.policy).policy().strategy,
-        members: Vec::new(),
+        members: members.into(),
     }
 }
 
@@ -281,17 +284,16 @@ pub fn config_set(parts: &Parts, kind: &'static KindSpec, from: ConfigFrom) -> C
             ALONE.clone_into(&mut row.config.warning);
         }
     }
-    let mut roster = roster(parts);
-    let mut configs = Vec::new();
+    let (mut roster, mut configs) = (Vec::new(), Vec::new());
     for row in rows.into_iter().filter(|row| in_scope(&row.source, from)) {
-        roster.members.push(row.config.member.clone());
+        roster.push(row.config.member.clone());
         configs.push(row.config);
     }
     ConfigSet {
         enabled: parts.model.lb_enabled,
         revision: parts.model.lb_revision,
         policy: PolicySettings::read(&parts.model.policy),
-        roster,
+        roster: self::roster(parts, roster),
         configs,
     }
 }

@@ -37,7 +37,7 @@ struct Defaults {
 
 /// A token that was valid when it was looked up.
 pub(super) struct KnownToken {
-    pub caller: Caller,
+    pub caller: Arc<Caller>,
     pub tenant: Option<Uuid>,
     pub expires_at: Option<i64>,
 }

@@ -169,7 +169,7 @@ impl Catalog {
     ///
     /// # Errors
     /// [`Error::DatabaseUnavailable`] for one that is not known here yet.
-    pub async fn authenticate(&self, secret: &str) -> Result<Option<Caller>, Error> {
+    pub async fn authenticate(&self, secret: &str) -> Result<Option<Arc<Caller>>, Error> {
         if secret.len() != SECRET_LENGTH || !secret.starts_with("rota_") {
             return Ok(None);
         }
@@ -182,7 +182,7 @@ impl Catalog {
         !matches!(self.known(caller.hash).await, Ok(None))
     }
 
-    async fn known(&self, hash: [u8; 32]) -> Result<Option<Caller>, Error> {
+    async fn known(&self, hash: [u8; 32]) -> Result<Option<Arc<Caller>>, Error> {
         let known = match self.snapshot().token(&hash) {
             Some(known) => known,
             None => match self.look_up(hash).await? {
@@ -196,7 +196,7 @@ impl Catalog {
             return Ok(None);
         }
         self.snapshot().used(known.caller.token, now);
-        Ok(Some(known.caller.clone()))
+        Ok(Some(Arc::clone(&known.caller)))
     }
 
     /// Whether that token is there.
@@ -231,14 +231,14 @@ impl Catalog {
                 None => return Ok(None),
             },
         };
-        let caller = Caller {
+        let caller = Arc::new(Caller {
             token: row.id,
             role: Role::from_name(&row.role)?,
             tenant,
             name: row.name,
             may_read_credentials: row.may_read_credentials,
             hash,
-        };
+        });
         let known = Arc::new(KnownToken { caller, tenant: row.tenant_id, expires_at: row.expires_at });
         self.snapshot().keep_token(hash, Arc::clone(&known), before);
         Ok(Some(known))

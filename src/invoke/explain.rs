@@ -175,7 +175,7 @@ mod tests {
         let members =
             vec![member(1, 0), member(2, 0), member(3, 0), member(4, 0), member(5, 0), member(6, 1)];
         let strategy = Strategy::RoundRobin;
-        let roster = Pool { id: Uuid::nil(), tenant: Uuid::nil(), strategy, members };
+        let roster = Pool { id: Uuid::nil(), tenant: Uuid::nil(), strategy, members: members.into() };
         let mut seen = Inspection::blank(&roster, 1_000_000_000);
         let mut cooling = crate::balance::Record::default();
         cooling.set(seen.now, seen.now + 5_000, ErrorClass::Timeout);

@@ -23,6 +23,8 @@ use uuid::Uuid;
 
 /// How often pools that nobody calls any more are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
+/// So many leases are kept without a look at which of them are over.
+const FEW: usize = 64;
 
 /// Keeps everything behind one short lock a tenant: a pick touches its pool and the tenant's credentials together.
 #[derive(Debug, Default)]
@@ -50,8 +52,35 @@ struct PoolState {
     tokens: HashMap<Arc<str>, Window>,
     /// Until when the members' check is claimed.
     check: u64,
-    /// Leases that end by themselves: whom they hold, and until when.
-    held: HashMap<LeaseId, (Arc<str>, u64)>,
+    held: Held,
+}
+
+/// Leases that end by themselves: whom they hold, and until when.
+#[derive(Debug, Default)]
+struct Held {
+    by_id: HashMap<LeaseId, (Arc<str>, u64)>,
+    /// How many there are when those that are over are swept out.
+    sweep_at: usize,
+}
+
+impl Held {
+    fn add(&mut self, lease: LeaseId, member: &Arc<str>, now: u64, ttl: Duration) {
+        // Done when as many again have come as stayed the last time: each that comes pays a constant share.
+        if self.by_id.len() >= self.sweep_at {
+            self.by_id.retain(|_, (_, until)| *until > now);
+            self.sweep_at = FEW.max(self.by_id.len() * 2);
+        }
+        self.by_id.insert(lease, (member.clone(), now.saturating_add(millis(ttl))));
+    }
+
+    /// How many hold each member.
+    fn counts(&self, now: u64) -> HashMap<Arc<str>, u32> {
+        let mut counts = HashMap::new();
+        for (member, _) in self.by_id.values().filter(|(_, until)| *until > now) {
+            *counts.entry(member.clone()).or_default() += 1;
+        }
+        counts
+    }
 }
 
 impl MemoryStore {
@@ -91,10 +120,7 @@ impl MemoryStore {
         pool.called = now;
         pool.turn.last = Some(lease.member.ordinal);
         match hold {
-            Some(ttl) => {
-                pool.held.retain(|_, (_, until)| *until > now);
-                pool.held.insert(lease.id, (lease.member.key.clone(), now.saturating_add(millis(ttl))));
-            }
+            Some(ttl) => pool.held.add(lease.id, &lease.member.key, now, ttl),
             None => *pool.in_flight.entry(lease.member.key.clone()).or_default() += 1,
         }
     }
@@ -165,10 +191,47 @@ fn cooling(records: &HashMap<Arc<str>, Record>, scope: Scope, now: u64) -> Vec<C
 }
 
 impl PoolState {
-    fn in_flight(&self, key: &Arc<str>, now: u64) -> u32 {
-        let own = self.in_flight.get(key).copied().unwrap_or(0);
-        let held = self.held.values().filter(|(held, until)| held == key && *until > now).count();
-        own.saturating_add(u32::try_from(held).unwrap_or(u32::MAX))
+    /// Picks and moves the turn on.
+    fn pick(&mut self, ask: &Acquire<'_>, credentials: &HashMap<Arc<str>, Record>, now: u64) -> Pick {
+        let nothing_is_known = self.members.is_empty() && credentials.is_empty() && ask.tried.is_empty();
+        if nothing_is_known
+            && let Some(index) = ask.pool.strategy.choose_of_all(&ask.pool.members, &mut self.turn)
+        {
+            return Pick::Serve { index, trial: false };
+        }
+        let candidates: Vec<_> = self
+            .inspect(ask.pool, credentials, now)
+            .zip(ask.pool.members.iter())
+            .enumerate()
+            .map(|(index, (seen, member))| {
+                seen.candidate(member, now, ask.tried.contains(&index), ask.tokens)
+            })
+            .collect();
+        pick(&candidates, ask.pool.strategy, &mut self.turn)
+    }
+
+    /// All that is known of a pool's members, in their order.
+    fn inspect<'p>(
+        &'p self,
+        pool: &'p Pool,
+        credentials: &'p HashMap<Arc<str>, Record>,
+        now: u64,
+    ) -> impl Iterator<Item = MemberInspection> + use<'p> {
+        let held = self.held.counts(now);
+        pool.members.iter().map(move |member| {
+            let window = |windows: &HashMap<_, Window>, limit: u32| match limit {
+                0 => Window::default(),
+                _ => windows.get(&member.key).cloned().unwrap_or_default(),
+            };
+            let count = |counts: &HashMap<_, u32>| counts.get(&member.key).copied().unwrap_or_default();
+            MemberInspection {
+                own: self.members.get(member.record()).cloned(),
+                credential: credentials.get(&member.credential).cloned(),
+                in_flight: count(&self.in_flight).saturating_add(count(&held)),
+                requests: window(&self.requests, member.limits.requests_per_minute),
+                tokens: window(&self.tokens, member.limits.tokens_per_minute),
+            }
+        })
     }
 
     fn settle(&mut self, lease: &Lease, used: Option<u64>) {
@@ -181,24 +244,6 @@ impl PoolState {
 }
 
 impl TenantState {
-    fn inspect(&self, pool: Uuid, member: &Member, now: u64) -> MemberInspection {
-        let credential = self.credentials.get(&member.credential).cloned();
-        let Some(pool) = self.pools.get(&pool) else {
-            return MemberInspection { credential, ..MemberInspection::default() };
-        };
-        let window = |windows: &HashMap<_, Window>, limit: u32| match limit {
-            0 => Window::default(),
-            _ => windows.get(&member.key).cloned().unwrap_or_default(),
-        };
-        MemberInspection {
-            own: pool.members.get(member.record()).cloned(),
-            credential,
-            in_flight: pool.in_flight(&member.key, now),
-            requests: window(&pool.requests, member.limits.requests_per_minute),
-            tokens: window(&pool.tokens, member.limits.tokens_per_minute),
-        }
-    }
-
     /// Changes the member's record and its credential's, where they exist.
     fn change(&mut self, pool: Uuid, member: &Member, change: impl Fn(&mut Record)) {
         let own = self.pools.get_mut(&pool).and_then(|pool| pool.members.get_mut(member.record()));
@@ -223,7 +268,10 @@ impl TenantState {
         if let Some(state) = self.pools.get_mut(&pool.id) {
             state.members.retain(|_, record| !record.is_spent(now));
         }
-        for member in &pool.members {
+        if self.credentials.is_empty() {
+            return;
+        }
+        for member in pool.members.iter() {
             if self.credentials.get(&member.credential).is_some_and(|record| record.is_spent(now)) {
                 self.credentials.remove(&member.credential);
             }
@@ -241,28 +289,16 @@ impl StateStore for MemoryStore {
             tenant.fail(lease, cooldown, now);
         }
         tenant.forget_spent(ask.pool, now);
-        let candidates: Vec<_> = ask
-            .pool
-            .members
-            .iter()
-            .enumerate()
-            .map(|(index, member)| {
-                let tried = ask.tried.contains(&index);
-                tenant.inspect(ask.pool.id, member, now).candidate(member, now, tried, ask.tokens)
-            })
-            .collect();
-        let pool = tenant.pools.entry(ask.pool.id).or_default();
+        let TenantState { pools, credentials } = &mut *tenant;
+        let pool = pools.entry(ask.pool.id).or_default();
         pool.called = now;
-        match pick(&candidates, ask.pool.strategy, &mut pool.turn) {
+        match pool.pick(ask, credentials, now) {
             Pick::Serve { index, trial } => {
                 let Some(member) = ask.pool.members.get(index) else {
                     return Ok(Acquired::Exhausted { first_back: None });
                 };
                 match ask.hold {
-                    Some(ttl) => {
-                        pool.held.retain(|_, (_, until)| *until > now);
-                        pool.held.insert(ask.lease, (member.key.clone(), now.saturating_add(millis(ttl))));
-                    }
+                    Some(ttl) => pool.held.add(ask.lease, &member.key, now, ttl),
                     None => *pool.in_flight.entry(member.key.clone()).or_default() += 1,
                 }
                 if member.limits.requests_per_minute > 0 {
@@ -272,11 +308,13 @@ impl StateStore for MemoryStore {
                     pool.tokens.entry(member.key.clone()).or_default().add(now, ask.tokens);
                 }
                 let marked = pool.members.contains_key(member.record())
-                    || tenant.credentials.contains_key(&member.credential);
-                let until = now.saturating_add(millis(ask.trial_ttl));
-                tenant.change(ask.pool.id, member, |record| {
-                    record.begin(now, Trial { lease: ask.lease, until });
-                });
+                    || credentials.contains_key(&member.credential);
+                if marked {
+                    let until = now.saturating_add(millis(ask.trial_ttl));
+                    tenant.change(ask.pool.id, member, |record| {
+                        record.begin(now, Trial { lease: ask.lease, until });
+                    });
+                }
                 let lease = Lease {
                     id: ask.lease,
                     tenant: ask.pool.tenant,
@@ -331,7 +369,7 @@ impl StateStore for MemoryStore {
     async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
         let now = self.clock.now();
         let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return Ok(false) };
-        let held = tenant.pools.get_mut(&lease.pool).and_then(|pool| pool.held.get_mut(&lease.id));
+        let held = tenant.pools.get_mut(&lease.pool).and_then(|pool| pool.held.by_id.get_mut(&lease.id));
         Ok(match held {
             Some((_, until)) if *until > now => {
                 *until = now.saturating_add(millis(ttl));
@@ -345,7 +383,7 @@ impl StateStore for MemoryStore {
         let now = self.clock.now();
         let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return Ok(false) };
         let Some(pool) = tenant.pools.get_mut(&lease.pool) else { return Ok(false) };
-        let held = pool.held.remove(&lease.id).is_some_and(|(_, until)| until > now);
+        let held = pool.held.by_id.remove(&lease.id).is_some_and(|(_, until)| until > now);
         if held {
             pool.settle(lease, used);
             match outcome {
@@ -364,11 +402,10 @@ impl StateStore for MemoryStore {
     async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
         let now = self.clock.now();
         let Some(tenant) = self.tenants.get(&pool.tenant) else { return Ok(Inspection::blank(pool, now)) };
-        Ok(Inspection {
-            now,
-            turn: tenant.pools.get(&pool.id).map(|pool| pool.turn.clone()).unwrap_or_default(),
-            members: pool.members.iter().map(|member| tenant.inspect(pool.id, member, now)).collect(),
-        })
+        let blank = PoolState::default();
+        let state = tenant.pools.get(&pool.id).unwrap_or(&blank);
+        let members = state.inspect(pool, &tenant.credentials, now).collect();
+        Ok(Inspection { now, turn: state.turn.clone(), members })
     }
 
     async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError> {

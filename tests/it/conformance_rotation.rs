@@ -9,7 +9,7 @@ use std::{
 };
 
 use rota::{
-    balance::{Cooldown, Cooldowns, ErrorClass, Failure},
+    balance::{Cooldown, Cooldowns, ErrorClass, Failure, Pool},
     state::Acquired,
 };
 use tokio::task::JoinSet;
@@ -196,8 +196,9 @@ async fn case_34_a_member_that_goes_costs_no_other_its_turn(store: Store) {
         for gone in 0..3 {
             let pool = ring(1..=3);
             store.picks(&pool, served).await;
-            let mut left = (*pool).clone();
-            left.members.remove(gone);
+            let mut members = pool.members.to_vec();
+            members.remove(gone);
+            let left = Pool { members: members.into(), ..(*pool).clone() };
             let expected: Vec<_> = (0..6)
                 .map(|turn| (served + turn) % 3)
                 .filter(|&index| index != gone)

@@ -186,26 +186,27 @@ impl History {
 
     /// A member goes, comes, or changes its key, its weight or its tier.
     fn edit(&mut self) {
-        let count = self.pool.members.len();
+        let mut members = self.pool.members.to_vec();
+        let count = members.len();
         let chosen = self.random.random_range(0..count);
         match self.random.random_range(0..4) {
-            0 if count > 1 => drop(self.pool.members.remove(chosen)),
+            0 if count > 1 => drop(members.remove(chosen)),
             1 => {
-                let ordinal = self.pool.members.last().map_or(1, |last| last.ordinal + 1);
+                let ordinal = members.last().map_or(1, |last| last.ordinal + 1);
                 let member = any_member(ordinal, &mut self.random);
-                self.pool.members.push(member);
+                members.push(member);
             }
             2 => {
-                let ordinal = self.pool.members[chosen].ordinal;
-                self.pool.members[chosen].key =
-                    format!("{ordinal}.{}", self.random.random_range(0..9)).into();
+                let ordinal = members[chosen].ordinal;
+                members[chosen].key = format!("{ordinal}.{}", self.random.random_range(0..9)).into();
             }
             _ => {
-                let ordinal = self.pool.members[chosen].ordinal;
-                let key = self.pool.members[chosen].key.clone();
-                self.pool.members[chosen] = Member { key, ..any_member(ordinal, &mut self.random) };
+                let ordinal = members[chosen].ordinal;
+                let key = members[chosen].key.clone();
+                members[chosen] = Member { key, ..any_member(ordinal, &mut self.random) };
             }
         }
+        self.pool.members = members.into();
     }
 
     async fn switch(&mut self) {

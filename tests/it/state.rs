@@ -5,7 +5,7 @@ use crate::support::{
     redis::{Redis, patient},
 };
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Members, Pool, Scope, Strategy},
     state::{Acquire, Acquired, Lease, MemoryStore, RedisOptions, RedisStore, StateStore},
 };
 use std::{
@@ -83,7 +83,7 @@ fn pool(members: u32) -> Arc<Pool> {
 
 fn empty_pool() -> Pool {
     let (id, tenant) = (Uuid::new_v4(), Uuid::new_v4());
-    Pool { id, tenant, strategy: Strategy::RoundRobin, members: Vec::new() }
+    Pool { id, tenant, strategy: Strategy::RoundRobin, members: Members::default() }
 }
 
 fn member(ordinal: u32) -> Member {

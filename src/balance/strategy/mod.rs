@@ -10,6 +10,7 @@ mod least_connections;
 mod round_robin;
 mod weighted;
 
+use super::Members;
 use least_connections::LeastConnections;
 use round_robin::RoundRobin;
 use std::sync::Arc;
@@ -97,6 +98,17 @@ impl Strategy {
         matches!(self, Self::LeastConnections)
     }
 
+    /// Chooses among members who may all serve and are all alike, and moves the turn on, where that can be told without
+    /// a look at all of them: the same as [`choose`](Self::choose) would.
+    pub fn choose_of_all(self, members: &Members, turn: &mut Turn) -> Option<usize> {
+        if self != Self::RoundRobin || !members.are_alike() {
+            return None;
+        }
+        let index = round_robin::next_of_all(members, turn.last)?;
+        turn.last = members.get(index).map(|member| member.ordinal);
+        Some(index)
+    }
+
     /// Chooses and moves the turn on; `None` where all are tried.
     pub fn choose<'e>(self, eligible: &'e [Eligible], turn: &mut Turn) -> Option<&'e Eligible> {
         let chooser: &dyn Choose = match self {
@@ -139,6 +151,23 @@ pub(super) mod tests {
     }
 
     proptest! {
+        #[test]
+        fn the_short_way_chooses_as_the_long_one(
+            ordinals in proptest::collection::btree_set(0u32..40, 0..12), last in proptest::option::of(0u32..41),
+        ) {
+            let members: Members = ordinals.iter().map(|&ordinal| crate::balance::Member {
+                ordinal, key: ordinal.to_string().into(), credential: "c".into(), priority: 0, weight: 1,
+                limits: crate::balance::Limits::default(),
+            }).collect();
+            let eligible: Vec<_> = members.iter().enumerate().map(|(index, member)| Eligible {
+                index, ordinal: member.ordinal, key: member.key.clone(), weight: 1, in_flight: 0, tried: false,
+            }).collect();
+            let (mut short, mut long) = (Turn { last, ..Turn::default() }, Turn { last, ..Turn::default() });
+            let chosen = Strategy::RoundRobin.choose(&eligible, &mut long).map(|chosen| chosen.index);
+            prop_assert_eq!(Strategy::RoundRobin.choose_of_all(&members, &mut short), chosen);
+            prop_assert_eq!(short, long);
+        }
+
         /// Members come and go at random between picks; one that stays is served within bounded time.
         #[test]
         fn nobody_who_stays_starves_under_churn(

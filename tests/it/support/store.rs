@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Strategy},
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Members, Pool, Strategy},
     state::{Acquire, Acquired, Lease, MemoryStore, RedisStore, StateStore, Switch},
 };
 use uuid::Uuid;
@@ -118,7 +118,7 @@ impl Store {
 
 /// A pool under round robin, its members with these ordinals, each with a credential of its own.
 pub fn ring(ordinals: impl IntoIterator<Item = u32>) -> Arc<Pool> {
-    let members = ordinals.into_iter().map(member).collect();
+    let members = ordinals.into_iter().map(member).collect::<Members>();
     Arc::new(Pool { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy: Strategy::RoundRobin, members })
 }
 
