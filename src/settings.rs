@@ -29,6 +29,9 @@ use std::{
     time::Duration,
 };
 
+/// Beyond this many turns in advance nothing is gained.
+const MOST_TURNS: u32 = 1024;
+
 /// Settings, checked and complete.
 #[derive(Clone)]
 pub struct Settings {
@@ -160,6 +163,16 @@ impl Settings {
                 None => problem("redis-ca", "goes with a --redis-url that begins with rediss"),
             }
         }
+        let turns = match given(raw.turns).as_deref() {
+            None | Some("exact") => 1,
+            Some(count) => match count.parse() {
+                Ok(count) if (1..=MOST_TURNS).contains(&count) => count,
+                _ => {
+                    problem("turns", "is `exact`, or a number from 1 to 1024");
+                    1
+                }
+            },
+        };
         let redis_required = raw.redis_required.unwrap_or(false);
         if redis_required && redis.is_none() {
             problem("redis-required", "needs --redis-url");
@@ -187,6 +200,7 @@ impl Settings {
         };
         if let Some(redis) = &mut redis {
             redis.command_timeout = redis_timeout;
+            redis.turns = turns;
         }
         let usual = RetryBudget::default();
         let retry_budget = RetryBudget {

@@ -49,6 +49,10 @@ pub struct RawSettings {
     /// A Redis command that takes longer counts as failed, and Redis as away [default: 250ms]
     #[arg(long, global = true, env = "ROTA_REDIS_TIMEOUT", value_name = "TIME")]
     pub redis_timeout: Option<String>,
+    /// Whether every pick asks Redis (`exact`), or how many turns of a model a busy replica may hold in advance, up to 1024
+    /// [default: exact]
+    #[arg(long, global = true, env = "ROTA_TURNS", value_name = "exact|COUNT")]
+    pub turns: Option<String>,
     /// Do not start without Redis, and take no calls while it is away [default: go on without]
     #[arg(long, global = true, env = "ROTA_REDIS_REQUIRED", num_args = 0..=1, default_missing_value = "true")]
     pub redis_required: Option<bool>,
@@ -183,6 +187,7 @@ impl RawSettings {
             redis_url: self.redis_url.or(file.redis_url),
             redis_ca: self.redis_ca.or(file.redis_ca),
             redis_timeout: self.redis_timeout.or(file.redis_timeout),
+            turns: self.turns.or(file.turns),
             redis_required: self.redis_required.or(file.redis_required),
             master_key_file: self.master_key_file.or(file.master_key_file),
             master_key_command: self.master_key_command.or(file.master_key_command),

@@ -150,15 +150,15 @@ impl ResilientStore {
         }
         // At least 1: 0 would mean no limit.
         let part = |limit: u32| if limit == 0 { 0 } else { (limit / replicas).max(1) };
-        let mut own = (**pool).clone();
-        for member in &mut own.members {
+        let members = pool.members.iter().cloned().map(|mut member| {
             member.limits = Limits {
                 requests_per_minute: part(member.limits.requests_per_minute),
                 tokens_per_minute: part(member.limits.tokens_per_minute),
                 max_concurrency: part(member.limits.max_concurrency),
             };
-        }
-        Arc::new(own)
+            member
+        });
+        Arc::new(Pool { members: members.collect(), ..**pool })
     }
 }
 

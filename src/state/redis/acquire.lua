@@ -1,24 +1,30 @@
 -- Writes the failure of the attempt before, picks a member by the rules of src/balance/pick.rs and
--- src/balance/strategy/, counts it in flight.
+-- src/balance/strategy/, counts it in flight. Or takes turns in advance: who would serve next, one after the other, of
+-- those that are well.
 --
 -- KEYS: 1 the pool's hash ("last", "credits" and the members' records), 2 the tenant's credential records, 3 the pool's
 --       in-flight counts by member and holder, 4 the tenant's holders by the time they are alive until, 5 the pool's
 --       windows of counts
 -- ARGV: 1 clock ahead, 2 lease, 3 holder, 4 holder ttl, 5 trial ttl, 6 state ttl (all ms), 7 strategy, 8 tokens to
---       reserve, 9 whether in-flight counts matter ("1"), 10 whether a failure follows ("1"); then the failure, as
---       `fail` takes it; then eight a member: key, ordinal, priority, credential, weight, requests a minute, tokens a
---       minute, calls at once, with a tried member's key behind a "!"
--- Returns {1, index, began, trial, marked} | {2} trial running | {3, ms until the first is back or -1, its class}, then
--- three a member that cools: its index, ms left, class
+--       reserve, 9 what matters: "counts" those in flight, "plain" nothing but turn and failures, "-" neither, 10 whether
+--       a failure follows ("1"), 11 whether the keys' time to live is to be moved ("1"), 12 how many turns in advance, or
+--       "0" for a pick, 13 the indices of the tried between spaces, 14 the members in MessagePack, each a list of key,
+--       ordinal, priority, credential, weight, requests a minute, tokens a minute, calls at once; then the failure, as
+--       `fail` takes it
+-- Returns {1, index, began, trial, marked} | {2} trial running | {3, ms until the first is back or -1, its class} |
+-- {4, now, ms until somebody may be back or -1, indices between spaces, each with a "!" where it has a record}, then
+-- three a member that cools: its index, ms left, class. There are no turns while a trial is due: a pick has to take it.
 
 local POOL, CREDENTIALS, COUNTS, HOLDERS, USED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local now = clock(ARGV[1])
 local lease, holder, tokens = ARGV[2], ARGV[3], tonumber(ARGV[8])
-local first, STEP = 11, 8
 if ARGV[10] == '1' then
-  fail(POOL, CREDENTIALS, ARGV, first, now)
+  fail(POOL, CREDENTIALS, ARGV, 15, now)
   redis.call('PEXPIRE', CREDENTIALS, ARGV[6])
-  first = first + FAILURE_ARGS
+end
+local members, tried = cmsgpack.unpack(ARGV[14]), {}
+for index in string.gmatch(ARGV[13], '%d+') do
+  tried[tonumber(index) + 1] = true
 end
 
 local last, credits, records = -1, {}, {}
@@ -45,8 +51,8 @@ end
 local credential_records = {}
 if redis.call('EXISTS', CREDENTIALS) == 1 then
   local names = {}
-  for i = first, #ARGV, STEP do
-    names[#names + 1] = ARGV[i + 3]
+  for i, member in ipairs(members) do
+    names[i] = member[4]
   end
   if #names > 0 then
     for i, text in ipairs(redis.call('HMGET', CREDENTIALS, unpack(names))) do
@@ -60,22 +66,17 @@ if redis.call('EXISTS', CREDENTIALS) == 1 then
   end
 end
 
-local counts = ARGV[9] == '1' and in_flight(COUNTS, HOLDERS, now) or {}
+local counts = ARGV[9] == 'counts' and in_flight(COUNTS, HOLDERS, now) or {}
 
 -- Who may serve, by tier; who is away, and until when.
 local cooling = {}
 local eligible, tier, waiting, someone_could, back, back_class = {}, nil, false, false, nil, ''
-for i = first, #ARGV, STEP do
-  local key = ARGV[i]
-  local tried = string.sub(key, 1, 1) == '!'
-  if tried then
-    key = string.sub(key, 2)
-  end
-  local own, shared = records[record_of(key)], credential_records[ARGV[i + 3]]
+for i, member in ipairs(members) do
+  local key, ordinal, priority, credential, weight, rpm, tpm, at_once = unpack(member)
+  local own, shared = records[record_of(key)], credential_records[credential]
   local own_state, shared_state = standing(own, now), standing(shared, now)
   local state = math.max(own_state, shared_state)
   local full = 0
-  local rpm, tpm, at_once = tonumber(ARGV[i + 5]), tonumber(ARGV[i + 6]), tonumber(ARGV[i + 7])
   if rpm > 0 then
     full = math.max(full, room(window(USED, 'r:' .. key), now, rpm, 1))
   end
@@ -93,7 +94,7 @@ for i = first, #ARGV, STEP do
     ends, class = shared.ends, shared.class
   end
   if ends > 0 then
-    cooling[#cooling + 1] = (i - first) / STEP
+    cooling[#cooling + 1] = i - 1
     cooling[#cooling + 1] = ends - now
     cooling[#cooling + 1] = class
   end
@@ -105,13 +106,13 @@ for i = first, #ARGV, STEP do
       back, back_class = ends, class
     end
   elseif state == 2 then
-    someone_could, waiting = true, waiting or not tried
+    someone_could, waiting = true, waiting or not tried[i]
   else
     someone_could = true
-    local priority = tonumber(ARGV[i + 2])
-    eligible[#eligible + 1] = { at = i, key = key, ordinal = tonumber(ARGV[i + 1]), priority = priority,
-      weight = tonumber(ARGV[i + 4]), calls = counts[key] or 0, tried = tried }
-    if not tried and (not tier or priority < tier) then
+    eligible[#eligible + 1] = { index = i - 1, key = key, credential = credential, ordinal = ordinal,
+      priority = priority, weight = weight, calls = counts[key] or 0, tried = tried[i], due = state == 1,
+      rpm = rpm, tpm = tpm }
+    if not tried[i] and (not tier or priority < tier) then
       tier = priority
     end
   end
@@ -124,7 +125,9 @@ local function answer(list)
   return list
 end
 
-if not tier then
+if ARGV[12] ~= '0' and not tier then
+  return answer({ 4, now, back and back - now or -1, '' })
+elseif not tier then
   if waiting then
     return answer({ 2 })
   elseif not someone_could and back then
@@ -183,85 +186,135 @@ local function rebase(total)
   ring[1].credit = ring[1].credit - left
 end
 
-local function weighted()
-  local total, stable = 0, #credits == #ring
+local total = 0
+local function begin_weighted()
+  local stable = #credits == #ring
   for i, member in ipairs(ring) do
     total = total + member.weight
     stable = stable and credits[i].key == member.key and credits[i].weight == member.weight
   end
-  if stable then
-    for i, member in ipairs(ring) do
-      member.credit = credits[i].credit
-    end
-  else
-    rebase(total)
+  if not stable then
+    return rebase(total)
   end
+  for i, member in ipairs(ring) do
+    member.credit = credits[i].credit
+  end
+end
+
+local function weighted()
   local whole = total * SCALE
   for _, member in ipairs(ring) do
     member.credit = member.credit + member.weight * SCALE
     member.owed = member.credit > 0
-    member.due = -floor_div(member.credit - whole, member.weight * SCALE)
+    member.closes = -floor_div(member.credit - whole, member.weight * SCALE)
   end
   local best = least(function(a, b)
     if a.owed ~= b.owed then
       return a.owed
-    elseif a.due ~= b.due then
-      return a.due < b.due
+    elseif a.closes ~= b.closes then
+      return a.closes < b.closes
     elseif a.weight ~= b.weight then
       return a.weight > b.weight
     end
     return in_turn(a, b)
   end)
   best.credit = best.credit - whole
-  local list = {}
-  for i, member in ipairs(ring) do
-    list[i] = string.format('%s %.0f %.0f', member.key, member.weight, member.credit)
-  end
-  redis.call('HSET', POOL, 'credits', table.concat(list, ' '))
   return best
 end
 
-local chosen
-if ARGV[7] == 'weighted-round-robin' then
-  chosen = weighted()
-elseif ARGV[7] == 'least-connections' then
-  chosen = least(function(a, b)
-    local a_load, b_load = a.calls * b.weight, b.calls * a.weight
-    if a_load ~= b_load then
-      return a_load < b_load
-    end
-    return in_turn(a, b)
-  end)
-else
-  chosen = least(in_turn)
+local function by_load(a, b)
+  local a_load, b_load = a.calls * b.weight, b.calls * a.weight
+  if a_load ~= b_load then
+    return a_load < b_load
+  end
+  return in_turn(a, b)
 end
 
-local key, credential = chosen.key, ARGV[chosen.at + 3]
-local trial, marked = 0, 0
-local own = record_of(key)
-for _, place in ipairs({ { POOL, own, records[own] }, { CREDENTIALS, credential, credential_records[credential] } }) do
-  local record = place[3]
-  if record then
-    marked = 1
-    if begin(record, now, lease, now + tonumber(ARGV[5])) then
-      trial = 1
+local function choose()
+  local chosen
+  if ARGV[7] == 'weighted-round-robin' then
+    chosen = weighted()
+  elseif ARGV[7] == 'least-connections' then
+    chosen = least(by_load)
+  else
+    chosen = least(in_turn)
+  end
+  last = chosen.ordinal
+  return chosen
+end
+
+local function save_turn()
+  redis.call('HSET', POOL, 'last', last)
+  if ARGV[7] == 'weighted-round-robin' then
+    local list = {}
+    for i, member in ipairs(ring) do
+      list[i] = string.format('%s %.0f %.0f', member.key, member.weight, member.credit)
     end
-    save(place[1], place[2], record)
+    redis.call('HSET', POOL, 'credits', table.concat(list, ' '))
   end
 end
-redis.call('HSET', POOL, 'last', ARGV[chosen.at + 1])
-redis.call('HINCRBY', COUNTS, key .. '|' .. holder, 1)
+
+-- A member's own record and its credential's, where there are any, each with where it is kept.
+local function records_of(member)
+  local own, list = record_of(member.key), {}
+  if records[own] then
+    list[1] = { POOL, own, records[own] }
+  end
+  if credential_records[member.credential] then
+    list[#list + 1] = { CREDENTIALS, member.credential, credential_records[member.credential] }
+  end
+  return list
+end
+
+if ARGV[7] == 'weighted-round-robin' then
+  begin_weighted()
+end
+
+if ARGV[12] ~= '0' then
+  for _, member in ipairs(ring) do
+    if member.due then
+      return answer({ 4, now, 0, '' })
+    end
+  end
+  local turns, begun = {}, {}
+  for i = 1, tonumber(ARGV[12]) do
+    local member = choose()
+    local kept = records_of(member)
+    for _, place in ipairs(kept) do
+      begin(place[3], now, '-', 0)
+      begun[place[1] .. ' ' .. place[2]] = place
+    end
+    turns[i] = member.index .. (#kept > 0 and '!' or '')
+  end
+  for _, place in pairs(begun) do
+    save(place[1], place[2], place[3])
+  end
+  save_turn()
+  redis.call('PEXPIRE', POOL, ARGV[6])
+  return answer({ 4, now, back and back - now or -1, table.concat(turns, ' ') })
+end
+
+local chosen = choose()
+local trial, kept = 0, records_of(chosen)
+for _, place in ipairs(kept) do
+  if begin(place[3], now, lease, now + tonumber(ARGV[5])) then
+    trial = 1
+  end
+  save(place[1], place[2], place[3])
+end
+save_turn()
+redis.call('HINCRBY', COUNTS, chosen.key .. '|' .. holder, 1)
 redis.call('ZADD', HOLDERS, string.format('%.0f', now + tonumber(ARGV[4])), holder)
 redis.call('PEXPIRE', POOL, ARGV[6])
 redis.call('PEXPIRE', COUNTS, ARGV[6])
 redis.call('PEXPIRE', HOLDERS, ARGV[6])
-if tonumber(ARGV[chosen.at + 5]) > 0 or tonumber(ARGV[chosen.at + 6]) > 0 then
-  if tonumber(ARGV[chosen.at + 5]) > 0 then
-    add(USED, 'r:' .. key, now, 1)
+if chosen.rpm > 0 or chosen.tpm > 0 then
+  if chosen.rpm > 0 then
+    add(USED, 'r:' .. chosen.key, now, 1)
   end
-  if tonumber(ARGV[chosen.at + 6]) > 0 then
-    add(USED, 't:' .. key, now, tokens)
+  if chosen.tpm > 0 then
+    add(USED, 't:' .. chosen.key, now, tokens)
   end
   redis.call('PEXPIRE', USED, ARGV[6])
 end
-return answer({ 1, (chosen.at - first) / STEP, now, trial, marked })
+return answer({ 1, chosen.index, now, trial, #kept > 0 and 1 or 0 })

@@ -1,11 +1,16 @@
-//! Word between replicas that configuration has changed. It says when to look, never what to believe: the outbox in the
-//! database tells that, and is read every 250 ms anyhow.
+//! Word between replicas: that configuration has changed, and that somebody cools.
+//!
+//! The first says when to look, never what to believe: the outbox in the database tells that, and is read every 250 ms
+//! anyhow. The second takes members out of what was held of them in advance; while it cannot come, nothing is.
 //!
 //! When Redis is gone no word comes, and changes arrive with the next look.
 
-use super::connect::RedisOptions;
+use super::{ahead::Ahead, connect::RedisOptions};
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
-use std::{sync::Weak, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use tokio::{
     sync::{Notify, broadcast::error::RecvError},
     time::{sleep, timeout},
@@ -13,11 +18,13 @@ use tokio::{
 
 /// What the word is said on. Not of a tenant: in a Cluster all nodes hear it.
 pub(super) const CHANNEL: &str = "rota:changes";
+/// What `common.lua` says on: "key field milliseconds".
+const COOLING: &str = "rota:cooling";
 /// Between two attempts to listen.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Wakes `heard` at every word, until it is dropped.
-pub(super) async fn listen(options: RedisOptions, heard: Weak<Notify>) {
+/// Wakes `heard` at every word of configuration, until it is dropped, and tells `ahead` who cools.
+pub(super) async fn listen(options: RedisOptions, heard: Weak<Notify>, ahead: Arc<Ahead>) {
     while heard.strong_count() > 0 {
         // A subscription needs a connection of its own, and is over when that breaks.
         if let Ok(client) = options.client(&[]) {
@@ -25,19 +32,42 @@ pub(super) async fn listen(options: RedisOptions, heard: Weak<Notify>) {
             let task = client.connect();
             let ready = timeout(options.patience(), async {
                 client.wait_for_connect().await?;
-                client.subscribe(CHANNEL).await
+                client.subscribe(if ahead.is_on() { vec![CHANNEL, COOLING] } else { vec![CHANNEL] }).await
             });
             // Until here something may have been said.
             let mut listening = matches!(ready.await, Ok(Ok(()))) && wake(&heard);
+            ahead.listen(listening);
             while listening {
                 listening = tokio::select! {
-                    word = words.recv() => !matches!(word, Err(RecvError::Closed)) && wake(&heard),
+                    word = words.recv() => match word {
+                        Ok(word) if word.channel == COOLING => {
+                            cooled(&word.value.as_string().unwrap_or_default(), &ahead);
+                            true
+                        }
+                        Ok(_) => wake(&heard),
+                        // Some were missed.
+                        Err(RecvError::Lagged(_)) => {
+                            ahead.forget();
+                            wake(&heard)
+                        }
+                        Err(RecvError::Closed) => false,
+                    },
                     _ = problems.recv() => false,
                 };
             }
+            ahead.listen(false);
             task.abort();
         }
         sleep(PAUSE).await;
+    }
+}
+
+fn cooled(word: &str, ahead: &Ahead) {
+    let mut words = word.split(' ');
+    if let (Some(key), Some(field), Some(Ok(left))) =
+        (words.next(), words.next(), words.next().map(str::parse))
+    {
+        ahead.cooled(key, field, Duration::from_millis(left));
     }
 }
 

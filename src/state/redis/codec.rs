@@ -1,9 +1,10 @@
 //! Arguments of the scripts, and what their answers say.
 
 use crate::{
-    balance::{Cooldown, Credit, ErrorClass, LeaseId, Member, Pool, Record, Scope, Trial, Turn, Window},
+    balance::{Cooldown, Credit, ErrorClass, LeaseId, Limits, Pool, Record, Scope, Trial, Turn, Window},
     state::{Acquired, Inspection, Lease, MemberInspection, StateError},
 };
+use bytes::Bytes;
 use fred::types::Value;
 use std::time::Duration;
 
@@ -19,6 +20,16 @@ impl Args {
 
     pub(super) fn number(mut self, number: u64) -> Self {
         self.0.push(i64::try_from(number).unwrap_or(i64::MAX).into());
+        self
+    }
+
+    pub(super) fn difference(mut self, difference: i64) -> Self {
+        self.0.push(difference.into());
+        self
+    }
+
+    pub(super) fn bytes(mut self, bytes: Bytes) -> Self {
+        self.0.push(Value::Bytes(bytes));
         self
     }
 
@@ -54,22 +65,28 @@ impl Args {
             .number(cooldown.trip_after.into())
             .text(cooldown.class.name())
     }
+}
 
-    /// As `acquire.lua` takes them.
-    pub(super) fn member(mut self, member: &Member, tried: bool) -> Self {
-        if tried {
-            self.0.push(format!("!{}", member.key).into());
-        } else {
-            self.0.push((&*member.key).into());
-        }
-        self = self.number(member.ordinal.into());
-        self.0.push(i64::from(member.priority).into());
-        self.text(&member.credential)
-            .number(member.weight.into())
-            .number(member.limits.requests_per_minute.into())
-            .number(member.limits.tokens_per_minute.into())
-            .number(member.limits.max_concurrency.into())
-    }
+/// A pool's members as `acquire.lua` takes them.
+pub(super) fn packed(pool: &Pool) -> Result<Bytes, StateError> {
+    let members: Vec<_> = pool
+        .members
+        .iter()
+        .map(|member| {
+            let Limits { requests_per_minute, tokens_per_minute, max_concurrency } = member.limits;
+            (
+                &*member.key,
+                member.ordinal,
+                member.priority,
+                &*member.credential,
+                member.weight,
+                requests_per_minute,
+                tokens_per_minute,
+                max_concurrency,
+            )
+        })
+        .collect();
+    rmp_serde::to_vec(&members).map(Bytes::from).map_err(|error| StateError(error.to_string()))
 }
 
 /// One member that cools, as `acquire.lua` reports it beside its answer.
@@ -85,6 +102,7 @@ pub(super) fn cooling(answer: &[Value]) -> Vec<Cooling> {
     let head = match whole(answer, 0) {
         1 => 5,
         2 => 1,
+        4 => 4,
         _ => 3,
     };
     let one = |three: &[Value]| {
@@ -125,6 +143,34 @@ pub(super) fn acquired(
             let back = u64::try_from(whole(answer, 1)).ok().map(Duration::from_millis);
             Ok(Acquired::Exhausted { first_back: back.zip(class) })
         }
+        _ => Err(unexpected()),
+    }
+}
+
+/// Turns in advance, as `acquire.lua` answers.
+#[derive(Debug)]
+pub(super) struct Turns {
+    /// When they were taken, on Redis's clock.
+    pub(super) now: u64,
+    /// After how long somebody may be back who is not among them.
+    pub(super) back: Option<Duration>,
+    /// The indices of those that serve, in order, and whether each has a record.
+    pub(super) next: Vec<(usize, bool)>,
+}
+
+/// What `acquire.lua` answers where turns were asked for.
+pub(super) fn turns(answer: &[Value]) -> Result<Turns, StateError> {
+    let turn = |word: &str| {
+        let index = word.trim_end_matches('!');
+        Some((index.parse().ok()?, index.len() < word.len()))
+    };
+    let next = text(answer, 3).split_whitespace().map(turn).collect::<Option<_>>();
+    match (whole(answer, 0), next) {
+        (4, Some(next)) => Ok(Turns {
+            now: u64::try_from(whole(answer, 1)).map_err(|_| unexpected())?,
+            back: u64::try_from(whole(answer, 2)).ok().map(Duration::from_millis),
+            next,
+        }),
         _ => Err(unexpected()),
     }
 }

@@ -79,6 +79,15 @@ local function standing(record, now)
   return 1
 end
 
+-- Tells every replica who cools, and for how long: they may have turns of it in advance. Returns that, or -1.
+local function tell(key, field, record, now)
+  if standing(record, now) ~= 3 then
+    return -1
+  end
+  redis.call('PUBLISH', 'rota:cooling', string.format('%s %s %.0f', key, field, record.ends - now))
+  return record.ends - now
+end
+
 local function episodes_left(record, now)
   if record.healthy == 0 then
     return record.episodes
@@ -193,7 +202,7 @@ local function succeed(pool, credentials, member, credential, lease, now)
 end
 
 -- Writes a failure. args[first ..]: lease, member, credential, scope ("member" or "credential"), began, duration, max,
--- grows ("1"), hinted ("1"), trip_after, class.
+-- grows ("1"), hinted ("1"), trip_after, class. Returns for how many ms it cools now, or -1.
 local FAILURE_ARGS = 11
 local function fail(pool, credentials, args, first, now)
   local lease, member, credential = args[first], args[first + 1], args[first + 2]
@@ -209,6 +218,7 @@ local function fail(pool, credentials, args, first, now)
   save(key, field, record)
   -- A trial that was taken on the other record as well has had its verdict.
   hand_on(pool, credentials, member, credential, lease)
+  return tell(key, field, record, now)
 end
 
 -- A window is the text "bucket count bucket count …", oldest first.

@@ -8,6 +8,7 @@
 //! noted off the path is dropped: trials expire by themselves, and in-flight counts are those of live replicas only.
 //! The client reconnects for ever with a growing pause of up to 200 ms.
 
+mod ahead;
 mod changes;
 mod codec;
 mod connect;
@@ -20,7 +21,8 @@ use super::{
     Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, Outcome, STATE_TTL, StateError, StateStore,
     Switch,
 };
-use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
+use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope, Strategy};
+use ahead::{Ahead, Fill};
 use async_trait::async_trait;
 pub(super) use codec::Cooling;
 use codec::{Args, unexpected};
@@ -55,6 +57,8 @@ use writer::{Note, Writer};
 /// A replica that has been silent for this long no longer counts as holding calls in flight.
 const REPLICA_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often it is said what is in flight where who serves does not depend on it.
+const COUNTING: Duration = Duration::from_millis(100);
 /// Keys one script removes.
 const FORGOTTEN_AT_ONCE: usize = 1000;
 /// A key of a probe is looked for among this many names: enough for a primary that holds one slot of 16384.
@@ -68,8 +72,9 @@ pub struct RedisStore {
 
 struct Shared {
     connection: Arc<Connection>,
-    clock: Clock,
+    clock: Arc<Clock>,
     replica: String,
+    ahead: Arc<Ahead>,
     acquire: Script,
     fail: Script,
     renew: Script,
@@ -108,12 +113,14 @@ impl RedisStore {
     pub fn connect_later(options: &RedisOptions) -> Result<Self, StateError> {
         let connection = Arc::new(Connection::open(options)?);
         let replica = Uuid::new_v4().simple().to_string();
+        let (clock, ahead) = (Arc::new(Clock::default()), Arc::new(Ahead::new(options.turns)));
         let shared = Arc::new(Shared {
-            writer: Writer::start(connection.clone(), replica.clone()),
+            writer: Writer::start(connection.clone(), replica.clone(), clock.clone()),
             connection,
-            clock: Clock::default(),
+            clock,
             replica,
-            acquire: script!("acquire"),
+            ahead: ahead.clone(),
+            acquire: script!("acquire", "plain", "common"),
             fail: script!("fail"),
             renew: script!("renew"),
             end: script!("end"),
@@ -129,7 +136,8 @@ impl RedisStore {
             replicas: AtomicU32::new(1),
         });
         tokio::spawn(beat(Arc::downgrade(&shared)));
-        tokio::spawn(changes::listen(options.clone(), Arc::downgrade(&shared.announced)));
+        tokio::spawn(changes::listen(options.clone(), Arc::downgrade(&shared.announced), ahead));
+        tokio::spawn(count(Arc::downgrade(&shared)));
         Ok(Self { shared })
     }
 
@@ -190,7 +198,7 @@ impl Shared {
 
     async fn acquire(
         &self,
-        pool: &Pool,
+        pool: &Arc<Pool>,
         lease: LeaseId,
         tokens: u64,
         own: bool,
@@ -198,11 +206,39 @@ impl Shared {
     ) -> Result<(Acquired, Vec<Cooling>), StateError> {
         let keys = Keys::of(pool.tenant, pool.id).all();
         let answer: Vec<Value> = self.run(&self.acquire, keys, args).await?;
-        let acquired = codec::acquired(&answer, pool, lease, tokens)?;
+        let (acquired, cooling) = (codec::acquired(&answer, pool, lease, tokens)?, codec::cooling(&answer));
         if own && matches!(acquired, Acquired::Granted { .. }) {
             self.count(pool.tenant, true);
         }
-        Ok((acquired, codec::cooling(&answer)))
+        self.ahead.learn(pool, &cooling);
+        Ok((acquired, cooling))
+    }
+
+    /// Takes turns of that pool in advance.
+    async fn fill(&self, pool: &Arc<Pool>, fill: Fill) {
+        let taken = async {
+            let (packed, _) = self.ahead.packed(pool)?;
+            let args = self
+                .args()
+                .text("-")
+                .text(&self.replica)
+                .millis(REPLICA_TTL)
+                .millis(Duration::ZERO)
+                .millis(STATE_TTL)
+                .text(pool.strategy.name())
+                .number(0)
+                .text("-")
+                .flag(false)
+                .flag(true)
+                .number(fill.turns as u64)
+                .text("")
+                .bytes(packed);
+            let keys = Keys::of(pool.tenant, pool.id).all();
+            let answer: Vec<Value> = self.run(&self.acquire, keys, args).await?;
+            self.ahead.learn(pool, &codec::cooling(&answer));
+            codec::turns(&answer)
+        };
+        self.ahead.filled(pool, &fill, taken.await);
     }
 
     async fn heartbeat(&self) -> Result<(), StateError> {
@@ -217,7 +253,16 @@ impl Shared {
 
     fn release(&self, lease: &Lease, used: Option<u64>) {
         self.count(lease.tenant, false);
-        self.writer.note(Note::Release(lease.clone(), used));
+        if writer::is_more_than_a_count(lease, used) || !self.ahead.release(lease) {
+            self.writer.note(Note::Release(lease.clone(), used));
+        }
+    }
+
+    /// Says what has become more or less in flight.
+    fn say_counts(&self) {
+        for (tenant, pool, counts) in self.ahead.take_counts() {
+            self.writer.note(Note::Counts(tenant, pool, counts));
+        }
     }
 
     fn count(&self, tenant: Uuid, up: bool) {
@@ -237,8 +282,24 @@ impl RedisStore {
         ask: &Acquire<'_>,
     ) -> Result<(Acquired, Vec<Cooling>), StateError> {
         let pool = ask.pool;
-        let counts_matter = pool.strategy.counts_in_flight()
-            || pool.members.iter().any(|member| member.limits.max_concurrency > 0);
+        let taken = self.shared.ahead.take(ask)?;
+        if let Some(fill) = taken.fill {
+            let (shared, pool) = (self.shared.clone(), pool.clone());
+            tokio::spawn(async move { shared.fill(&pool, fill).await });
+        }
+        if let Some((index, lease)) = taken.lease {
+            self.shared.count(pool.tenant, true);
+            return Ok((Acquired::Granted { index, lease }, Vec::new()));
+        }
+        let (packed, refresh) = self.shared.ahead.packed(pool)?;
+        let matters = if pool.counts_in_flight() {
+            "counts"
+        } else if pool.strategy == Strategy::RoundRobin && pool.members.are_alike() {
+            "plain"
+        } else {
+            "-"
+        };
+        let tried: Vec<_> = ask.tried.iter().map(ToString::to_string).collect();
         let args = self.shared.args().text(&ask.lease.to_string());
         let mut args = match ask.hold {
             Some(ttl) => args.text(&holder(ask.lease)).millis(ttl),
@@ -248,13 +309,14 @@ impl RedisStore {
         .millis(STATE_TTL)
         .text(pool.strategy.name())
         .number(ask.tokens)
-        .flag(counts_matter)
-        .flag(ask.failed.is_some());
+        .text(matters)
+        .flag(ask.failed.is_some())
+        .flag(refresh || ask.hold.is_some())
+        .number(0)
+        .text(&tried.join(" "))
+        .bytes(packed);
         if let Some((lease, cooldown)) = ask.failed {
             args = args.failure(lease, cooldown);
-        }
-        for (index, member) in pool.members.iter().enumerate() {
-            args = args.member(member, ask.tried.contains(&index));
         }
         let (answer, answered) = oneshot::channel();
         let (shared, pool, lease, tokens) = (self.shared.clone(), pool.clone(), ask.lease, ask.tokens);
@@ -270,6 +332,18 @@ impl RedisStore {
         });
         let (unclaimed, cooling) =
             answered.await.map_err(|_| StateError("the command was dropped".into()))??;
+        if let Some((failed, cooldown)) = ask.failed {
+            // Where its credential cools, it does so in other pools too.
+            let of_failed = |one: &&Cooling| {
+                ask.pool
+                    .members
+                    .get(one.index)
+                    .is_some_and(|member| member.credential == failed.member.credential)
+            };
+            if let Some(one) = cooling.iter().find(of_failed) {
+                self.shared.ahead.failed(failed, cooldown.scope, one.left);
+            }
+        }
         Ok((unclaimed.claim()?, cooling))
     }
 
@@ -298,6 +372,7 @@ impl RedisStore {
 
     /// Connects anew; see [`Connection::renew`].
     pub(super) fn reconnect(&self) {
+        self.shared.ahead.forget();
         self.shared.connection.renew();
     }
 
@@ -358,7 +433,11 @@ impl StateStore for RedisStore {
     async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {
         let args = self.shared.args().millis(STATE_TTL).failure(lease, cooldown);
         let keys = Keys::of(lease.tenant, lease.pool).records();
-        self.shared.run::<Value>(&self.shared.fail, keys, args).await.map(drop)
+        let left = self.shared.run::<i64>(&self.shared.fail, keys, args).await?;
+        if let Ok(left) = u64::try_from(left) {
+            self.shared.ahead.failed(lease, cooldown.scope, Duration::from_millis(left));
+        }
+        Ok(())
     }
 
     fn succeed(&self, lease: &Lease) {
@@ -395,12 +474,16 @@ impl StateStore for RedisStore {
             Outcome::Unknown => args.text("unknown"),
         };
         let keys = Keys::of(lease.tenant, lease.pool).all();
-        Ok(self.shared.run::<i64>(&self.shared.end, keys, args).await? == 1)
+        let ended = self.shared.run::<i64>(&self.shared.end, keys, args).await?;
+        if let (Outcome::Failed(cooldown), Ok(left)) = (outcome, u64::try_from(ended - 2)) {
+            self.shared.ahead.failed(lease, cooldown.scope, Duration::from_millis(left));
+        }
+        Ok(ended > 0)
     }
 
     async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
         let mut args = self.shared.args();
-        for member in &pool.members {
+        for member in pool.members.iter() {
             args = args.text(&member.key).text(&member.credential);
         }
         let keys = Keys::of(pool.tenant, pool.id).all();
@@ -419,8 +502,12 @@ impl StateStore for RedisStore {
                 args.text("recover").text(&format!(" {} ", names.join(" ")))
             }
         };
-        let keys = Keys::of(pool.tenant, pool.id).records();
-        self.shared.run::<Value>(&self.shared.switch, keys, args).await.map(drop)
+        let keys = Keys::of(pool.tenant, pool.id);
+        self.shared.run::<Value>(&self.shared.switch, keys.records(), args).await?;
+        if let Switch::Set { duration, .. } = switch {
+            self.shared.ahead.cooled(&keys.pool(), member.record(), duration);
+        }
+        Ok(())
     }
 
     async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError> {
@@ -457,6 +544,7 @@ impl StateStore for RedisStore {
     }
 
     async fn flush(&self) {
+        self.shared.say_counts();
         self.shared.writer.flush().await;
     }
 }
@@ -495,6 +583,15 @@ async fn beat(shared: Weak<Shared>) {
         if let Err(error) = shared.heartbeat().await {
             tracing::debug!(%error, "heartbeat");
         }
+    }
+}
+
+/// Says once in a while what has become more or less in flight where nobody waits for it.
+async fn count(shared: Weak<Shared>) {
+    loop {
+        sleep(COUNTING).await;
+        let Some(shared) = shared.upgrade() else { return };
+        shared.say_counts();
     }
 }
 

@@ -23,12 +23,15 @@ pub(super) struct Run {
     args: Vec<Value>,
 }
 
-/// The script of that name, with `common.lua` before it.
+/// The script of that name, with `common.lua` before it, or what else is named.
 macro_rules! script {
     ($name:literal) => {
+        script!($name, "common")
+    };
+    ($name:literal, $($before:literal),*) => {
         $crate::state::redis::script::Script::new(
             $name,
-            concat!(include_str!("common.lua"), include_str!(concat!($name, ".lua"))),
+            concat!($(include_str!(concat!($before, ".lua")),)* include_str!(concat!($name, ".lua"))),
         )
     };
 }

@@ -1,19 +1,24 @@
 //! Writes what no caller waits for: successes and releases, in order, many to a round trip.
 
 use super::{
+    REPLICA_TTL,
     codec::Args,
     connect::Connection,
     keys::Keys,
     script::{Run, script},
 };
-use crate::state::Lease;
+use crate::state::{Clock, Lease, STATE_TTL};
 use fred::types::Value;
 use futures::future::join_all;
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
 
 /// At most this many notes are on their way at once.
 const BATCH: usize = 256;
@@ -24,6 +29,8 @@ pub(super) enum Note {
     Succeed(Lease, u64),
     /// The call under this lease is over, and has used so many tokens.
     Release(Lease, Option<u64>),
+    /// So many more calls than before are in flight on members of that pool of that tenant.
+    Counts(Uuid, Uuid, HashMap<Arc<str>, i64>),
     /// Say when everything before is written.
     Flush(oneshot::Sender<()>),
 }
@@ -35,10 +42,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// The queue needs no bound: there are never more notes than calls, and without Redis each is dropped at once.
-    pub(super) fn start(connection: Arc<Connection>, replica: String) -> Self {
+    pub(super) fn start(connection: Arc<Connection>, replica: String, clock: Arc<Clock>) -> Self {
         let (notes, inbox) = mpsc::unbounded_channel();
         let dropped = Arc::new(AtomicBool::new(false));
-        tokio::spawn(run(connection, replica, dropped.clone(), inbox));
+        tokio::spawn(run(connection, replica, clock, dropped.clone(), inbox));
         Self { notes, dropped }
     }
 
@@ -62,29 +69,39 @@ impl Writer {
 async fn run(
     connection: Arc<Connection>,
     replica: String,
+    clock: Arc<Clock>,
     dropped: Arc<AtomicBool>,
     mut inbox: mpsc::UnboundedReceiver<Note>,
 ) {
-    let script = script!("note");
+    let (note, count) = (script!("note"), script!("count",));
     let mut batch = Vec::with_capacity(BATCH);
     let mut failing = false;
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         let client = connection.client();
         let mut runs = Vec::with_capacity(batch.len());
         let mut waiting = Vec::new();
-        for note in batch.drain(..) {
-            let run = match note {
-                Note::Succeed(lease, ahead) => served(&lease, ahead),
-                Note::Release(lease, used) => over(&lease, &replica, used),
-                Note::Flush(done) => {
-                    waiting.push(done);
-                    continue;
+        let mut counts = Counts::default();
+        for one in batch.drain(..) {
+            match one {
+                Note::Succeed(lease, ahead) => runs.push((&note, served(&lease, ahead))),
+                Note::Release(lease, used) if is_more_than_a_count(&lease, used) => {
+                    runs.push((&note, over(&lease, &replica, used)));
                 }
-            };
-            // Sent in this order, without waiting for one another, each to the node of its tenant.
-            runs.push(connection.watched(script.name, script.run::<Value>(&client, run)));
+                Note::Release(lease, _) => counts.add(lease.tenant, lease.pool, lease.member.key, -1),
+                Note::Counts(tenant, pool, differences) => {
+                    for (member, difference) in differences {
+                        counts.add(tenant, pool, member, difference);
+                    }
+                }
+                Note::Flush(done) => waiting.push(done),
+            }
         }
+        runs.extend(counts.runs(&replica, clock.ahead()).map(|run| (&count, run)));
         let any = !runs.is_empty();
+        // Sent in this order, without waiting for one another, each to the node of its tenant.
+        let runs = runs
+            .into_iter()
+            .map(|(script, run)| connection.watched(script.name, script.run::<Value>(&client, run)));
         let error = join_all(runs).await.into_iter().find_map(Result::err);
         if error.is_some() {
             dropped.store(true, Ordering::Relaxed);
@@ -102,6 +119,34 @@ async fn run(
             let _ = done.send(());
         }
     }
+}
+
+/// What has become more or less in flight, by tenant and pool, and member: many calls of a pool that are over are one
+/// command.
+#[derive(Default)]
+struct Counts(HashMap<(Uuid, Uuid), HashMap<Arc<str>, i64>>);
+
+impl Counts {
+    fn add(&mut self, tenant: Uuid, pool: Uuid, member: Arc<str>, difference: i64) {
+        *self.0.entry((tenant, pool)).or_default().entry(member).or_default() += difference;
+    }
+
+    fn runs(self, replica: &str, ahead: u64) -> impl Iterator<Item = Run> {
+        self.0.into_iter().filter_map(move |((tenant, pool), mut differences)| {
+            differences.retain(|_, difference| *difference != 0);
+            let keys = Keys::of(tenant, pool);
+            let mut args = Args::default().number(ahead).text(replica).millis(REPLICA_TTL).millis(STATE_TTL);
+            for (member, difference) in &differences {
+                args = args.text(member).difference(*difference);
+            }
+            (!differences.is_empty()).then(|| Run::new(vec![keys.counts(), keys.holders()], args.0))
+        })
+    }
+}
+
+/// Whether the end of that call changes more than how many are in flight.
+pub(super) fn is_more_than_a_count(lease: &Lease, used: Option<u64>) -> bool {
+    lease.trial || (used.is_some() && lease.member.limits.tokens_per_minute > 0)
 }
 
 fn served(lease: &Lease, ahead: u64) -> Run {

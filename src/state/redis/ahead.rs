@@ -1,0 +1,328 @@
+//! What this replica keeps of the pools it picks from: their members as the script takes them, and, where the operator
+//! lets it, turns in advance.
+//!
+//! A run of turns is what the next picks would have been, one after the other, of members that were well when it was
+//! taken. Under load a replica takes as many as it has lately used in [`SPAN`], so that a pick asks nobody; idle, it takes
+//! none. Every replica serves its own runs in their order, so shares differ from the exact ones by at most the turns
+//! that all replicas hold: their number times the longest run.
+//!
+//! A member that cools leaves every run: here with the answer that says so, elsewhere by a word over pub/sub
+//! ([`changes`](super::changes)). While no such word can come, turns are not used. Nor are they from the moment at which
+//! somebody's cooldown ends until Redis was asked again, since a trial may be due, which is one call's over all replicas.
+//! What a run holds of somebody else is never thrown away but with the roster it was made for, so that nobody loses turns.
+
+use super::{
+    codec::{Cooling, Turns, packed},
+    keys::{Keys, records_of},
+};
+use crate::{
+    balance::{Member, Pool, Scope},
+    state::{Acquire, Lease, StateError},
+};
+use bytes::Bytes;
+use dashmap::{DashMap, Entry};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// A run is meant to last this long.
+const SPAN: Duration = Duration::from_millis(20);
+/// After an answer without turns, or none at all, nobody asks again for this long.
+const PAUSE: Duration = Duration::from_millis(5);
+/// The time to live of a pool's keys is moved this often: well within that of a replica.
+const REFRESH: Duration = Duration::from_secs(5);
+/// A script looks at this many members in one run of turns, so that it holds up nobody for long.
+const MOST_STEPS: usize = 4096;
+/// What has not been picked from for this long is forgotten.
+const KEPT: Duration = Duration::from_secs(600);
+
+/// See the module's documentation.
+pub(super) struct Ahead {
+    /// The most turns of a pool held at once; up to 1: every pick asks Redis.
+    most: usize,
+    /// Whether word of cooldowns comes.
+    listening: AtomicBool,
+    /// Counts how often all turns were forgotten: those asked for before are forgotten too.
+    forgotten: AtomicU64,
+    pools: DashMap<Uuid, Kept>,
+}
+
+struct Kept {
+    pool: Arc<Pool>,
+    packed: Bytes,
+    refreshed: Option<Instant>,
+    used: Instant,
+    run: Run,
+    /// Begun and ended since it was last said, by member.
+    counts: HashMap<Arc<str>, i64>,
+}
+
+#[derive(Default)]
+struct Run {
+    /// The members' indices, and whether each has a record.
+    turns: VecDeque<(usize, bool)>,
+    /// When the last of them were taken: on Redis's clock, and on ours.
+    taken: Option<(u64, Instant)>,
+    /// When somebody may be back who is not among them.
+    back: Option<Instant>,
+    /// Whether more are on their way, and who has cooled since they were asked for.
+    filling: bool,
+    cooled: Vec<usize>,
+    not_before: Option<Instant>,
+    /// Picks since then, and how many that is in a span.
+    picks: u32,
+    since: Option<Instant>,
+    wanted: usize,
+}
+
+/// How a pick goes on.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// A turn that was held.
+    pub(super) lease: Option<(usize, Lease)>,
+    /// More are needed.
+    pub(super) fill: Option<Fill>,
+}
+
+/// Turns to be asked for.
+pub(super) struct Fill {
+    pub(super) turns: usize,
+    forgotten: u64,
+}
+
+impl Ahead {
+    pub(super) fn new(most: u32) -> Self {
+        Self {
+            most: most as usize,
+            listening: AtomicBool::new(false),
+            forgotten: AtomicU64::new(0),
+            pools: DashMap::new(),
+        }
+    }
+
+    /// Whether any turns are taken in advance at all.
+    pub(super) fn is_on(&self) -> bool {
+        self.most > 1
+    }
+
+    /// The members as the script takes them, and whether the keys' time to live is to be moved with this command.
+    pub(super) fn packed(&self, pool: &Arc<Pool>) -> Result<(Bytes, bool), StateError> {
+        let now = Instant::now();
+        let mut kept = self.kept(pool, now)?;
+        let due = kept.refreshed.is_none_or(|at| now >= at + REFRESH);
+        if due {
+            kept.refreshed = Some(now);
+        }
+        Ok((kept.packed.clone(), due))
+    }
+
+    fn kept(
+        &self,
+        pool: &Arc<Pool>,
+        now: Instant,
+    ) -> Result<dashmap::mapref::one::RefMut<'_, Uuid, Kept>, StateError> {
+        let fresh = || {
+            let (packed, run, counts) = (packed(pool)?, Run::default(), HashMap::new());
+            Ok(Kept { pool: pool.clone(), packed, refreshed: None, used: now, run, counts })
+        };
+        match self.pools.entry(pool.id) {
+            Entry::Vacant(entry) => Ok(entry.insert(fresh()?)),
+            Entry::Occupied(mut entry) => {
+                let kept = entry.get_mut();
+                kept.used = now;
+                if !Arc::ptr_eq(&kept.pool, pool) {
+                    let counts = std::mem::take(&mut kept.counts);
+                    *kept = Kept { counts, ..fresh()? };
+                }
+                Ok(entry.into_ref())
+            }
+        }
+    }
+
+    /// The next turn of the pool that is held, where the question is one that it answers.
+    pub(super) fn take(&self, ask: &Acquire<'_>) -> Result<Taken, StateError> {
+        let first = ask.failed.is_none() && ask.tried.is_empty() && ask.hold.is_none();
+        if !(self.is_on() && first && ask.pool.has_turns_in_advance()) {
+            return Ok(Taken::default());
+        }
+        let now = Instant::now();
+        let mut kept = self.kept(ask.pool, now)?;
+        let Kept { run, counts, .. } = &mut *kept;
+        run.count(now, self.most);
+        if !self.listening.load(Ordering::SeqCst) {
+            return Ok(Taken::default());
+        }
+        let turn = if run.back.is_some_and(|back| now >= back) { None } else { run.turns.pop_front() };
+        let most = run.wanted.min(MOST_STEPS / ask.pool.members.len().max(1));
+        let due = !run.filling && run.not_before.is_none_or(|at| now >= at);
+        let fill = (due && most > 1 && (turn.is_none() || run.turns.len() <= most / 2)).then(|| {
+            run.filling = true;
+            run.cooled.clear();
+            let turns = most.saturating_sub(run.turns.len()).max(1);
+            Fill { turns, forgotten: self.forgotten.load(Ordering::SeqCst) }
+        });
+        let member = turn.and_then(|(index, marked)| Some((index, marked, ask.pool.members.get(index)?)));
+        let lease = member.zip(run.taken).map(|((index, marked, member), (began, at))| {
+            *counts.entry(member.key.clone()).or_default() += 1;
+            let lease = Lease {
+                id: ask.lease,
+                tenant: ask.pool.tenant,
+                pool: ask.pool.id,
+                member: member.clone(),
+                began: began.saturating_add(now.saturating_duration_since(at).as_millis() as u64),
+                trial: false,
+                marked,
+                tokens: ask.tokens,
+            };
+            (index, lease)
+        });
+        Ok(Taken { lease, fill })
+    }
+
+    /// The turns that were asked for have come, or an error.
+    pub(super) fn filled(&self, pool: &Arc<Pool>, fill: &Fill, answer: Result<Turns, StateError>) {
+        let Some(mut kept) = self.pools.get_mut(&pool.id).filter(|kept| Arc::ptr_eq(&kept.pool, pool)) else {
+            return;
+        };
+        let (run, now) = (&mut kept.run, Instant::now());
+        run.filling = false;
+        match answer {
+            Ok(turns)
+                if self.listening.load(Ordering::SeqCst)
+                    && self.forgotten.load(Ordering::SeqCst) == fill.forgotten =>
+            {
+                run.back = turns.back.map(|back| now + back);
+                run.taken = Some((turns.now, now));
+                run.not_before = turns.next.is_empty().then(|| now + PAUSE);
+                let cooled = std::mem::take(&mut run.cooled);
+                run.turns.extend(turns.next.into_iter().filter(|(index, _)| !cooled.contains(index)));
+            }
+            _ => run.not_before = Some(now + PAUSE),
+        }
+    }
+
+    /// An answer says who of the pool cools.
+    pub(super) fn learn(&self, pool: &Arc<Pool>, cooling: &[Cooling]) {
+        if self.is_on()
+            && !cooling.is_empty()
+            && let Some(mut kept) = self.pools.get_mut(&pool.id).filter(|kept| Arc::ptr_eq(&kept.pool, pool))
+        {
+            for one in cooling {
+                kept.run.drop(one.index, one.left);
+            }
+        }
+    }
+
+    /// Whoever's record stands in that field of that key cools for so long.
+    pub(super) fn cooled(&self, key: &str, field: &str, left: Duration) {
+        match records_of(key) {
+            _ if !self.is_on() => {}
+            Some((_, Some(pool))) => {
+                if let Some(mut kept) = self.pools.get_mut(&pool) {
+                    kept.drop(left, |member| member.record() == field);
+                }
+            }
+            Some((tenant, None)) => {
+                for mut kept in self.pools.iter_mut().filter(|kept| kept.pool.tenant == tenant) {
+                    kept.drop(left, |member| *member.credential == *field);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The failure of that call has its member cool for so long, or its credential for all pools.
+    pub(super) fn failed(&self, lease: &Lease, scope: Scope, left: Duration) {
+        let keys = Keys::of(lease.tenant, lease.pool);
+        match scope {
+            Scope::Member => self.cooled(&keys.pool(), lease.member.record(), left),
+            Scope::Credential => self.cooled(&keys.credentials(), &lease.member.credential, left),
+        }
+    }
+
+    /// Whether word of cooldowns comes from now on. What was held while none came is not known to be right.
+    pub(super) fn listen(&self, listening: bool) {
+        if !listening {
+            self.listening.store(false, Ordering::SeqCst);
+        }
+        self.forget();
+        if listening {
+            self.listening.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Forgets all turns: the server that gave them is another, or has lost its memory.
+    pub(super) fn forget(&self) {
+        self.forgotten.fetch_add(1, Ordering::SeqCst);
+        for mut kept in self.pools.iter_mut() {
+            kept.refreshed = None;
+            kept.run.turns.clear();
+        }
+    }
+
+    /// Notes that a call is over; false where that is to be said at once, since others wait for it.
+    pub(super) fn release(&self, lease: &Lease) -> bool {
+        if !self.is_on() {
+            return false;
+        }
+        let Some(mut kept) = self.pools.get_mut(&lease.pool) else { return false };
+        let waits = kept.pool.has_turns_in_advance();
+        if waits {
+            *kept.counts.entry(lease.member.key.clone()).or_default() -= 1;
+        }
+        waits
+    }
+
+    /// What has become more or less in flight since the last time, by tenant, pool and member. Forgets pools that nobody
+    /// picks from any more.
+    pub(super) fn take_counts(&self) -> Vec<(Uuid, Uuid, HashMap<Arc<str>, i64>)> {
+        let (mut all, now) = (Vec::new(), Instant::now());
+        self.pools.retain(|id, kept| {
+            kept.counts.retain(|_, difference| *difference != 0);
+            if !kept.counts.is_empty() {
+                all.push((kept.pool.tenant, *id, std::mem::take(&mut kept.counts)));
+            }
+            now < kept.used + KEPT
+        });
+        all
+    }
+}
+
+impl Kept {
+    /// Those of the members cool for so long.
+    fn drop(&mut self, left: Duration, cools: impl Fn(&Member) -> bool) {
+        let Self { pool, run, .. } = self;
+        for (index, _) in pool.members.iter().enumerate().filter(|(_, member)| cools(member)) {
+            run.drop(index, left);
+        }
+    }
+}
+
+impl Run {
+    /// Counts a pick, and learns once a span how many there are in one.
+    fn count(&mut self, now: Instant, most: usize) {
+        self.picks += 1;
+        let since = *self.since.get_or_insert(now);
+        let took = now.saturating_duration_since(since);
+        if took >= SPAN {
+            self.wanted = ((self.picks as f64 * SPAN.div_duration_f64(took)) as usize).min(most);
+            (self.picks, self.since) = (0, Some(now));
+        }
+    }
+
+    /// That member cools for so long.
+    fn drop(&mut self, index: usize, left: Duration) {
+        self.turns.retain(|(turn, _)| *turn != index);
+        if self.filling {
+            self.cooled.push(index);
+        }
+        let back = Instant::now() + left;
+        self.back = Some(self.back.map_or(back, |known| known.min(back)));
+    }
+}
