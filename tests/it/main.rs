@@ -83,5 +83,6 @@ mod support;
 mod tenant_limits;
 mod time_left;
 mod traces;
+mod turns;
 mod upstream_settings;
 mod writers;

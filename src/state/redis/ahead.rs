@@ -29,10 +29,11 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tokio::sync::watch;
 use uuid::Uuid;
 
 /// A run is meant to last this long.
-const SPAN: Duration = Duration::from_millis(20);
+const SPAN: Duration = Duration::from_millis(50);
 /// After an answer without turns, or none at all, nobody asks again for this long.
 const PAUSE: Duration = Duration::from_millis(5);
 /// The time to live of a pool's keys is moved this often: well within that of a replica.
@@ -71,8 +72,8 @@ struct Run {
     taken: Option<(u64, Instant)>,
     /// When somebody may be back who is not among them.
     back: Option<Instant>,
-    /// Whether more are on their way, and who has cooled since they were asked for.
-    filling: bool,
+    /// Those on their way, and who has cooled since they were asked for.
+    filling: Option<Filling>,
     cooled: Vec<usize>,
     not_before: Option<Instant>,
     /// Picks since then, and how many that is in a span.
@@ -88,12 +89,27 @@ pub(super) struct Taken {
     pub(super) lease: Option<(usize, Lease)>,
     /// More are needed.
     pub(super) fill: Option<Fill>,
+    /// None was held, but some are on their way.
+    pub(super) wait: Option<Filling>,
 }
 
 /// Turns to be asked for.
 pub(super) struct Fill {
     pub(super) turns: usize,
     forgotten: u64,
+    done: watch::Sender<Option<Result<(), StateError>>>,
+}
+
+/// Turns that were asked for.
+#[derive(Clone)]
+pub(super) struct Filling(watch::Receiver<Option<Result<(), StateError>>>);
+
+impl Filling {
+    /// Waits until they are there.
+    pub(super) async fn done(mut self) -> Result<(), StateError> {
+        let done = self.0.wait_for(Option::is_some).await.ok().and_then(|done| done.clone());
+        done.unwrap_or_else(|| Err(StateError("the command was dropped".into())))
+    }
 }
 
 impl Ahead {
@@ -158,15 +174,19 @@ impl Ahead {
         if !self.listening.load(Ordering::SeqCst) {
             return Ok(Taken::default());
         }
-        let turn = if run.back.is_some_and(|back| now >= back) { None } else { run.turns.pop_front() };
+        let asks = run.back.is_some_and(|back| now >= back);
+        let turn = if asks { None } else { run.turns.pop_front() };
         let most = run.wanted.min(MOST_STEPS / ask.pool.members.len().max(1));
-        let due = !run.filling && run.not_before.is_none_or(|at| now >= at);
-        let fill = (due && most > 1 && (turn.is_none() || run.turns.len() <= most / 2)).then(|| {
-            run.filling = true;
+        let due = run.filling.is_none() && run.not_before.is_none_or(|at| now >= at);
+        let fill = (due && most > 1 && (turn.is_none() || run.turns.len() <= most / 4)).then(|| {
+            let (done, filling) = watch::channel(None);
+            run.filling = Some(Filling(filling));
             run.cooled.clear();
             let turns = most.saturating_sub(run.turns.len()).max(1);
-            Fill { turns, forgotten: self.forgotten.load(Ordering::SeqCst) }
+            Fill { turns, forgotten: self.forgotten.load(Ordering::SeqCst), done }
         });
+        // Asking by itself takes no less time.
+        let wait = if asks || turn.is_some() { None } else { run.filling.clone() };
         let member = turn.and_then(|(index, marked)| Some((index, marked, ask.pool.members.get(index)?)));
         let lease = member.zip(run.taken).map(|((index, marked, member), (began, at))| {
             *counts.entry(member.key.clone()).or_default() += 1;
@@ -182,16 +202,21 @@ impl Ahead {
             };
             (index, lease)
         });
-        Ok(Taken { lease, fill })
+        Ok(Taken { lease, fill, wait })
     }
 
     /// The turns that were asked for have come, or an error.
-    pub(super) fn filled(&self, pool: &Arc<Pool>, fill: &Fill, answer: Result<Turns, StateError>) {
-        let Some(mut kept) = self.pools.get_mut(&pool.id).filter(|kept| Arc::ptr_eq(&kept.pool, pool)) else {
-            return;
-        };
-        let (run, now) = (&mut kept.run, Instant::now());
-        run.filling = false;
+    pub(super) fn filled(&self, pool: &Arc<Pool>, fill: Fill, answer: Result<Turns, StateError>) {
+        let done = answer.as_ref().map(drop).map_err(StateError::clone);
+        if let Some(mut kept) = self.pools.get_mut(&pool.id).filter(|kept| Arc::ptr_eq(&kept.pool, pool)) {
+            self.fill(&mut kept.run, &fill, answer);
+        }
+        fill.done.send_replace(Some(done));
+    }
+
+    fn fill(&self, run: &mut Run, fill: &Fill, answer: Result<Turns, StateError>) {
+        let now = Instant::now();
+        run.filling = None;
         match answer {
             Ok(turns)
                 if self.listening.load(Ordering::SeqCst)
@@ -319,7 +344,7 @@ impl Run {
     /// That member cools for so long.
     fn drop(&mut self, index: usize, left: Duration) {
         self.turns.retain(|(turn, _)| *turn != index);
-        if self.filling {
+        if self.filling.is_some() {
             self.cooled.push(index);
         }
         let back = Instant::now() + left;

@@ -58,7 +58,10 @@ use writer::{Note, Writer};
 const REPLICA_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How often it is said what is in flight where who serves does not depend on it.
-const COUNTING: Duration = Duration::from_millis(100);
+const COUNTING: Duration = Duration::from_millis(250);
+/// A pick that finds no turn in advance waits for those on their way; others may be quicker to take them. After so many
+/// times it asks for itself.
+const WAITS: usize = 3;
 /// Keys one script removes.
 const FORGOTTEN_AT_ONCE: usize = 1000;
 /// A key of a probe is looked for among this many names: enough for a primary that holds one slot of 16384.
@@ -238,7 +241,8 @@ impl Shared {
             self.ahead.learn(pool, &codec::cooling(&answer));
             codec::turns(&answer)
         };
-        self.ahead.filled(pool, &fill, taken.await);
+        let taken = taken.await;
+        self.ahead.filled(pool, fill, taken);
     }
 
     async fn heartbeat(&self) -> Result<(), StateError> {
@@ -282,14 +286,20 @@ impl RedisStore {
         ask: &Acquire<'_>,
     ) -> Result<(Acquired, Vec<Cooling>), StateError> {
         let pool = ask.pool;
-        let taken = self.shared.ahead.take(ask)?;
-        if let Some(fill) = taken.fill {
-            let (shared, pool) = (self.shared.clone(), pool.clone());
-            tokio::spawn(async move { shared.fill(&pool, fill).await });
-        }
-        if let Some((index, lease)) = taken.lease {
-            self.shared.count(pool.tenant, true);
-            return Ok((Acquired::Granted { index, lease }, Vec::new()));
+        for _ in 0..WAITS {
+            let taken = self.shared.ahead.take(ask)?;
+            if let Some(fill) = taken.fill {
+                let (shared, pool) = (self.shared.clone(), pool.clone());
+                tokio::spawn(async move { shared.fill(&pool, fill).await });
+            }
+            if let Some((index, lease)) = taken.lease {
+                self.shared.count(pool.tenant, true);
+                return Ok((Acquired::Granted { index, lease }, Vec::new()));
+            }
+            match taken.wait {
+                Some(wait) => wait.done().await?,
+                None => break,
+            }
         }
         let (packed, refresh) = self.shared.ahead.packed(pool)?;
         let matters = if pool.counts_in_flight() {
