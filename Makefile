@@ -7,7 +7,7 @@ SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help check test fmt demo rules sbom footprint bench scale streams faults soak peers fuzz
+.PHONY: help check test fmt demo rules sbom footprint bench scale growth streams faults soak peers fuzz
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ footprint: ## Print the figures of docs/footprint.md. Builds a release.
 scale: ## Fill a fleet with 10,000 tenants and print the figures of docs/scale.md. Takes minutes.
 	@scripts/test-setup.sh
 	cargo test --locked --release --test it -- --ignored --nocapture many_tenants
+
+growth: ## Print the figures of docs/performance.md for a million configs, idle streams, changes. Takes a quarter of an hour.
+	@scripts/test-setup.sh
+	cargo test --locked --release --test it -- --ignored --nocapture --test-threads 1 growth::
 
 streams: ## Put 1,000 slow readers beside 1,000 fast ones and print the figures of docs/streams.md.
 	@scripts/test-setup.sh

@@ -17,6 +17,7 @@
 mod load;
 mod measure;
 mod servers;
+mod store;
 #[path = "../../tests/it/support/mod.rs"]
 #[allow(
     unused_imports,
@@ -44,6 +45,8 @@ use tempfile::TempDir;
 
 /// Who calls at a time, where nothing else is said.
 const CALLERS: usize = 64;
+/// Calls that come whatever becomes of those before, half as many as the embedded Rota serves at most.
+const HALF: &str = "unary, open loop";
 /// Who reads a stream at a time.
 const READERS: usize = 16;
 
@@ -54,6 +57,16 @@ fn main() {
         ["load", plan] => {
             let outcome = load::run(&serde_json::from_str(plan).unwrap());
             println!("{}", serde_json::to_string(&outcome).unwrap());
+        }
+        ["store", url, seconds] => {
+            let rates = runtime().block_on(async {
+                let mut rates = Vec::new();
+                for members in store::MEMBERS {
+                    rates.push(store::rates(url, CALLERS, members, seconds.parse().unwrap()).await);
+                }
+                rates
+            });
+            println!("{}", serde_json::to_string(&rates).unwrap());
         }
         ["upstream"] => runtime().block_on(servers::upstream()),
         ["floor", port] => runtime().block_on(servers::floor(port.parse().unwrap())),
@@ -93,6 +106,7 @@ async fn bench(wanted: &[&str]) {
     let builder = || Rota::builder().env("TOKIO_WORKER_THREADS", &threads);
     let (embedded, embedded_scenes) = rota(builder(), &upstream).await;
     let (fleet, fleet_scenes) = rota(builder().redis(redis.url()), &upstream).await;
+    let (ahead, ahead_scenes) = rota(builder().redis(redis.url()).arg("--turns").arg("256"), &upstream).await;
     let nginx = nginx(&upstream, &folder).await;
 
     let mut servers = vec![
@@ -110,6 +124,13 @@ async fn bench(wanted: &[&str]) {
             address: fleet.address().to_owned(),
             pid: fleet.id(),
             scenes: fleet_scenes,
+            redis: redis.port(),
+        },
+        Server {
+            name: "rota, turns in advance",
+            address: ahead.address().to_owned(),
+            pid: ahead.id(),
+            scenes: ahead_scenes,
             redis: redis.port(),
         },
     ];
@@ -140,7 +161,6 @@ async fn bench(wanted: &[&str]) {
             redis: server.redis,
         }
     };
-    let rate = number("BENCH_RATE", 2000.0);
     for server in &servers {
         let mut row = |what: &str, call, model: &str, callers, rate| {
             let name = format!("{what} · {}", server.name);
@@ -151,7 +171,7 @@ async fn bench(wanted: &[&str]) {
         };
         row("unary", Call::Unary, "chat", CALLERS, 0.0);
         if server.name != "echo" {
-            row("unary, open loop", Call::Unary, "chat", CALLERS, rate);
+            row(HALF, Call::Unary, "chat", CALLERS, 1.0);
             row("stream of 20", Call::Stream, "chunks-20", READERS, 0.0);
             row("stream of 100", Call::Stream, "chunks-100", READERS, 0.0);
             row("stream of 20, one reader", Call::Stream, "chunks-20", 1, 0.0);
@@ -163,7 +183,7 @@ async fn bench(wanted: &[&str]) {
     // The upstream itself, called over HTTP by the same load.
     let direct = Server { name: "nginx", address: upstream.clone(), pid: 0, scenes: Vec::new(), redis: 0 };
     for (what, model, callers, rate) in
-        [("unary, open loop", "chat", CALLERS, rate), ("stream of 20, one reader", "chunks-20", 1, 0.0)]
+        [(HALF, "chat", CALLERS, 1.0), ("stream of 20, one reader", "chunks-20", 1, 0.0)]
     {
         let name = format!("{what} · upstream itself");
         if wanted.is_empty() || wanted.iter().any(|wanted| name.contains(wanted)) {
@@ -174,12 +194,52 @@ async fn bench(wanted: &[&str]) {
     }
     rows.sort_by(|one, other| what(&one.name).cmp(what(&other.name)));
 
+    let mut picks = Vec::new();
+    // The embedded Rota's own, where that was measured.
+    let mut half = number("BENCH_RATE", 2000.0);
     for _ in 0..reps {
         for row in &mut rows {
+            if row.plan.rate > 0.0 {
+                row.plan.rate = half;
+            }
             row.outcomes.push(drive(&row.name, &row.plan));
+            if row.name == "unary · rota, embedded" {
+                half = row.outcomes.iter().map(|one| one.rate).fold(f64::INFINITY, f64::min) / 2.0;
+            }
+        }
+        if wanted.is_empty() || wanted.contains(&"picks") {
+            let output = Command::new(env::current_exe().unwrap())
+                .args(["store", &redis.url(), &seconds.to_string()])
+                .env("TOKIO_WORKER_THREADS", &threads)
+                .output()
+                .unwrap();
+            picks.push(serde_json::from_slice::<Vec<Vec<f64>>>(&output.stdout).unwrap());
         }
     }
     report(&rows);
+    if !picks.is_empty() {
+        report_picks(&picks);
+    }
+}
+
+/// Prints the medians of what one process gets out of one Redis.
+fn report_picks(picks: &[Vec<Vec<f64>>]) {
+    println!("\n### picks on Redis from one process, {CALLERS} callers\n");
+    println!("| members | {} |", store::ROWS.join(" a second | "));
+    println!("|-|{}", "-|".repeat(store::ROWS.len()));
+    for (place, members) in store::MEMBERS.iter().enumerate() {
+        let rates: Vec<String> = (0..store::ROWS.len())
+            .map(|row| {
+                let median = |row: usize| {
+                    let mut all: Vec<f64> = picks.iter().map(|run| run[place][row]).collect();
+                    all.sort_by(f64::total_cmp);
+                    all[all.len() / 2]
+                };
+                format!("{:.0} ({:.2})", median(row), median(row) / median(0))
+            })
+            .collect();
+        println!("| {members} | {} |", rates.join(" | "));
+    }
 }
 
 fn what(name: &str) -> &str {

@@ -30,6 +30,8 @@ use tonic::transport::server::{Connected, TcpConnectInfo};
 const OPENING: Duration = Duration::from_secs(10);
 /// The preface of HTTP/2, and the head of the frame of settings that must follow it.
 const PREFACE: usize = 24 + 9;
+/// What is gathered before it is written: a frame of HTTP/2's usual size, and some small ones.
+const GATHERED: usize = (16 << 10) + 1024;
 /// Where the system has no descriptors left, it has none a moment later either.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -109,7 +111,7 @@ async fn open(tcp: TcpStream, tls: Option<watch::Receiver<TlsAcceptor>>, place: 
             Either::Right(Box::new(timeout(OPENING, acceptor.accept(tcp)).await.ok()?.ok()?))
         }
     };
-    let io = BufWriter::new(io);
+    let io = BufWriter::with_capacity(GATHERED, io);
     Some(Connection { io, opening: Some(Opening { late, missing: PREFACE }), _place: place })
 }
 

@@ -50,6 +50,7 @@ mod fleet;
 mod footprint;
 mod forward;
 mod gemini;
+mod growth;
 mod histories;
 mod hostile;
 mod house;

@@ -21,6 +21,7 @@ use crate::{
 };
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
+use fred::types::Value;
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
@@ -57,6 +58,8 @@ pub(super) struct Ahead {
 struct Kept {
     pool: Arc<Pool>,
     packed: Bytes,
+    /// As the script takes them.
+    keys: Vec<Value>,
     refreshed: Option<Instant>,
     used: Instant,
     run: Run,
@@ -127,15 +130,15 @@ impl Ahead {
         self.most > 1
     }
 
-    /// The members as the script takes them, and whether the keys' time to live is to be moved with this command.
-    pub(super) fn packed(&self, pool: &Arc<Pool>) -> Result<(Bytes, bool), StateError> {
+    /// Keys and members as the script takes them, and whether the keys' time to live is to be moved with this command.
+    pub(super) fn packed(&self, pool: &Arc<Pool>) -> Result<(Vec<Value>, Bytes, bool), StateError> {
         let now = Instant::now();
         let mut kept = self.kept(pool, now)?;
         let due = kept.refreshed.is_none_or(|at| now >= at + REFRESH);
         if due {
             kept.refreshed = Some(now);
         }
-        Ok((kept.packed.clone(), due))
+        Ok((kept.keys.clone(), kept.packed.clone(), due))
     }
 
     fn kept(
@@ -144,8 +147,10 @@ impl Ahead {
         now: Instant,
     ) -> Result<dashmap::mapref::one::RefMut<'_, Uuid, Kept>, StateError> {
         let fresh = || {
-            let (packed, run, counts) = (packed(pool)?, Run::default(), HashMap::new());
-            Ok(Kept { pool: pool.clone(), packed, refreshed: None, used: now, run, counts })
+            let keys = Keys::of(pool.tenant, pool.id).all().into_iter().map(Value::from);
+            let (packed, keys, run) = (packed(pool)?, keys.collect(), Run::default());
+            let counts = HashMap::new();
+            Ok(Kept { pool: pool.clone(), packed, keys, refreshed: None, used: now, run, counts })
         };
         match self.pools.entry(pool.id) {
             Entry::Vacant(entry) => Ok(entry.insert(fresh()?)),

@@ -36,19 +36,22 @@ use fred::{
     types::Value,
     util::redis_keyslot,
 };
-use futures::future::try_join_all;
+use futures::future::{BoxFuture, try_join_all};
 use keys::{Keys, holders_of};
 use script::{Run, Script, script};
 use std::{
     collections::HashSet,
+    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering},
     },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, oneshot},
+    runtime::Handle,
+    sync::Notify,
     time::{MissedTickBehavior, sleep, timeout},
 };
 use uuid::Uuid;
@@ -173,8 +176,12 @@ impl Shared {
         keys: Vec<String>,
         args: Args,
     ) -> Result<T, StateError> {
+        self.run_of(script, Run::new(keys, args.0)).await
+    }
+
+    async fn run_of<T: FromValue>(&self, script: &Script, run: Run) -> Result<T, StateError> {
         let client = self.connection.client();
-        self.connection.watched(script.name, script.run(&client, Run::new(keys, args.0))).await
+        self.connection.watched(script.name, script.run(&client, run)).await
     }
 
     /// A key of each primary.
@@ -205,10 +212,9 @@ impl Shared {
         lease: LeaseId,
         tokens: u64,
         own: bool,
-        args: Args,
+        run: Run,
     ) -> Result<(Acquired, Vec<Cooling>), StateError> {
-        let keys = Keys::of(pool.tenant, pool.id).all();
-        let answer: Vec<Value> = self.run(&self.acquire, keys, args).await?;
+        let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
         let (acquired, cooling) = (codec::acquired(&answer, pool, lease, tokens)?, codec::cooling(&answer));
         if own && matches!(acquired, Acquired::Granted { .. }) {
             self.count(pool.tenant, true);
@@ -220,7 +226,7 @@ impl Shared {
     /// Takes turns of that pool in advance.
     async fn fill(&self, pool: &Arc<Pool>, fill: Fill) {
         let taken = async {
-            let (packed, _) = self.ahead.packed(pool)?;
+            let (keys, packed, _) = self.ahead.packed(pool)?;
             let args = self
                 .args()
                 .text("-")
@@ -236,8 +242,7 @@ impl Shared {
                 .number(fill.turns as u64)
                 .text("")
                 .bytes(packed);
-            let keys = Keys::of(pool.tenant, pool.id).all();
-            let answer: Vec<Value> = self.run(&self.acquire, keys, args).await?;
+            let answer: Vec<Value> = self.run_of(&self.acquire, Run::of(keys, args.0)).await?;
             self.ahead.learn(pool, &codec::cooling(&answer));
             codec::turns(&answer)
         };
@@ -246,6 +251,7 @@ impl Shared {
     }
 
     async fn heartbeat(&self) -> Result<(), StateError> {
+        self.busy.retain(|_, count| *count > 0);
         let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
         for tenant in tenants {
             let args = self.args().text(&self.replica).millis(REPLICA_TTL).millis(STATE_TTL);
@@ -275,7 +281,6 @@ impl Shared {
         } else if let Some(mut count) = self.busy.get_mut(&tenant) {
             *count = count.saturating_sub(1);
         }
-        self.busy.remove_if(&tenant, |_, count| *count == 0);
     }
 }
 
@@ -301,7 +306,7 @@ impl RedisStore {
                 None => break,
             }
         }
-        let (packed, refresh) = self.shared.ahead.packed(pool)?;
+        let (keys, packed, refresh) = self.shared.ahead.packed(pool)?;
         let matters = if pool.counts_in_flight() {
             "counts"
         } else if pool.strategy == Strategy::RoundRobin && pool.members.are_alike() {
@@ -328,20 +333,11 @@ impl RedisStore {
         if let Some((lease, cooldown)) = ask.failed {
             args = args.failure(lease, cooldown);
         }
-        let (answer, answered) = oneshot::channel();
         let (shared, pool, lease, tokens) = (self.shared.clone(), pool.clone(), ask.lease, ask.tokens);
-        let own = ask.hold.is_none();
-        // A task of its own: what Redis grants while the caller goes away must be given back.
-        tokio::spawn(async move {
-            let acquired = shared.acquire(&pool, lease, tokens, own, args).await;
-            // Where nobody waits any more, dropping the answer gives it back.
-            let _ =
-                answer.send(acquired.map(|(acquired, cooling)| {
-                    (Unclaimed { acquired: Some(acquired), own, shared }, cooling)
-                }));
-        });
-        let (unclaimed, cooling) =
-            answered.await.map_err(|_| StateError("the command was dropped".into()))??;
+        let (own, run) = (ask.hold.is_none(), Run::of(keys, args.0));
+        let asked = async move { shared.acquire(&pool, lease, tokens, own, run).await };
+        let asked = Asked { command: Some(Box::pin(asked)), own, shared: self.shared.clone() };
+        let (acquired, cooling) = asked.await?;
         if let Some((failed, cooldown)) = ask.failed {
             // Where its credential cools, it does so in other pools too.
             let of_failed = |one: &&Cooling| {
@@ -354,7 +350,7 @@ impl RedisStore {
                 self.shared.ahead.failed(failed, cooldown.scope, one.left);
             }
         }
-        Ok((unclaimed.claim()?, cooling))
+        Ok((acquired, cooling))
     }
 
     /// Whether every primary takes writes: a store that goes back for the sake of one would be lost by the next call
@@ -559,26 +555,37 @@ impl StateStore for RedisStore {
     }
 }
 
-/// What Redis granted to a caller that may have gone away meanwhile.
-struct Unclaimed {
-    acquired: Option<Acquired>,
-    /// Whether it lives as long as this replica; otherwise it ends by itself.
+type Command = BoxFuture<'static, Result<(Acquired, Vec<Cooling>), StateError>>;
+
+/// A question on its way. Should its caller go away meanwhile, it goes on by itself, and gives back what Redis grants.
+struct Asked {
+    command: Option<Command>,
+    /// Whether a lease lives as long as this replica; otherwise it ends by itself.
     own: bool,
     shared: Arc<Shared>,
 }
 
-impl Unclaimed {
-    fn claim(mut self) -> Result<Acquired, StateError> {
-        self.acquired.take().ok_or_else(unexpected)
+impl Future for Asked {
+    type Output = Result<(Acquired, Vec<Cooling>), StateError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(command) = &mut self.command else { return Poll::Ready(Err(unexpected())) };
+        let answer = ready!(command.as_mut().poll(context));
+        self.command = None;
+        Poll::Ready(answer)
     }
 }
 
-impl Drop for Unclaimed {
+impl Drop for Asked {
     fn drop(&mut self) {
-        if let Some(Acquired::Granted { lease, .. }) = &self.acquired
-            && self.own
-        {
-            self.shared.release(lease, Some(0));
+        // Not where the runtime itself ends: nothing goes on then.
+        if let (Some(command), true, Ok(runtime)) = (self.command.take(), self.own, Handle::try_current()) {
+            let shared = self.shared.clone();
+            runtime.spawn(async move {
+                if let Ok((Acquired::Granted { lease, .. }, _)) = command.await {
+                    shared.release(&lease, Some(0));
+                }
+            });
         }
     }
 }

@@ -12,14 +12,14 @@ use fred::{
 pub(super) struct Script {
     /// The file's name, without its ending.
     pub(super) name: &'static str,
-    sha: String,
+    sha: Value,
     source: &'static str,
 }
 
 /// One run of a script.
 #[derive(Clone)]
 pub(super) struct Run {
-    keys: Vec<String>,
+    keys: Vec<Value>,
     args: Vec<Value>,
 }
 
@@ -39,7 +39,7 @@ pub(super) use script;
 
 impl Script {
     pub(super) fn new(name: &'static str, source: &'static str) -> Self {
-        Self { name, sha: fred::util::sha1_hash(source), source }
+        Self { name, sha: fred::util::sha1_hash(source).into(), source }
     }
 
     /// Runs it, again where its keys have moved to another node, and with its source where the server has lost it.
@@ -48,21 +48,49 @@ impl Script {
         client: &impl ClientLike,
         run: Run,
     ) -> Result<T, StateError> {
-        let slot = run.slot();
-        let by_hash = || client.custom(command("EVALSHA", slot), run.clone().into_args(&self.sha));
-        let mut answer = by_hash().await;
+        match self.by_hash(client, &run).await {
+            Err(error) if has_moved(&error) || is_unknown(&error) => {
+                // Apart, so that what happens once in a while takes no room in every run.
+                Box::pin(self.again(client, run, error)).await
+            }
+            answer => answer,
+        }
+        .map_err(state_error)
+    }
+
+    fn by_hash<T: FromValue>(
+        &self,
+        client: &impl ClientLike,
+        run: &Run,
+    ) -> impl Future<Output = Result<T, Error>> {
+        client.custom(command("EVALSHA", run.slot()), run.clone().into_args(self.sha.clone()))
+    }
+
+    async fn again<T: FromValue>(
+        &self,
+        client: &impl ClientLike,
+        run: Run,
+        error: Error,
+    ) -> Result<T, Error> {
+        let mut answer = Err(error);
         if answer.as_ref().is_err_and(has_moved) {
-            answer = by_hash().await;
+            answer = self.by_hash(client, &run).await;
         }
         if answer.as_ref().is_err_and(is_unknown) {
-            answer = client.custom(command("EVAL", slot), run.into_args(self.source)).await;
+            let slot = run.slot();
+            answer = client.custom(command("EVAL", slot), run.into_args(self.source.into())).await;
         }
-        answer.map_err(state_error)
+        answer
     }
 }
 
 impl Run {
     pub(super) fn new(keys: Vec<String>, args: Vec<Value>) -> Self {
+        Self::of(keys.into_iter().map(Value::from).collect(), args)
+    }
+
+    /// With keys that are values already.
+    pub(super) fn of(keys: Vec<Value>, args: Vec<Value>) -> Self {
         Self { keys, args }
     }
 
@@ -72,14 +100,14 @@ impl Run {
 
     /// Where a cluster has its keys, which are all of one tenant.
     fn slot(&self) -> u16 {
-        self.keys.first().map_or(0, |key| redis_keyslot(key.as_bytes()))
+        self.keys.first().and_then(Value::as_bytes).map_or(0, redis_keyslot)
     }
 
-    fn into_args(self, script: &str) -> Vec<Value> {
+    fn into_args(self, script: Value) -> Vec<Value> {
         let mut all = Vec::with_capacity(2 + self.keys.len() + self.args.len());
-        all.push(script.into());
+        all.push(script);
         all.push(i64::try_from(self.keys.len()).unwrap_or(0).into());
-        all.extend(self.keys.into_iter().map(Value::from));
+        all.extend(self.keys);
         all.extend(self.args);
         all
     }
