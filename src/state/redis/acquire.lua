@@ -5,26 +5,28 @@
 -- KEYS: 1 the pool's hash ("last", "credits" and the members' records), 2 the tenant's credential records, 3 the pool's
 --       in-flight counts by member and holder, 4 the tenant's holders by the time they are alive until, 5 the pool's
 --       windows of counts
--- ARGV: 1 clock ahead, 2 lease, 3 holder, 4 holder ttl, 5 trial ttl, 6 state ttl (all ms), 7 strategy, 8 tokens to
---       reserve, 9 what matters: "counts" those in flight, "plain" nothing but turn and failures, "-" neither, 10 whether
---       a failure follows ("1"), 11 whether the keys' time to live is to be moved ("1"), 12 how many turns in advance, or
---       "0" for a pick, 13 the indices of the tried between spaces, 14 the members in MessagePack, each a list of key,
---       ordinal, priority, credential, weight, requests a minute, tokens a minute, calls at once; then the failure, as
---       `fail` takes it
+-- ARGV: 1 "plain" where nothing but turn and failures matters, "refresh" where the keys' time to live and the holder's are
+--       to be moved too, "" where more matters, 2 holder, 3 where not "" the ring: a byte, the length of a record's name,
+--       then for each member its ordinal in four bytes and that name, 4 the members in MessagePack, each a list of key, ordinal, priority, credential, weight, requests a
+--       minute, tokens a minute, calls at once, 5 in MessagePack a list of clock ahead, lease, holder ttl, trial ttl, state
+--       ttl (all ms), strategy, tokens to reserve, whether in-flight counts matter, whether they are told later, the
+--       indices of the tried, how many turns in advance or 0 for a pick, the failure as `fail` takes it or an empty list
 -- Returns {1, index, began, trial, marked} | {2} trial running | {3, ms until the first is back or -1, its class} |
 -- {4, now, ms until somebody may be back or -1, indices between spaces, each with a "!" where it has a record}, then
--- three a member that cools: its index, ms left, class. There are no turns while a trial is due: a pick has to take it.
+-- three a member that cools: its index, ms left, class. Or {5, index, seconds, microseconds}: as 1, of a pool in which
+-- nobody has failed, at that time. There are no turns while a trial is due: a pick has to take it.
 
 local POOL, CREDENTIALS, COUNTS, HOLDERS, USED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local now = clock(ARGV[1])
-local lease, holder, tokens = ARGV[2], ARGV[3], tonumber(ARGV[8])
-if ARGV[10] == '1' then
-  fail(POOL, CREDENTIALS, ARGV, 15, now)
-  redis.call('PEXPIRE', CREDENTIALS, ARGV[6])
+local ahead, lease, holder_ttl, trial_ttl, state_ttl, strategy, tokens, counts_matter, told_later, tries, turns_wanted,
+  failure = unpack(cmsgpack.unpack(ARGV[5]))
+local now, holder = clock(ahead), ARGV[2]
+if #failure > 0 then
+  fail(POOL, CREDENTIALS, failure, 1, now)
+  redis.call('PEXPIRE', CREDENTIALS, state_ttl)
 end
-local members, tried = cmsgpack.unpack(ARGV[14]), {}
-for index in string.gmatch(ARGV[13], '%d+') do
-  tried[tonumber(index) + 1] = true
+local members, tried = cmsgpack.unpack(ARGV[4]), {}
+for _, index in ipairs(tries) do
+  tried[index + 1] = true
 end
 
 local last, credits, records = -1, {}, {}
@@ -66,7 +68,7 @@ if redis.call('EXISTS', CREDENTIALS) == 1 then
   end
 end
 
-local counts = ARGV[9] == 'counts' and in_flight(COUNTS, HOLDERS, now) or {}
+local counts = counts_matter and in_flight(COUNTS, HOLDERS, now) or {}
 
 -- Who may serve, by tier; who is away, and until when.
 local cooling = {}
@@ -125,7 +127,7 @@ local function answer(list)
   return list
 end
 
-if ARGV[12] ~= '0' and not tier then
+if turns_wanted > 0 and not tier then
   return answer({ 4, now, back and back - now or -1, '' })
 elseif not tier then
   if waiting then
@@ -232,9 +234,9 @@ end
 
 local function choose()
   local chosen
-  if ARGV[7] == 'weighted-round-robin' then
+  if strategy == 'weighted-round-robin' then
     chosen = weighted()
-  elseif ARGV[7] == 'least-connections' then
+  elseif strategy == 'least-connections' then
     chosen = least(by_load)
   else
     chosen = least(in_turn)
@@ -245,7 +247,7 @@ end
 
 local function save_turn()
   redis.call('HSET', POOL, 'last', last)
-  if ARGV[7] == 'weighted-round-robin' then
+  if strategy == 'weighted-round-robin' then
     local list = {}
     for i, member in ipairs(ring) do
       list[i] = string.format('%s %.0f %.0f', member.key, member.weight, member.credit)
@@ -266,18 +268,18 @@ local function records_of(member)
   return list
 end
 
-if ARGV[7] == 'weighted-round-robin' then
+if strategy == 'weighted-round-robin' then
   begin_weighted()
 end
 
-if ARGV[12] ~= '0' then
+if turns_wanted > 0 then
   for _, member in ipairs(ring) do
     if member.due then
       return answer({ 4, now, 0, '' })
     end
   end
   local turns, begun = {}, {}
-  for i = 1, tonumber(ARGV[12]) do
+  for i = 1, turns_wanted do
     local member = choose()
     local kept = records_of(member)
     for _, place in ipairs(kept) do
@@ -290,24 +292,26 @@ if ARGV[12] ~= '0' then
     save(place[1], place[2], place[3])
   end
   save_turn()
-  redis.call('PEXPIRE', POOL, ARGV[6])
+  redis.call('PEXPIRE', POOL, state_ttl)
   return answer({ 4, now, back and back - now or -1, table.concat(turns, ' ') })
 end
 
 local chosen = choose()
 local trial, kept = 0, records_of(chosen)
 for _, place in ipairs(kept) do
-  if begin(place[3], now, lease, now + tonumber(ARGV[5])) then
+  if begin(place[3], now, lease, now + trial_ttl) then
     trial = 1
   end
   save(place[1], place[2], place[3])
 end
 save_turn()
-redis.call('HINCRBY', COUNTS, chosen.key .. '|' .. holder, 1)
-redis.call('ZADD', HOLDERS, string.format('%.0f', now + tonumber(ARGV[4])), holder)
-redis.call('PEXPIRE', POOL, ARGV[6])
-redis.call('PEXPIRE', COUNTS, ARGV[6])
-redis.call('PEXPIRE', HOLDERS, ARGV[6])
+redis.call('PEXPIRE', POOL, state_ttl)
+if not told_later then
+  redis.call('HINCRBY', COUNTS, chosen.key .. '|' .. holder, 1)
+  redis.call('ZADD', HOLDERS, string.format('%.0f', now + holder_ttl), holder)
+  redis.call('PEXPIRE', COUNTS, state_ttl)
+  redis.call('PEXPIRE', HOLDERS, state_ttl)
+end
 if chosen.rpm > 0 or chosen.tpm > 0 then
   if chosen.rpm > 0 then
     add(USED, 'r:' .. chosen.key, now, 1)
@@ -315,6 +319,6 @@ if chosen.rpm > 0 or chosen.tpm > 0 then
   if chosen.tpm > 0 then
     add(USED, 't:' .. chosen.key, now, tokens)
   end
-  redis.call('PEXPIRE', USED, ARGV[6])
+  redis.call('PEXPIRE', USED, state_ttl)
 end
 return answer({ 1, chosen.index, now, trial, #kept > 0 and 1 or 0 })

@@ -1,5 +1,5 @@
-//! What this replica keeps of the pools it picks from: their members as the script takes them, and, where the operator
-//! lets it, turns in advance.
+//! What this replica keeps of the pools it picks from: their members as the script takes them, what is in flight and is
+//! still to be told, and, where the operator lets it, turns in advance.
 //!
 //! A run of turns is what the next picks would have been, one after the other, of members that were well when it was
 //! taken. Under load a replica takes as many as it has lately used in [`SPAN`], so that a pick asks nobody; idle, it takes
@@ -12,8 +12,9 @@
 //! What a run holds of somebody else is never thrown away but with the roster it was made for, so that nobody loses turns.
 
 use super::{
-    codec::{Cooling, Turns, packed},
+    codec::{Cooling, Turns, packed, ring},
     keys::{Keys, records_of},
+    script::Run,
 };
 use crate::{
     balance::{Member, Pool, Scope},
@@ -57,18 +58,19 @@ pub(super) struct Ahead {
 
 struct Kept {
     pool: Arc<Pool>,
-    packed: Bytes,
     /// As the script takes them.
     keys: Vec<Value>,
+    ring: Option<Bytes>,
+    members: Bytes,
     refreshed: Option<Instant>,
     used: Instant,
-    run: Run,
+    run: Held,
     /// Begun and ended since it was last said, by member.
     counts: HashMap<Arc<str>, i64>,
 }
 
 #[derive(Default)]
-struct Run {
+struct Held {
     /// The members' indices, and whether each has a record.
     turns: VecDeque<(usize, bool)>,
     /// When the last of them were taken: on Redis's clock, and on ours.
@@ -130,15 +132,44 @@ impl Ahead {
         self.most > 1
     }
 
-    /// Keys and members as the script takes them, and whether the keys' time to live is to be moved with this command.
-    pub(super) fn packed(&self, pool: &Arc<Pool>) -> Result<(Vec<Value>, Bytes, bool), StateError> {
+    /// What the script is asked about that pool. `plain` says that no more than a turn is asked for, `own` that the holder is
+    /// this replica.
+    pub(super) fn run(
+        &self,
+        pool: &Arc<Pool>,
+        holder: String,
+        plain: bool,
+        own: bool,
+        question: Bytes,
+    ) -> Result<Run, StateError> {
         let now = Instant::now();
         let mut kept = self.kept(pool, now)?;
-        let due = kept.refreshed.is_none_or(|at| now >= at + REFRESH);
-        if due {
-            kept.refreshed = Some(now);
+        let ring = kept.ring.clone().filter(|_| plain);
+        let mode = match &ring {
+            None => "",
+            Some(_) if own && kept.refreshed.is_some_and(|at| now < at + REFRESH) => "plain",
+            Some(_) => {
+                if own {
+                    kept.refreshed = Some(now);
+                }
+                "refresh"
+            }
+        };
+        let args = vec![
+            Value::from_static_str(mode),
+            holder.into(),
+            Value::Bytes(ring.unwrap_or_default()),
+            Value::Bytes(kept.members.clone()),
+            Value::Bytes(question),
+        ];
+        Ok(Run::of(kept.keys.clone(), args))
+    }
+
+    /// A call of that lease has begun.
+    pub(super) fn begun(&self, lease: &Lease) {
+        if let Some(mut kept) = self.pools.get_mut(&lease.pool) {
+            *kept.counts.entry(lease.member.key.clone()).or_default() += 1;
         }
-        Ok((kept.keys.clone(), kept.packed.clone(), due))
     }
 
     fn kept(
@@ -148,9 +179,16 @@ impl Ahead {
     ) -> Result<dashmap::mapref::one::RefMut<'_, Uuid, Kept>, StateError> {
         let fresh = || {
             let keys = Keys::of(pool.tenant, pool.id).all().into_iter().map(Value::from);
-            let (packed, keys, run) = (packed(pool)?, keys.collect(), Run::default());
-            let counts = HashMap::new();
-            Ok(Kept { pool: pool.clone(), packed, keys, refreshed: None, used: now, run, counts })
+            Ok(Kept {
+                pool: pool.clone(),
+                keys: keys.collect(),
+                ring: ring(pool),
+                members: packed(pool)?,
+                refreshed: None,
+                used: now,
+                run: Held::default(),
+                counts: HashMap::new(),
+            })
         };
         match self.pools.entry(pool.id) {
             Entry::Vacant(entry) => Ok(entry.insert(fresh()?)),
@@ -219,7 +257,7 @@ impl Ahead {
         fill.done.send_replace(Some(done));
     }
 
-    fn fill(&self, run: &mut Run, fill: &Fill, answer: Result<Turns, StateError>) {
+    fn fill(&self, run: &mut Held, fill: &Fill, answer: Result<Turns, StateError>) {
         let now = Instant::now();
         run.filling = None;
         match answer {
@@ -334,7 +372,7 @@ impl Kept {
     }
 }
 
-impl Run {
+impl Held {
     /// Counts a pick, and learns once a span how many there are in one.
     fn count(&mut self, now: Instant, most: usize) {
         self.picks += 1;

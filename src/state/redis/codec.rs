@@ -1,11 +1,14 @@
 //! Arguments of the scripts, and what their answers say.
 
 use crate::{
-    balance::{Cooldown, Credit, ErrorClass, LeaseId, Limits, Pool, Record, Scope, Trial, Turn, Window},
-    state::{Acquired, Inspection, Lease, MemberInspection, StateError},
+    balance::{
+        Cooldown, Credit, ErrorClass, LeaseId, Limits, Pool, Record, Scope, Strategy, Trial, Turn, Window,
+    },
+    state::{Acquired, Inspection, Lease, MemberInspection, STATE_TTL, StateError},
 };
 use bytes::Bytes;
 use fred::types::Value;
+use serde::Serialize;
 use std::time::Duration;
 
 /// Arguments in the making.
@@ -28,11 +31,6 @@ impl Args {
         self
     }
 
-    pub(super) fn bytes(mut self, bytes: Bytes) -> Self {
-        self.0.push(Value::Bytes(bytes));
-        self
-    }
-
     pub(super) fn millis(self, duration: Duration) -> Self {
         self.number(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     }
@@ -49,22 +47,93 @@ impl Args {
     }
 
     /// As `fail` in `common.lua` takes them.
-    pub(super) fn failure(self, lease: &Lease, cooldown: &Cooldown) -> Self {
-        self.text(&lease.id.to_string())
-            .text(&lease.member.key)
-            .text(&lease.member.credential)
-            .text(match cooldown.scope {
-                Scope::Member => "member",
-                Scope::Credential => "credential",
-            })
-            .number(lease.began)
-            .millis(cooldown.duration)
-            .millis(cooldown.max)
-            .flag(cooldown.grows)
-            .flag(cooldown.hinted)
-            .number(cooldown.trip_after.into())
-            .text(cooldown.class.name())
+    pub(super) fn failure(mut self, lease: &Lease, cooldown: &Cooldown) -> Self {
+        self.0.extend(failure(lease, cooldown).map(Value::from));
+        self
     }
+}
+
+/// A failure as `fail` in `common.lua` takes it.
+fn failure(lease: &Lease, cooldown: &Cooldown) -> [String; 11] {
+    let scope = match cooldown.scope {
+        Scope::Member => "member",
+        Scope::Credential => "credential",
+    };
+    let flag = |set: bool| if set { "1" } else { "0" };
+    [
+        lease.id.to_string(),
+        lease.member.key.to_string(),
+        lease.member.credential.to_string(),
+        scope.to_owned(),
+        lease.began.to_string(),
+        whole_millis(cooldown.duration).to_string(),
+        whole_millis(cooldown.max).to_string(),
+        flag(cooldown.grows).to_owned(),
+        flag(cooldown.hinted).to_owned(),
+        cooldown.trip_after.to_string(),
+        cooldown.class.name().to_owned(),
+    ]
+}
+
+/// In Lua a number is a double.
+fn whole_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(1 << 53)
+}
+
+/// What `acquire.lua` is asked beside the pool's members.
+pub(super) struct Question<'q> {
+    pub(super) ahead: u64,
+    pub(super) lease: &'q str,
+    pub(super) holder_ttl: Duration,
+    pub(super) trial_ttl: Duration,
+    pub(super) tokens: u64,
+    pub(super) told_later: bool,
+    pub(super) tried: &'q [usize],
+    pub(super) turns: usize,
+    pub(super) failed: Option<(&'q Lease, &'q Cooldown)>,
+}
+
+impl Question<'_> {
+    pub(super) fn packed(&self, pool: &Pool) -> Result<Bytes, StateError> {
+        let failure = self.failed.map(|(lease, cooldown)| failure(lease, cooldown));
+        let list = (
+            self.ahead,
+            self.lease,
+            whole_millis(self.holder_ttl),
+            whole_millis(self.trial_ttl),
+            whole_millis(STATE_TTL),
+            pool.strategy.name(),
+            self.tokens,
+            pool.counts_in_flight(),
+            self.told_later,
+            self.tried,
+            self.turns,
+            failure.as_ref().map_or(&[][..], |failure| failure),
+        );
+        pack(&list)
+    }
+}
+
+fn pack(value: &impl Serialize) -> Result<Bytes, StateError> {
+    rmp_serde::to_vec(value).map(Bytes::from).map_err(|error| StateError(error.to_string()))
+}
+
+/// The members as `plain.lua` takes them; none where more than the turn tells them apart, or their names are of no form.
+pub(super) fn ring(pool: &Pool) -> Option<Bytes> {
+    if pool.strategy != Strategy::RoundRobin || !pool.members.are_alike() {
+        return None;
+    }
+    let width = pool.members.first()?.record().len();
+    let mut ring = vec![u8::try_from(width).ok()?];
+    for member in pool.members.iter() {
+        let record = member.record();
+        if record.len() != width || *member.key != format!("{}.{record}", member.ordinal) {
+            return None;
+        }
+        ring.extend(member.ordinal.to_be_bytes());
+        ring.extend(record.as_bytes());
+    }
+    Some(ring.into())
 }
 
 /// A pool's members as `acquire.lua` takes them.
@@ -86,7 +155,7 @@ pub(super) fn packed(pool: &Pool) -> Result<Bytes, StateError> {
             )
         })
         .collect();
-    rmp_serde::to_vec(&members).map(Bytes::from).map_err(|error| StateError(error.to_string()))
+    pack(&members)
 }
 
 /// One member that cools, as `acquire.lua` reports it beside its answer.
@@ -102,7 +171,7 @@ pub(super) fn cooling(answer: &[Value]) -> Vec<Cooling> {
     let head = match whole(answer, 0) {
         1 => 5,
         2 => 1,
-        4 => 4,
+        4 | 5 => 4,
         _ => 3,
     };
     let one = |three: &[Value]| {
@@ -121,21 +190,27 @@ pub(super) fn acquired(
     pool: &Pool,
     lease: LeaseId,
     tokens: u64,
+    ahead: u64,
 ) -> Result<Acquired, StateError> {
+    let granted = |began: i64, trial, marked| {
+        let index = usize::try_from(whole(answer, 1)).map_err(|_| unexpected())?;
+        let lease = Lease {
+            id: lease,
+            tenant: pool.tenant,
+            pool: pool.id,
+            member: pool.members.get(index).ok_or_else(unexpected)?.clone(),
+            began: u64::try_from(began).map_err(|_| unexpected())?,
+            trial,
+            marked,
+            tokens,
+        };
+        Ok(Acquired::Granted { index, lease })
+    };
     match whole(answer, 0) {
-        1 => {
-            let index = usize::try_from(whole(answer, 1)).map_err(|_| unexpected())?;
-            let lease = Lease {
-                id: lease,
-                tenant: pool.tenant,
-                pool: pool.id,
-                member: pool.members.get(index).ok_or_else(unexpected)?.clone(),
-                began: u64::try_from(whole(answer, 2)).map_err(|_| unexpected())?,
-                trial: whole(answer, 3) == 1,
-                marked: whole(answer, 4) == 1,
-                tokens,
-            };
-            Ok(Acquired::Granted { index, lease })
+        1 => granted(whole(answer, 2), whole(answer, 3) == 1, whole(answer, 4) == 1),
+        5 => {
+            let now = whole(answer, 2).saturating_mul(1000).saturating_add(whole(answer, 3) / 1000);
+            granted(now.saturating_add_unsigned(ahead), false, false)
         }
         2 => Ok(Acquired::TrialRunning),
         3 => {

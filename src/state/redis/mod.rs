@@ -21,11 +21,11 @@ use super::{
     Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, Outcome, STATE_TTL, StateError, StateStore,
     Switch,
 };
-use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope, Strategy};
+use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
 use ahead::{Ahead, Fill};
 use async_trait::async_trait;
 pub(super) use codec::Cooling;
-use codec::{Args, unexpected};
+use codec::{Args, Question, unexpected};
 use connect::Connection;
 pub use connect::{CommandWatch, RedisOptions};
 use dashmap::DashMap;
@@ -61,7 +61,7 @@ use writer::{Note, Writer};
 const REPLICA_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How often it is said what is in flight where who serves does not depend on it.
-const COUNTING: Duration = Duration::from_millis(250);
+const COUNTING: Duration = Duration::from_millis(100);
 /// A pick that finds no turn in advance waits for those on their way; others may be quicker to take them. After so many
 /// times it asks for itself.
 const WAITS: usize = 3;
@@ -215,9 +215,13 @@ impl Shared {
         run: Run,
     ) -> Result<(Acquired, Vec<Cooling>), StateError> {
         let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
-        let (acquired, cooling) = (codec::acquired(&answer, pool, lease, tokens)?, codec::cooling(&answer));
-        if own && matches!(acquired, Acquired::Granted { .. }) {
+        let acquired = codec::acquired(&answer, pool, lease, tokens, self.clock.ahead())?;
+        let cooling = codec::cooling(&answer);
+        if let (Acquired::Granted { lease, .. }, true) = (&acquired, own) {
             self.count(pool.tenant, true);
+            if self.tells_later(pool) {
+                self.ahead.begun(lease);
+            }
         }
         self.ahead.learn(pool, &cooling);
         Ok((acquired, cooling))
@@ -226,23 +230,20 @@ impl Shared {
     /// Takes turns of that pool in advance.
     async fn fill(&self, pool: &Arc<Pool>, fill: Fill) {
         let taken = async {
-            let (keys, packed, _) = self.ahead.packed(pool)?;
-            let args = self
-                .args()
-                .text("-")
-                .text(&self.replica)
-                .millis(REPLICA_TTL)
-                .millis(Duration::ZERO)
-                .millis(STATE_TTL)
-                .text(pool.strategy.name())
-                .number(0)
-                .text("-")
-                .flag(false)
-                .flag(true)
-                .number(fill.turns as u64)
-                .text("")
-                .bytes(packed);
-            let answer: Vec<Value> = self.run_of(&self.acquire, Run::of(keys, args.0)).await?;
+            let question = Question {
+                ahead: self.clock.ahead(),
+                lease: "-",
+                holder_ttl: REPLICA_TTL,
+                trial_ttl: Duration::ZERO,
+                tokens: 0,
+                told_later: true,
+                tried: &[],
+                turns: fill.turns,
+                failed: None,
+            };
+            let question = question.packed(pool)?;
+            let run = self.ahead.run(pool, self.replica.clone(), false, true, question)?;
+            let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
             self.ahead.learn(pool, &codec::cooling(&answer));
             codec::turns(&answer)
         };
@@ -266,6 +267,12 @@ impl Shared {
         if writer::is_more_than_a_count(lease, used) || !self.ahead.release(lease) {
             self.writer.note(Note::Release(lease.clone(), used));
         }
+    }
+
+    /// Whether it is told once in a while what is in flight of that pool, since who serves does not depend on it and most
+    /// picks ask nobody.
+    fn tells_later(&self, pool: &Pool) -> bool {
+        self.ahead.is_on() && pool.has_turns_in_advance()
     }
 
     /// Says what has become more or less in flight.
@@ -306,35 +313,24 @@ impl RedisStore {
                 None => break,
             }
         }
-        let (keys, packed, refresh) = self.shared.ahead.packed(pool)?;
-        let matters = if pool.counts_in_flight() {
-            "counts"
-        } else if pool.strategy == Strategy::RoundRobin && pool.members.are_alike() {
-            "plain"
-        } else {
-            "-"
+        let own = ask.hold.is_none();
+        let told_later = own && self.shared.tells_later(pool);
+        let holder = if own { self.shared.replica.clone() } else { holder(ask.lease) };
+        let question = Question {
+            ahead: self.shared.clock.ahead(),
+            lease: &ask.lease.to_string(),
+            holder_ttl: ask.hold.unwrap_or(REPLICA_TTL),
+            trial_ttl: ask.trial_ttl,
+            tokens: ask.tokens,
+            told_later,
+            tried: ask.tried,
+            turns: 0,
+            failed: ask.failed,
         };
-        let tried: Vec<_> = ask.tried.iter().map(ToString::to_string).collect();
-        let args = self.shared.args().text(&ask.lease.to_string());
-        let mut args = match ask.hold {
-            Some(ttl) => args.text(&holder(ask.lease)).millis(ttl),
-            None => args.text(&self.shared.replica).millis(REPLICA_TTL),
-        }
-        .millis(ask.trial_ttl)
-        .millis(STATE_TTL)
-        .text(pool.strategy.name())
-        .number(ask.tokens)
-        .text(matters)
-        .flag(ask.failed.is_some())
-        .flag(refresh || ask.hold.is_some())
-        .number(0)
-        .text(&tried.join(" "))
-        .bytes(packed);
-        if let Some((lease, cooldown)) = ask.failed {
-            args = args.failure(lease, cooldown);
-        }
+        let question = question.packed(pool)?;
+        let plain = ask.failed.is_none() && ask.tried.is_empty() && !told_later;
+        let run = self.shared.ahead.run(pool, holder, plain, own, question)?;
         let (shared, pool, lease, tokens) = (self.shared.clone(), pool.clone(), ask.lease, ask.tokens);
-        let (own, run) = (ask.hold.is_none(), Run::of(keys, args.0));
         let asked = async move { shared.acquire(&pool, lease, tokens, own, run).await };
         let asked = Asked { command: Some(Box::pin(asked)), own, shared: self.shared.clone() };
         let (acquired, cooling) = asked.await?;
@@ -488,6 +484,8 @@ impl StateStore for RedisStore {
     }
 
     async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
+        // What this replica has in flight is told before.
+        self.flush().await;
         let mut args = self.shared.args();
         for member in pool.members.iter() {
             args = args.text(&member.key).text(&member.credential);

@@ -1,32 +1,40 @@
 -- The common case of acquire.lua, whose keys, arguments and answer these are: one turn of a pool whose members nothing but
 -- the turn tells apart, and nobody has failed. It stands before everything else, since what a script defines costs time in
--- every run.
-if ARGV[9] == 'plain' and ARGV[10] == '0' and ARGV[12] == '0' and ARGV[13] == '' then
-  local stored = redis.call('HGETALL', KEYS[1])
-  local clean = #stored == 0 or (#stored == 2 and stored[1] == 'last')
-  if clean and redis.call('EXISTS', KEYS[2]) == 0 then
-    local members, last, at = cmsgpack.unpack(ARGV[14]), tonumber(stored[2] or -1), 1
-    for i = 1, #members do
-      if members[i][2] > last then
-        at = i
-        break
+-- every run. The ring has entries of one width, in order, so that not even a large pool is looked through.
+if ARGV[1] ~= '' then
+  local call, ring = redis.call, ARGV[3]
+  local stored = call('HGETALL', KEYS[1])
+  local clean = stored[2] == nil or (stored[3] == nil and stored[1] == 'last')
+  if clean and call('EXISTS', KEYS[2]) == 0 then
+    local last, width = tonumber(stored[2] or -1), string.byte(ring) + 4
+    local count = (#ring - 1) / width
+    local from, to = 0, count
+    while from < to do
+      local middle = math.floor((from + to) / 2)
+      local a, b, c, d = string.byte(ring, middle * width + 2, middle * width + 5)
+      if ((a * 256 + b) * 256 + c) * 256 + d > last then
+        to = middle
+      else
+        from = middle + 1
       end
     end
-    local member, time = members[at], redis.call('TIME')
-    if member then
-      local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ARGV[1])
-      redis.call('HSET', KEYS[1], 'last', member[2])
-      local calls = redis.call('HINCRBY', KEYS[3], member[1] .. '|' .. ARGV[3], 1)
-      if ARGV[11] == '1' then
-        redis.call('ZADD', KEYS[4], string.format('%.0f', now + tonumber(ARGV[4])), ARGV[3])
-        redis.call('PEXPIRE', KEYS[1], ARGV[6])
-        redis.call('PEXPIRE', KEYS[4], ARGV[6])
+    local at = from < count and from or 0
+    local a, b, c, d = string.byte(ring, at * width + 2, at * width + 5)
+    local ordinal, time = ((a * 256 + b) * 256 + c) * 256 + d, call('TIME')
+    call('HSET', KEYS[1], 'last', ordinal)
+    local member = ordinal .. '.' .. string.sub(ring, at * width + 6, (at + 1) * width + 1)
+    local calls = call('HINCRBY', KEYS[3], member .. '|' .. ARGV[2], 1)
+    if calls == 1 or ARGV[1] == 'refresh' then
+      local ahead, _, holder_ttl, _, state_ttl = unpack(cmsgpack.unpack(ARGV[5]))
+      -- This hash is gone whenever nothing is in flight, and its time to live with it.
+      call('PEXPIRE', KEYS[3], state_ttl)
+      if ARGV[1] == 'refresh' then
+        local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + ahead
+        call('ZADD', KEYS[4], string.format('%.0f', now + holder_ttl), ARGV[2])
+        call('PEXPIRE', KEYS[1], state_ttl)
+        call('PEXPIRE', KEYS[4], state_ttl)
       end
-      -- The hash is gone whenever nothing is in flight, and its time to live with it.
-      if calls == 1 or ARGV[11] == '1' then
-        redis.call('PEXPIRE', KEYS[3], ARGV[6])
-      end
-      return { 1, at - 1, now, 0, 0 }
     end
+    return { 5, at, time[1], time[2] }
   end
 end
