@@ -36,9 +36,12 @@ rules: ## Carry deploy/prometheus/rules.yaml over to deploy/kubernetes, and run 
 sbom: ## Write target/rota.cdx.json, what the program consists of, as CycloneDX. Installs cargo-cyclonedx under target/.
 	@scripts/sbom.sh
 
-bench: ## Put load on Rota, a bare relay and nginx in turn, and print what a call costs on each. Builds a release.
+bench: $(if $(BENCH_PEERS),target/peers/node_modules) ## Put load on Rota, a bare relay and nginx in turn; BENCH_PEERS=1: on LiteLLM and Portkey too. Builds a release.
 	@scripts/test-setup.sh
 	cargo bench --locked --bench whole
+
+target/peers/node_modules: target/peers/requirements.txt
+	npm install --silent --no-audit --no-fund --prefix target/peers @portkey-ai/gateway@1.15.2
 
 footprint: ## Print the figures of docs/footprint.md. Builds a release.
 	@scripts/test-setup.sh

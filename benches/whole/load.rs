@@ -15,7 +15,7 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
-use tokio::task::LocalSet;
+use tokio::{sync::mpsc, task::LocalSet};
 use tonic::{
     Request,
     metadata::{Ascii, MetadataValue},
@@ -53,6 +53,8 @@ pub struct Plan {
     pub model: String,
     /// What one call is.
     pub call: Call,
+    /// What goes with each request over HTTP.
+    pub headers: Vec<(String, String)>,
     /// How many call at a time, each one call after the other (closed loop).
     pub callers: usize,
     /// Calls a second that come whatever becomes of those before (open loop, exponential gaps); 0: closed loop.
@@ -179,17 +181,9 @@ async fn drive(plan: &Plan) -> Outcome {
 /// Starts calls when they are due, whatever becomes of those before.
 async fn open_loop(callers: Vec<Rc<Caller>>, rate: f64, tally: Rc<RefCell<Tally>>) {
     let mut running = VecDeque::new();
-    let mut due = Instant::now();
+    let mut clock = Clock::start(rate);
     for turn in 0.. {
-        if tally.borrow().over {
-            break;
-        }
-        due += Duration::from_secs_f64(-(1.0 - rand::random::<f64>()).ln() / rate);
-        // Tokio's timer is a millisecond coarse. Calls are handed out between looks at the sockets instead: the load
-        // spends its core on being in time.
-        while Instant::now() < due {
-            tokio::task::yield_now().await;
-        }
+        let Some(due) = clock.due.recv().await.filter(|_| !tally.borrow().over) else { break };
         let (caller, tally) = (callers[turn % callers.len()].clone(), tally.clone());
         running.push_back(tokio::task::spawn_local(async move {
             let answer = caller.call().await;
@@ -199,8 +193,35 @@ async fn open_loop(callers: Vec<Rc<Caller>>, rate: f64, tally: Rc<RefCell<Tally>
             running.pop_front();
         }
     }
+    drop(clock);
     for call in running {
         call.await.unwrap();
+    }
+}
+
+/// Says when calls are due: a thread that sleeps, since Tokio's timer is a millisecond coarse, and a load that spins would
+/// take a core from what it measures.
+struct Clock {
+    due: mpsc::UnboundedReceiver<Instant>,
+}
+
+impl Clock {
+    /// So many a second, at exponential gaps.
+    fn start(rate: f64) -> Self {
+        // Else the system wakes a sleeper up to 50 µs late; threads take it over.
+        let _ = std::fs::write("/proc/self/timerslack_ns", "1");
+        let (sender, due) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            let mut next = Instant::now();
+            loop {
+                next += Duration::from_secs_f64(-(1.0 - rand::random::<f64>()).ln() / rate);
+                std::thread::sleep(next.saturating_duration_since(Instant::now()));
+                if sender.send(next).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { due }
     }
 }
 
@@ -226,6 +247,7 @@ struct Caller {
     authorization: MetadataValue<Ascii>,
     http: Client<hyper_util::client::legacy::connect::HttpConnector, Full<Bytes>>,
     url: hyper::Uri,
+    headers: hyper::HeaderMap,
     body: Bytes,
 }
 
@@ -256,6 +278,13 @@ impl Caller {
             authorization: format!("Bearer {}", plan.token).parse().unwrap(),
             http: Client::builder(TokioExecutor::new()).build(connector),
             url: format!("{url}/v1/chat/completions").parse().unwrap(),
+            headers: plan
+                .headers
+                .iter()
+                .map(|(name, value)| {
+                    (name.parse::<hyper::header::HeaderName>().unwrap(), value.parse().unwrap())
+                })
+                .collect(),
             body: body.to_string().into(),
         })
     }
@@ -301,10 +330,11 @@ impl Caller {
                 Ok(())
             }
             Call::Http => {
-                let request = hyper::Request::post(self.url.clone())
+                let mut request = hyper::Request::post(self.url.clone())
                     .header("content-type", "application/json")
                     .body(Full::new(self.body.clone()))
                     .unwrap();
+                request.headers_mut().extend(self.headers.clone());
                 let answer = self.http.request(request).await.map_err(|error| error.to_string())?;
                 let status = answer.status();
                 let body = answer.into_body().collect().await.map_err(|error| error.to_string())?;

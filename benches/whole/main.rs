@@ -16,6 +16,7 @@
 
 mod load;
 mod measure;
+mod peers;
 mod servers;
 mod store;
 #[path = "../../tests/it/support/mod.rs"]
@@ -82,6 +83,8 @@ struct Server {
     /// By call: whose model is called, and what with.
     scenes: Vec<(Call, Scene)>,
     redis: u16,
+    /// Whether it speaks HTTP, and what goes with each request then.
+    http: Option<Vec<(String, String)>>,
 }
 
 /// A row of the tables: who is asked, and how.
@@ -108,16 +111,32 @@ async fn bench(wanted: &[&str]) {
     let (fleet, fleet_scenes) = rota(builder().redis(redis.url()), &upstream).await;
     let (ahead, ahead_scenes) = rota(builder().redis(redis.url()).arg("--turns").arg("256"), &upstream).await;
     let nginx = nginx(&upstream, &folder).await;
+    let peers = peers::start(&upstream, &folder).await;
 
     let mut servers = vec![
-        Server { name: "echo", address: echo_address, pid: echo.id(), scenes: Vec::new(), redis: 0 },
-        Server { name: "relay", address: relay_address, pid: relay.id(), scenes: Vec::new(), redis: 0 },
+        Server {
+            name: "echo",
+            address: echo_address,
+            pid: echo.id(),
+            scenes: Vec::new(),
+            redis: 0,
+            http: None,
+        },
+        Server {
+            name: "relay",
+            address: relay_address,
+            pid: relay.id(),
+            scenes: Vec::new(),
+            redis: 0,
+            http: None,
+        },
         Server {
             name: "rota, embedded",
             address: embedded.address().to_owned(),
             pid: embedded.id(),
             scenes: embedded_scenes,
             redis: 0,
+            http: None,
         },
         Server {
             name: "rota, Redis",
@@ -125,6 +144,7 @@ async fn bench(wanted: &[&str]) {
             pid: fleet.id(),
             scenes: fleet_scenes,
             redis: redis.port(),
+            http: None,
         },
         Server {
             name: "rota, turns in advance",
@@ -132,6 +152,7 @@ async fn bench(wanted: &[&str]) {
             pid: ahead.id(),
             scenes: ahead_scenes,
             redis: redis.port(),
+            http: None,
         },
     ];
     if let Some((process, address)) = &nginx {
@@ -141,9 +162,18 @@ async fn bench(wanted: &[&str]) {
             pid: process.id(),
             scenes: Vec::new(),
             redis: 0,
+            http: Some(Vec::new()),
         };
         servers.push(server);
     }
+    servers.extend(peers.iter().map(|peer| Server {
+        name: peer.name,
+        address: peer.address.clone(),
+        pid: peer.process.id(),
+        scenes: Vec::new(),
+        redis: 0,
+        http: Some(peer.headers.clone()),
+    }));
 
     let mut rows = Vec::new();
     let plan = |server: &Server, call: Call, model: &str, callers: usize, rate: f64| {
@@ -153,7 +183,8 @@ async fn bench(wanted: &[&str]) {
             token: scene.map(|scene| scene.token.clone()).unwrap_or_default(),
             tenant: scene.map(|scene| scene.tenant.clone()).unwrap_or_default(),
             model: model.to_owned(),
-            call: if server.name == "nginx" { Call::Http } else { call },
+            call: if server.http.is_some() { Call::Http } else { call },
+            headers: server.http.clone().unwrap_or_default(),
             callers,
             rate,
             seconds,
@@ -170,6 +201,12 @@ async fn bench(wanted: &[&str]) {
             }
         };
         row("unary", Call::Unary, "chat", CALLERS, 0.0);
+        if let Some(peer) = peers.iter().find(|peer| peer.name == server.name) {
+            if peer.streams {
+                row("stream of 20", Call::Stream, "chunks-20", READERS, 0.0);
+            }
+            continue;
+        }
         if server.name != "echo" {
             row(HALF, Call::Unary, "chat", CALLERS, 1.0);
             row("stream of 20", Call::Stream, "chunks-20", READERS, 0.0);
@@ -181,7 +218,14 @@ async fn bench(wanted: &[&str]) {
         }
     }
     // The upstream itself, called over HTTP by the same load.
-    let direct = Server { name: "nginx", address: upstream.clone(), pid: 0, scenes: Vec::new(), redis: 0 };
+    let direct = Server {
+        name: "upstream itself",
+        address: upstream.clone(),
+        pid: 0,
+        scenes: Vec::new(),
+        redis: 0,
+        http: Some(Vec::new()),
+    };
     for (what, model, callers, rate) in
         [(HALF, "chat", CALLERS, 1.0), ("stream of 20, one reader", "chunks-20", 1, 0.0)]
     {

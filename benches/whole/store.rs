@@ -6,7 +6,7 @@ use fred::{
     prelude::{Builder, Config},
 };
 use rota::{
-    balance::{LeaseId, Pool},
+    balance::{LeaseId, Member, Pool},
     state::{Acquire, Acquired, RedisOptions, RedisStore, StateStore},
 };
 use std::{
@@ -42,7 +42,7 @@ pub async fn rates(url: &str, callers: usize, members: u32, seconds: f64) -> Vec
         let options =
             RedisOptions { turns, command_timeout: Duration::from_secs(5), ..RedisOptions::new(url) };
         let store = RedisStore::connect(&options).await.unwrap();
-        let pool = ring(1..=members);
+        let pool = pool(members);
         rates.push(
             rate(callers, seconds, move || {
                 let (store, pool) = (store.clone(), pool.clone());
@@ -52,6 +52,17 @@ pub async fn rates(url: &str, callers: usize, members: u32, seconds: f64) -> Vec
         );
     }
     rates
+}
+
+/// With names as a catalog gives them.
+fn pool(members: u32) -> Arc<Pool> {
+    let pool = Arc::unwrap_or_clone(ring(1..=members));
+    let named = |member: &Member| Member {
+        key: format!("{0}.{0:016x}", member.ordinal).into(),
+        credential: format!("{:032x}.1", member.ordinal).into(),
+        ..member.clone()
+    };
+    Arc::new(Pool { members: pool.members.iter().map(named).collect(), ..pool })
 }
 
 async fn pick(store: &RedisStore, pool: &Arc<Pool>, ends: bool) {

@@ -9,7 +9,7 @@ use crate::{
 use bytes::Bytes;
 use fred::types::Value;
 use serde::Serialize;
-use std::time::Duration;
+use std::{iter, time::Duration};
 
 /// Arguments in the making.
 #[derive(Default)]
@@ -123,15 +123,17 @@ pub(super) fn ring(pool: &Pool) -> Option<Bytes> {
     if pool.strategy != Strategy::RoundRobin || !pool.members.are_alike() {
         return None;
     }
-    let width = pool.members.first()?.record().len();
-    let mut ring = vec![u8::try_from(width).ok()?];
+    let record = pool.members.first()?.record().len();
+    let longest = pool.members.iter().map(|member| member.key.len()).max()?;
+    let mut ring = vec![u8::try_from(5 + longest).ok()?, u8::try_from(record).ok()?];
     for member in pool.members.iter() {
-        let record = member.record();
-        if record.len() != width || *member.key != format!("{}.{record}", member.ordinal) {
+        if member.record().len() != record || *member.key != format!("{}.{}", member.ordinal, member.record())
+        {
             return None;
         }
         ring.extend(member.ordinal.to_be_bytes());
-        ring.extend(record.as_bytes());
+        ring.push(u8::try_from(member.key.len()).ok()?);
+        ring.extend(member.key.bytes().chain(iter::repeat(0)).take(longest));
     }
     Some(ring.into())
 }

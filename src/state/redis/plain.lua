@@ -6,12 +6,12 @@ if ARGV[1] ~= '' then
   local stored = call('HGETALL', KEYS[1])
   local clean = stored[2] == nil or (stored[3] == nil and stored[1] == 'last')
   if clean and call('EXISTS', KEYS[2]) == 0 then
-    local last, width = tonumber(stored[2] or -1), string.byte(ring) + 4
-    local count = (#ring - 1) / width
+    local last, width, record = tonumber(stored[2] or -1), string.byte(ring, 1, 2)
+    local count = (#ring - 2) / width
     local from, to = 0, count
     while from < to do
       local middle = math.floor((from + to) / 2)
-      local a, b, c, d = string.byte(ring, middle * width + 2, middle * width + 5)
+      local a, b, c, d = string.byte(ring, middle * width + 3, middle * width + 6)
       if ((a * 256 + b) * 256 + c) * 256 + d > last then
         to = middle
       else
@@ -19,10 +19,10 @@ if ARGV[1] ~= '' then
       end
     end
     local at = from < count and from or 0
-    local a, b, c, d = string.byte(ring, at * width + 2, at * width + 5)
-    local ordinal, time = ((a * 256 + b) * 256 + c) * 256 + d, call('TIME')
-    call('HSET', KEYS[1], 'last', ordinal)
-    local member = ordinal .. '.' .. string.sub(ring, at * width + 6, (at + 1) * width + 1)
+    -- Its key is "ordinal.record". Cut out, since writing a number costs more than all of this.
+    local length = string.byte(ring, at * width + 7)
+    local member, time = string.sub(ring, at * width + 8, at * width + 7 + length), call('TIME')
+    call('HSET', KEYS[1], 'last', string.sub(member, 1, length - record - 1))
     local calls = call('HINCRBY', KEYS[3], member .. '|' .. ARGV[2], 1)
     if calls == 1 or ARGV[1] == 'refresh' then
       local ahead, _, holder_ttl, _, state_ttl = unpack(cmsgpack.unpack(ARGV[5]))
