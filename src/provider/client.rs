@@ -50,6 +50,8 @@ pub(super) type Response = http::Response<Incoming>;
 
 /// The body of a request, in pieces that are not copied into one.
 pub(super) type Payload = [Bytes; 3];
+/// The same as it is sent.
+type Pieces = Chain<Bytes, Chain<Bytes, Bytes>>;
 
 /// How upstream servers are called.
 #[derive(Debug, Clone)]
@@ -95,7 +97,7 @@ impl UpstreamOptions {
 /// Sends requests upstream. Clones share one pool of connections.
 #[derive(Debug, Clone)]
 pub struct UpstreamClient {
-    http: Client<Connector, Full<Chain<Bytes, Chain<Bytes, Bytes>>>>,
+    http: Client<Connector, Full<Pieces>>,
     networks: Networks,
     max_answer: usize,
     /// What a proxy wants to see with each request that it forwards.

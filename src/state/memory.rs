@@ -2,15 +2,18 @@
 //!
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
+mod held;
+
 use super::{
     Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, MemberInspection, Outcome, STATE_TTL,
     StateError, StateStore, Switch, clock::millis,
 };
 use crate::balance::{
-    Cooldown, ErrorClass, LeaseId, Member, Pick, Pool, Record, Scope, Standing, Trial, Turn, Window, pick,
+    Cooldown, ErrorClass, Member, Pick, Pool, Record, Scope, Standing, Trial, Turn, Window, pick,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
+use held::Held;
 use std::{
     collections::HashMap,
     sync::{
@@ -23,9 +26,6 @@ use uuid::Uuid;
 
 /// How often pools that nobody calls any more are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
-/// So many leases are kept without a look at which of them are over.
-const FEW: usize = 64;
-
 /// Keeps everything behind one short lock a tenant: a pick touches its pool and the tenant's credentials together.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
@@ -53,34 +53,6 @@ struct PoolState {
     /// Until when the members' check is claimed.
     check: u64,
     held: Held,
-}
-
-/// Leases that end by themselves: whom they hold, and until when.
-#[derive(Debug, Default)]
-struct Held {
-    by_id: HashMap<LeaseId, (Arc<str>, u64)>,
-    /// How many there are when those that are over are swept out.
-    sweep_at: usize,
-}
-
-impl Held {
-    fn add(&mut self, lease: LeaseId, member: &Arc<str>, now: u64, ttl: Duration) {
-        // Done when as many again have come as stayed the last time: each that comes pays a constant share.
-        if self.by_id.len() >= self.sweep_at {
-            self.by_id.retain(|_, (_, until)| *until > now);
-            self.sweep_at = FEW.max(self.by_id.len() * 2);
-        }
-        self.by_id.insert(lease, (member.clone(), now.saturating_add(millis(ttl))));
-    }
-
-    /// How many hold each member.
-    fn counts(&self, now: u64) -> HashMap<Arc<str>, u32> {
-        let mut counts = HashMap::new();
-        for (member, _) in self.by_id.values().filter(|(_, until)| *until > now) {
-            *counts.entry(member.clone()).or_default() += 1;
-        }
-        counts
-    }
 }
 
 impl MemoryStore {
@@ -458,7 +430,7 @@ impl StateStore for MemoryStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::{Limits, Strategy};
+    use crate::balance::{LeaseId, Limits, Strategy};
     use futures::executor::block_on;
     use proptest::prelude::*;
 

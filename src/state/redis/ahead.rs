@@ -54,6 +54,15 @@ pub(super) struct Ahead {
     /// Counts how often all turns were forgotten: those asked for before are forgotten too.
     forgotten: AtomicU64,
     pools: DashMap<Uuid, Kept>,
+    /// Calls that have begun and ended since it was last told, by pool.
+    counts: DashMap<Uuid, Counts>,
+}
+
+/// What has become more or less in flight in a pool.
+pub(super) struct Counts {
+    pub(super) tenant: Uuid,
+    /// By member.
+    pub(super) differences: HashMap<Arc<str>, i64>,
 }
 
 struct Kept {
@@ -65,8 +74,6 @@ struct Kept {
     refreshed: Option<Instant>,
     used: Instant,
     run: Held,
-    /// Begun and ended since it was last said, by member.
-    counts: HashMap<Arc<str>, i64>,
 }
 
 #[derive(Default)]
@@ -77,9 +84,9 @@ struct Held {
     taken: Option<(u64, Instant)>,
     /// When somebody may be back who is not among them.
     back: Option<Instant>,
-    /// Those on their way, and who has cooled since they were asked for.
+    /// Those on their way, and who has begun to cool since they were asked for, until when.
     filling: Option<Filling>,
-    cooled: Vec<usize>,
+    cooled: Vec<(usize, Instant)>,
     not_before: Option<Instant>,
     /// Picks since then, and how many that is in a span.
     picks: u32,
@@ -124,6 +131,7 @@ impl Ahead {
             listening: AtomicBool::new(false),
             forgotten: AtomicU64::new(0),
             pools: DashMap::new(),
+            counts: DashMap::new(),
         }
     }
 
@@ -167,9 +175,13 @@ impl Ahead {
 
     /// A call of that lease has begun.
     pub(super) fn begun(&self, lease: &Lease) {
-        if let Some(mut kept) = self.pools.get_mut(&lease.pool) {
-            *kept.counts.entry(lease.member.key.clone()).or_default() += 1;
-        }
+        self.count(lease, 1);
+    }
+
+    fn count(&self, lease: &Lease, difference: i64) {
+        let fresh = || Counts { tenant: lease.tenant, differences: HashMap::new() };
+        let mut counts = self.counts.entry(lease.pool).or_insert_with(fresh);
+        *counts.differences.entry(lease.member.key.clone()).or_default() += difference;
     }
 
     fn kept(
@@ -187,7 +199,6 @@ impl Ahead {
                 refreshed: None,
                 used: now,
                 run: Held::default(),
-                counts: HashMap::new(),
             })
         };
         match self.pools.entry(pool.id) {
@@ -196,8 +207,7 @@ impl Ahead {
                 let kept = entry.get_mut();
                 kept.used = now;
                 if !Arc::ptr_eq(&kept.pool, pool) {
-                    let counts = std::mem::take(&mut kept.counts);
-                    *kept = Kept { counts, ..fresh()? };
+                    *kept = fresh()?;
                 }
                 Ok(entry.into_ref())
             }
@@ -212,7 +222,7 @@ impl Ahead {
         }
         let now = Instant::now();
         let mut kept = self.kept(ask.pool, now)?;
-        let Kept { run, counts, .. } = &mut *kept;
+        let run = &mut kept.run;
         run.count(now, self.most);
         if !self.listening.load(Ordering::SeqCst) {
             return Ok(Taken::default());
@@ -232,7 +242,6 @@ impl Ahead {
         let wait = if asks || turn.is_some() { None } else { run.filling.clone() };
         let member = turn.and_then(|(index, marked)| Some((index, marked, ask.pool.members.get(index)?)));
         let lease = member.zip(run.taken).map(|((index, marked, member), (began, at))| {
-            *counts.entry(member.key.clone()).or_default() += 1;
             let lease = Lease {
                 id: ask.lease,
                 tenant: ask.pool.tenant,
@@ -245,6 +254,10 @@ impl Ahead {
             };
             (index, lease)
         });
+        drop(kept);
+        if let Some((_, lease)) = &lease {
+            self.begun(lease);
+        }
         Ok(Taken { lease, fill, wait })
     }
 
@@ -265,11 +278,13 @@ impl Ahead {
                 if self.listening.load(Ordering::SeqCst)
                     && self.forgotten.load(Ordering::SeqCst) == fill.forgotten =>
             {
-                run.back = turns.back.map(|back| now + back);
+                let cooled = std::mem::take(&mut run.cooled);
+                let back = turns.back.map(|back| now + back);
+                run.back = cooled.iter().map(|(_, back)| *back).chain(back).min();
                 run.taken = Some((turns.now, now));
                 run.not_before = turns.next.is_empty().then(|| now + PAUSE);
-                let cooled = std::mem::take(&mut run.cooled);
-                run.turns.extend(turns.next.into_iter().filter(|(index, _)| !cooled.contains(index)));
+                let is_well = |index: usize| cooled.iter().all(|(cooled, _)| *cooled != index);
+                run.turns.extend(turns.next.into_iter().filter(|(index, _)| is_well(*index)));
             }
             _ => run.not_before = Some(now + PAUSE),
         }
@@ -336,29 +351,29 @@ impl Ahead {
 
     /// Notes that a call is over; false where that is to be said at once, since others wait for it.
     pub(super) fn release(&self, lease: &Lease) -> bool {
-        if !self.is_on() {
-            return false;
-        }
-        let Some(mut kept) = self.pools.get_mut(&lease.pool) else { return false };
-        let waits = kept.pool.has_turns_in_advance();
+        let waits =
+            self.is_on() && self.pools.get(&lease.pool).is_some_and(|kept| kept.pool.has_turns_in_advance());
         if waits {
-            *kept.counts.entry(lease.member.key.clone()).or_default() -= 1;
+            self.count(lease, -1);
         }
         waits
     }
 
-    /// What has become more or less in flight since the last time, by tenant, pool and member. Forgets pools that nobody
-    /// picks from any more.
-    pub(super) fn take_counts(&self) -> Vec<(Uuid, Uuid, HashMap<Arc<str>, i64>)> {
-        let (mut all, now) = (Vec::new(), Instant::now());
-        self.pools.retain(|id, kept| {
-            kept.counts.retain(|_, difference| *difference != 0);
-            if !kept.counts.is_empty() {
-                all.push((kept.pool.tenant, *id, std::mem::take(&mut kept.counts)));
-            }
-            now < kept.used + KEPT
+    /// What has become more or less in flight since the last time, by pool.
+    pub(super) fn take_counts(&self) -> Vec<(Uuid, Counts)> {
+        let mut all = Vec::new();
+        self.counts.retain(|pool, counts| {
+            let differences = std::mem::take(&mut counts.differences);
+            all.push((*pool, Counts { tenant: counts.tenant, differences }));
+            false
         });
         all
+    }
+
+    /// Forgets pools that nobody picks from any more.
+    pub(super) fn sweep(&self) {
+        let now = Instant::now();
+        self.pools.retain(|_, kept| now < kept.used + KEPT);
     }
 }
 
@@ -379,7 +394,7 @@ impl Held {
         let since = *self.since.get_or_insert(now);
         let took = now.saturating_duration_since(since);
         if took >= SPAN {
-            self.wanted = ((self.picks as f64 * SPAN.div_duration_f64(took)) as usize).min(most);
+            self.wanted = ((f64::from(self.picks) * SPAN.div_duration_f64(took)) as usize).min(most);
             (self.picks, self.since) = (0, Some(now));
         }
     }
@@ -387,10 +402,10 @@ impl Held {
     /// That member cools for so long.
     fn drop(&mut self, index: usize, left: Duration) {
         self.turns.retain(|(turn, _)| *turn != index);
-        if self.filling.is_some() {
-            self.cooled.push(index);
-        }
         let back = Instant::now() + left;
+        if self.filling.is_some() {
+            self.cooled.push((index, back));
+        }
         self.back = Some(self.back.map_or(back, |known| known.min(back)));
     }
 }

@@ -8,6 +8,7 @@
 //! noted off the path is dropped: trials expire by themselves, and in-flight counts are those of live replicas only.
 //! The client reconnects for ever with a growing pause of up to 200 ms.
 
+mod acquire;
 mod ahead;
 mod changes;
 mod codec;
@@ -22,10 +23,9 @@ use super::{
     Switch,
 };
 use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
-use ahead::{Ahead, Fill};
+use ahead::Ahead;
 use async_trait::async_trait;
-pub(super) use codec::Cooling;
-use codec::{Args, Question, unexpected};
+use codec::Args;
 use connect::Connection;
 pub use connect::{CommandWatch, RedisOptions};
 use dashmap::DashMap;
@@ -36,21 +36,18 @@ use fred::{
     types::Value,
     util::redis_keyslot,
 };
-use futures::future::{BoxFuture, try_join_all};
+use futures::future::try_join_all;
 use keys::{Keys, holders_of};
 use script::{Run, Script, script};
 use std::{
     collections::HashSet,
-    pin::Pin,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering},
     },
-    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
-    runtime::Handle,
     sync::Notify,
     time::{MissedTickBehavior, sleep, timeout},
 };
@@ -62,9 +59,6 @@ const REPLICA_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How often it is said what is in flight where who serves does not depend on it.
 const COUNTING: Duration = Duration::from_millis(100);
-/// A pick that finds no turn in advance waits for those on their way; others may be quicker to take them. After so many
-/// times it asks for itself.
-const WAITS: usize = 3;
 /// Keys one script removes.
 const FORGOTTEN_AT_ONCE: usize = 1000;
 /// A key of a probe is looked for among this many names: enough for a primary that holds one slot of 16384.
@@ -143,7 +137,9 @@ impl RedisStore {
         });
         tokio::spawn(beat(Arc::downgrade(&shared)));
         tokio::spawn(changes::listen(options.clone(), Arc::downgrade(&shared.announced), ahead));
-        tokio::spawn(count(Arc::downgrade(&shared)));
+        if shared.ahead.is_on() {
+            tokio::spawn(count(Arc::downgrade(&shared)));
+        }
         Ok(Self { shared })
     }
 
@@ -206,52 +202,8 @@ impl Shared {
         Args::default().number(self.clock.ahead())
     }
 
-    async fn acquire(
-        &self,
-        pool: &Arc<Pool>,
-        lease: LeaseId,
-        tokens: u64,
-        own: bool,
-        run: Run,
-    ) -> Result<(Acquired, Vec<Cooling>), StateError> {
-        let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
-        let acquired = codec::acquired(&answer, pool, lease, tokens, self.clock.ahead())?;
-        let cooling = codec::cooling(&answer);
-        if let (Acquired::Granted { lease, .. }, true) = (&acquired, own) {
-            self.count(pool.tenant, true);
-            if self.tells_later(pool) {
-                self.ahead.begun(lease);
-            }
-        }
-        self.ahead.learn(pool, &cooling);
-        Ok((acquired, cooling))
-    }
-
-    /// Takes turns of that pool in advance.
-    async fn fill(&self, pool: &Arc<Pool>, fill: Fill) {
-        let taken = async {
-            let question = Question {
-                ahead: self.clock.ahead(),
-                lease: "-",
-                holder_ttl: REPLICA_TTL,
-                trial_ttl: Duration::ZERO,
-                tokens: 0,
-                told_later: true,
-                tried: &[],
-                turns: fill.turns,
-                failed: None,
-            };
-            let question = question.packed(pool)?;
-            let run = self.ahead.run(pool, self.replica.clone(), false, true, question)?;
-            let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
-            self.ahead.learn(pool, &codec::cooling(&answer));
-            codec::turns(&answer)
-        };
-        let taken = taken.await;
-        self.ahead.filled(pool, fill, taken);
-    }
-
     async fn heartbeat(&self) -> Result<(), StateError> {
+        self.ahead.sweep();
         self.busy.retain(|_, count| *count > 0);
         let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
         for tenant in tenants {
@@ -277,8 +229,8 @@ impl Shared {
 
     /// Says what has become more or less in flight.
     fn say_counts(&self) {
-        for (tenant, pool, counts) in self.ahead.take_counts() {
-            self.writer.note(Note::Counts(tenant, pool, counts));
+        for (pool, counts) in self.ahead.take_counts() {
+            self.writer.note(Note::Counts(counts.tenant, pool, counts.differences));
         }
     }
 
@@ -292,63 +244,6 @@ impl Shared {
 }
 
 impl RedisStore {
-    /// [`StateStore::acquire`], and who of the pool cools.
-    pub(super) async fn acquire_and_learn(
-        &self,
-        ask: &Acquire<'_>,
-    ) -> Result<(Acquired, Vec<Cooling>), StateError> {
-        let pool = ask.pool;
-        for _ in 0..WAITS {
-            let taken = self.shared.ahead.take(ask)?;
-            if let Some(fill) = taken.fill {
-                let (shared, pool) = (self.shared.clone(), pool.clone());
-                tokio::spawn(async move { shared.fill(&pool, fill).await });
-            }
-            if let Some((index, lease)) = taken.lease {
-                self.shared.count(pool.tenant, true);
-                return Ok((Acquired::Granted { index, lease }, Vec::new()));
-            }
-            match taken.wait {
-                Some(wait) => wait.done().await?,
-                None => break,
-            }
-        }
-        let own = ask.hold.is_none();
-        let told_later = own && self.shared.tells_later(pool);
-        let holder = if own { self.shared.replica.clone() } else { holder(ask.lease) };
-        let question = Question {
-            ahead: self.shared.clock.ahead(),
-            lease: &ask.lease.to_string(),
-            holder_ttl: ask.hold.unwrap_or(REPLICA_TTL),
-            trial_ttl: ask.trial_ttl,
-            tokens: ask.tokens,
-            told_later,
-            tried: ask.tried,
-            turns: 0,
-            failed: ask.failed,
-        };
-        let question = question.packed(pool)?;
-        let plain = ask.failed.is_none() && ask.tried.is_empty() && !told_later;
-        let run = self.shared.ahead.run(pool, holder, plain, own, question)?;
-        let (shared, pool, lease, tokens) = (self.shared.clone(), pool.clone(), ask.lease, ask.tokens);
-        let asked = async move { shared.acquire(&pool, lease, tokens, own, run).await };
-        let asked = Asked { command: Some(Box::pin(asked)), own, shared: self.shared.clone() };
-        let (acquired, cooling) = asked.await?;
-        if let Some((failed, cooldown)) = ask.failed {
-            // Where its credential cools, it does so in other pools too.
-            let of_failed = |one: &&Cooling| {
-                ask.pool
-                    .members
-                    .get(one.index)
-                    .is_some_and(|member| member.credential == failed.member.credential)
-            };
-            if let Some(one) = cooling.iter().find(of_failed) {
-                self.shared.ahead.failed(failed, cooldown.scope, one.left);
-            }
-        }
-        Ok((acquired, cooling))
-    }
-
     /// Whether every primary takes writes: a store that goes back for the sake of one would be lost by the next call
     /// for another.
     pub(super) async fn probe(&self) -> Result<(), StateError> {
@@ -550,41 +445,6 @@ impl StateStore for RedisStore {
     async fn flush(&self) {
         self.shared.say_counts();
         self.shared.writer.flush().await;
-    }
-}
-
-type Command = BoxFuture<'static, Result<(Acquired, Vec<Cooling>), StateError>>;
-
-/// A question on its way. Should its caller go away meanwhile, it goes on by itself, and gives back what Redis grants.
-struct Asked {
-    command: Option<Command>,
-    /// Whether a lease lives as long as this replica; otherwise it ends by itself.
-    own: bool,
-    shared: Arc<Shared>,
-}
-
-impl Future for Asked {
-    type Output = Result<(Acquired, Vec<Cooling>), StateError>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(command) = &mut self.command else { return Poll::Ready(Err(unexpected())) };
-        let answer = ready!(command.as_mut().poll(context));
-        self.command = None;
-        Poll::Ready(answer)
-    }
-}
-
-impl Drop for Asked {
-    fn drop(&mut self) {
-        // Not where the runtime itself ends: nothing goes on then.
-        if let (Some(command), true, Ok(runtime)) = (self.command.take(), self.own, Handle::try_current()) {
-            let shared = self.shared.clone();
-            runtime.spawn(async move {
-                if let Ok((Acquired::Granted { lease, .. }, _)) = command.await {
-                    shared.release(&lease, Some(0));
-                }
-            });
-        }
     }
 }
 
