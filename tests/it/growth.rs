@@ -144,8 +144,10 @@ async fn growth_of_idle_streams() {
     let count = number("GROWTH_STREAMS", 10_000);
     let upstream = Upstream::start().await.unwrap();
     let rota = Rota::builder().arg("--max-calls").arg("100000").start().await;
-    let idle = Scene::set(&rota, &upstream, 1).await;
-    upstream.script(&idle.keys[0], Script::StallAfter(1));
+    let idle = Scene::set(&rota, &upstream, 2).await;
+    for key in &idle.keys {
+        upstream.script(key, Script::StallAfter(1));
+    }
     let busy = Scene::set(&rota, &upstream, 4).await;
     let latency = async || {
         let mut took = Vec::new();
