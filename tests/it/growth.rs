@@ -13,18 +13,20 @@ use std::{
 use rota::{
     api::pb::{
         AcquireRequest, CreateProviderRequest, CreateTenantRequest, EnableModelLoadBalancingRequest,
-        LoadBalancingConfig, Model, ModelKey, ModelType, Provider, PutModelRequest, ReleaseRequest,
-        StreamLlmRequest, Tenant, UpdateLoadBalancingConfigsRequest,
-        invoke_service_client::InvokeServiceClient,
+        LoadBalancingConfig, Model, Provider, PutModelRequest, ReleaseRequest, StreamLlmRequest, Tenant,
+        UpdateLoadBalancingConfigsRequest, invoke_service_client::InvokeServiceClient,
     },
     scripted::{Script, Upstream},
 };
 use tokio::task::JoinSet;
 use tonic::Request;
 
-use crate::support::{
-    rota::{Clients, Rota},
-    world::{Scene, config, hi},
+use crate::{
+    scale::{key, tenant},
+    support::{
+        rota::{Clients, Rota},
+        world::{Scene, config, hi},
+    },
 };
 
 /// Configs of one model.
@@ -38,19 +40,6 @@ const SHARED: usize = 500;
 
 fn number(name: &str, usual: usize) -> usize {
     env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
-
-fn tenant(index: usize) -> String {
-    format!("tenant-{index:05}")
-}
-
-fn key(tenant: &str, model: usize) -> Option<ModelKey> {
-    Some(ModelKey {
-        tenant_id: tenant.to_owned(),
-        provider: "upstream".to_owned(),
-        model_type: ModelType::Llm.into(),
-        model: format!("model-{model}"),
-    })
 }
 
 /// Fills a service with so many configs, [`CONFIGS`] a model, each with a key of its own. How many models there are.

@@ -34,11 +34,11 @@ fn tenants() -> usize {
     env::var("ROTA_SCALE_TENANTS").ok().and_then(|text| text.parse().ok()).unwrap_or(10_000)
 }
 
-fn tenant(index: usize) -> String {
+pub fn tenant(index: usize) -> String {
     format!("tenant-{index:05}")
 }
 
-fn key(tenant: &str, model: usize) -> Option<ModelKey> {
+pub fn key(tenant: &str, model: usize) -> Option<ModelKey> {
     Some(ModelKey {
         tenant_id: tenant.to_owned(),
         provider: "upstream".to_owned(),

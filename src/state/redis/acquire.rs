@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 /// A pick that finds no turn in advance waits for those on their way; others may be quicker to take them. After so many
 /// times it asks for itself.
 const WAITS: usize = 3;
+
 impl RedisStore {
     /// [`StateStore::acquire`], and who of the pool cools.
     pub(in crate::state) async fn acquire_and_learn(
