@@ -1,7 +1,7 @@
 //! Decides which addresses an upstream call may go to.
 //!
 //! A tenant writes `base_url`, and Rota sends requests there from inside the operator's network, so a URL is judged
-//! when it is saved ([`check_url`]), a name's addresses when they are resolved ([`Guard`]), and IP literals once more
+//! when it is saved ([`check_url`]), a name's addresses when they are resolved, and IP literals once more
 //! when a request is sent ([`check_host`]), because an HTTP client does not resolve those. Invariant: an address
 //! inside another (IPv4-mapped, NAT64, 6to4) is judged as the inner one. When DNS is gone, resolving fails and the
 //! attempt is a `CONNECTION` failure.
