@@ -329,7 +329,7 @@ async fn nginx(upstream: &str, folder: &TempDir) -> Option<(Process, String)> {
     let here = folder.display();
     let settings = format!(
         "worker_processes 1; daemon off; pid {here}/pid; error_log {here}/errors;
-         events {{ worker_connections 1024; }}
+         events {{ worker_connections 16384; }}
          http {{
              access_log off; keepalive_requests 1000000000;
              client_body_temp_path {here}/body; proxy_temp_path {here}/proxy; fastcgi_temp_path {here}/fastcgi;

@@ -33,6 +33,8 @@ use crate::{
 const CONFIGS: usize = 20;
 /// Models of one tenant.
 const MODELS: usize = 50;
+/// Who writes at a time. They take turns in the database.
+const WRITERS: usize = 4;
 /// Pairs of `Acquire` and `Release` that are timed.
 const PAIRS: usize = 20_000;
 /// Streams on one connection.
@@ -43,9 +45,22 @@ fn number(name: &str, usual: usize) -> usize {
 }
 
 /// Fills a service with so many configs, [`CONFIGS`] a model, each with a key of its own. How many models there are.
-async fn fill(clients: &mut Clients, configs: usize) -> usize {
+async fn fill(clients: &Clients, configs: usize) -> usize {
     let models = configs / CONFIGS;
-    for model in 0..models {
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let tenants = (writer..models.div_ceil(MODELS)).step_by(WRITERS);
+        writers.spawn(fill_tenants(clients.clone(), tenants.collect(), models));
+    }
+    writers.join_all().await;
+    models
+}
+
+async fn fill_tenants(mut clients: Clients, tenants: Vec<usize>, models: usize) {
+    for model in tenants.into_iter().flat_map(|tenant| tenant * MODELS..(tenant + 1) * MODELS) {
+        if model >= models {
+            return;
+        }
         let id = tenant(model / MODELS);
         if model % MODELS == 0 {
             let new = Tenant { id: id.clone(), ..Tenant::default() };
@@ -69,7 +84,6 @@ async fn fill(clients: &mut Clients, configs: usize) -> usize {
         let request = EnableModelLoadBalancingRequest { key };
         clients.config.enable_model_load_balancing(request).await.unwrap();
     }
-    models
 }
 
 /// How long picks take, one after the other, each of another model: half of them, and 99 % of them.
@@ -100,12 +114,13 @@ fn at(mut took: Vec<Duration>) -> (Duration, Duration) {
 #[ignore = "takes a quarter of an hour: `make growth`"]
 async fn growth_of_configs() {
     let configs = number("GROWTH_CONFIGS", 1_000_000);
-    let (mut few, mut many) = (Rota::builder().start().await, Rota::builder().start().await);
+    let builder = Rota::builder().patience(Duration::from_secs(300));
+    let (mut few, mut many) = (builder.start().await, builder.start().await);
     let token = few.operator_token().await.to_owned();
-    let models_of_few = fill(&mut few.clients(&token).await, 100).await;
+    let models_of_few = fill(&few.clients(&token).await, 100).await;
     let token = many.operator_token().await.to_owned();
     let began = Instant::now();
-    let models_of_many = fill(&mut many.clients(&token).await, configs).await;
+    let models_of_many = fill(&many.clients(&token).await, configs).await;
     println!("{configs} configs in {models_of_many} models: written in {:.0?}", began.elapsed());
     // What writing has left behind is not what serving needs.
     few.restart().await;

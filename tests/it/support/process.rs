@@ -98,7 +98,16 @@ impl Process {
     /// Waits for a line of its output for which `find` returns something. `Err` holds the output where it ends or
     /// takes longer than 30 s.
     pub async fn wait_for_line<T>(&mut self, find: impl Fn(&str) -> Option<T>) -> Result<T, String> {
-        eventually(Duration::from_secs(30), async || {
+        self.wait_longer_for_line(Duration::from_secs(30), find).await
+    }
+
+    /// The same for one that takes up to so long.
+    pub async fn wait_longer_for_line<T>(
+        &mut self,
+        limit: Duration,
+        find: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, String> {
+        eventually(limit, async || {
             // Asked before the log is read, so that the last words of one that has ended are seen.
             let exited = self.exited();
             let log = self.log();

@@ -37,9 +37,16 @@ pub struct Builder {
     env: Vec<(String, String)>,
     args: Vec<String>,
     under: Vec<String>,
+    patience: Option<Duration>,
 }
 
 impl Builder {
+    /// Waits for up to so long until it serves.
+    pub fn patience(mut self, limit: Duration) -> Self {
+        self.patience = Some(limit);
+        self
+    }
+
     /// Shares state through the Redis at `url`.
     pub fn redis(mut self, url: impl Into<String>) -> Self {
         self.redis = Some(url.into());
@@ -144,7 +151,8 @@ impl Builder {
         }
         command.args(&self.args);
         let mut process = Process::start_with_data(command, run.path(), &[self.data_path()], "KILL");
-        let address = process.wait_for_line(listening_address).await?;
+        let limit = self.patience.unwrap_or(Duration::from_secs(30));
+        let address = process.wait_longer_for_line(limit, listening_address).await?;
         Ok((process, address, run))
     }
 
