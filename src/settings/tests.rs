@@ -62,6 +62,25 @@ fn one_source_of_the_master_key() {
 }
 
 #[test]
+fn turns_are_exact_or_a_number_of_them() {
+    let turns = |text: Option<&str>| {
+        let resolved = Settings::resolve(raw(|raw| {
+            raw.redis_url = Some("redis://redis".into());
+            raw.turns = text.map(str::to_owned);
+        }));
+        resolved.map(|settings| settings.redis.unwrap().turns)
+    };
+    for (given, expected) in
+        [(None, 1), (Some(""), 1), (Some("exact"), 1), (Some("1"), 1), (Some("64"), 64), (Some("1024"), 1024)]
+    {
+        assert_eq!(turns(given).unwrap(), expected, "{given:?}");
+    }
+    for wrong in ["0", "1025", "-1", "many", "64 "] {
+        assert!(turns(Some(wrong)).err().unwrap().to_string().contains("--turns"), "{wrong}");
+    }
+}
+
+#[test]
 fn redis_is_a_server_a_cluster_or_sentinels() {
     let problem = |url: &str| Settings::resolve(raw(|raw| raw.redis_url = Some(url.into()))).err();
     for url in [
