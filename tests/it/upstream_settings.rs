@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -32,13 +34,10 @@ fn address(upstream: &Upstream) -> String {
     upstream.origin().trim_start_matches("http://").to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_private_authority_is_trusted_where_it_is_given() {
-    let upstream = Upstream::start().await.unwrap();
+/// The upstream behind TLS, under an authority whose PEM is in that file: the address.
+async fn behind_tls(upstream: &Upstream, file: &Path) -> SocketAddr {
     let Authority { ca, own, key, .. } = Authority::new();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("ca.pem");
-    fs::write(&file, ca.pem()).unwrap();
+    fs::write(file, ca.pem()).unwrap();
     let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider)
@@ -49,8 +48,7 @@ async fn a_private_authority_is_trusted_where_it_is_given() {
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base_url = format!("https://{}/v1", listener.local_addr().unwrap());
-    let to = address(&upstream);
+    let (own, to) = (listener.local_addr().unwrap(), address(upstream));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let (acceptor, to) = (acceptor.clone(), to.clone());
@@ -61,6 +59,15 @@ async fn a_private_authority_is_trusted_where_it_is_given() {
             });
         }
     });
+    own
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_authority_is_trusted_where_it_is_given() {
+    let upstream = Upstream::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let base_url = format!("https://{}/v1", behind_tls(&upstream, &file).await);
 
     let scene = async |rota: &Rota| {
         let mut scene = Scene::tenant(rota).await;
@@ -114,6 +121,50 @@ async fn every_call_goes_through_the_proxy() {
     assert!(head.starts_with("POST http://models.invalid/v1/chat/completions HTTP/1.1"), "{head}");
     assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic "), "{head}");
     assert!(!rota.logs().contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_goes_through_the_proxy_in_a_tunnel() {
+    let upstream = Upstream::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let sealed = behind_tls(&upstream, &file).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://user:hunter%322@{}", listener.local_addr().unwrap());
+    let seen = Arc::new(Mutex::new(Vec::<u8>::new()));
+    let all = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((mut inside, _)) = listener.accept().await {
+            let seen = all.clone();
+            tokio::spawn(async move {
+                let mut head = vec![0; 8192];
+                let length = inside.read(&mut head).await?;
+                seen.lock().extend(&head[..length]);
+                inside.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+                let mut outside = TcpStream::connect(sealed).await?;
+                let length = inside.read(&mut head).await?;
+                seen.lock().extend(&head[..length]);
+                outside.write_all(&head[..length]).await?;
+                copy_bidirectional(&mut inside, &mut outside).await
+            });
+        }
+    });
+    let rota = Rota::builder().env("ROTA_UPSTREAM_PROXY", &proxy).arg("--upstream-ca");
+    let rota = rota.arg(file.to_string_lossy()).start().await;
+    let mut scene = Scene::tenant(&rota).await;
+    scene.add_model(&format!("https://{sealed}/v1")).await;
+    scene.add_configs(2).await;
+    scene.enable().await;
+    scene.ask().await.unwrap();
+    let seen = String::from_utf8_lossy(&seen.lock()).into_owned();
+    assert!(seen.starts_with(&format!("CONNECT {sealed} HTTP/1.1\r\n")), "{seen}");
+    // user:hunter22
+    assert!(seen.contains("Proxy-Authorization: Basic dXNlcjpodW50ZXIyMg==\r\n"), "{seen}");
+    assert!(!seen.contains("chat/completions") && !seen.contains(&scene.keys[0]), "{seen}");
+    // The proxy's password is not for providers.
+    let requests = upstream.requests();
+    assert!(requests.iter().all(|sent| !sent.headers.contains_key("proxy-authorization")));
+    assert!(!requests.is_empty() && !rota.logs().contains("hunter"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
