@@ -16,7 +16,10 @@ use crate::{
     provider::{self, KindSpec, Target},
 };
 use secrecy::SecretString;
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 use url::Url;
 
 /// The warning of what holds a secret that does not open.
@@ -157,16 +160,13 @@ fn limit(stored: i32) -> u32 {
 
 fn compile(parts: &Parts, kind: &'static KindSpec, draft: &Draft<'_>, source: &str) -> Row {
     let none = format!("m{}.{}", parts.model.id.simple(), draft.ordinal);
-    let mut shown = BTreeMap::new();
     let (values, credential) = match (draft.linked, draft.inline) {
         (Some(linked), _) => (
             fields::read(Some(kind), &linked.fields, credential_holder(linked.id), &parts.keys),
             format!("{}.{}", linked.id.simple(), linked.revision),
         ),
         (None, Some(row)) => {
-            let holder = config_holder(row.id);
-            shown = fields::masked(Some(kind), &row.fields, holder, &parts.keys);
-            let values = fields::read(Some(kind), &row.fields, holder, &parts.keys);
+            let values = fields::read(Some(kind), &row.fields, config_holder(row.id), &parts.keys);
             let identity = match &values {
                 Ok(values) if !values.is_empty() => {
                     parts.keys.get(&parts.tenant.data_key_id).map(|key| key.identity(values))
@@ -194,7 +194,7 @@ fn compile(parts: &Parts, kind: &'static KindSpec, draft: &Draft<'_>, source: &s
                 Some(linked) if draft.id != INHERIT => linked.id.to_string(),
                 _ => String::new(),
             },
-            credentials: shown,
+            credentials: BTreeMap::new(),
             enabled: draft.enabled,
             weight: draft.weight,
             priority: draft.priority,
@@ -279,6 +279,14 @@ fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Pool {
 /// The listing of a model's configs.
 pub fn config_set(parts: &Parts, kind: &'static KindSpec, from: ConfigFrom) -> ConfigSet {
     let mut rows = rows(parts, kind);
+    // Opened once more for their masks: a pool, which is compiled far more often, needs none.
+    let own: HashMap<_, _> = parts.configs.iter().map(|row| (row.id.to_string(), row)).collect();
+    for config in rows.iter_mut().map(|row| &mut row.config).filter(|config| config.credential_id.is_empty())
+    {
+        if let Some(row) = own.get(&config.id) {
+            config.credentials = fields::masked(Some(kind), &row.fields, config_holder(row.id), &parts.keys);
+        }
+    }
     if parts.model.lb_enabled && rows.iter().filter(|row| row.usable()).count() == 1 {
         for row in rows.iter_mut().filter(|row| row.usable()) {
             ALONE.clone_into(&mut row.config.warning);
