@@ -26,6 +26,7 @@ use uuid::Uuid;
 
 /// How often pools that nobody calls any more are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
+
 /// Keeps everything behind one short lock a tenant: a pick touches its pool and the tenant's credentials together.
 #[derive(Debug, Default)]
 pub struct MemoryStore {

@@ -98,10 +98,16 @@ impl Strategy {
         matches!(self, Self::LeastConnections)
     }
 
+    /// Whether nothing but the turn decides among those of these members who may serve.
+    #[must_use]
+    pub fn goes_by_turn_alone(self, members: &Members) -> bool {
+        self == Self::RoundRobin && members.are_alike()
+    }
+
     /// Chooses among members who may all serve and are all alike, and moves the turn on, where that can be told without
     /// a look at all of them: the same as [`choose`](Self::choose) would.
     pub fn choose_of_all(self, members: &Members, turn: &mut Turn) -> Option<usize> {
-        if self != Self::RoundRobin || !members.are_alike() {
+        if !self.goes_by_turn_alone(members) {
             return None;
         }
         let index = round_robin::next_of_all(members, turn.last)?;

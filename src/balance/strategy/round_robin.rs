@@ -19,5 +19,5 @@ impl Choose for RoundRobin {
 pub(super) fn next_of_all(members: &[Member], last: Option<u32>) -> Option<usize> {
     let behind = last.map_or(0, |last| members.partition_point(|member| member.ordinal <= last));
     let at = if behind < members.len() { behind } else { 0 };
-    members.get(at).map(|_| at)
+    (!members.is_empty()).then_some(at)
 }

@@ -8,8 +8,8 @@
 -- ARGV: 1 "plain" where nothing but turn and failures matters, "refresh" where the keys' time to live and the holder's are
 --       to be moved too, "" where more matters, 2 holder, 3 where not "" the ring: how long an entry is, how long a
 --       record's name is (a byte each), then an entry a member: its ordinal in four bytes, how long its key is in one, its
---       key, and what fills it up, 4 the members in MessagePack, each a list of key, ordinal, priority, credential, weight, requests a
---       minute, tokens a minute, calls at once, 5 in MessagePack a list of clock ahead, lease, holder ttl, trial ttl, state
+--       key, and what fills it up, 4 the members in MessagePack, each a list of key, ordinal, priority, credential, weight,
+--       requests a minute, tokens a minute, calls at once, 5 in MessagePack a list of clock ahead, lease, holder ttl, trial ttl, state
 --       ttl (all ms), strategy, tokens to reserve, whether in-flight counts matter, whether they are told later, the
 --       indices of the tried, how many turns in advance or 0 for a pick, the failure as `fail` takes it or an empty list
 -- Returns {1, index, began, trial, marked} | {2} trial running | {3, ms until the first is back or -1, its class} |

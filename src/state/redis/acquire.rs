@@ -8,7 +8,7 @@ use super::{
     script::Run,
 };
 use crate::{
-    balance::{LeaseId, Pool},
+    balance::{LeaseId, Pool, Scope},
     state::{Acquire, Acquired, StateError},
 };
 use fred::types::Value;
@@ -68,8 +68,10 @@ impl RedisStore {
         let asked = async move { shared.acquire(&pool, lease, tokens, own, run).await };
         let asked = Asked { command: Some(Box::pin(asked)), own, shared: self.shared.clone() };
         let (acquired, cooling) = asked.await?;
-        if let Some((failed, cooldown)) = ask.failed {
-            // Where its credential cools, it does so in other pools too.
+        if let Some((failed, cooldown)) = ask.failed
+            && cooldown.scope == Scope::Credential
+        {
+            // In this pool that is known by now, but not in others.
             let of_failed = |one: &&Cooling| {
                 ask.pool
                     .members
@@ -77,7 +79,7 @@ impl RedisStore {
                     .is_some_and(|member| member.credential == failed.member.credential)
             };
             if let Some(one) = cooling.iter().find(of_failed) {
-                self.shared.ahead.failed(failed, cooldown.scope, one.left);
+                self.shared.ahead.failed(failed, Scope::Credential, one.left);
             }
         }
         Ok((acquired, cooling))
@@ -99,7 +101,7 @@ impl Shared {
         if let (Acquired::Granted { lease, .. }, true) = (&acquired, own) {
             self.count(pool.tenant, true);
             if self.tells_later(pool) {
-                self.ahead.begun(lease);
+                self.ahead.count(lease, 1);
             }
         }
         self.ahead.learn(pool, &cooling);

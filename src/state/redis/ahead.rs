@@ -13,18 +13,19 @@
 
 use super::{
     codec::{Cooling, Turns, packed, ring},
-    keys::{Keys, records_of},
+    keys::Keys,
     script::Run,
+    writer::{Differences, PoolOf},
 };
 use crate::{
     balance::{Member, Pool, Scope},
-    state::{Acquire, Lease, StateError},
+    state::{Acquire, Lease, StateError, clock::millis},
 };
 use bytes::Bytes;
 use dashmap::{DashMap, Entry};
 use fred::types::Value;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -55,14 +56,7 @@ pub(super) struct Ahead {
     forgotten: AtomicU64,
     pools: DashMap<Uuid, Kept>,
     /// Calls that have begun and ended since it was last told, by pool.
-    counts: DashMap<Uuid, Counts>,
-}
-
-/// What has become more or less in flight in a pool.
-pub(super) struct Counts {
-    pub(super) tenant: Uuid,
-    /// By member.
-    pub(super) differences: HashMap<Arc<str>, i64>,
+    counts: DashMap<PoolOf, Differences>,
 }
 
 struct Kept {
@@ -173,15 +167,10 @@ impl Ahead {
         Ok(Run::of(kept.keys.clone(), args))
     }
 
-    /// A call of that lease has begun.
-    pub(super) fn begun(&self, lease: &Lease) {
-        self.count(lease, 1);
-    }
-
-    fn count(&self, lease: &Lease, difference: i64) {
-        let fresh = || Counts { tenant: lease.tenant, differences: HashMap::new() };
-        let mut counts = self.counts.entry(lease.pool).or_insert_with(fresh);
-        *counts.differences.entry(lease.member.key.clone()).or_default() += difference;
+    /// Notes that so many more calls than before are in flight on the lease's member.
+    pub(super) fn count(&self, lease: &Lease, difference: i64) {
+        let mut counts = self.counts.entry((lease.tenant, lease.pool)).or_default();
+        *counts.entry(lease.member.key.clone()).or_default() += difference;
     }
 
     fn kept(
@@ -247,7 +236,7 @@ impl Ahead {
                 tenant: ask.pool.tenant,
                 pool: ask.pool.id,
                 member: member.clone(),
-                began: began.saturating_add(now.saturating_duration_since(at).as_millis() as u64),
+                began: began.saturating_add(millis(now.saturating_duration_since(at))),
                 trial: false,
                 marked,
                 tokens: ask.tokens,
@@ -256,7 +245,7 @@ impl Ahead {
         });
         drop(kept);
         if let Some((_, lease)) = &lease {
-            self.begun(lease);
+            self.count(lease, 1);
         }
         Ok(Taken { lease, fill, wait })
     }
@@ -302,30 +291,29 @@ impl Ahead {
         }
     }
 
-    /// Whoever's record stands in that field of that key cools for so long.
-    pub(super) fn cooled(&self, key: &str, field: &str, left: Duration) {
-        match records_of(key) {
-            _ if !self.is_on() => {}
-            Some((_, Some(pool))) => {
-                if let Some(mut kept) = self.pools.get_mut(&pool) {
-                    kept.drop(left, |member| member.record() == field);
-                }
-            }
-            Some((tenant, None)) => {
-                for mut kept in self.pools.iter_mut().filter(|kept| kept.pool.tenant == tenant) {
-                    kept.drop(left, |member| *member.credential == *field);
-                }
-            }
-            None => {}
+    /// Those of that pool who share a record of that name cool for so long.
+    pub(super) fn record_cooled(&self, pool: Uuid, record: &str, left: Duration) {
+        if self.is_on()
+            && let Some(mut kept) = self.pools.get_mut(&pool)
+        {
+            kept.drop(left, |member| member.record() == record);
         }
     }
 
-    /// The failure of that call has its member cool for so long, or its credential for all pools.
+    /// A credential of that tenant cools for so long, in all pools.
+    pub(super) fn credential_cooled(&self, tenant: Uuid, credential: &str, left: Duration) {
+        if self.is_on() {
+            for mut kept in self.pools.iter_mut().filter(|kept| kept.pool.tenant == tenant) {
+                kept.drop(left, |member| *member.credential == *credential);
+            }
+        }
+    }
+
+    /// The failure of that call has its member cool for so long, or its credential.
     pub(super) fn failed(&self, lease: &Lease, scope: Scope, left: Duration) {
-        let keys = Keys::of(lease.tenant, lease.pool);
         match scope {
-            Scope::Member => self.cooled(&keys.pool(), lease.member.record(), left),
-            Scope::Credential => self.cooled(&keys.credentials(), &lease.member.credential, left),
+            Scope::Member => self.record_cooled(lease.pool, lease.member.record(), left),
+            Scope::Credential => self.credential_cooled(lease.tenant, &lease.member.credential, left),
         }
     }
 
@@ -359,12 +347,11 @@ impl Ahead {
         waits
     }
 
-    /// What has become more or less in flight since the last time, by pool.
-    pub(super) fn take_counts(&self) -> Vec<(Uuid, Counts)> {
+    /// What has become more or less in flight since the last time.
+    pub(super) fn take_counts(&self) -> Vec<(PoolOf, Differences)> {
         let mut all = Vec::new();
-        self.counts.retain(|pool, counts| {
-            let differences = std::mem::take(&mut counts.differences);
-            all.push((*pool, Counts { tenant: counts.tenant, differences }));
+        self.counts.retain(|pool, differences| {
+            all.push((*pool, std::mem::take(differences)));
             false
         });
         all

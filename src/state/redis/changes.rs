@@ -5,7 +5,7 @@
 //!
 //! When Redis is gone no word comes, and changes arrive with the next look.
 
-use super::{ahead::Ahead, connect::RedisOptions};
+use super::{ahead::Ahead, connect::RedisOptions, keys::records_of};
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use std::{
     sync::{Arc, Weak},
@@ -64,10 +64,15 @@ pub(super) async fn listen(options: RedisOptions, heard: Weak<Notify>, ahead: Ar
 
 fn cooled(word: &str, ahead: &Ahead) {
     let mut words = word.split(' ');
-    if let (Some(key), Some(field), Some(Ok(left))) =
-        (words.next(), words.next(), words.next().map(str::parse))
-    {
-        ahead.cooled(key, field, Duration::from_millis(left));
+    let (Some(key), Some(field), Some(Ok(left))) = (words.next(), words.next(), words.next().map(str::parse))
+    else {
+        return;
+    };
+    let left = Duration::from_millis(left);
+    match records_of(key) {
+        Some((_, Some(pool))) => ahead.record_cooled(pool, field, left),
+        Some((tenant, None)) => ahead.credential_cooled(tenant, field, left),
+        None => {}
     }
 }
 

@@ -1,10 +1,8 @@
 //! Arguments of the scripts, and what their answers say.
 
 use crate::{
-    balance::{
-        Cooldown, Credit, ErrorClass, LeaseId, Limits, Pool, Record, Scope, Strategy, Trial, Turn, Window,
-    },
-    state::{Acquired, Inspection, Lease, MemberInspection, STATE_TTL, StateError},
+    balance::{Cooldown, Credit, ErrorClass, LeaseId, Limits, Pool, Record, Scope, Trial, Turn, Window},
+    state::{Acquired, Inspection, Lease, MemberInspection, STATE_TTL, StateError, clock::millis},
 };
 use bytes::Bytes;
 use fred::types::Value;
@@ -32,7 +30,7 @@ impl Args {
     }
 
     pub(super) fn millis(self, duration: Duration) -> Self {
-        self.number(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+        self.number(millis(duration))
     }
 
     pub(super) fn flag(self, set: bool) -> Self {
@@ -77,7 +75,7 @@ fn failure(lease: &Lease, cooldown: &Cooldown) -> [String; 11] {
 
 /// In Lua a number is a double.
 fn whole_millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).min(1 << 53)
+    millis(duration).min(1 << 53)
 }
 
 /// What `acquire.lua` is asked beside the pool's members.
@@ -120,7 +118,7 @@ fn pack(value: &impl Serialize) -> Result<Bytes, StateError> {
 
 /// The members as `plain.lua` takes them; none where more than the turn tells them apart, or their names are of no form.
 pub(super) fn ring(pool: &Pool) -> Option<Bytes> {
-    if pool.strategy != Strategy::RoundRobin || !pool.members.are_alike() {
+    if !pool.strategy.goes_by_turn_alone(&pool.members) {
         return None;
     }
     let record = pool.members.first()?.record().len();

@@ -229,8 +229,9 @@ impl Shared {
 
     /// Says what has become more or less in flight.
     fn say_counts(&self) {
-        for (pool, counts) in self.ahead.take_counts() {
-            self.writer.note(Note::Counts(counts.tenant, pool, counts.differences));
+        let counts = self.ahead.take_counts();
+        if !counts.is_empty() {
+            self.writer.note(Note::Counts(counts));
         }
     }
 
@@ -404,7 +405,7 @@ impl StateStore for RedisStore {
         let keys = Keys::of(pool.tenant, pool.id);
         self.shared.run::<Value>(&self.shared.switch, keys.records(), args).await?;
         if let Switch::Set { duration, .. } = switch {
-            self.shared.ahead.cooled(&keys.pool(), member.record(), duration);
+            self.shared.ahead.record_cooled(pool.id, member.record(), duration);
         }
         Ok(())
     }

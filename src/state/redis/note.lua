@@ -1,5 +1,6 @@
--- What no caller waits for: that a call served, and that it is over. One script for both, so that the server knows
--- either both or none, and their order holds when the source must be sent again.
+-- What no caller waits for: that a call served, and that it is over where tokens or a trial hang on it (else count.lua says
+-- so). One script for both, so that the server knows either both or none, and their order holds when the source must be
+-- sent again.
 --
 -- KEYS: 1 the pool's hash, 2 the tenant's credential records, 3 the pool's in-flight counts, 4 the pool's windows.
 -- ARGV: 1 clock ahead, 2 "served" or "over", 3 lease, 4 member, 5 credential;

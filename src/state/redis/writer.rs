@@ -23,14 +23,19 @@ use uuid::Uuid;
 /// At most this many notes are on their way at once.
 const BATCH: usize = 256;
 
+/// A tenant, and one of its pools.
+pub(super) type PoolOf = (Uuid, Uuid);
+/// How many more or fewer calls are in flight, by member.
+pub(super) type Differences = HashMap<Arc<str>, i64>;
+
 #[derive(Debug)]
 pub(super) enum Note {
     /// The call under this lease served; the clock was that far ahead.
     Succeed(Lease, u64),
     /// The call under this lease is over, and has used so many tokens.
     Release(Lease, Option<u64>),
-    /// So many more calls than before are in flight on members of that pool of that tenant.
-    Counts(Uuid, Uuid, HashMap<Arc<str>, i64>),
+    /// More or fewer calls than before are in flight in these pools.
+    Counts(Vec<(PoolOf, Differences)>),
     /// Say when everything before is written.
     Flush(oneshot::Sender<()>),
 }
@@ -87,10 +92,12 @@ async fn run(
                 Note::Release(lease, used) if is_more_than_a_count(&lease, used) => {
                     runs.push((&note, over(&lease, &replica, used)));
                 }
-                Note::Release(lease, _) => counts.add(lease.tenant, lease.pool, lease.member.key, -1),
-                Note::Counts(tenant, pool, differences) => {
-                    for (member, difference) in differences {
-                        counts.add(tenant, pool, member, difference);
+                Note::Release(lease, _) => counts.add((lease.tenant, lease.pool), lease.member.key, -1),
+                Note::Counts(pools) => {
+                    for (pool, differences) in pools {
+                        for (member, difference) in differences {
+                            counts.add(pool, member, difference);
+                        }
                     }
                 }
                 Note::Flush(done) => waiting.push(done),
@@ -124,11 +131,11 @@ async fn run(
 /// What has become more or less in flight, by tenant and pool, and member: many calls of a pool that are over are one
 /// command.
 #[derive(Default)]
-struct Counts(HashMap<(Uuid, Uuid), HashMap<Arc<str>, i64>>);
+struct Counts(HashMap<PoolOf, Differences>);
 
 impl Counts {
-    fn add(&mut self, tenant: Uuid, pool: Uuid, member: Arc<str>, difference: i64) {
-        *self.0.entry((tenant, pool)).or_default().entry(member).or_default() += difference;
+    fn add(&mut self, pool: PoolOf, member: Arc<str>, difference: i64) {
+        *self.0.entry(pool).or_default().entry(member).or_default() += difference;
     }
 
     fn runs(self, replica: &str, ahead: u64) -> impl Iterator<Item = Run> {
