@@ -3,29 +3,21 @@
 
 use std::{
     env,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
 use rota::{
-    api::pb::{
-        AcquireRequest, CreateProviderRequest, CreateTenantRequest, EnableModelLoadBalancingRequest,
-        LoadBalancingConfig, Model, Provider, PutModelRequest, ReleaseRequest, StreamLlmRequest, Tenant,
-        UpdateLoadBalancingConfigsRequest, invoke_service_client::InvokeServiceClient,
-    },
+    api::pb::{AcquireRequest, ReleaseRequest},
     scripted::{Script, Upstream},
 };
 use tokio::task::JoinSet;
-use tonic::Request;
 
 use crate::{
-    scale::{key, tenant},
+    scale::{add_model, add_tenant, key, tenant},
     support::{
+        load::Load,
         rota::{Clients, Rota},
-        world::{Scene, config, hi},
+        world::{Scene, config},
     },
 };
 
@@ -63,26 +55,10 @@ async fn fill_tenants(mut clients: Clients, tenants: Vec<usize>, models: usize) 
         }
         let id = tenant(model / MODELS);
         if model % MODELS == 0 {
-            let new = Tenant { id: id.clone(), ..Tenant::default() };
-            clients.admin.create_tenant(CreateTenantRequest { tenant: Some(new) }).await.unwrap();
-            let provider = Provider {
-                tenant_id: id.clone(),
-                name: "upstream".to_owned(),
-                kind: "openai_compatible".to_owned(),
-                base_url: "http://127.0.0.1:9/v1".to_owned(),
-                ..Provider::default()
-            };
-            clients.config.create_provider(CreateProviderRequest { provider: Some(provider) }).await.unwrap();
+            add_tenant(&mut clients, &id, "http://127.0.0.1:9/v1").await;
         }
-        let key = key(&id, model % MODELS);
-        let new = Model { key: key.clone(), ..Model::default() };
-        clients.config.put_model(PutModelRequest { model: Some(new) }).await.unwrap();
         let one = |index| config(&format!("config-{index}"), &format!("sk-{id}-{model}-{index}"));
-        let configs: Vec<LoadBalancingConfig> = (0..CONFIGS).map(one).collect();
-        let request = UpdateLoadBalancingConfigsRequest { key: key.clone(), configs, ..Default::default() };
-        clients.config.update_load_balancing_configs(request).await.unwrap();
-        let request = EnableModelLoadBalancingRequest { key };
-        clients.config.enable_model_load_balancing(request).await.unwrap();
+        add_model(&mut clients, key(&id, model % MODELS), (0..CONFIGS).map(one).collect()).await;
     }
 }
 
@@ -166,15 +142,12 @@ async fn growth_of_idle_streams() {
     let began = Instant::now();
     let mut opening = JoinSet::new();
     for begin in (0..count).step_by(SHARED) {
-        let channel = rota.channel().await;
+        // Each on a connection of its own.
+        let scene = idle.through(&rota).await;
         for _ in begin..count.min(begin + SHARED) {
-            let (mut client, scene) = (InvokeServiceClient::new(channel.clone()), idle.clone());
+            let scene = scene.clone();
             opening.spawn(async move {
-                let (key, messages) = (Some(scene.key), vec![hi()]);
-                let mut request = Request::new(StreamLlmRequest { key, messages, ..Default::default() });
-                let token = format!("Bearer {}", scene.token).parse().unwrap();
-                request.metadata_mut().insert("authorization", token);
-                let mut stream = client.stream_llm(request).await.unwrap().into_inner();
+                let mut stream = scene.open_stream().await.unwrap();
                 stream.message().await.unwrap().unwrap();
                 stream
             });
@@ -196,25 +169,8 @@ async fn changes_under_full_load() {
     let upstream = Upstream::start().await.unwrap();
     let rota = Rota::builder().start().await;
     let mut scene = Scene::set(&rota, &upstream, 4).await;
-    let load = async |scene: &Scene, over: Arc<AtomicBool>| {
-        let mut callers = JoinSet::new();
-        for _ in 0..32 {
-            let (scene, over) = (scene.clone(), over.clone());
-            callers.spawn(async move {
-                let mut took = Vec::new();
-                while !over.load(Ordering::Relaxed) {
-                    let began = Instant::now();
-                    scene.ask().await.unwrap();
-                    took.push(began.elapsed());
-                }
-                took
-            });
-        }
-        callers
-    };
     for changes in [false, true] {
-        let over = Arc::new(AtomicBool::new(false));
-        let callers = load(&scene, over.clone()).await;
+        let load = Load::on([&scene], 32);
         let (began, mut made) = (Instant::now(), Vec::new());
         while began.elapsed() < Duration::from_secs(5) {
             if changes {
@@ -226,8 +182,7 @@ async fn changes_under_full_load() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
-        over.store(true, Ordering::Relaxed);
-        let took: Vec<_> = callers.join_all().await.into_iter().flatten().collect();
+        let took = load.end().await;
         let calls = took.len();
         let (half, most) = at(took);
         println!("{calls} calls in 5 s with {} changes: p50 {half:.1?}, p99 {most:.1?}", made.len());

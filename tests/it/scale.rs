@@ -55,31 +55,36 @@ fn configs(tenant: &str, model: usize, weight: i32) -> Vec<LoadBalancingConfig> 
     (0..CONFIGS).map(one).collect()
 }
 
+/// A tenant with a provider at that address.
+pub async fn add_tenant(clients: &mut Clients, id: &str, base_url: &str) {
+    let new = Tenant { id: id.to_owned(), ..Tenant::default() };
+    clients.admin.create_tenant(CreateTenantRequest { tenant: Some(new) }).await.unwrap();
+    let provider = Provider {
+        tenant_id: id.to_owned(),
+        name: "upstream".to_owned(),
+        kind: "openai_compatible".to_owned(),
+        base_url: base_url.to_owned(),
+        ..Provider::default()
+    };
+    clients.config.create_provider(CreateProviderRequest { provider: Some(provider) }).await.unwrap();
+}
+
+/// A model that is balanced over these configs.
+pub async fn add_model(clients: &mut Clients, key: Option<ModelKey>, configs: Vec<LoadBalancingConfig>) {
+    let new = Model { key: key.clone(), ..Model::default() };
+    clients.config.put_model(PutModelRequest { model: Some(new) }).await.unwrap();
+    let request = UpdateLoadBalancingConfigsRequest { key: key.clone(), configs, ..Default::default() };
+    clients.config.update_load_balancing_configs(request).await.unwrap();
+    let request = EnableModelLoadBalancingRequest { key };
+    clients.config.enable_model_load_balancing(request).await.unwrap();
+}
+
 async fn fill(mut clients: Clients, base_url: String, indices: impl Iterator<Item = usize>) {
     for index in indices {
         let id = tenant(index);
-        let new = Tenant { id: id.clone(), ..Tenant::default() };
-        clients.admin.create_tenant(CreateTenantRequest { tenant: Some(new) }).await.unwrap();
-        let provider = Provider {
-            tenant_id: id.clone(),
-            name: "upstream".to_owned(),
-            kind: "openai_compatible".to_owned(),
-            base_url: base_url.clone(),
-            ..Provider::default()
-        };
-        let request = CreateProviderRequest { provider: Some(provider) };
-        clients.config.create_provider(request).await.unwrap();
+        add_tenant(&mut clients, &id, &base_url).await;
         for model in 0..MODELS {
-            let new = Model { key: key(&id, model), ..Model::default() };
-            clients.config.put_model(PutModelRequest { model: Some(new) }).await.unwrap();
-            let request = UpdateLoadBalancingConfigsRequest {
-                key: key(&id, model),
-                configs: configs(&id, model, 1),
-                ..Default::default()
-            };
-            clients.config.update_load_balancing_configs(request).await.unwrap();
-            let request = EnableModelLoadBalancingRequest { key: key(&id, model) };
-            clients.config.enable_model_load_balancing(request).await.unwrap();
+            add_model(&mut clients, key(&id, model), configs(&id, model, 1)).await;
         }
     }
 }
