@@ -54,8 +54,9 @@ async fn those_who_are_slow_are_cut_off() {
         // A call whose message comes byte by byte.
         drippers.spawn(async move {
             let mut wire = Wire::greeted(&address).await.unwrap();
-            wire.send(&headers).await.unwrap();
+            // Before the service may begin to count.
             let began = Instant::now();
+            wire.send(&headers).await.unwrap();
             let mut message = vec![0, 0, 0, 4, 0].into_iter().cycle();
             let mut ticks = interval(Duration::from_millis(200));
             loop {
