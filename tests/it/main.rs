@@ -83,6 +83,7 @@ mod streaming;
 mod support;
 mod tenant_limits;
 mod time_left;
+mod together;
 mod traces;
 mod turns;
 mod upstream_settings;

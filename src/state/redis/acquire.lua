@@ -1,6 +1,6 @@
 -- Writes the failure of the attempt before, picks a member by the rules of src/balance/pick.rs and
--- src/balance/strategy/, counts it in flight. Or takes turns in advance: who would serve next, one after the other, of
--- those that are well.
+-- src/balance/strategy/, counts it in flight. Or takes turns: who would serve next, one after the other, of those that
+-- are well. They are used at once and counted in flight, or in advance, and told of later.
 --
 -- KEYS: 1 the pool's hash ("last", "credits" and the members' records), 2 the tenant's credential records, 3 the pool's
 --       in-flight counts by member and holder, 4 the tenant's holders by the time they are alive until, 5 the pool's
@@ -11,11 +11,13 @@
 --       key, and what fills it up, 4 the members in MessagePack, each a list of key, ordinal, priority, credential, weight,
 --       requests a minute, tokens a minute, calls at once, 5 in MessagePack a list of clock ahead, lease, holder ttl, trial ttl, state
 --       ttl (all ms), strategy, tokens to reserve, whether in-flight counts matter, whether they are told later, the
---       indices of the tried, how many turns in advance or 0 for a pick, the failure as `fail` takes it or an empty list
+--       indices of the tried, how many turns or 0 for a pick, the failure as `fail` takes it or an empty list,
+--       6 where turns are used at once: how many, if there is nothing to look at but the ring
 -- Returns {1, index, began, trial, marked} | {2} trial running | {3, ms until the first is back or -1, its class} |
 -- {4, now, ms until somebody may be back or -1, indices between spaces, each with a "!" where it has a record}, then
--- three a member that cools: its index, ms left, class. Or {5, index, seconds, microseconds}: as 1, of a pool in which
--- nobody has failed, at that time. There are no turns while a trial is due: a pick has to take it.
+-- three a member that cools: its index, ms left, class. Or {5, index, seconds, microseconds, turns}, of a pool in which
+-- nobody has failed: as 1, at that time, or so many turns round the ring from there. There are no turns while a trial is
+-- due: a pick has to take it.
 
 local POOL, CREDENTIALS, COUNTS, HOLDERS, USED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ahead, lease, holder_ttl, trial_ttl, state_ttl, strategy, tokens, counts_matter, told_later, tries, turns_wanted,
@@ -273,13 +275,22 @@ if strategy == 'weighted-round-robin' then
   begin_weighted()
 end
 
+local function count(calls)
+  for key, more in pairs(calls) do
+    redis.call('HINCRBY', COUNTS, key .. '|' .. holder, more)
+  end
+  redis.call('ZADD', HOLDERS, string.format('%.0f', now + holder_ttl), holder)
+  redis.call('PEXPIRE', COUNTS, state_ttl)
+  redis.call('PEXPIRE', HOLDERS, state_ttl)
+end
+
 if turns_wanted > 0 then
   for _, member in ipairs(ring) do
     if member.due then
       return answer({ 4, now, 0, '' })
     end
   end
-  local turns, begun = {}, {}
+  local turns, begun, calls = {}, {}, {}
   for i = 1, turns_wanted do
     local member = choose()
     local kept = records_of(member)
@@ -288,12 +299,16 @@ if turns_wanted > 0 then
       begun[place[1] .. ' ' .. place[2]] = place
     end
     turns[i] = member.index .. (#kept > 0 and '!' or '')
+    calls[member.key] = (calls[member.key] or 0) + 1
   end
   for _, place in pairs(begun) do
     save(place[1], place[2], place[3])
   end
   save_turn()
   redis.call('PEXPIRE', POOL, state_ttl)
+  if not told_later then
+    count(calls)
+  end
   return answer({ 4, now, back and back - now or -1, table.concat(turns, ' ') })
 end
 
@@ -308,10 +323,7 @@ end
 save_turn()
 redis.call('PEXPIRE', POOL, state_ttl)
 if not told_later then
-  redis.call('HINCRBY', COUNTS, chosen.key .. '|' .. holder, 1)
-  redis.call('ZADD', HOLDERS, string.format('%.0f', now + holder_ttl), holder)
-  redis.call('PEXPIRE', COUNTS, state_ttl)
-  redis.call('PEXPIRE', HOLDERS, state_ttl)
+  count({ [chosen.key] = 1 })
 end
 if chosen.rpm > 0 or chosen.tpm > 0 then
   if chosen.rpm > 0 then

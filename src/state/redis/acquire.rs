@@ -49,6 +49,13 @@ impl RedisStore {
         }
         let own = ask.hold.is_none();
         let told_later = own && self.shared.tells_later(pool);
+        let first = ask.failed.is_none() && ask.tried.is_empty();
+        if own && first && !told_later && pool.has_turns_in_advance() {
+            let turn = self.shared.turn_with_others(pool, ask.lease, ask.tokens).await?;
+            if let Some((index, lease, cooling)) = turn {
+                return Ok((Acquired::Granted { index, lease }, cooling));
+            }
+        }
         let holder = if own { self.shared.replica.clone() } else { holder(ask.lease) };
         let question = Question {
             ahead: self.shared.clock.ahead(),
@@ -62,8 +69,7 @@ impl RedisStore {
             failed: ask.failed,
         };
         let question = question.packed(pool)?;
-        let plain = ask.failed.is_none() && ask.tried.is_empty() && !told_later;
-        let run = self.shared.ahead.run(pool, holder, plain, own, question)?;
+        let run = self.shared.ahead.run(pool, holder, first && !told_later, own, question)?;
         let (shared, pool, lease, tokens) = (self.shared.clone(), pool.clone(), ask.lease, ask.tokens);
         let asked = async move { shared.acquire(&pool, lease, tokens, own, run).await };
         let asked = Asked { command: Some(Box::pin(asked)), own, shared: self.shared.clone() };
@@ -126,7 +132,7 @@ impl Shared {
             let run = self.ahead.run(pool, self.replica.clone(), false, true, question)?;
             let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
             self.ahead.learn(pool, &codec::cooling(&answer));
-            codec::turns(&answer)
+            codec::turns(&answer, pool.members.len(), self.clock.ahead())
         };
         let taken = taken.await;
         self.ahead.filled(pool, fill, taken);

@@ -118,6 +118,11 @@ impl Filling {
     }
 }
 
+/// How many turns of that pool a script takes at once where it looks at its members.
+pub(super) fn most_turns(pool: &Pool) -> usize {
+    (MOST_STEPS / pool.members.len().max(1)).max(1)
+}
+
 impl Ahead {
     pub(super) fn new(most: u32) -> Self {
         Self {
@@ -218,7 +223,7 @@ impl Ahead {
         }
         let asks = run.back.is_some_and(|back| now >= back);
         let turn = if asks { None } else { run.turns.pop_front() };
-        let most = run.wanted.min(MOST_STEPS / ask.pool.members.len().max(1));
+        let most = run.wanted.min(most_turns(ask.pool));
         let due = run.filling.is_none() && run.not_before.is_none_or(|at| now >= at);
         let fill = (due && most > 1 && (turn.is_none() || run.turns.len() <= most / 4)).then(|| {
             let (done, filling) = watch::channel(None);

@@ -169,9 +169,9 @@ pub(in crate::state) struct Cooling {
 /// Who cools, by the same answer.
 pub(super) fn cooling(answer: &[Value]) -> Vec<Cooling> {
     let head = match whole(answer, 0) {
-        1 => 5,
+        1 | 5 => 5,
         2 => 1,
-        4 | 5 => 4,
+        4 => 4,
         _ => 3,
     };
     let one = |three: &[Value]| {
@@ -192,14 +192,14 @@ pub(super) fn acquired(
     tokens: u64,
     ahead: u64,
 ) -> Result<Acquired, StateError> {
-    let granted = |began: i64, trial, marked| {
+    let granted = |began, trial, marked| {
         let index = usize::try_from(whole(answer, 1)).map_err(|_| unexpected())?;
         let lease = Lease {
             id: lease,
             tenant: pool.tenant,
             pool: pool.id,
             member: pool.members.get(index).ok_or_else(unexpected)?.clone(),
-            began: u64::try_from(began).map_err(|_| unexpected())?,
+            began,
             trial,
             marked,
             tokens,
@@ -207,11 +207,11 @@ pub(super) fn acquired(
         Ok(Acquired::Granted { index, lease })
     };
     match whole(answer, 0) {
-        1 => granted(whole(answer, 2), whole(answer, 3) == 1, whole(answer, 4) == 1),
-        5 => {
-            let now = whole(answer, 2).saturating_mul(1000).saturating_add(whole(answer, 3) / 1000);
-            granted(now.saturating_add_unsigned(ahead), false, false)
+        1 => {
+            let began = u64::try_from(whole(answer, 2)).map_err(|_| unexpected())?;
+            granted(began, whole(answer, 3) == 1, whole(answer, 4) == 1)
         }
+        5 => granted(time_of_plain(answer, ahead)?, false, false),
         2 => Ok(Acquired::TrialRunning),
         3 => {
             let class = ErrorClass::from_name(&text(answer, 2));
@@ -222,7 +222,13 @@ pub(super) fn acquired(
     }
 }
 
-/// Turns in advance, as `acquire.lua` answers.
+/// The time in the answer of `plain.lua`.
+fn time_of_plain(answer: &[Value], ahead: u64) -> Result<u64, StateError> {
+    let now = whole(answer, 2).saturating_mul(1000).saturating_add(whole(answer, 3) / 1000);
+    u64::try_from(now.saturating_add_unsigned(ahead)).map_err(|_| unexpected())
+}
+
+/// Turns, as `acquire.lua` answers.
 #[derive(Debug)]
 pub(super) struct Turns {
     /// When they were taken, on Redis's clock.
@@ -233,8 +239,14 @@ pub(super) struct Turns {
     pub(super) next: Vec<(usize, bool)>,
 }
 
-/// What `acquire.lua` answers where turns were asked for.
-pub(super) fn turns(answer: &[Value]) -> Result<Turns, StateError> {
+/// What `acquire.lua` answers where turns of a pool of so many were asked for.
+pub(super) fn turns(answer: &[Value], members: usize, ahead: u64) -> Result<Turns, StateError> {
+    if let (5, Ok(first), Ok(turns)) =
+        (whole(answer, 0), usize::try_from(whole(answer, 1)), usize::try_from(whole(answer, 4)))
+    {
+        let next = (0..members).cycle().skip(first).take(turns).map(|index| (index, false));
+        return Ok(Turns { now: time_of_plain(answer, ahead)?, back: None, next: next.collect() });
+    }
     let turn = |word: &str| {
         let index = word.trim_end_matches('!');
         Some((index.parse().ok()?, index.len() < word.len()))

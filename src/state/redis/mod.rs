@@ -16,6 +16,7 @@ mod connect;
 mod facts;
 mod keys;
 mod script;
+mod together;
 mod writer;
 
 use super::{
@@ -47,6 +48,7 @@ use std::{
     },
     time::Duration,
 };
+use together::Together;
 use tokio::{
     sync::Notify,
     time::{MissedTickBehavior, sleep, timeout},
@@ -75,6 +77,7 @@ struct Shared {
     clock: Arc<Clock>,
     replica: String,
     ahead: Arc<Ahead>,
+    together: Together,
     acquire: Script,
     fail: Script,
     renew: Script,
@@ -120,6 +123,7 @@ impl RedisStore {
             clock,
             replica,
             ahead: ahead.clone(),
+            together: Together::default(),
             acquire: script!("acquire", "plain", "common"),
             fail: script!("fail"),
             renew: script!("renew"),

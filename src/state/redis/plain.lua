@@ -1,5 +1,5 @@
--- The common case of acquire.lua, whose keys, arguments and answer these are: one turn of a pool whose members nothing but
--- the turn tells apart, and nobody has failed. It stands before everything else, since what a script defines costs time in
+-- The common case of acquire.lua, whose keys, arguments and answer these are: turns of a pool whose members nothing but the
+-- turn tells apart, and nobody has failed. It stands before everything else, since what a script defines costs time in
 -- every run. The ring has entries of one width, in order, so that not even a large pool is looked through.
 if ARGV[1] ~= '' then
   local call, ring = redis.call, ARGV[3]
@@ -18,13 +18,19 @@ if ARGV[1] ~= '' then
         from = middle + 1
       end
     end
-    local at = from < count and from or 0
-    -- Its key is "ordinal.record". Cut out, since writing a number costs more than all of this.
-    local length = string.byte(ring, at * width + 7)
-    local member, time = string.sub(ring, at * width + 8, at * width + 7 + length), call('TIME')
-    call('HSET', KEYS[1], 'last', string.sub(member, 1, length - record - 1))
-    local calls = call('HINCRBY', KEYS[3], member .. '|' .. ARGV[2], 1)
-    if calls == 1 or ARGV[1] == 'refresh' then
+    local at, turns, time = from < count and from or 0, tonumber(ARGV[6] or 1), call('TIME')
+    local new, place = false, nil
+    for i = 0, math.min(turns, count) - 1 do
+      place = (at + i) % count * width
+      local member = string.sub(ring, place + 8, place + 7 + string.byte(ring, place + 7))
+      local calls = math.floor((turns - 1 - i) / count) + 1
+      new = call('HINCRBY', KEYS[3], member .. '|' .. ARGV[2], calls) == calls or new
+    end
+    -- A key is "ordinal.record". Cut out, since writing a number costs more than all of this.
+    place = (at + turns - 1) % count * width
+    local length = string.byte(ring, place + 7)
+    call('HSET', KEYS[1], 'last', string.sub(ring, place + 8, place + 6 + length - record))
+    if new or ARGV[1] == 'refresh' then
       local ahead, _, holder_ttl, _, state_ttl = unpack(cmsgpack.unpack(ARGV[5]))
       -- This hash is gone whenever nothing is in flight, and its time to live with it.
       call('PEXPIRE', KEYS[3], state_ttl)
@@ -35,6 +41,6 @@ if ARGV[1] ~= '' then
         call('PEXPIRE', KEYS[4], state_ttl)
       end
     end
-    return { 5, at, time[1], time[2] }
+    return { 5, at, time[1], time[2], turns }
   end
 end

@@ -1,0 +1,241 @@
+//! Callers who ask at the same moment: one command for all, and each gets what it would have got by itself. On a runtime of
+//! one thread, where it is certain who asks at the same moment.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::future::join_all;
+use rota::{
+    balance::{LeaseId, Member, Pool, Strategy},
+    state::{Acquire, Acquired, Lease, RedisOptions, RedisStore},
+};
+
+use crate::support::{
+    eventually,
+    redis::{Redis, patient},
+    store::{Store, ring},
+};
+
+/// Who asks at once.
+const CALLERS: usize = 64;
+const LONG: Duration = Duration::from_secs(600);
+
+/// An exact replica, and how often it has asked for a pick.
+struct Replica {
+    store: Store,
+    asked: Arc<AtomicU64>,
+}
+
+impl Replica {
+    async fn start(url: String) -> Self {
+        let asked = Arc::new(AtomicU64::new(0));
+        let counted = asked.clone();
+        let options = RedisOptions {
+            watch: Some(Arc::new(move |name, _, _| {
+                counted.fetch_add(u64::from(name == "acquire"), Ordering::Relaxed);
+            })),
+            ..patient(url)
+        };
+        Self { store: Store::Redis(RedisStore::connect(&options).await.unwrap()), asked }
+    }
+
+    /// What that many get who ask at once, and how many commands that took.
+    async fn at_once(&self, pool: &Arc<Pool>, callers: usize) -> (Vec<Acquired>, u64) {
+        let before = self.asked.load(Ordering::Relaxed);
+        let answers = join_all((0..callers).map(|_| self.store.ask(pool))).await;
+        (answers, self.asked.load(Ordering::Relaxed) - before)
+    }
+
+    async fn in_flight(&self, pool: &Pool) -> Vec<u32> {
+        self.store.inspect(pool).await.unwrap().members.iter().map(|member| member.in_flight).collect()
+    }
+}
+
+async fn replica() -> Replica {
+    Replica::start(Redis::shared().await.url()).await
+}
+
+fn granted(answers: Vec<Acquired>) -> Vec<(usize, Lease)> {
+    answers
+        .into_iter()
+        .map(|answer| match answer {
+            Acquired::Granted { index, lease } => (index, lease),
+            other => panic!("nothing granted: {other:?}"),
+        })
+        .collect()
+}
+
+fn asking(pool: &Arc<Pool>) -> Acquire<'_> {
+    let lease = LeaseId::random();
+    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: LONG, tokens: 0, hold: None }
+}
+
+fn indices(leases: &[(usize, Lease)]) -> Vec<usize> {
+    leases.iter().map(|(index, _)| *index).collect()
+}
+
+/// With records of one length, as a catalog names them.
+fn many(members: u32) -> Arc<Pool> {
+    let ring = ring((1..=members).map(|place| place * 3));
+    let named =
+        |member: &Member| Member { key: format!("{0}.{0:016x}", member.ordinal).into(), ..member.clone() };
+    let members = ring.members.iter().map(named).collect();
+    Arc::new(Pool { members, ..(*ring).clone() })
+}
+
+fn with(strategy: Strategy, weights: &[u32]) -> Arc<Pool> {
+    let ring = ring(1..=weights.len() as u32);
+    let weighted = |(member, &weight): (&Member, &u32)| Member { weight, ..member.clone() };
+    let members = ring.members.iter().zip(weights).map(weighted).collect();
+    Arc::new(Pool { strategy, members, ..(*ring).clone() })
+}
+
+#[tokio::test]
+async fn one_command_gives_each_the_turn_it_would_have_had() {
+    let replica = replica().await;
+    let pools = [ring(1..=4), ring([7]), many(300), with(Strategy::WeightedRoundRobin, &[5, 1, 1])];
+    for pool in pools {
+        // Alone they ask one by one, and are a round ahead.
+        let alone = Arc::new(Pool { id: uuid::Uuid::new_v4(), ..(*pool).clone() });
+        let expected = [replica.store.picks(&alone, 3).await, replica.store.picks(&alone, CALLERS).await];
+        assert_eq!(replica.store.picks(&pool, 3).await, expected[0]);
+        let (answers, commands) = replica.at_once(&pool, CALLERS).await;
+        assert_eq!(commands, 1);
+        let leases = granted(answers);
+        assert_eq!(indices(&leases), expected[1], "{pool:?}");
+
+        let mut held = vec![0; pool.members.len()];
+        for (index, lease) in &leases {
+            held[*index] += 1;
+            assert!(!lease.trial && !lease.marked);
+        }
+        assert_eq!(replica.in_flight(&pool).await, held);
+        for (_, lease) in &leases {
+            replica.store.release(lease, None);
+        }
+        assert_eq!(replica.in_flight(&pool).await.iter().sum::<u32>(), 0);
+    }
+}
+
+#[tokio::test]
+async fn who_cools_has_no_turn_and_who_is_due_a_trial_has_one() {
+    let replica = replica().await;
+    let pool = ring(1..=3);
+    replica.store.cool(&pool, &[1], LONG).await;
+    let (answers, commands) = replica.at_once(&pool, CALLERS).await;
+    assert_eq!(commands, 1);
+    let shares = indices(&granted(answers));
+    assert_eq!([0, 1, 2].map(|member| shares.iter().filter(|&&index| index == member).count()), [32, 0, 32]);
+
+    replica.store.pass(LONG);
+    let (answers, _) = replica.at_once(&pool, CALLERS).await;
+    let leases = granted(answers);
+    let trials: Vec<_> = leases.iter().filter(|(_, lease)| lease.trial).collect();
+    assert_eq!(trials.len(), 1);
+    assert_eq!(leases.iter().filter(|(index, _)| *index == 1).count(), 1, "a trial is one call's");
+    assert!(leases.iter().all(|(index, lease)| *index == 1 || !lease.marked));
+
+    // The trial is running: nobody need ask for itself.
+    let (answers, commands) = replica.at_once(&pool, CALLERS).await;
+    assert_eq!(commands, 1);
+    assert!(granted(answers).iter().all(|(index, _)| *index != 1));
+
+    let (_, trial) = trials[0];
+    replica.store.succeed(trial);
+    replica.store.release(trial, None);
+    replica.store.flush().await;
+    let (answers, commands) = replica.at_once(&pool, 3).await;
+    assert_eq!(commands, 1);
+    // Its record is there still: that it served is to be told.
+    assert!(granted(answers).iter().all(|(index, lease)| (*index == 1) == lease.marked));
+}
+
+#[tokio::test]
+async fn where_nobody_serves_each_is_told_when_somebody_will() {
+    let replica = replica().await;
+    let pool = ring(1..=3);
+    replica.store.cool(&pool, &[0, 1, 2], LONG).await;
+    let (answers, _) = replica.at_once(&pool, CALLERS).await;
+    assert_eq!(answers.len(), CALLERS);
+    for answer in answers {
+        match answer {
+            Acquired::Exhausted { first_back: Some((left, _)) } => assert!(left <= LONG),
+            other => panic!("{other:?}"),
+        }
+    }
+    let (answers, _) = replica.at_once(&ring([]), CALLERS).await;
+    assert!(answers.iter().all(|answer| matches!(answer, Acquired::Exhausted { first_back: None })));
+}
+
+#[tokio::test]
+async fn what_two_replicas_take_at_once_is_exact_together() {
+    let url = Redis::shared().await.url();
+    let (one, other) = (Replica::start(url.clone()).await, Replica::start(url).await);
+    let pool = ring(1..=3);
+    for round in 1..=50_u32 {
+        let ((some, _), (others, _)) = tokio::join!(one.at_once(&pool, 10), other.at_once(&pool, 7));
+        let leases = granted(some.into_iter().chain(others).collect());
+        assert_eq!(leases.len(), 17);
+        let held = one.in_flight(&pool).await;
+        let (most, least) = (held.iter().max().unwrap(), held.iter().min().unwrap());
+        assert!(most - least <= 1 && held.iter().sum::<u32>() == 17 * round, "{held:?}");
+    }
+}
+
+#[tokio::test]
+async fn members_that_change_meanwhile_are_served_to_those_who_ask_for_them() {
+    let replica = replica().await;
+    let old = ring(1..=2);
+    let new = Arc::new(Pool { members: ring(3..=4).members.clone(), ..(*old).clone() });
+    let (olds, news) = tokio::join!(replica.at_once(&old, CALLERS), replica.at_once(&new, CALLERS));
+    for (answers, pool) in [(olds.0, &old), (news.0, &new)] {
+        for (index, lease) in granted(answers) {
+            assert_eq!(lease.member, pool.members[index]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_granted_to_callers_that_have_gone_is_given_back() {
+    let replica = replica().await;
+    let pool = ring(1..=2);
+    for stay in [0, 1, 5] {
+        let asks: Vec<_> = (0..CALLERS).map(|_| asking(&pool)).collect();
+        let mut asking: Vec<_> = asks.iter().map(|ask| replica.store.acquire(ask)).collect();
+        // All have asked after the first poll, and no answer is there.
+        for one in &mut asking {
+            assert!(futures::poll!(one.as_mut()).is_pending());
+        }
+        asking.truncate(stay);
+        let stayed = granted(join_all(asking).await.into_iter().map(Result::unwrap).collect());
+        eventually(Duration::from_secs(5), async || {
+            let held: u32 = replica.in_flight(&pool).await.iter().sum();
+            if held == stay as u32 { Ok(()) } else { Err(format!("{held} are held")) }
+        })
+        .await;
+        for (_, lease) in stayed {
+            replica.store.release(&lease, None);
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_redis_each_is_told() {
+    let mut redis = Redis::start().await;
+    let replica = Replica::start(redis.url()).await;
+    let pool = ring(1..=2);
+    replica.at_once(&pool, CALLERS).await;
+    redis.kill9();
+    eventually(Duration::from_secs(5), async || {
+        let ask = asking(&pool);
+        let answers = join_all((0..CALLERS).map(|_| replica.store.acquire(&ask))).await;
+        let failed = answers.iter().filter(|answer| answer.is_err()).count();
+        if failed == CALLERS { Ok(()) } else { Err(format!("{failed} failed")) }
+    })
+    .await;
+}
