@@ -4,7 +4,9 @@
 //! for; beyond a bound on those inside they are turned away too, before anything is done for them. When the database is gone, tokens that have been seen before still open the door.
 
 use super::{
-    access, receive, status,
+    access,
+    panics::{ContainedBody, contained},
+    receive, status,
     tenant_limits::{CallLimits, TenantCall, TenantLimits},
 };
 use crate::{
@@ -54,11 +56,6 @@ impl Gate {
     ) -> Self {
         let tenants = Arc::new(TenantLimits::new(limits));
         Self { catalog, closed, stop, inside, limits, tenants, metrics, traces }
-    }
-
-    /// What it counts with.
-    pub(super) fn metrics(&self) -> Arc<Metrics> {
-        self.metrics.clone()
     }
 
     /// A call that has come in.
@@ -174,14 +171,14 @@ impl<S> Layer<S> for Gate {
     type Service = Gated<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Gated { gate: self.clone(), inner }
+        Gated { gate: Arc::new(self.clone()), inner }
     }
 }
 
-/// A service behind the [`Gate`].
+/// A service behind the [`Gate`], whose panics end with their own calls.
 #[derive(Clone)]
 pub struct Gated<S> {
-    gate: Gate,
+    gate: Arc<Gate>,
     inner: S,
 }
 
@@ -200,15 +197,18 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let mut request = request.map(|body| receive::within(self.gate.limits.receive_timeout, body));
-        let Some((method, access)) = access::of(request.uri().path()) else {
-            return Box::pin(self.inner.call(request));
-        };
         // The one that is ready, not its clone.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let gate = self.gate.clone();
+        let mut request = request.map(|body| receive::within(gate.limits.receive_timeout, body));
         Box::pin(async move {
+            let metrics = &gate.metrics;
+            let call = |request| contained(async move { inner.call(request).await }, metrics);
+            let Some((method, access)) = access::of(request.uri().path()) else {
+                let response = call(request).await?;
+                return Ok(response.map(|body| Body::new(ContainedBody::new(body, metrics.clone()))));
+            };
             let mut inside = gate.enter(method, request.headers());
             match gate.admit(access, request.headers()).await {
                 Ok((caller, counted)) => {
@@ -221,7 +221,7 @@ where
                 Err(status) => return Ok(inside.refuse(status)),
             };
             let response = tokio::select! {
-                response = inside.span.run(inner.call(request)) => response?,
+                response = inside.span.run(call(request)) => response?,
                 // Dropping the call ends its upstream request and gives back what it held.
                 () = gate.stop.cancelled() => return Ok(inside.refuse(status::draining())),
             };
@@ -229,6 +229,7 @@ where
             inside.look(response.headers());
             // A stream is inside until its last frame is out, or its reader gone.
             Ok(response.map(|body| {
+                let body = ContainedBody::new(body, metrics.clone());
                 Body::new(body.map_frame(move |frame| {
                     if let Some(trailers) = frame.trailers_ref() {
                         inside.look(trailers);

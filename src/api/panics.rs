@@ -7,9 +7,9 @@
 use super::status;
 use crate::telemetry::Metrics;
 use bytes::Bytes;
-use futures::{FutureExt, future::BoxFuture};
-use http::{HeaderMap, Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
+use futures::FutureExt;
+use http::{HeaderMap, Response};
+use http_body::{Frame, SizeHint};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -17,80 +17,30 @@ use std::{
     task::{Context, Poll},
 };
 use tonic::{Status, body::Body};
-use tower::{Layer, Service};
 
-/// See the module's documentation.
-#[derive(Clone)]
-pub struct Contain {
-    metrics: Arc<Metrics>,
-}
-
-impl Contain {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics }
-    }
-}
-
-impl<S> Layer<S> for Contain {
-    type Service = Contained<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        Contained { metrics: self.metrics.clone(), inner }
-    }
-}
-
-/// A service whose panics are caught.
-#[derive(Clone)]
-pub struct Contained<S> {
-    metrics: Arc<Metrics>,
-    inner: S,
-}
-
-impl<S, B> Service<Request<B>> for Contained<S>
-where
-    S: Service<Request<B>, Response = Response<Body>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Send,
-    B: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        // The one that is ready, not its clone.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let metrics = self.metrics.clone();
-        // What has panicked is dropped and never looked at again, so that nothing half changed is seen.
-        Box::pin(async move {
-            let answer = AssertUnwindSafe(async move { inner.call(request).await }).catch_unwind();
-            let Ok(answer) = answer.await else {
-                metrics.panicked();
-                return Ok(status::internal().into_http());
-            };
-            Ok(answer?.map(|body| contained(body, metrics)))
-        })
-    }
+/// The answer that `call` gives, or INTERNAL where it panics. It is dropped then and never looked at again, so that nothing
+/// half changed is seen.
+pub(super) async fn contained<E>(
+    call: impl Future<Output = Result<Response<Body>, E>>,
+    metrics: &Metrics,
+) -> Result<Response<Body>, E> {
+    AssertUnwindSafe(call).catch_unwind().await.unwrap_or_else(|_| {
+        metrics.panicked();
+        Ok(status::internal().into_http())
+    })
 }
 
 /// A body that ends with INTERNAL where making it panics.
-fn contained(body: Body, metrics: Arc<Metrics>) -> Body {
-    // An answer of headers alone must stay one: nothing is left to panic.
-    if body.is_end_stream() {
-        return body;
-    }
-    Body::new(ContainedBody { body: Some(body), metrics })
-}
-
-struct ContainedBody {
+pub(super) struct ContainedBody {
     /// None once it has panicked: it is never looked at again.
     body: Option<Body>,
     metrics: Arc<Metrics>,
+}
+
+impl ContainedBody {
+    pub(super) fn new(body: Body, metrics: Arc<Metrics>) -> Self {
+        Self { body: Some(body), metrics }
+    }
 }
 
 impl http_body::Body for ContainedBody {

@@ -1,6 +1,6 @@
 //! The services behind one port, with what is common to them: the gate, limits, compression, health, reflection.
 
-use super::{Admin, ConfigApi, Gate, InvokeApi, panics::Contain, pb, tls::Tls};
+use super::{Admin, ConfigApi, Gate, InvokeApi, pb, tls::Tls};
 use std::time::Duration;
 use tonic::{
     codec::CompressionEncoding,
@@ -30,8 +30,8 @@ pub struct ServerOptions {
     pub tls: Option<Tls>,
 }
 
-/// What every call goes through: the gate first.
-type Layers = Stack<Contain, Stack<Gate, Identity>>;
+/// What every call goes through.
+type Layers = Stack<Gate, Identity>;
 
 /// Our services, health and reflection.
 ///
@@ -45,7 +45,6 @@ pub fn router(
     invoke: InvokeApi,
     options: &ServerOptions,
 ) -> Result<Router<Layers>, Error> {
-    let contain = Contain::new(gate.metrics());
     let max_message_size = options.max_message_size;
     // Compressed requests are understood everywhere; answers go out as they are, since most are small.
     let gzip = CompressionEncoding::Gzip;
@@ -55,7 +54,6 @@ pub fn router(
         .http2_max_pending_accept_reset_streams(Some(RESETS))
         .http2_max_header_list_size(MAX_METADATA)
         .layer(gate)
-        .layer(contain)
         .add_service(health.accept_compressed(gzip))
         .add_service(reflection().build_v1()?.accept_compressed(gzip))
         .add_service(reflection().build_v1alpha()?.accept_compressed(gzip))
