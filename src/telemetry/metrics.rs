@@ -14,12 +14,13 @@ use labels::{
     BuildLabels, CallLabels, CommandLabels, ErrorLabels, MemberLabels, PickLabels, ShedLabels, StoreLabels,
     TokenLabels,
 };
+use parking_lot::Mutex;
 use prometheus_client::{
     encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use uuid::Uuid;
 
 /// Seconds, as OpenTelemetry advises for RPC.
@@ -59,6 +60,7 @@ pub struct Metrics {
     database: Gauge,
     tasks: Gauge,
     models: DashMap<Uuid, Model>,
+    names: Mutex<HashSet<Arc<ModelNames>>>,
     most_models: usize,
     other: Model,
 }
@@ -88,6 +90,7 @@ impl Metrics {
             database: Gauge::default(),
             tasks: Gauge::default(),
             models: DashMap::new(),
+            names: Mutex::default(),
             most_models,
             other: Model::other(),
         };
@@ -224,7 +227,18 @@ impl Metrics {
         if self.models.len() >= self.most_models {
             return self.other.clone();
         }
-        self.models.entry(row).or_insert_with(|| Model(Arc::new(names()))).clone()
+        self.models.entry(row).or_insert_with(|| self.with_names(names())).clone()
+    }
+
+    /// The model of those names, which it may share with another row: of a model that is gone.
+    fn with_names(&self, names: ModelNames) -> Model {
+        let mut known = self.names.lock();
+        if let Some(names) = known.get(&names) {
+            return Model(names.clone());
+        }
+        let names = Arc::new(names);
+        known.insert(names.clone());
+        Model(names)
     }
 
     /// The models that have labels of their own.
@@ -343,6 +357,22 @@ mod tests {
             model_type: "llm",
             model: model.into(),
         }
+    }
+
+    #[test]
+    fn a_model_that_was_made_again_goes_on_with_its_series() {
+        let metrics = Metrics::new(10);
+        for row in 1..=2 {
+            let model = metrics.model(Uuid::from_u128(row), || names("again"));
+            metrics.attempt(&model, None, Duration::from_millis(30));
+        }
+        let text = metrics.render();
+        let counts: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with("gen_ai_client_operation_duration_seconds_count"))
+            .collect();
+        assert_eq!(counts.len(), 1, "{counts:?}");
+        assert!(counts[0].ends_with(" 2"), "{counts:?}");
     }
 
     #[test]

@@ -1,7 +1,12 @@
 //! What tells the series of a metric apart: labels, and OpenTelemetry's words for what stands in them.
 
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    ops::Deref,
+    sync::Arc,
+};
 
 /// The names of a model.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -18,9 +23,24 @@ pub struct ModelNames {
     pub model: String,
 }
 
-/// A model that is called, as labels name it. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// A model that is called, as labels name it. Cheap to clone and to look up by: names are kept once a service, so that
+/// models are the same where theirs are in the same place.
+#[derive(Debug, Clone)]
 pub struct Model(pub(super) Arc<ModelNames>);
+
+impl PartialEq for Model {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Model {}
+
+impl Hash for Model {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0).hash(state);
+    }
+}
 
 impl Deref for Model {
     type Target = ModelNames;
