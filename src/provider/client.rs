@@ -20,7 +20,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::Client,
+    client::legacy::{Client, ResponseFuture},
     rt::{TokioExecutor, TokioTimer},
 };
 use percent_encoding::percent_decode_str;
@@ -140,7 +140,7 @@ impl UpstreamClient {
         headers: HeaderMap,
         redactor: &Redactor,
     ) -> Result<Response, Failure> {
-        self.success(Method::GET, &url, headers, whole(Bytes::new()), redactor).await
+        self.ask(Method::GET, &url, headers, whole(Bytes::new()))?.success(self, redactor).await
     }
 
     /// Posts JSON, and returns the answer to it where the status is 2xx.
@@ -155,7 +155,7 @@ impl UpstreamClient {
         // What the drivers write has texts for keys and finite numbers: it can be written.
         let body = serde_json::to_vec(body)
             .map_err(|_| Failure::new(ErrorClass::BadRequest, "the request cannot be written as JSON"))?;
-        self.success(Method::POST, &url, headers, whole(body.into()), redactor).await
+        self.ask(Method::POST, &url, headers, whole(body.into()))?.success(self, redactor).await
     }
 
     /// Posts a body of that content type, and returns the answer to it where the status is 2xx.
@@ -168,7 +168,7 @@ impl UpstreamClient {
         redactor: &Redactor,
     ) -> Result<Response, Failure> {
         headers.insert(header::CONTENT_TYPE, content_type);
-        self.success(Method::POST, &url, headers, body, redactor).await
+        self.ask(Method::POST, &url, headers, body)?.success(self, redactor).await
     }
 
     /// Sends a request and returns whatever answer comes.
@@ -179,7 +179,7 @@ impl UpstreamClient {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response, Failure> {
-        self.answer(method, &url, headers, whole(body)).await
+        self.ask(method, &url, headers, whole(body))?.answer(self).await
     }
 
     /// Reads a whole answer.
@@ -202,25 +202,14 @@ impl UpstreamClient {
         Ok(whole.into())
     }
 
-    async fn success(
-        &self,
-        method: Method,
-        url: &Url,
-        headers: HeaderMap,
-        body: Payload,
-        redactor: &Redactor,
-    ) -> Result<Response, Failure> {
-        let response = self.answer(method, url, headers, body).await?;
-        if response.status().is_success() { Ok(response) } else { Err(refusal(response, redactor).await) }
-    }
-
-    async fn answer(
+    /// A request on its way. What it is made of takes no room in what waits for its answer.
+    fn ask(
         &self,
         method: Method,
         url: &Url,
         mut headers: HeaderMap,
         body: Payload,
-    ) -> Result<Response, Failure> {
+    ) -> Result<Asked, Failure> {
         check_host(url, self.networks).map_err(refused)?;
         let uri = Uri::try_from(url.as_str())
             .map_err(|_| Failure::new(ErrorClass::BadRequest, "the provider's URL is malformed"))?;
@@ -232,18 +221,40 @@ impl UpstreamClient {
         {
             headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
         }
-        let request = || {
-            let [head, middle, tail] = body.clone();
-            let mut request = Request::new(Full::new(head.chain(middle.chain(tail))));
-            *request.method_mut() = method.clone();
-            *request.uri_mut() = uri.clone();
-            *request.headers_mut() = headers.clone();
-            request
-        };
-        match self.http.request(request()).await {
-            Err(error) if is_untouched(&error) => self.http.request(request()).await.map_err(failure_of_send),
-            answer => answer.map_err(failure_of_send),
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        // Only over TLS may HTTP/2 have been agreed on.
+        let again = (request.uri().scheme() == Some(&Scheme::HTTPS)).then(|| Box::new(request.clone()));
+        Ok(Asked { first: self.http.request(request.map(sent)), again })
+    }
+}
+
+/// A request on its way.
+struct Asked {
+    first: ResponseFuture,
+    /// The same, where it may have to go again.
+    again: Option<Box<Request<Payload>>>,
+}
+
+impl Asked {
+    async fn answer(self, client: &UpstreamClient) -> Result<Response, Failure> {
+        match (self.first.await, self.again) {
+            (Err(error), Some(again)) if is_untouched(&error) => {
+                client.http.request(again.map(sent)).await.map_err(failure_of_send)
+            }
+            (answer, _) => answer.map_err(failure_of_send),
         }
+    }
+
+    async fn success(self, client: &UpstreamClient, redactor: &Redactor) -> Result<Response, Failure> {
+        let response = self.answer(client).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        // Apart, so that what happens once in a while takes no room in every call.
+        Err(Box::pin(refusal(response, redactor)).await)
     }
 }
 
@@ -270,6 +281,10 @@ fn proxy_of(text: &str) -> Option<Proxy> {
 /// A body in one piece.
 fn whole(body: Bytes) -> Payload {
     [body, Bytes::new(), Bytes::new()]
+}
+
+fn sent([head, middle, tail]: Payload) -> Full<Pieces> {
+    Full::new(head.chain(middle.chain(tail)))
 }
 
 /// The next bytes of a body; none at its end.
