@@ -300,6 +300,11 @@ impl Catalog {
         if let Some(pool) = self.snapshot().pool(&key) {
             return Ok(pool);
         }
+        // Apart, so that what happens once in a while takes no room in every call.
+        Box::pin(self.load_pool(key)).await
+    }
+
+    async fn load_pool(&self, key: ModelKey) -> Result<Arc<Pool>, Error> {
         // A name that is not there never reaches the lock, so that it holds up nobody.
         let key = names::key_parts(&key)?;
         let located = patiently(database::locate(self.db(), &key)).await?;
@@ -315,6 +320,6 @@ impl Catalog {
         if let Some((key, _)) = self.snapshot().default_model(tenant, model_type) {
             return Ok(key);
         }
-        self.default_model(tenant, model_type).await.map(|(key, _)| key)
+        Box::pin(self.default_model(tenant, model_type)).await.map(|(key, _)| key)
     }
 }

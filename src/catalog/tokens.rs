@@ -185,7 +185,8 @@ impl Catalog {
     async fn known(&self, hash: [u8; 32]) -> Result<Option<Arc<Caller>>, Error> {
         let known = match self.snapshot().token(&hash) {
             Some(known) => known,
-            None => match self.look_up(hash).await? {
+            // Apart, so that what happens once in a while takes no room in every call.
+            None => match Box::pin(self.look_up(hash)).await? {
                 Some(known) => known,
                 None => return Ok(None),
             },

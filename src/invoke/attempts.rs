@@ -10,10 +10,10 @@ use crate::{
     catalog::{Pool, PoolMember},
     provider::{Driver, Target, connect_within},
     state::{Acquire, Acquired, StateError, StateStore},
-    telemetry::{AttemptFacts, AttemptSpan, Picked},
+    telemetry::{AttemptFacts, AttemptSpan, Model, Picked},
 };
 use futures::future::BoxFuture;
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tracing::{Instrument, Span};
 
@@ -32,6 +32,8 @@ pub(super) struct Won<T> {
     pub(super) held: Option<Held>,
     pub(super) trail: Trail,
     pub(super) pool: Arc<Pool>,
+    /// How metrics name the pool's model.
+    pub(super) model: Model,
     pub(super) span: AttemptSpan,
 }
 
@@ -46,7 +48,7 @@ enum Next {
 /// What became of a pool.
 #[expect(clippy::large_enum_variant, reason = "one a pool, and taken apart at once")]
 enum Verdict<T> {
-    Served(T, Option<Held>, AttemptSpan),
+    Served(Won<T>),
     /// The next pool's turn; when the first of this one is back, where all are away.
     Over(Option<(Duration, ErrorClass)>),
 }
@@ -112,21 +114,18 @@ impl Engine {
             return Err(CallError::Disabled);
         }
         let progress = vec![Progress::default(); call.chain.len()];
-        Walk { engine: self, call, shape, attempt, progress, attempts: 0, trail: Trail::new(named) }
-            .go(named)
-            .await
+        let trail = Trail::new(named);
+        Walk { engine: self, call, shape, attempt, progress, attempts: 0, trail }.go(named).await
     }
 }
 
 impl<'a, T: Send> Walk<'a, T> {
-    async fn go(mut self, named: &'a Pool) -> Result<Won<T>, CallError> {
+    async fn go(&mut self, named: &'a Pool) -> Result<Won<T>, CallError> {
         loop {
             let mut first_back: Option<(Duration, ErrorClass)> = None;
             for (place, pool) in self.call.chain.iter().enumerate() {
                 match self.pool(place, pool).await? {
-                    Verdict::Served(reply, held, span) => {
-                        return Ok(Won { reply, held, trail: self.trail, pool: pool.clone(), span });
-                    }
+                    Verdict::Served(won) => return Ok(won),
                     Verdict::Over(Some(back)) if first_back.is_none_or(|first| back.0 < first.0) => {
                         first_back = Some(back);
                     }
@@ -177,7 +176,7 @@ impl<'a, T: Send> Walk<'a, T> {
         if unusable(pool).is_some() || progress.spent {
             return Ok(Verdict::Over(None));
         }
-        if !std::mem::replace(&mut progress.counted, true) {
+        if !mem::replace(&mut progress.counted, true) {
             self.engine.budgets.deposit(pool.roster.id);
         }
         let driver = self.engine.driver(pool)?;
@@ -203,16 +202,18 @@ impl<'a, T: Send> Walk<'a, T> {
             let attempt = connect_within(connect, (self.attempt)(driver, &member.target));
             let failure = match timeout_at(end, span.run(attempt)).await {
                 Ok(Ok(reply)) => {
-                    metrics.attempt(&model, None, began.elapsed());
-                    self.engine.paces.note(pool.roster.id, self.shape, began.elapsed());
+                    let took = began.elapsed();
+                    metrics.attempt(&model, None, took);
+                    self.engine.paces.note(pool.roster.id, self.shape, took);
                     if let Some(held) = &mut held {
                         held.succeed();
                     }
-                    self.trail.served(pool, member, began.elapsed());
+                    self.trail.served(pool, member, took);
                     if self.shape == Shape::Streamed {
-                        span.first_content(began.elapsed());
+                        span.first_content(took);
                     }
-                    return Ok(Verdict::Served(reply, held, span));
+                    let (trail, pool) = (mem::take(&mut self.trail), pool.clone());
+                    return Ok(Verdict::Served(Won { reply, held, trail, pool, model, span }));
                 }
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::new(ErrorClass::Timeout, "no answer in time"),
@@ -291,7 +292,7 @@ impl<'a, T: Send> Walk<'a, T> {
                 hold: None,
             };
             let span = if tracing::enabled!(tracing::Level::DEBUG) {
-                pick_span(pool, state.as_ref(), tried).await
+                Box::pin(pick_span(pool, state.as_ref(), tried)).await
             } else {
                 Span::none()
             };

@@ -50,7 +50,8 @@ impl Engine {
                 let pool = call.chain.first().cloned().ok_or(CallError::NoCredentials)?;
                 // Its span has ended with the failure.
                 let span = AttemptSpan::default();
-                Ok(self.answer(Won { reply, held: None, trail: Trail::of(route), pool, span }, call))
+                let (trail, model) = (Trail::of(route), self.named(&pool));
+                Ok(self.answer(Won { reply, held: None, trail, pool, model, span }, call))
             }
             (Err(error), _) => Err(error),
         }
@@ -59,10 +60,9 @@ impl Engine {
 
 impl Engine {
     fn answer(&self, won: Won<ForwardReply>, call: &Call) -> ForwardAnswer {
-        let Won { reply, held, trail, pool, span } = won;
-        let model = self.named(&pool);
-        let opened = Won { reply: Opened::at_once(reply.body), held, trail, pool, span };
-        let body = Streamed::new(opened, call, model, self.metrics.clone());
+        let Won { reply, held, trail, pool, model, span } = won;
+        let opened = Won { reply: Opened::at_once(reply.body), held, trail, pool, model, span };
+        let body = Streamed::new(opened, call, self.metrics.clone());
         ForwardAnswer { status: reply.status, headers: reply.headers, body }
     }
 }

@@ -249,7 +249,7 @@ impl Engine {
         let usage = tell(&won.reply, &mut won.span);
         won.used(usage.total);
         won.span.used(usage.prompt, usage.completion);
-        self.metrics.tokens(&self.named(&won.pool), usage.prompt, usage.completion);
+        self.metrics.tokens(&won.model, usage.prompt, usage.completion);
         Ok(won.served(call))
     }
 
@@ -295,9 +295,8 @@ impl Engine {
         open: &'a TryOne<'a, Opened<E>>,
     ) -> Result<Streamed<E>, CallError> {
         let won = self.run(call, Shape::Streamed, open).await?;
-        let model = self.named(&won.pool);
-        self.metrics.first_content(&model, call.began.elapsed());
-        Ok(Streamed::new(won, call, model, self.metrics.clone()))
+        self.metrics.first_content(&won.model, call.began.elapsed());
+        Ok(Streamed::new(won, call, self.metrics.clone()))
     }
 
     fn driver(&self, pool: &Pool) -> Result<&dyn Driver, CallError> {

@@ -101,7 +101,7 @@ pub struct Streamed<E> {
 }
 
 impl<E: StreamEvent> Streamed<E> {
-    pub(super) fn new(won: Won<Opened<E>>, call: &Call, model: Model, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(won: Won<Opened<E>>, call: &Call, metrics: Arc<Metrics>) -> Self {
         Self {
             first: won.reply.first,
             rest: won.reply.rest,
@@ -112,7 +112,7 @@ impl<E: StreamEvent> Streamed<E> {
             deadline: call.deadline,
             first_token: call.began.elapsed(),
             usage: None,
-            model,
+            model: won.model,
             metrics,
             span: won.span,
             over: false,
