@@ -1,6 +1,9 @@
 //! The load: a process apart, one thread, that calls as told and says how long it took and what it cost.
 
-use super::measure::{Cost, redis};
+use super::{
+    clock::Clock,
+    measure::{Cost, redis},
+};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
@@ -15,7 +18,7 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
-use tokio::{sync::mpsc, task::LocalSet};
+use tokio::task::LocalSet;
 use tonic::{
     Request,
     metadata::{Ascii, MetadataValue},
@@ -183,7 +186,10 @@ async fn open_loop(callers: Vec<Rc<Caller>>, rate: f64, tally: Rc<RefCell<Tally>
     let mut running = VecDeque::new();
     let mut clock = Clock::start(rate);
     for turn in 0.. {
-        let Some(due) = clock.due.recv().await.filter(|_| !tally.borrow().over) else { break };
+        let due = clock.due().await;
+        if tally.borrow().over {
+            break;
+        }
         let (caller, tally) = (callers[turn % callers.len()].clone(), tally.clone());
         running.push_back(tokio::task::spawn_local(async move {
             let answer = caller.call().await;
@@ -193,35 +199,8 @@ async fn open_loop(callers: Vec<Rc<Caller>>, rate: f64, tally: Rc<RefCell<Tally>
             running.pop_front();
         }
     }
-    drop(clock);
     for call in running {
         call.await.unwrap();
-    }
-}
-
-/// Says when calls are due: a thread that sleeps, since Tokio's timer is a millisecond coarse, and a load that spins would
-/// take a core from what it measures.
-struct Clock {
-    due: mpsc::UnboundedReceiver<Instant>,
-}
-
-impl Clock {
-    /// So many a second, at exponential gaps.
-    fn start(rate: f64) -> Self {
-        // Else the system wakes a sleeper up to 50 µs late; threads take it over.
-        let _ = std::fs::write("/proc/self/timerslack_ns", "1");
-        let (sender, due) = mpsc::unbounded_channel();
-        std::thread::spawn(move || {
-            let mut next = Instant::now();
-            loop {
-                next += Duration::from_secs_f64(-(1.0 - rand::random::<f64>()).ln() / rate);
-                std::thread::sleep(next.saturating_duration_since(Instant::now()));
-                if sender.send(next).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { due }
     }
 }
 

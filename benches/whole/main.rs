@@ -14,6 +14,7 @@
     reason = "a program at the terminal; the unexpected ends it"
 )]
 
+mod clock;
 mod load;
 mod measure;
 mod peers;
