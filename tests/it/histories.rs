@@ -228,10 +228,11 @@ impl History {
             let standing = state.standing(now);
             let kind = format!("{standing:?}");
             let kind = kind.split(' ').next().unwrap_or_default().to_owned();
-            // Two cooldowns that end together differ by the milliseconds that really pass.
+            // Two cooldowns that end together differ by the milliseconds that really pass, and ten a step; others by
+            // seconds.
             let ends = [&state.own, &state.credential].map(|record| record.as_ref().map_or(0, |r| r.until));
             let reason =
-                state.cooling(now).map(|(_, class)| class).filter(|_| ends[0].abs_diff(ends[1]) > 500);
+                state.cooling(now).map(|(_, class)| class).filter(|_| ends[0].abs_diff(ends[1]) > 2_500);
             let counts = |record: &Option<rota::balance::Record>| {
                 record.as_ref().map(|r| (r.streak, r.episodes, r.calls, r.fails, r.class))
             };
