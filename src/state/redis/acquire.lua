@@ -6,13 +6,13 @@
 --       in-flight counts by member and holder, 4 the tenant's holders by the time they are alive until, 5 the pool's
 --       windows of counts
 -- ARGV: 1 "plain" where nothing but turn and failures matters, "refresh" where the keys' time to live and the holder's are
---       to be moved too, "" where more matters, 2 holder, 3 where not "" the ring: how long an entry is, how long a
---       record's name is (a byte each), then an entry a member: its ordinal in four bytes, how long its key is in one, its
---       key, and what fills it up, 4 the members in MessagePack, each a list of key, ordinal, priority, credential, weight,
---       requests a minute, tokens a minute, calls at once, 5 in MessagePack a list of clock ahead, lease, holder ttl, trial ttl, state
---       ttl (all ms), strategy, tokens to reserve, whether in-flight counts matter, whether they are told later, the
---       indices of the tried, how many turns or 0 for a pick, the failure as `fail` takes it or an empty list,
---       6 where turns are used at once: how many, if there is nothing to look at but the ring
+--       to be moved too, "later" where what is in flight is told later, "" where more matters, 2 holder, 3 where not ""
+--       the ring: how long an entry is, how long a record's name is (a byte each), then an entry a member: its ordinal in
+--       four bytes, how long its key is in one, its key, and what fills it up, 4 the members in MessagePack, each a list of
+--       key, ordinal, priority, credential, weight, requests a minute, tokens a minute, calls at once, 5 in MessagePack a
+--       list of clock ahead, lease, holder ttl, trial ttl, state ttl (all ms), strategy, tokens to reserve, whether
+--       in-flight counts matter, whether they are told later, the indices of the tried, how many turns or 0 for a pick,
+--       the failure as `fail` takes it or an empty list, 6 how many turns, and 1 for a pick, where nobody has failed
 -- Returns {1, index, began, trial, marked} | {2} trial running | {3, ms until the first is back or -1, its class} |
 -- {4, now, ms until somebody may be back or -1, indices between spaces, each with a "!" where it has a record}, then
 -- three a member that cools: its index, ms left, class. Or {5, index, seconds, microseconds, turns}, of a pool in which

@@ -68,8 +68,7 @@ impl RedisStore {
             turns: 0,
             failed: ask.failed,
         };
-        let question = question.packed(pool)?;
-        let run = self.shared.ahead.run(pool, holder, first && !told_later, own, question)?;
+        let run = self.shared.ahead.run(pool, holder, own, &question)?;
         let (shared, pool, lease, tokens) = (self.shared.clone(), pool.clone(), ask.lease, ask.tokens);
         let asked = async move { shared.acquire(&pool, lease, tokens, own, run).await };
         let asked = Asked { command: Some(Box::pin(asked)), own, shared: self.shared.clone() };
@@ -128,8 +127,7 @@ impl Shared {
                 turns: fill.turns,
                 failed: None,
             };
-            let question = question.packed(pool)?;
-            let run = self.ahead.run(pool, self.replica.clone(), false, true, question)?;
+            let run = self.ahead.run(pool, self.replica.clone(), true, &question)?;
             let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
             self.ahead.learn(pool, &codec::cooling(&answer));
             codec::turns(&answer, pool.members.len(), self.clock.ahead())

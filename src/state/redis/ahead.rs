@@ -12,7 +12,7 @@
 //! What a run holds of somebody else is never thrown away but with the roster it was made for, so that nobody loses turns.
 
 use super::{
-    codec::{Cooling, Turns, packed, ring},
+    codec::{Cooling, Question, Turns, most_turns, packed, ring},
     keys::Keys,
     script::Run,
     writer::{Differences, PoolOf},
@@ -41,8 +41,6 @@ const SPAN: Duration = Duration::from_millis(50);
 const PAUSE: Duration = Duration::from_millis(5);
 /// The time to live of a pool's keys is moved this often: well within that of a replica.
 const REFRESH: Duration = Duration::from_secs(5);
-/// A script looks at this many members in one run of turns, so that it holds up nobody for long.
-const MOST_STEPS: usize = 4096;
 /// What has not been picked from for this long is forgotten.
 const KEPT: Duration = Duration::from_secs(600);
 
@@ -118,11 +116,6 @@ impl Filling {
     }
 }
 
-/// How many turns of that pool a script takes at once where it looks at its members.
-pub(super) fn most_turns(pool: &Pool) -> usize {
-    (MOST_STEPS / pool.members.len().max(1)).max(1)
-}
-
 impl Ahead {
     pub(super) fn new(most: u32) -> Self {
         Self {
@@ -139,21 +132,20 @@ impl Ahead {
         self.most > 1
     }
 
-    /// What the script is asked about that pool. `plain` says that no more than a turn is asked for, `own` that the holder is
-    /// this replica.
+    /// What the script is asked about that pool. `own` says that the holder is this replica.
     pub(super) fn run(
         &self,
         pool: &Arc<Pool>,
         holder: String,
-        plain: bool,
         own: bool,
-        question: Bytes,
+        question: &Question<'_>,
     ) -> Result<Run, StateError> {
         let now = Instant::now();
         let mut kept = self.kept(pool, now)?;
-        let ring = kept.ring.clone().filter(|_| plain);
+        let ring = kept.ring.clone().filter(|_| question.is_for_turns_alone());
         let mode = match &ring {
             None => "",
+            Some(_) if question.told_later => "later",
             Some(_) if own && kept.refreshed.is_some_and(|at| now < at + REFRESH) => "plain",
             Some(_) => {
                 if own {
@@ -167,7 +159,8 @@ impl Ahead {
             holder.into(),
             Value::Bytes(ring.unwrap_or_default()),
             Value::Bytes(kept.members.clone()),
-            Value::Bytes(question),
+            Value::Bytes(question.packed(pool)?),
+            i64::try_from(question.turns.max(1)).unwrap_or(i64::MAX).into(),
         ];
         Ok(Run::of(kept.keys.clone(), args))
     }

@@ -78,6 +78,10 @@ fn whole_millis(duration: Duration) -> u64 {
     millis(duration).min(1 << 53)
 }
 
+/// Where a script looks at members, it looks at so many for turns that are taken at once, so that it holds up nobody for
+/// long.
+const MOST_STEPS: usize = 4096;
+
 /// What `acquire.lua` is asked beside the pool's members.
 pub(super) struct Question<'q> {
     pub(super) ahead: u64,
@@ -87,11 +91,22 @@ pub(super) struct Question<'q> {
     pub(super) tokens: u64,
     pub(super) told_later: bool,
     pub(super) tried: &'q [usize],
+    /// How many, or fewer; 0: a pick.
     pub(super) turns: usize,
     pub(super) failed: Option<(&'q Lease, &'q Cooldown)>,
 }
 
+/// How many turns of that pool are taken at once where a script looks at its members.
+pub(super) fn most_turns(pool: &Pool) -> usize {
+    (MOST_STEPS / pool.members.len().max(1)).max(1)
+}
+
 impl Question<'_> {
+    /// Whether it is about no more than whose turn it is.
+    pub(super) fn is_for_turns_alone(&self) -> bool {
+        self.failed.is_none() && self.tried.is_empty()
+    }
+
     pub(super) fn packed(&self, pool: &Pool) -> Result<Bytes, StateError> {
         let failure = self.failed.map(|(lease, cooldown)| failure(lease, cooldown));
         let list = (
@@ -105,7 +120,7 @@ impl Question<'_> {
             pool.counts_in_flight(),
             self.told_later,
             self.tried,
-            self.turns,
+            self.turns.min(most_turns(pool)),
             failure.as_ref().map_or(&[][..], |failure| failure),
         );
         pack(&list)

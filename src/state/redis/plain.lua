@@ -18,18 +18,22 @@ if ARGV[1] ~= '' then
         from = middle + 1
       end
     end
-    local at, turns, time = from < count and from or 0, tonumber(ARGV[6] or 1), call('TIME')
-    local new, place = false, nil
+    local at, turns, time = from < count and from or 0, tonumber(ARGV[6]), call('TIME')
+    -- A key is "ordinal.record". Cut out, since writing a number costs more than all of this.
+    local place = (at + turns - 1) % count * width
+    local length = string.byte(ring, place + 7)
+    call('HSET', KEYS[1], 'last', string.sub(ring, place + 8, place + 6 + length - record))
+    if ARGV[1] == 'later' then
+      call('PEXPIRE', KEYS[1], cmsgpack.unpack(ARGV[5])[5])
+      return { 5, at, time[1], time[2], turns }
+    end
+    local new = false
     for i = 0, math.min(turns, count) - 1 do
       place = (at + i) % count * width
       local member = string.sub(ring, place + 8, place + 7 + string.byte(ring, place + 7))
       local calls = math.floor((turns - 1 - i) / count) + 1
       new = call('HINCRBY', KEYS[3], member .. '|' .. ARGV[2], calls) == calls or new
     end
-    -- A key is "ordinal.record". Cut out, since writing a number costs more than all of this.
-    place = (at + turns - 1) % count * width
-    local length = string.byte(ring, place + 7)
-    call('HSET', KEYS[1], 'last', string.sub(ring, place + 8, place + 6 + length - record))
     if new or ARGV[1] == 'refresh' then
       local ahead, _, holder_ttl, _, state_ttl = unpack(cmsgpack.unpack(ARGV[5]))
       -- This hash is gone whenever nothing is in flight, and its time to live with it.

@@ -8,7 +8,6 @@
 
 use super::{
     REPLICA_TTL, Shared,
-    ahead::most_turns,
     codec::{self, Cooling, Question},
 };
 use crate::{
@@ -128,11 +127,10 @@ impl Shared {
             tokens: 0,
             told_later: false,
             tried: &[],
-            turns: turns.min(most_turns(pool)),
+            turns,
             failed: None,
         };
-        let mut run = self.ahead.run(pool, self.replica.clone(), true, true, question.packed(pool)?)?;
-        run.push(codec::Args::default().number(turns.try_into().unwrap_or(u64::MAX)));
+        let run = self.ahead.run(pool, self.replica.clone(), true, &question)?;
         self.run_of(&self.acquire, run).await
     }
 }
