@@ -80,8 +80,10 @@ impl Shared {
     async fn ask_for_all(self: Arc<Self>, pool: Uuid) {
         // Whoever is about to ask does so first.
         yield_now().await;
-        let Some((_, Waiting { pool, callers })) = self.together.0.remove(&pool) else { return };
+        let Some((_, Waiting { pool, mut callers })) = self.together.0.remove(&pool) else { return };
+        callers.retain(|caller| !caller.answer.is_closed());
         if callers.len() < 2 {
+            // Each for itself.
             return;
         }
         let ahead = self.clock.ahead();
