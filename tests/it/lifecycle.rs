@@ -167,8 +167,8 @@ async fn what_is_longer_than_the_drain_limit_is_ended() {
     let hanging = tokio::spawn(async move { caller.ask().await });
     upstream_has(&upstream, 2).await;
 
-    rota.sigterm();
     let began = Instant::now();
+    rota.sigterm();
     let cut = stream.message().await.unwrap_err();
     assert_eq!(told(&cut), error(Code::Unavailable, "DRAINING"));
     assert!(began.elapsed() >= Duration::from_millis(900), "{:?}", began.elapsed());
