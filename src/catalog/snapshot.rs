@@ -234,7 +234,10 @@ impl Catalog {
             let mut present = HashSet::new();
             self.load_pools(filter, &mut present).await?;
             tenants.extend(tenant);
-            if let Scope::Tenant(id) = scope {
+            // As with tokens: those of a tenant that is new may be in use already.
+            if let Scope::Tenant(id) = scope
+                && !patiently(self.has_tenant(id)).await?
+            {
                 snapshot.forget_tokens(|known| known.tenant == Some(id));
             }
             // One model that is there can have replaced nothing but itself.

@@ -7,7 +7,10 @@ use super::{
     entity::{data_keys, models, tenants},
     names::{self, Check},
 };
-use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, DbErr, EntityTrait, IntoActiveModel, ModelTrait, PaginatorTrait, QueryFilter, QueryOrder,
+    QuerySelect,
+};
 use uuid::Uuid;
 
 impl From<tenants::Model> for Tenant {
@@ -91,5 +94,10 @@ impl Catalog {
         row.delete(&write.tx).await?;
         write.commit(Some(row_id), Scope::Tenant(row_id), event).await?;
         Ok((row_id, models))
+    }
+
+    /// Whether that tenant is there.
+    pub(super) async fn has_tenant(&self, id: Uuid) -> Result<bool, DbErr> {
+        Ok(tenants::Entity::find_by_id(id).count(self.db()).await? > 0)
     }
 }

@@ -47,6 +47,27 @@ async fn a_follower_learns_what_another_changes() {
 }
 
 #[tokio::test]
+async fn a_token_in_use_is_kept_while_its_tenant_is_learnt_of() {
+    let bed = Bed::new().await;
+    let (replica, sent) = bed.counted().await;
+    replica.load().await.unwrap();
+    bed.catalog.create_tenant("acme", "Acme").await.unwrap();
+    let new = NewToken { role: Some(Role::Invoker), tenant: "acme".into(), ..NewToken::default() };
+    let (_, secret) = bed.catalog.create_token(new).await.unwrap();
+    let caller = async || replica.authenticate(secret.expose_secret()).await.unwrap();
+    assert!(caller().await.is_some());
+
+    replica.catch_up().await.unwrap();
+    sent();
+    assert!(caller().await.is_some());
+    assert_eq!(sent(), 0, "the database may be away by now");
+
+    bed.catalog.delete_tenant("acme").await.unwrap();
+    replica.catch_up().await.unwrap();
+    assert!(caller().await.is_none());
+}
+
+#[tokio::test]
 async fn a_replica_that_was_away_too_long_loads_everything() {
     let (bed, key) = Bed::with_model().await;
     let other = bed.replica().await;
