@@ -68,9 +68,15 @@ impl RedisStore {
             turns: 0,
             failed: ask.failed,
         };
-        let run = self.shared.ahead.run(pool, holder, own, &question)?;
+        let (run, refreshes) = self.shared.ahead.run(pool, holder, own, &question)?;
         let (shared, pool, lease, tokens) = (self.shared.clone(), pool.clone(), ask.lease, ask.tokens);
-        let asked = async move { shared.acquire(&pool, lease, tokens, own, run).await };
+        let asked = async move {
+            let acquired = shared.acquire(&pool, lease, tokens, own, run).await?;
+            if refreshes && matches!(acquired, (Acquired::Granted { .. }, _)) {
+                shared.ahead.refreshed(&pool);
+            }
+            Ok(acquired)
+        };
         let asked = Asked { command: Some(Box::pin(asked)), own, shared: self.shared.clone() };
         let (acquired, cooling) = asked.await?;
         if let Some((failed, cooldown)) = ask.failed
@@ -127,7 +133,7 @@ impl Shared {
                 turns: fill.turns,
                 failed: None,
             };
-            let run = self.ahead.run(pool, self.replica.clone(), true, &question)?;
+            let (run, _) = self.ahead.run(pool, self.replica.clone(), true, &question)?;
             let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
             self.ahead.learn(pool, &codec::cooling(&answer));
             codec::turns(&answer, pool.members.len(), self.clock.ahead())

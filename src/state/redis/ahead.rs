@@ -132,27 +132,23 @@ impl Ahead {
         self.most > 1
     }
 
-    /// What the script is asked about that pool. `own` says that the holder is this replica.
+    /// What the script is asked about that pool, and whether the answer is one to [`refreshed`](Self::refreshed). `own` says
+    /// that the holder is this replica.
     pub(super) fn run(
         &self,
         pool: &Arc<Pool>,
         holder: String,
         own: bool,
         question: &Question<'_>,
-    ) -> Result<Run, StateError> {
+    ) -> Result<(Run, bool), StateError> {
         let now = Instant::now();
-        let mut kept = self.kept(pool, now)?;
+        let kept = self.kept(pool, now)?;
         let ring = kept.ring.clone().filter(|_| question.is_for_turns_alone());
         let mode = match &ring {
             None => "",
             Some(_) if question.told_later => "later",
             Some(_) if own && kept.refreshed.is_some_and(|at| now < at + REFRESH) => "plain",
-            Some(_) => {
-                if own {
-                    kept.refreshed = Some(now);
-                }
-                "refresh"
-            }
+            Some(_) => "refresh",
         };
         let args = vec![
             Value::from_static_str(mode),
@@ -162,7 +158,15 @@ impl Ahead {
             Value::Bytes(question.packed(pool)?),
             i64::try_from(question.turns.max(1)).unwrap_or(i64::MAX).into(),
         ];
-        Ok(Run::of(kept.keys.clone(), args))
+        Ok((Run::of(kept.keys.clone(), args), own && mode == "refresh"))
+    }
+
+    /// Notes that the time to live of the pool's keys and of this replica has been moved. Not before it was: what is counted for a
+    /// holder that is not known yet would be taken for a dead one's.
+    pub(super) fn refreshed(&self, pool: &Arc<Pool>) {
+        if let Some(mut kept) = self.pools.get_mut(&pool.id).filter(|kept| Arc::ptr_eq(&kept.pool, pool)) {
+            kept.refreshed = Some(Instant::now());
+        }
     }
 
     /// Notes that so many more calls than before are in flight on the lease's member.

@@ -8,7 +8,7 @@
 
 use super::{
     REPLICA_TTL, Shared,
-    codec::{self, Cooling, Question},
+    codec::{self, Cooling, Question, Turns},
 };
 use crate::{
     balance::{LeaseId, Pool},
@@ -86,13 +86,8 @@ impl Shared {
             // Each for itself.
             return;
         }
-        let ahead = self.clock.ahead();
-        let (turns, cooling) = match self.turns_of(&pool, callers.len(), ahead).await {
-            Ok(answer) => (codec::turns(&answer, pool.members.len(), ahead), codec::cooling(&answer)),
-            Err(error) => (Err(error), Vec::new()),
-        };
-        match turns {
-            Ok(turns) => {
+        match self.turns_of(&pool, callers.len()).await {
+            Ok((turns, cooling)) => {
                 for (caller, (index, marked)) in callers.into_iter().zip(turns.next) {
                     let Some(member) = pool.members.get(index) else { continue };
                     let lease = Lease {
@@ -119,8 +114,9 @@ impl Shared {
         }
     }
 
-    /// Takes so many turns of that pool, or fewer, and counts them in flight.
-    async fn turns_of(&self, pool: &Arc<Pool>, turns: usize, ahead: u64) -> Result<Vec<Value>, StateError> {
+    /// Takes so many turns of that pool, or fewer, and counts them in flight. And who of it cools.
+    async fn turns_of(&self, pool: &Arc<Pool>, turns: usize) -> Result<(Turns, Vec<Cooling>), StateError> {
+        let ahead = self.clock.ahead();
         let question = Question {
             ahead,
             lease: "-",
@@ -132,7 +128,12 @@ impl Shared {
             turns,
             failed: None,
         };
-        let run = self.ahead.run(pool, self.replica.clone(), true, &question)?;
-        self.run_of(&self.acquire, run).await
+        let (run, refreshes) = self.ahead.run(pool, self.replica.clone(), true, &question)?;
+        let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
+        let turns = codec::turns(&answer, pool.members.len(), ahead)?;
+        if refreshes && !turns.next.is_empty() {
+            self.ahead.refreshed(pool);
+        }
+        Ok((turns, codec::cooling(&answer)))
     }
 }
