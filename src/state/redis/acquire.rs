@@ -17,7 +17,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 use tokio::runtime::Handle;
 
@@ -70,13 +69,7 @@ impl RedisStore {
         };
         let (run, refreshes) = self.shared.ahead.run(pool, holder, own, &question)?;
         let (shared, pool, lease, tokens) = (self.shared.clone(), pool.clone(), ask.lease, ask.tokens);
-        let asked = async move {
-            let acquired = shared.acquire(&pool, lease, tokens, own, run).await?;
-            if refreshes && matches!(acquired, (Acquired::Granted { .. }, _)) {
-                shared.ahead.refreshed(&pool);
-            }
-            Ok(acquired)
-        };
+        let asked = async move { shared.acquire(&pool, lease, tokens, own, run, refreshes).await };
         let asked = Asked { command: Some(Box::pin(asked)), own, shared: self.shared.clone() };
         let (acquired, cooling) = asked.await?;
         if let Some((failed, cooldown)) = ask.failed
@@ -105,12 +98,16 @@ impl Shared {
         tokens: u64,
         own: bool,
         run: Run,
+        refreshes: bool,
     ) -> Result<(Acquired, Vec<Cooling>), StateError> {
         let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
         let acquired = codec::acquired(&answer, pool, lease, tokens, self.clock.ahead())?;
         let cooling = codec::cooling(&answer);
         if let (Acquired::Granted { lease, .. }, true) = (&acquired, own) {
             self.count(pool.tenant, true);
+            if refreshes {
+                self.ahead.refreshed(pool);
+            }
             if self.tells_later(pool) {
                 self.ahead.count(lease, 1);
             }
@@ -122,17 +119,7 @@ impl Shared {
     /// Takes turns of that pool in advance.
     async fn fill(&self, pool: &Arc<Pool>, fill: Fill) {
         let taken = async {
-            let question = Question {
-                ahead: self.clock.ahead(),
-                lease: "-",
-                holder_ttl: REPLICA_TTL,
-                trial_ttl: Duration::ZERO,
-                tokens: 0,
-                told_later: true,
-                tried: &[],
-                turns: fill.turns,
-                failed: None,
-            };
+            let question = Question::of_turns(self.clock.ahead(), fill.turns, true);
             let (run, _) = self.ahead.run(pool, self.replica.clone(), true, &question)?;
             let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
             self.ahead.learn(pool, &codec::cooling(&answer));

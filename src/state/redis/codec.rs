@@ -1,5 +1,6 @@
 //! Arguments of the scripts, and what their answers say.
 
+use super::REPLICA_TTL;
 use crate::{
     balance::{Cooldown, Credit, ErrorClass, LeaseId, Limits, Pool, Record, Scope, Trial, Turn, Window},
     state::{Acquired, Inspection, Lease, MemberInspection, STATE_TTL, StateError, clock::millis},
@@ -102,6 +103,21 @@ pub(super) fn most_turns(pool: &Pool) -> usize {
 }
 
 impl Question<'_> {
+    /// What is asked for so many turns, which are no call's yet.
+    pub(super) fn of_turns(ahead: u64, turns: usize, told_later: bool) -> Self {
+        Self {
+            ahead,
+            lease: "-",
+            holder_ttl: REPLICA_TTL,
+            trial_ttl: Duration::ZERO,
+            tokens: 0,
+            told_later,
+            tried: &[],
+            turns,
+            failed: None,
+        }
+    }
+
     /// Whether it is about no more than whose turn it is.
     pub(super) fn is_for_turns_alone(&self) -> bool {
         self.failed.is_none() && self.tried.is_empty()

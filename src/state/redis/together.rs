@@ -7,7 +7,7 @@
 //! For whom there is no turn asks for itself: where a trial is due, which is one call's, or nobody serves.
 
 use super::{
-    REPLICA_TTL, Shared,
+    Shared,
     codec::{self, Cooling, Question, Turns},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 use dashmap::{DashMap, Entry};
 use fred::types::Value;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::{sync::oneshot, task::yield_now};
 use uuid::Uuid;
 
@@ -117,17 +117,7 @@ impl Shared {
     /// Takes so many turns of that pool, or fewer, and counts them in flight. And who of it cools.
     async fn turns_of(&self, pool: &Arc<Pool>, turns: usize) -> Result<(Turns, Vec<Cooling>), StateError> {
         let ahead = self.clock.ahead();
-        let question = Question {
-            ahead,
-            lease: "-",
-            holder_ttl: REPLICA_TTL,
-            trial_ttl: Duration::ZERO,
-            tokens: 0,
-            told_later: false,
-            tried: &[],
-            turns,
-            failed: None,
-        };
+        let question = Question::of_turns(ahead, turns, false);
         let (run, refreshes) = self.ahead.run(pool, self.replica.clone(), true, &question)?;
         let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
         let turns = codec::turns(&answer, pool.members.len(), ahead)?;
