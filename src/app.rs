@@ -3,6 +3,7 @@
 use crate::{
     api::{self, Admin, ConfigApi, Gate, InvokeApi},
     catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
+    gate,
     health::{self, Readiness, RedisNeed, Serving},
     invoke::Engine,
     provider::{Drivers, UpstreamClient},
@@ -209,9 +210,14 @@ impl App {
             ),
             &settings.server,
         )?;
-        let incoming = api::connections(listener, &settings.server, counted)
-            .await
-            .context("--tls-cert, --tls-key and --tls-client-ca cannot be used together")?;
+        let incoming = gate::connections(
+            listener,
+            settings.server.max_connections,
+            settings.server.tls.clone(),
+            counted,
+        )
+        .await
+        .context("--tls-cert, --tls-key and --tls-client-ca cannot be used together")?;
         let server =
             tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
         // Nothing fails any more: calls may come.

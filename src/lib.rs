@@ -3,6 +3,7 @@
 //! The rooms, in the order a call walks through them:
 //!
 //! - [`api`]: the gRPC edge. Authenticates, validates, turns messages into domain values and errors into statuses.
+//! - [`gate`]: what every door shares: limits, panics, connections and TLS.
 //! - [`invoke`]: the engine. Attempts, deadline, the first-content rule.
 //! - [`catalog`]: what tenants configured: storage, secrets, compiled pool snapshots.
 //! - [`state`]: turns, cooldowns and in-flight counts, in memory or in Redis.
@@ -22,6 +23,7 @@ pub mod cli;
 #[doc(hidden)]
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
+pub mod gate;
 pub mod health;
 pub mod invoke;
 pub mod provider;

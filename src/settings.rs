@@ -13,12 +13,8 @@ mod upstream;
 pub use raw::{FILE, RawSettings};
 
 use crate::{
-    api::{CallLimits, ServerOptions},
-    catalog::DatabaseOptions,
-    invoke::RetryBudget,
-    provider::UpstreamOptions,
-    state::RedisOptions,
-    telemetry::TraceOptions,
+    api::ServerOptions, catalog::DatabaseOptions, gate::CallLimits, invoke::RetryBudget,
+    provider::UpstreamOptions, state::RedisOptions, telemetry::TraceOptions,
 };
 use secrecy::SecretString;
 use std::{

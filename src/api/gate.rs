@@ -3,18 +3,21 @@
 //! Health and reflection pass without a token. Once it is closed, new calls are turned away and those inside are waited
 //! for; beyond a bound on those inside they are turned away too, before anything is done for them. When the database is gone, tokens that have been seen before still open the door.
 
-use super::{
-    access,
-    panics::{ContainedBody, contained},
-    receive, status,
-    tenant_limits::{CallLimits, TenantCall, TenantLimits},
-};
+use super::{access, status};
 use crate::{
     catalog::{Caller, Catalog},
+    gate::{
+        CallLimits,
+        panics::{ContainedBody, contained},
+        receive::TimedBody,
+        tenant_limits::{TenantCall, TenantLimits},
+    },
     telemetry::{CallSpan, InFlight, Metrics, Shed, Traces},
 };
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use std::{
     sync::Arc,
@@ -167,6 +170,13 @@ const fn code_name(code: Code) -> &'static str {
     }
 }
 
+/// The trailers of a call whose answer has panicked.
+fn panicked() -> Result<Frame<Bytes>, Status> {
+    let mut trailers = HeaderMap::new();
+    status::internal().add_header(&mut trailers)?;
+    Ok(Frame::trailers(trailers))
+}
+
 impl<S> Layer<S> for Gate {
     type Service = Gated<S>;
 
@@ -201,13 +211,21 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let gate = self.gate.clone();
-        let mut request = request.map(|body| receive::within(gate.limits.receive_timeout, body));
+        let limit = gate.limits.receive_timeout;
+        let mut request = request.map(|body| {
+            if body.is_end_stream() { body } else { Body::new(TimedBody::new(body, limit, status::too_slow)) }
+        });
         Box::pin(async move {
             let metrics = &gate.metrics;
-            let call = |request| contained(async move { inner.call(request).await }, metrics);
+            let call = |request| async move {
+                let answer = contained(async move { inner.call(request).await }, metrics).await;
+                answer.unwrap_or_else(|| Ok(status::internal().into_http()))
+            };
             let Some((method, access)) = access::of(request.uri().path()) else {
                 let response = call(request).await?;
-                return Ok(response.map(|body| Body::new(ContainedBody::new(body, metrics.clone()))));
+                return Ok(
+                    response.map(|body| Body::new(ContainedBody::new(body, panicked, metrics.clone())))
+                );
             };
             let mut inside = gate.enter(method, request.headers());
             match gate.admit(access, request.headers()).await {
@@ -229,7 +247,7 @@ where
             inside.look(response.headers());
             // A stream is inside until its last frame is out, or its reader gone.
             Ok(response.map(|body| {
-                let body = ContainedBody::new(body, metrics.clone());
+                let body = ContainedBody::new(body, panicked, metrics.clone());
                 Body::new(body.map_frame(move |frame| {
                     if let Some(trailers) = frame.trailers_ref() {
                         inside.look(trailers);
@@ -240,3 +258,6 @@ where
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,7 @@
 //! The gRPC edge: authenticates, validates, converts. It decides nothing.
 //!
 //! - `server`: the services behind one port.
-//! - `connections`, `tls`: who is connected, and how a connection begins.
 //! - `gate`: who may call what, and what is in flight.
-//! - `receive`: how long a request may take to come in.
-//! - `tenant_limits`: how much of a replica one tenant may have.
-//! - `panics`: a panic ends its own call alone.
 //! - `admin`, `config`, `invoke`: a file a service.
 //! - `convert`: messages to domain values and back.
 //! - `status`: every error's code, reason and details, in one place.
@@ -13,27 +9,19 @@
 mod access;
 mod admin;
 mod config;
-mod connections;
 mod convert;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gate;
 mod invoke;
-mod panics;
-mod receive;
 mod server;
 mod status;
-mod tenant_limits;
-mod tls;
 
 pub use admin::Admin;
 pub use config::ConfigApi;
-pub use connections::connections;
 pub use gate::Gate;
 pub use invoke::InvokeApi;
 pub use server::{ServerOptions, router};
-pub use tenant_limits::CallLimits;
-pub use tls::{Tls, TlsError};
 
 /// The generated contract. Used here and by clients (the demo, the tests), nowhere else.
 #[expect(

@@ -1,10 +1,14 @@
 //! The services behind one port, with what is common to them: the gate, limits, compression, health, reflection.
 
-use super::{Admin, ConfigApi, Gate, InvokeApi, pb, tls::Tls};
+use super::{Admin, ConfigApi, Gate, InvokeApi, pb};
+use crate::gate::{Connection, Tls};
 use std::time::Duration;
 use tonic::{
     codec::CompressionEncoding,
-    transport::{Server, server::Router},
+    transport::{
+        Server,
+        server::{Connected, Router, TcpConnectInfo},
+    },
 };
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_reflection::server::{Builder, Error};
@@ -78,4 +82,12 @@ fn reflection() -> Builder<'static> {
     Builder::configure()
         .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> TcpConnectInfo {
+        self.tcp().connect_info()
+    }
 }

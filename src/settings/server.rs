@@ -1,7 +1,10 @@
 //! The settings of how gRPC is served.
 
 use super::{Problem, RawSettings, read, size, time};
-use crate::api::{CallLimits, ServerOptions, Tls};
+use crate::{
+    api::ServerOptions,
+    gate::{CallLimits, Tls},
+};
 use std::time::Duration;
 
 /// Far beyond what a process has descriptors for.

@@ -13,10 +13,11 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("state", &["balance"]),
     ("catalog", &["balance", "provider"]),
     ("invoke", &["balance", "provider", "state", "catalog", "telemetry"]),
-    ("api", &["balance", "provider", "state", "catalog", "invoke", "telemetry"]),
+    ("gate", &["catalog", "telemetry"]),
+    ("api", &["balance", "provider", "state", "catalog", "invoke", "telemetry", "gate"]),
     ("health", &["catalog", "state", "provider", "balance", "telemetry"]),
     ("telemetry", &[]),
-    ("settings", &["api", "catalog", "invoke", "provider", "state", "telemetry"]),
+    ("settings", &["api", "gate", "catalog", "invoke", "provider", "state", "telemetry"]),
     ("scripted", &[]),
 ];
 const ANY: &[&str] = &["app", "cli", "fuzzing", "lib", "main"];

@@ -32,7 +32,7 @@ pub struct CallLimits {
 }
 
 /// See the module's documentation.
-pub(super) struct TenantLimits {
+pub struct TenantLimits {
     max_calls: usize,
     per_second: Option<NonZeroU32>,
     tenants: Mutex<Tenants>,
@@ -52,13 +52,13 @@ struct Tenant {
 
 /// Why a call of a tenant is turned away, and when to come again.
 #[derive(Debug)]
-pub(super) struct Over {
-    pub(super) shed: Shed,
-    pub(super) retry_after: Duration,
+pub struct Over {
+    pub shed: Shed,
+    pub retry_after: Duration,
 }
 
 impl TenantLimits {
-    pub(super) fn new(limits: CallLimits) -> Self {
+    pub fn new(limits: CallLimits) -> Self {
         Self {
             max_calls: limits.tenant_max_calls,
             per_second: NonZeroU32::new(limits.tenant_calls_per_second),
@@ -67,7 +67,7 @@ impl TenantLimits {
     }
 
     /// Counts a call of that tenant until what is returned is dropped; none where there is no limit.
-    pub(super) fn enter(self: &Arc<Self>, tenant: &str) -> Result<Option<TenantCall>, Over> {
+    pub fn enter(self: &Arc<Self>, tenant: &str) -> Result<Option<TenantCall>, Over> {
         self.enter_at(tenant, Instant::now())
     }
 
@@ -107,7 +107,7 @@ impl Tenants {
 }
 
 /// A call that counts for its tenant, until it is dropped.
-pub(super) struct TenantCall {
+pub struct TenantCall {
     limits: Arc<TenantLimits>,
     id: Arc<str>,
 }

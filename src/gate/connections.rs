@@ -4,7 +4,7 @@
 //! in time is cut off; one that does is HTTP/2's to watch, which pings it. Beyond the bound a connection is closed as soon
 //! as it is taken, so that a client learns at once that it must go elsewhere.
 
-use super::{server::ServerOptions, tls::TlsError};
+use super::tls::{Tls, TlsError};
 use crate::telemetry::{Metrics, OpenConnection};
 use futures::{Stream, StreamExt, future::ready, stream};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -24,7 +24,6 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::either::Either;
-use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// How long a peer may take to begin.
 const OPENING: Duration = Duration::from_secs(10);
@@ -35,23 +34,27 @@ const GATHERED: usize = (16 << 10) + 1024;
 /// Where the system has no descriptors left, it has none a moment later either.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The connections that come to that listener, at most so many at once as the options say. Dropped, it listens no more.
+/// The connections that come to that listener, at most `max_connections` at once. Dropped, it listens no more.
 ///
 /// # Errors
 /// Where TLS cannot be served with its files.
 pub async fn connections(
     listener: TcpListener,
-    options: &ServerOptions,
+    max_connections: usize,
+    tls: Option<Tls>,
     metrics: Arc<Metrics>,
 ) -> Result<impl Stream<Item = io::Result<Connection>> + use<>, TlsError> {
-    let tls = match options.tls.clone() {
+    let tls = match tls {
         Some(tls) => Some(tls.follow().await?),
         None => None,
     };
-    let most = options.max_connections.min(half_of_descriptors());
-    if most < options.max_connections {
-        let asked = options.max_connections;
-        tracing::info!(most, asked, "connections are bounded by half of the descriptors (ulimit -n)");
+    let most = max_connections.min(half_of_descriptors());
+    if most < max_connections {
+        tracing::info!(
+            most,
+            asked = max_connections,
+            "connections are bounded by half of the descriptors (ulimit -n)"
+        );
     }
     let places = Arc::new(Semaphore::new(most));
     let taken = stream::unfold((listener, false), |(listener, mut failing)| async move {
@@ -138,13 +141,13 @@ struct Opening {
     missing: usize,
 }
 
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
+impl Connection {
+    /// What the connection runs over.
+    #[must_use]
+    pub fn tcp(&self) -> &TcpStream {
         match self.io.get_ref() {
-            Either::Left(tcp) => tcp.connect_info(),
-            Either::Right(tls) => tls.get_ref().0.connect_info(),
+            Either::Left(tcp) => tcp,
+            Either::Right(tls) => tls.get_ref().0,
         }
     }
 }

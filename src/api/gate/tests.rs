@@ -2,14 +2,12 @@
 
 use super::*;
 use crate::{
-    api::{
-        CallLimits, Gate,
-        pb::{
-            CountTokensRequest, ExplainRequest, InvokeTtsRequest, InvokeTtsResponse, ListTtsVoicesRequest,
-            StreamLlmRequest, StreamLlmResponse, invoke_service_client::InvokeServiceClient,
-        },
+    api::pb::{
+        CountTokensRequest, ExplainRequest, InvokeTtsRequest, InvokeTtsResponse, ListTtsVoicesRequest,
+        StreamLlmRequest, StreamLlmResponse, invoke_service_client::InvokeServiceClient,
     },
     catalog::{Catalog, DatabaseOptions, MasterKeySource, NewToken, OpenOptions, Role},
+    gate::CallLimits,
     provider::Networks,
     telemetry::{self, Traces},
 };
@@ -201,6 +199,6 @@ async fn a_panic_ends_its_own_call_and_no_other() {
     let log = std::fs::read_to_string(log).unwrap();
     let panics: Vec<_> = log.lines().filter(|line| line.contains("a panic")).collect();
     assert_eq!(panics.len(), 3, "{log}");
-    assert!(panics.iter().all(|line| line.contains("ERROR") && line.contains("panics/tests.rs:")), "{log}");
+    assert!(panics.iter().all(|line| line.contains("ERROR") && line.contains("gate/tests.rs:")), "{log}");
     assert!(!log.contains(SECRET), "{log}");
 }
