@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use super::{Fleet, PATIENCE, all_served, served, table};
 use crate::{
-    metrics::value,
     support::{
         callers::{Call, Count, Kind},
         eventually,
@@ -22,6 +21,7 @@ use crate::{
         rota::{Builder, Rota},
         world::config,
     },
+    telemetry::metrics::value,
 };
 
 const CALLERS: Count = Count { unary: 4, stream: 4, cancel: 2 };

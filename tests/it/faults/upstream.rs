@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{Extent, Fleet, PATIENCE, Row, served};
 use crate::{
-    policy::set_policy,
+    balance::policy::set_policy,
     support::{
         callers::{Count, Kind},
         eventually,

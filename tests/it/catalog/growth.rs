@@ -13,7 +13,7 @@ use rota::{
 use tokio::task::JoinSet;
 
 use crate::{
-    scale::{add_model, add_tenant, key, tenant},
+    catalog::scale::{add_model, add_tenant, key, tenant},
     support::{
         load::Load,
         rota::{Clients, Rota},

@@ -10,13 +10,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tonic::{Code, Status};
 
 use crate::{
-    metrics::value,
     support::{
         eventually,
         failure::{error, retry_after, told},
         rota::Rota,
         world::Scene,
     },
+    telemetry::metrics::value,
 };
 
 fn is_over(status: &Status) -> bool {

@@ -12,7 +12,6 @@ use tokio::{
 };
 
 use crate::{
-    metrics::value,
     support::{
         eventually,
         rota::Rota,
@@ -20,6 +19,7 @@ use crate::{
         wire::{self, Wire},
         world::Scene,
     },
+    telemetry::metrics::value,
 };
 
 /// Sends `bytes` one at a time until the connection is closed.

@@ -70,7 +70,7 @@ async fn case_10_all_cooling_before_the_first_attempt_says_until_when(rota: &Rot
     let mut scene = Scene::set(rota, &upstream, 2).await;
     // The keys die in another model: this one is called for the first time.
     let dying = scene.clone();
-    let other = super::conformance::other_model(&mut scene, "other").await;
+    let other = crate::balance::conformance::other_model(&mut scene, "other").await;
     for key in &dying.keys {
         upstream.script(key, Script::fail(401));
     }

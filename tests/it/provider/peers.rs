@@ -6,7 +6,7 @@ use std::{path::Path, process::Command, time::Duration};
 use rota::api::pb::{ErrorClass, InvokeTextEmbeddingRequest, ModelKey, ModelType};
 use tonic::Code;
 
-use super::streaming::content;
+use crate::invoke::streaming::content;
 use crate::support::{
     eventually,
     failure::{classes, error, told},

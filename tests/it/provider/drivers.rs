@@ -10,7 +10,6 @@ use rota::{
 };
 use tonic::{Code, Status};
 
-use super::{policy::set_policy, streaming::content};
 use crate::support::{
     failure::{classes, error, route, told},
     kinds::{self, Kind, on_every_kind},
@@ -20,6 +19,7 @@ use crate::support::{
     rota::Rota,
     world::{Scene, config, hi},
 };
+use crate::{balance::policy::set_policy, invoke::streaming::content};
 
 on_every_kind!(
     an_answer_says_what_it_cost,

@@ -17,7 +17,7 @@ use serde_json::json;
 use tonic::{Code, Status};
 
 use crate::{
-    config::{create, openai, update},
+    catalog::config::{create, openai, update},
     support::{
         failure::span,
         listing::{api_key_field, inherit, link, names},

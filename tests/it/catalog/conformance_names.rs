@@ -10,8 +10,8 @@ use rota::{
 use tonic::Code;
 
 use crate::{
-    config::{create, openai},
-    conformance_listing::try_both,
+    catalog::config::{create, openai},
+    catalog::conformance_listing::try_both,
     support::{
         by_provider,
         listing::api_key_field,

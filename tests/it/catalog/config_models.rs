@@ -11,7 +11,7 @@ use rota::{
 use tonic::Code;
 
 use crate::{
-    config::{create, openai, update},
+    catalog::config::{create, openai, update},
     support::{
         refusal::{invalid_fields, refused},
         rota::{Rota, on_both_databases},

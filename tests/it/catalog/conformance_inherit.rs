@@ -8,7 +8,7 @@ use sea_orm::{ConnectionTrait, Database};
 use tonic::Code;
 
 use crate::{
-    config::{create, openai},
+    catalog::config::{create, openai},
     support::{
         listing::{inherit, names},
         on_both_states,

@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 /// How the example in Rust connects.
-#[path = "../../examples/rust/connect.rs"]
+#[path = "../../../examples/rust/connect.rs"]
 #[allow(dead_code, reason = "here is no TLS")]
 mod connect;
 

@@ -1,0 +1,7 @@
+//! Who serves: turns, members, policies, and the reasons of a pick.
+
+mod balancing;
+pub mod conformance;
+mod conformance_rotation;
+mod explain;
+pub mod policy;

@@ -1,0 +1,14 @@
+//! What tenants configure: how it is written, read, encrypted and kept.
+
+pub mod config;
+mod config_models;
+mod config_sets;
+mod conformance_config;
+mod conformance_inherit;
+pub mod conformance_listing;
+mod conformance_names;
+mod growth;
+mod keys;
+pub mod scale;
+mod secrets;
+mod writers;

@@ -1,0 +1,8 @@
+//! How Rota is deployed: replicas, restarts, clients, backups, and the files of `deploy/`.
+
+mod backups;
+mod clients;
+mod files;
+mod fleet;
+mod manifests;
+mod rolling;

@@ -1,0 +1,6 @@
+//! What protects a replica and its tenants: limits, TLS, hostile and slow clients.
+
+mod hostile;
+mod protection;
+mod slow_readers;
+mod tenant_limits;

@@ -1,0 +1,16 @@
+//! Calls of each kind: attempts, deadlines, streams, fallbacks, leases.
+
+mod bulk;
+mod calls;
+mod conformance_failures;
+mod conformance_streams;
+mod counting;
+mod failover;
+mod fallback;
+mod forward;
+mod judging;
+mod leases;
+mod speech;
+mod speech_out;
+pub mod streaming;
+mod time_left;

@@ -1,0 +1,9 @@
+//! Where turns and cooldowns are kept: memory, Redis, and Redis that fails.
+
+mod histories;
+mod redis_lost;
+mod redis_topologies;
+mod replicas;
+mod stores;
+mod together;
+mod turns;

@@ -1,0 +1,5 @@
+//! What an operator sees: metrics, alerts, traces.
+
+pub mod metrics;
+mod monitoring;
+mod traces;
