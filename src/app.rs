@@ -8,7 +8,7 @@ use crate::{
     invoke::Engine,
     provider::{Drivers, UpstreamClient},
     settings::{MasterKey, Settings},
-    state::{CommandWatch, MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
+    state::{ChangeFeed, CommandWatch, MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
     telemetry::{Metrics, Traces},
 };
 use anyhow::{Context, Result, anyhow};
@@ -154,7 +154,7 @@ impl App {
             write_operator_token(&catalog, &file).await?;
             tracing::info!(file = %file.display(), "first start: the operator's token is in this file");
         }
-        let (state, replica): (Arc<dyn StateStore>, _) = match &settings.redis {
+        let (state, feed, replica): (Arc<dyn StateStore>, _, _) = match &settings.redis {
             Some(options) => {
                 let counts = metrics.clone();
                 let watch: CommandWatch =
@@ -162,9 +162,10 @@ impl App {
                 let store =
                     RedisStore::connect_later(&RedisOptions { watch: Some(watch), ..options.clone() })?;
                 let replica = store.replica().to_owned();
-                (shared_state(store, settings.redis_required).await?, replica)
+                let feed = store.change_feed();
+                (shared_state(store, settings.redis_required).await?, Some(feed), replica)
             }
-            None => (Arc::new(MemoryStore::default()), Uuid::new_v4().simple().to_string()),
+            None => (Arc::new(MemoryStore::default()), None, Uuid::new_v4().simple().to_string()),
         };
         let traces = match &settings.traces {
             Some(options) => Traces::start(options, &replica)?,
@@ -225,7 +226,9 @@ impl App {
         health::begin(&reporter, &readiness).await;
         tokio::spawn(health::follow(reporter, catalog.clone(), readiness.clone()));
         tokio::spawn(catalog.clone().follow(draining.clone()));
-        tokio::spawn(tell_of_changes(catalog.clone(), state.clone(), draining.clone()));
+        if let Some(feed) = feed {
+            tokio::spawn(tell_of_changes(catalog.clone(), feed, draining.clone()));
+        }
         let checks = health::run_checks(catalog.clone(), state.clone(), checked, draining.clone());
         tokio::spawn(checks);
         tracing::info!(%address, "listening");
@@ -306,11 +309,11 @@ async fn shared_state(store: RedisStore, required: bool) -> Result<Arc<dyn State
 }
 
 /// Carries the word of changes between this replica and the others.
-async fn tell_of_changes(catalog: Catalog, state: Arc<dyn StateStore>, stop: CancellationToken) {
+async fn tell_of_changes(catalog: Catalog, feed: ChangeFeed, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = catalog.committed() => state.announce_change(),
-            () = state.change_announced() => catalog.hint(),
+            () = catalog.committed() => feed.announce().await,
+            () = feed.heard() => catalog.hint(),
             () = stop.cancelled() => return,
         }
     }

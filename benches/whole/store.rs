@@ -7,7 +7,7 @@ use fred::{
 };
 use rota::{
     balance::{LeaseId, Member, Pool},
-    state::{Acquire, Acquired, RedisOptions, RedisStore, StateStore},
+    state::{Acquire, Acquired, RedisOptions, RedisStore},
 };
 use std::{
     sync::{

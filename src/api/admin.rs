@@ -1,7 +1,7 @@
 //! AdminService: tenants and tokens.
 
 use super::{
-    config::{caller, forget},
+    config::caller,
     convert,
     pb::{self, admin_service_server::AdminService},
     status,
@@ -75,7 +75,7 @@ impl AdminService for Admin {
         let caller = caller(&request)?;
         let deleted = self.catalog.by(&caller).delete_tenant(&request.get_ref().tenant_id).await;
         let (tenant, pools) = deleted.map_err(status::from_catalog)?;
-        forget(self.state.as_ref(), Gone { tenant, pools, whole: true }).await;
+        self.state.forget(&Gone { tenant, pools, whole: true }).await;
         Ok(Response::new(pb::DeleteTenantResponse {}))
     }
 

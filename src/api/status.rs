@@ -131,17 +131,6 @@ pub(super) fn from_call(error: CallError) -> Status {
             .route(route)
             .into()
         }
-        // The cause is for the log, not for callers.
-        CallError::State(error) => {
-            tracing::warn!(%error, "a call failed");
-            Reply::new(
-                Code::Unavailable,
-                "STATE_UNAVAILABLE",
-                "the shared state cannot be reached; try again",
-            )
-            .retry(SOON)
-            .into()
-        }
     }
 }
 

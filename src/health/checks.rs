@@ -2,14 +2,15 @@
 //!
 //! One replica checks a pool at a time: it claims the round in the state store. A check is the driver's cheapest
 //! authenticated call. Where it succeeds, cooldowns that say nothing of limits end early; where it fails, an idle member
-//! cools as after a failed call. Traffic's own trials are left alone. When the state store is gone, nothing is checked.
+//! cools as after a failed call. Traffic's own trials are left alone. While Redis is away, each replica
+//! checks for itself.
 
 use crate::{
     balance::{Cooldown, ErrorClass, Failure, HealthCheck, LeaseId, Standing},
     catalog::Catalog,
     catalog::{Pool, PoolMember},
     provider::Drivers,
-    state::{Lease, StateError, StateStore, Switch},
+    state::{Lease, StateStore, Switch},
 };
 use futures::StreamExt;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -45,11 +46,7 @@ pub async fn run(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers,
         }
         let round = futures::stream::iter(ready).for_each_concurrent(AT_ONCE, |(rule, pool)| {
             let (state, drivers) = (&state, &drivers);
-            async move {
-                if let Err(error) = check_pool(&pool, rule, state.as_ref(), drivers).await {
-                    tracing::debug!(%error, model = pool.key.model, "a health check was left out");
-                }
-            }
+            async move { check_pool(&pool, rule, state.as_ref(), drivers).await }
         });
         tokio::select! {
             () = stop.cancelled() => return,
@@ -58,18 +55,13 @@ pub async fn run(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers,
     }
 }
 
-async fn check_pool(
-    pool: &Pool,
-    rule: HealthCheck,
-    state: &dyn StateStore,
-    drivers: &Drivers,
-) -> Result<(), StateError> {
+async fn check_pool(pool: &Pool, rule: HealthCheck, state: &dyn StateStore, drivers: &Drivers) {
     // A little less than the interval: the next round must find it free.
-    if !state.claim_check(&pool.roster, rule.interval.mul_f64(0.9)).await? {
-        return Ok(());
+    if !state.claim_check(&pool.roster, rule.interval.mul_f64(0.9)).await {
+        return;
     }
-    let Some(driver) = drivers.get(pool.kind.name) else { return Ok(()) };
-    let seen = state.inspect(&pool.roster).await?;
+    let Some(driver) = drivers.get(pool.kind.name) else { return };
+    let seen = state.inspect(&pool.roster).await;
     for ((balanced, member), inspection) in pool.roster.members.iter().zip(&pool.members).zip(&seen.members) {
         let cooling = match inspection.standing(seen.now) {
             Standing::Cooling { class, .. } if class.health_check_ends() => true,
@@ -82,7 +74,7 @@ async fn check_pool(
         };
         match failure {
             None if cooling => {
-                state.switch(&pool.roster, balanced, Switch::Recover).await?;
+                state.switch(&pool.roster, balanced, Switch::Recover).await;
                 log(pool, member, "a health check ended a cooldown");
             }
             Some(failure) if !cooling => {
@@ -97,14 +89,13 @@ async fn check_pool(
                     tokens: 0,
                 };
                 if let Some(cooldown) = asked_for(pool, &failure) {
-                    state.fail(&lease, &cooldown).await?;
+                    state.fail(&lease, &cooldown).await;
                     log(pool, member, "a health check failed");
                 }
             }
             _ => {}
         }
     }
-    Ok(())
 }
 
 /// What a failed check costs. A server without a list of models is not unwell.

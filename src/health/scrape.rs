@@ -47,9 +47,7 @@ async fn look(serving: &Serving, metrics: &Metrics, model: Model) {
     };
     match serving.catalog.pool(&key) {
         Some(pool) if pool.balanced => {
-            if let Some(standings) = standings(serving, &pool).await {
-                metrics.pool(&model, standings);
-            }
+            metrics.pool(&model, standings(serving, &pool).await);
         }
         Some(pool) => {
             let eligible = pool.members.len() as i64;
@@ -59,8 +57,8 @@ async fn look(serving: &Serving, metrics: &Metrics, model: Model) {
     }
 }
 
-async fn standings(serving: &Serving, pool: &Pool) -> Option<Standings> {
-    let seen = serving.state.inspect(&pool.roster).await.ok()?;
+async fn standings(serving: &Serving, pool: &Pool) -> Standings {
+    let seen = serving.state.inspect(&pool.roster).await;
     let mut standings = Standings::default();
     for (member, state) in pool.roster.members.iter().zip(&seen.members) {
         let candidate = state.candidate(member, seen.now, false, 0);
@@ -70,5 +68,5 @@ async fn standings(serving: &Serving, pool: &Pool) -> Option<Standings> {
             _ => standings.waiting += 1,
         }
     }
-    Some(standings)
+    standings
 }

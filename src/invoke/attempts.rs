@@ -9,7 +9,7 @@ use crate::{
     balance::{ErrorClass, Failure, LeaseId, Timeouts, WhenExhausted},
     catalog::{Pool, PoolMember},
     provider::{Driver, Target, connect_within},
-    state::{Acquire, Acquired, StateError, StateStore},
+    state::{Acquire, Acquired, Answer, StateStore},
     telemetry::{AttemptFacts, AttemptSpan, Model, Picked},
 };
 use futures::future::BoxFuture;
@@ -297,16 +297,13 @@ impl<'a, T: Send> Walk<'a, T> {
                 Span::none()
             };
             let began = Instant::now();
-            let acquired = traced.run(state.acquire(&ask).instrument(span.clone())).await;
+            let Answer { acquired, degraded } =
+                traced.run(state.acquire(&ask).instrument(span.clone())).await;
             self.engine.metrics.pick(how(&acquired), began.elapsed());
-            traced.decided(how(&acquired).name(), granted(pool, &acquired), state.degraded());
-            let acquired = match acquired {
-                Ok(acquired) => acquired,
-                Err(error) => return Err(self.trail.without_state(error)),
-            };
+            traced.decided(how(&acquired).name(), granted(pool, &acquired), degraded);
             tracing::debug!(parent: &span, picked = picked(pool, &acquired), "asked who serves");
             *failed = None;
-            self.trail.decided(state.degraded());
+            self.trail.decided(degraded);
             match acquired {
                 Acquired::Granted { index, lease } => {
                     return Ok(Next::Member(index, Some(Held::new(state.clone(), lease))));
@@ -343,7 +340,7 @@ impl<T> Won<T> {
 /// The span of a pick, which says of each member why it would or would not serve, as Explain does. Costs a look at the
 /// state, so it is for debugging alone.
 async fn pick_span(pool: &Pool, state: &dyn StateStore, tried: &[usize]) -> Span {
-    let Ok(seen) = state.inspect(&pool.roster).await else { return Span::none() };
+    let seen = state.inspect(&pool.roster).await;
     let settings: Vec<_> =
         (0..pool.members.len()).map(|index| Setting::usable(tried.contains(&index))).collect();
     let (explained, _) = explain(&pool.roster, &settings, &seen);
@@ -359,21 +356,17 @@ async fn pick_span(pool: &Pool, state: &dyn StateStore, tried: &[usize]) -> Span
 }
 
 /// How a pick went, for metrics and traces.
-pub(super) fn how(acquired: &Result<Acquired, StateError>) -> Picked {
+pub(super) fn how(acquired: &Acquired) -> Picked {
     match acquired {
-        Ok(Acquired::Granted { .. }) => Picked::Granted,
-        Ok(Acquired::TrialRunning) => Picked::TrialRunning,
-        Ok(Acquired::Exhausted { .. }) => Picked::Exhausted,
-        Err(_) => Picked::Failed,
+        Acquired::Granted { .. } => Picked::Granted,
+        Acquired::TrialRunning => Picked::TrialRunning,
+        Acquired::Exhausted { .. } => Picked::Exhausted,
     }
 }
 
 /// Whom a pick has found, by id and name.
-pub(super) fn granted<'p>(
-    pool: &'p Pool,
-    acquired: &Result<Acquired, StateError>,
-) -> Option<(&'p str, &'p str)> {
-    let Ok(Acquired::Granted { index, .. }) = acquired else { return None };
+pub(super) fn granted<'p>(pool: &'p Pool, acquired: &Acquired) -> Option<(&'p str, &'p str)> {
+    let Acquired::Granted { index, .. } = acquired else { return None };
     pool.members.get(*index).map(|member| (&*member.id, &*member.name))
 }
 

@@ -74,9 +74,8 @@ impl Engine {
     /// Some members that could serve now, in no order, so that counting leans on none.
     async fn eligible(&self, pool: &Pool) -> Vec<usize> {
         let mut indices: Vec<usize> = (0..pool.members.len()).collect();
-        if pool.balanced
-            && let Ok(seen) = self.state.inspect(&pool.roster).await
-        {
+        if pool.balanced {
+            let seen = self.state.inspect(&pool.roster).await;
             let settings = vec![Setting::usable(false); pool.members.len()];
             let (explained, _) = explain(&pool.roster, &settings, &seen);
             indices.retain(|&index| explained.get(index).is_some_and(|one| one.eligible));

@@ -39,13 +39,10 @@ impl Held {
         self.failure.as_ref().map(|cooldown| (&self.lease, cooldown))
     }
 
-    /// Writes the noted failure where no `acquire` follows. That the store is away as well changes nothing for this
-    /// caller.
+    /// Writes the noted failure where no `acquire` follows.
     pub(super) async fn write_failure(&mut self) {
-        if let Some(cooldown) = self.failure.take()
-            && let Err(error) = self.state.fail(&self.lease, &cooldown).await
-        {
-            tracing::debug!(%error, "a failure was not written");
+        if let Some(cooldown) = self.failure.take() {
+            self.state.fail(&self.lease, &cooldown).await;
         }
     }
 }

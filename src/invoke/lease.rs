@@ -8,7 +8,7 @@ use super::{
 use crate::{
     balance::{ErrorClass, Failure, LeaseId, WhenExhausted},
     catalog::{Pool, PoolMember},
-    state::{Acquire, Acquired, Lease, Outcome},
+    state::{Acquire, Acquired, Answer, Lease, Outcome},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep};
@@ -73,10 +73,9 @@ impl Engine {
                 tokens: call.tokens,
                 hold: Some(LEASE_TTL),
             };
-            let acquired = span.run(self.state.acquire(&ask)).await;
-            let degraded = self.state.degraded();
+            let Answer { acquired, degraded } = span.run(self.state.acquire(&ask)).await;
             span.decided(how(&acquired).name(), granted(pool, &acquired), degraded);
-            let pause = match acquired? {
+            let pause = match acquired {
                 Acquired::Granted { index, lease } => {
                     return Ok(Granted { pool: pool.clone(), index, lease: Some(lease), degraded });
                 }
@@ -92,28 +91,22 @@ impl Engine {
     }
 
     /// Lets a lease last [`LEASE_TTL`] from now; false where it is over.
-    ///
-    /// # Errors
-    /// [`CallError::State`].
-    pub async fn renew(&self, lease: &Lease) -> Result<bool, CallError> {
-        Ok(self.state.renew(lease, LEASE_TTL).await?)
+    pub async fn renew(&self, lease: &Lease) -> bool {
+        self.state.renew(lease, LEASE_TTL).await
     }
 
     /// Ends a lease, by the rules of its pool as they are now; false where it is over.
-    ///
-    /// # Errors
-    /// [`CallError::State`].
-    pub async fn end(&self, lease: &Lease, pool: Option<&Pool>, report: Report) -> Result<bool, CallError> {
+    pub async fn end(&self, lease: &Lease, pool: Option<&Pool>, report: Report) -> bool {
         let (cooldown, used) = match report {
             Report::Unknown => (None, None),
-            Report::Served { used } => return Ok(self.state.end(lease, used, Outcome::Served).await?),
+            Report::Served { used } => return self.state.end(lease, used, Outcome::Served).await,
             // Without the pool there is nobody to cool.
             Report::Failed { failure, used } => {
                 (pool.and_then(|pool| pool.policy.cooldowns.decide(&failure, rand::random())), used)
             }
         };
         let outcome = cooldown.as_ref().map_or(Outcome::Unknown, Outcome::Failed);
-        Ok(self.state.end(lease, used, outcome).await?)
+        self.state.end(lease, used, outcome).await
     }
 }
 

@@ -5,8 +5,7 @@
 //! written to the state store before the next attempt or before the answer, so that the next caller cannot be given a
 //! key that has just failed. Dropping a call drops the upstream request and gives back what it held.
 //!
-//! When the state store is gone, balanced calls fail with [`CallError::State`]; those of models without balancing do
-//! not need it.
+//! When Redis is away, calls go on: the state store answers from what this replica knows, and the route says so.
 
 mod attempts;
 mod budget;
@@ -34,7 +33,7 @@ use crate::{
         ChatEvent, ChatReply, ChatRequest, Driver, Drivers, ModerationReply, RerankReply, RerankRequest,
         SpeechReply, SpeechRequest, SpokenRequest, Target, TokenUsage, Voice,
     },
-    state::{StateError, StateStore},
+    state::StateStore,
     telemetry::{AttemptSpan, Metrics, Model, ModelNames, Traces},
 };
 use attempts::{Shape, TryOne};
@@ -121,9 +120,6 @@ pub enum CallError {
         /// Until the first is back, where all are cooling.
         retry_after: Option<Duration>,
     },
-    /// The state store cannot be reached.
-    #[error(transparent)]
-    State(#[from] StateError),
 }
 
 /// See the module's documentation.

@@ -4,7 +4,6 @@ use super::CallError;
 use crate::{
     balance::{Cooldown, ErrorClass, Failure},
     catalog::{Pool, PoolMember},
-    state::StateError,
 };
 use std::{sync::Arc, time::Duration};
 
@@ -99,14 +98,6 @@ impl Trail {
         } else {
             let (retry_after, class) = first_back.unwrap_or((Duration::ZERO, ErrorClass::ServerError));
             CallError::AllCooling { retry_after, class }
-        }
-    }
-
-    /// The state store is away. Where the provider has said something, that says more.
-    pub(super) fn without_state(&mut self, error: StateError) -> CallError {
-        match self.last_failure.take() {
-            Some(failure) => self.failed_with(failure, None),
-            None => error.into(),
         }
     }
 

@@ -5,8 +5,8 @@
 mod held;
 
 use super::{
-    Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, MemberInspection, Outcome, STATE_TTL,
-    StateError, StateStore, Switch, clock::millis,
+    Acquire, Acquired, Answer, Clock, Gone, Inspection, Known, Lease, MemberInspection, Outcome, STATE_TTL,
+    StateStore, Switch, clock::millis,
 };
 use crate::balance::{
     Cooldown, ErrorClass, Member, Pick, Pool, Record, Scope, Standing, Trial, Turn, Window, pick,
@@ -79,6 +79,61 @@ impl MemoryStore {
                 });
                 !tenant.pools.is_empty()
             });
+        }
+    }
+
+    /// Writes the failure that `ask` carries, picks, and counts the pick in flight.
+    fn pick(&self, ask: &Acquire<'_>) -> Acquired {
+        let now = self.clock.now();
+        self.sweep(now);
+        let mut tenant = self.tenants.entry(ask.pool.tenant).or_default();
+        if let Some((lease, cooldown)) = ask.failed {
+            tenant.fail(lease, cooldown, now);
+        }
+        tenant.forget_spent(ask.pool, now);
+        let TenantState { pools, credentials } = &mut *tenant;
+        let pool = pools.entry(ask.pool.id).or_default();
+        pool.called = now;
+        match pool.pick(ask, credentials, now) {
+            Pick::Serve { index, trial } => {
+                let Some(member) = ask.pool.members.get(index) else {
+                    return Acquired::Exhausted { first_back: None };
+                };
+                match ask.hold {
+                    Some(ttl) => pool.held.add(ask.lease, &member.key, now, ttl),
+                    None => *pool.in_flight.entry(member.key.clone()).or_default() += 1,
+                }
+                if member.limits.requests_per_minute > 0 {
+                    pool.requests.entry(member.key.clone()).or_default().add(now, 1);
+                }
+                if member.limits.tokens_per_minute > 0 {
+                    pool.tokens.entry(member.key.clone()).or_default().add(now, ask.tokens);
+                }
+                let marked = pool.members.contains_key(member.record())
+                    || credentials.contains_key(&member.credential);
+                if marked {
+                    let until = now.saturating_add(millis(ask.trial_ttl));
+                    tenant.change(ask.pool.id, member, |record| {
+                        record.begin(now, Trial { lease: ask.lease, until });
+                    });
+                }
+                let lease = Lease {
+                    id: ask.lease,
+                    tenant: ask.pool.tenant,
+                    pool: ask.pool.id,
+                    member: member.clone(),
+                    began: now,
+                    trial,
+                    marked,
+                    tokens: ask.tokens,
+                };
+                Acquired::Granted { index, lease }
+            }
+            Pick::TrialRunning => Acquired::TrialRunning,
+            Pick::Exhausted { first_back } => Acquired::Exhausted {
+                first_back: first_back
+                    .map(|(until, class)| (Duration::from_millis(until.saturating_sub(now)), class)),
+            },
         }
     }
 }
@@ -254,64 +309,13 @@ impl TenantState {
 
 #[async_trait]
 impl StateStore for MemoryStore {
-    async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
-        let now = self.clock.now();
-        self.sweep(now);
-        let mut tenant = self.tenants.entry(ask.pool.tenant).or_default();
-        if let Some((lease, cooldown)) = ask.failed {
-            tenant.fail(lease, cooldown, now);
-        }
-        tenant.forget_spent(ask.pool, now);
-        let TenantState { pools, credentials } = &mut *tenant;
-        let pool = pools.entry(ask.pool.id).or_default();
-        pool.called = now;
-        match pool.pick(ask, credentials, now) {
-            Pick::Serve { index, trial } => {
-                let Some(member) = ask.pool.members.get(index) else {
-                    return Ok(Acquired::Exhausted { first_back: None });
-                };
-                match ask.hold {
-                    Some(ttl) => pool.held.add(ask.lease, &member.key, now, ttl),
-                    None => *pool.in_flight.entry(member.key.clone()).or_default() += 1,
-                }
-                if member.limits.requests_per_minute > 0 {
-                    pool.requests.entry(member.key.clone()).or_default().add(now, 1);
-                }
-                if member.limits.tokens_per_minute > 0 {
-                    pool.tokens.entry(member.key.clone()).or_default().add(now, ask.tokens);
-                }
-                let marked = pool.members.contains_key(member.record())
-                    || credentials.contains_key(&member.credential);
-                if marked {
-                    let until = now.saturating_add(millis(ask.trial_ttl));
-                    tenant.change(ask.pool.id, member, |record| {
-                        record.begin(now, Trial { lease: ask.lease, until });
-                    });
-                }
-                let lease = Lease {
-                    id: ask.lease,
-                    tenant: ask.pool.tenant,
-                    pool: ask.pool.id,
-                    member: member.clone(),
-                    began: now,
-                    trial,
-                    marked,
-                    tokens: ask.tokens,
-                };
-                Ok(Acquired::Granted { index, lease })
-            }
-            Pick::TrialRunning => Ok(Acquired::TrialRunning),
-            Pick::Exhausted { first_back } => Ok(Acquired::Exhausted {
-                first_back: first_back
-                    .map(|(until, class)| (Duration::from_millis(until.saturating_sub(now)), class)),
-            }),
-        }
+    async fn acquire(&self, ask: &Acquire<'_>) -> Answer {
+        Answer { acquired: self.pick(ask), degraded: false }
     }
 
-    async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {
+    async fn fail(&self, lease: &Lease, cooldown: &Cooldown) {
         let now = self.clock.now();
         self.tenants.entry(lease.tenant).or_default().fail(lease, cooldown, now);
-        Ok(())
     }
 
     fn succeed(&self, lease: &Lease) {
@@ -339,23 +343,23 @@ impl StateStore for MemoryStore {
         }
     }
 
-    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> bool {
         let now = self.clock.now();
-        let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return Ok(false) };
+        let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return false };
         let held = tenant.pools.get_mut(&lease.pool).and_then(|pool| pool.held.by_id.get_mut(&lease.id));
-        Ok(match held {
+        match held {
             Some((_, until)) if *until > now => {
                 *until = now.saturating_add(millis(ttl));
                 true
             }
             _ => false,
-        })
+        }
     }
 
-    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> Result<bool, StateError> {
+    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> bool {
         let now = self.clock.now();
-        let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return Ok(false) };
-        let Some(pool) = tenant.pools.get_mut(&lease.pool) else { return Ok(false) };
+        let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return false };
+        let Some(pool) = tenant.pools.get_mut(&lease.pool) else { return false };
         let held = pool.held.by_id.remove(&lease.id).is_some_and(|(_, until)| until > now);
         if held {
             pool.settle(lease, used);
@@ -369,19 +373,19 @@ impl StateStore for MemoryStore {
                 }
             }
         }
-        Ok(held)
+        held
     }
 
-    async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
+    async fn inspect(&self, pool: &Pool) -> Inspection {
         let now = self.clock.now();
-        let Some(tenant) = self.tenants.get(&pool.tenant) else { return Ok(Inspection::blank(pool, now)) };
+        let Some(tenant) = self.tenants.get(&pool.tenant) else { return Inspection::blank(pool, now) };
         let blank = PoolState::default();
         let state = tenant.pools.get(&pool.id).unwrap_or(&blank);
         let members = state.inspect(pool, &tenant.credentials, now).collect();
-        Ok(Inspection { now, turn: state.turn.clone(), members })
+        Inspection { now, turn: state.turn.clone(), members }
     }
 
-    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError> {
+    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) {
         let now = self.clock.now();
         let mut tenant = self.tenants.entry(pool.tenant).or_default();
         match switch {
@@ -402,10 +406,9 @@ impl StateStore for MemoryStore {
                 }
             }),
         }
-        Ok(())
     }
 
-    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError> {
+    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> bool {
         let now = self.clock.now();
         let mut tenant = self.tenants.entry(pool.tenant).or_default();
         let state = tenant.pools.entry(pool.id).or_default();
@@ -413,16 +416,15 @@ impl StateStore for MemoryStore {
         if free {
             state.check = now.saturating_add(millis(ttl));
         }
-        Ok(free)
+        free
     }
 
-    async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
+    async fn forget(&self, gone: &Gone) {
         if gone.whole {
             self.tenants.remove(&gone.tenant);
         } else if let Some(mut tenant) = self.tenants.get_mut(&gone.tenant) {
             tenant.pools.retain(|id, _| !gone.pools.contains(id));
         }
-        Ok(())
     }
 
     async fn flush(&self) {}
@@ -462,7 +464,7 @@ mod tests {
                         pool: &pool, tried: &[], failed: None, lease: LeaseId::random(),
                         trial_ttl: Duration::from_secs(1), tokens: 0, hold: None,
                     };
-                    match block_on(store.acquire(&ask)).unwrap() {
+                    match block_on(store.acquire(&ask)).acquired {
                         Acquired::Granted { index, lease } => held.push((index, lease)),
                         other => prop_assert!(false, "{other:?}"),
                     }
@@ -471,7 +473,7 @@ mod tests {
                     store.release(&lease, None);
                     over.push(lease);
                 }
-                let seen = block_on(store.inspect(&pool)).unwrap();
+                let seen = block_on(store.inspect(&pool));
                 for (index, member) in seen.members.iter().enumerate() {
                     let count = held.iter().filter(|(own, _)| *own == index).count();
                     prop_assert_eq!(member.in_flight as usize, count);
@@ -484,7 +486,7 @@ mod tests {
             for lease in &over {
                 store.release(lease, None);
             }
-            prop_assert!(block_on(store.inspect(&pool)).unwrap().members.iter().all(|member| member.in_flight == 0));
+            prop_assert!(block_on(store.inspect(&pool)).members.iter().all(|member| member.in_flight == 0));
         }
     }
 }

@@ -14,7 +14,7 @@ pub use clock::Clock;
 use inspection::Known;
 pub use inspection::{Inspection, MemberInspection};
 pub use memory::MemoryStore;
-pub use redis::{CommandWatch, RedisFacts, RedisOptions, RedisStore};
+pub use redis::{ChangeFeed, CommandWatch, RedisFacts, RedisOptions, RedisStore};
 pub use resilient::ResilientStore;
 
 use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool};
@@ -27,16 +27,17 @@ const STATE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// The shared state of all pools.
 ///
-/// An answer of [`acquire`](Self::acquire) is one atomic step, so that a caller that comes after a reported failure
-/// cannot be given the member that failed. Whatever fails here fails because the store cannot be reached; then nothing
-/// is held.
+/// An [`acquire`](Self::acquire) is one atomic step, so a caller that comes after a reported failure cannot be given the
+/// member that failed.
+///
+/// A store always answers. When a store that is shared cannot be reached, the answers come from what this replica knows.
 #[async_trait]
 pub trait StateStore: Send + Sync + 'static {
     /// Writes the failure of the attempt before, where there is one, then picks a member and counts it in flight.
-    async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError>;
+    async fn acquire(&self, ask: &Acquire<'_>) -> Answer;
 
     /// Writes a failure that no `acquire` follows. Returns when every later `acquire` sees it.
-    async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError>;
+    async fn fail(&self, lease: &Lease, cooldown: &Cooldown);
 
     /// Notes that the call under `lease` served. Off the caller's path.
     fn succeed(&self, lease: &Lease);
@@ -46,36 +47,29 @@ pub trait StateStore: Send + Sync + 'static {
     fn release(&self, lease: &Lease, used: Option<u64>);
 
     /// Moves the end of a [`Acquire::hold`] lease to `ttl` from now; false where it is over already.
-    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError>;
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> bool;
 
     /// Ends a [`Acquire::hold`] lease and writes what became of its call, in one step; false where it is over already,
     /// so that an outcome counts once.
-    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> Result<bool, StateError>;
+    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> bool;
 
     /// All that is known of a pool's members, in their order. Changes nothing.
-    async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError>;
+    async fn inspect(&self, pool: &Pool) -> Inspection;
 
     /// An operator's or a health check's hand on a member's cooldown.
-    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError>;
+    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch);
 
     /// Whether this replica is the one to check the pool's members now; no other is for `ttl`.
-    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError>;
+    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> bool;
 
     /// Forgets pools that are no more; with them all else of a tenant that is no more.
-    async fn forget(&self, gone: &Gone) -> Result<(), StateError>;
-
-    /// Tells the other replicas that configuration has changed: they look sooner. Off the caller's path.
-    fn announce_change(&self) {}
-
-    /// Waits until another replica has told so.
-    async fn change_announced(&self) {
-        std::future::pending::<()>().await;
-    }
+    async fn forget(&self, gone: &Gone);
 
     /// Returns when everything noted so far is written.
     async fn flush(&self);
 
-    /// Whether this replica decides alone, since the shared state cannot be reached.
+    /// Whether this replica decides alone now, since the shared state cannot be reached. What was true of one pick is
+    /// in its [`Answer`].
     fn degraded(&self) -> bool {
         false
     }
@@ -102,6 +96,15 @@ pub struct Acquire<'a> {
 }
 
 /// What [`StateStore::acquire`] answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// Who serves.
+    pub acquired: Acquired,
+    /// Whether this replica decided alone, since the shared state cannot be reached.
+    pub degraded: bool,
+}
+
+/// Who serves.
 #[derive(Debug)]
 pub enum Acquired {
     /// This member serves.
@@ -179,7 +182,7 @@ pub enum Switch {
     Recover,
 }
 
-/// The store cannot be reached. Its text holds no key and no value.
+/// Redis cannot be reached. Its text holds no key and no value.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the state store cannot be reached: {0}")]
 pub struct StateError(pub String);

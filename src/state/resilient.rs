@@ -6,11 +6,11 @@
 //! nobody else anything. Limits are divided by the replicas last seen.
 //!
 //! When the probe is answered again, this replica brings its cooldowns (the later end wins) and what it truly has in
-//! flight, and goes back. Callers see none of it but [`StateStore::degraded`]; the log says each change once.
+//! flight, and goes back. Callers see none of it but [`Answer::degraded`]; the log says each change once.
 
 use super::{
-    Acquire, Acquired, Gone, Inspection, Lease, MemoryStore, Outcome, RedisStore, StateError, StateStore,
-    Switch,
+    Acquire, Acquired, Answer, Gone, Inspection, Lease, MemoryStore, Outcome, RedisStore, StateError,
+    StateStore, Switch,
 };
 use crate::balance::{Cooldown, Limits, Member, Pool};
 use async_trait::async_trait;
@@ -189,11 +189,11 @@ async fn watch(store: Weak<ResilientStore>) {
 
 #[async_trait]
 impl StateStore for ResilientStore {
-    async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
+    async fn acquire(&self, ask: &Acquire<'_>) -> Answer {
         let _going = self.returning.read().await;
         if let Some((acquired, cooling)) = self.shared(self.shared.acquire_and_learn(ask)).await {
             if let Some((lease, cooldown)) = ask.failed {
-                self.local.fail(lease, cooldown).await?;
+                self.local.fail(lease, cooldown).await;
             }
             for one in cooling {
                 if let Some(member) = ask.pool.members.get(one.index) {
@@ -203,16 +203,16 @@ impl StateStore for ResilientStore {
             if let Acquired::Granted { lease, .. } = &acquired {
                 self.local.adopt(lease, ask.hold);
             }
-            return Ok(acquired);
+            return Answer { acquired, degraded: false };
         }
         let pool = self.part_of(ask.pool);
-        self.local.acquire(&Acquire { pool: &pool, ..*ask }).await
+        let answer = self.local.acquire(&Acquire { pool: &pool, ..*ask }).await;
+        Answer { degraded: true, ..answer }
     }
 
-    async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {
-        self.local.fail(lease, cooldown).await?;
+    async fn fail(&self, lease: &Lease, cooldown: &Cooldown) {
+        self.local.fail(lease, cooldown).await;
         self.shared(self.shared.fail(lease, cooldown)).await;
-        Ok(())
     }
 
     fn succeed(&self, lease: &Lease) {
@@ -235,51 +235,39 @@ impl StateStore for ResilientStore {
         }
     }
 
-    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
-        let here = self.local.renew(lease, ttl).await?;
-        Ok(self.shared(self.shared.renew(lease, ttl)).await.unwrap_or(here))
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> bool {
+        let here = self.local.renew(lease, ttl).await;
+        self.shared(self.shared.renew(lease, ttl)).await.unwrap_or(here)
     }
 
-    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> Result<bool, StateError> {
-        let here = self.local.end(lease, used, outcome).await?;
-        Ok(self.shared(self.shared.end(lease, used, outcome)).await.unwrap_or(here))
+    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> bool {
+        let here = self.local.end(lease, used, outcome).await;
+        self.shared(self.shared.end(lease, used, outcome)).await.unwrap_or(here)
     }
 
-    async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
+    async fn inspect(&self, pool: &Pool) -> Inspection {
         match self.shared(self.shared.inspect(pool)).await {
-            Some(inspection) => Ok(inspection),
+            Some(inspection) => inspection,
             None => self.local.inspect(pool).await,
         }
     }
 
-    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError> {
-        self.local.switch(pool, member, switch).await?;
+    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) {
+        self.local.switch(pool, member, switch).await;
         self.shared(self.shared.switch(pool, member, switch)).await;
-        Ok(())
     }
 
-    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError> {
+    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> bool {
         match self.shared(self.shared.claim_check(pool, ttl)).await {
-            Some(claimed) => Ok(claimed),
+            Some(claimed) => claimed,
             None => self.local.claim_check(pool, ttl).await,
         }
     }
 
-    async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
-        self.local.forget(gone).await?;
+    async fn forget(&self, gone: &Gone) {
+        self.local.forget(gone).await;
         // While Redis is away, what it holds of them goes with its time to live.
         self.shared(self.shared.forget(gone)).await;
-        Ok(())
-    }
-
-    fn announce_change(&self) {
-        if !self.is_away() {
-            self.shared.announce_change();
-        }
-    }
-
-    async fn change_announced(&self) {
-        self.shared.change_announced().await;
     }
 
     async fn flush(&self) {

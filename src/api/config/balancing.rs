@@ -2,7 +2,7 @@
 
 use super::{ConfigApi, convert, models::model_out, pb, policy, status};
 use crate::{
-    balance::{ErrorClass, Failure, Limits, Pool},
+    balance::{ErrorClass, Failure, Limits},
     catalog::{Caller, Config, ConfigFrom, ConfigSet, ModelKey, NewConfig},
     provider::{KindSpec, Target},
     state::Inspection,
@@ -147,20 +147,10 @@ impl ConfigApi {
         config.ok_or_else(|| status::not_found(crate::catalog::Thing::Config, id))
     }
 
-    /// The configs with their live state. Without the state store the listing still stands, without cooldowns.
+    /// The configs with their live state.
     pub(super) async fn with_state(&self, set: ConfigSet) -> Vec<pb::LoadBalancingConfig> {
-        let state = self.inspect(&set.roster).await;
+        let state = self.state.inspect(&set.roster).await;
         listed(set, state)
-    }
-
-    async fn inspect(&self, roster: &Pool) -> Inspection {
-        match self.state.inspect(roster).await {
-            Ok(inspection) => inspection,
-            Err(error) => {
-                tracing::debug!(%error, "listing without live state");
-                Inspection::blank(roster, 0)
-            }
-        }
     }
 }
 

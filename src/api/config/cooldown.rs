@@ -4,7 +4,7 @@ use super::{ConfigApi, convert, pb, status};
 use crate::{
     balance::ErrorClass,
     catalog::{Caller, ConfigFrom, ModelKey, Thing},
-    state::{StateError, Switch},
+    state::Switch,
 };
 use std::time::Duration;
 use tonic::Status;
@@ -73,10 +73,7 @@ impl ConfigApi {
             .ok_or_else(|| status::not_found(Thing::Config, id))?;
         let resource = format!("config {} ({id})", config.name);
         self.catalog.by(caller).note(action, key, &resource).await.map_err(status::from_catalog)?;
-        self.state
-            .switch(&set.roster, &config.member, switch)
-            .await
-            .map_err(|error: StateError| status::from_call(error.into()))?;
+        self.state.switch(&set.roster, &config.member, switch).await;
         self.one_config(key, id).await
     }
 }

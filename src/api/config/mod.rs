@@ -19,7 +19,7 @@ use super::{
 use crate::{
     catalog::{Caller, Catalog},
     provider::Drivers,
-    state::{Gone, StateStore},
+    state::StateStore,
 };
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -50,13 +50,6 @@ impl ConfigApi {
 /// Who calls. The gate has put it there; without it nothing is answered.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
     request.extensions().get::<Arc<Caller>>().cloned().ok_or_else(status::token_invalid)
-}
-
-/// Drops the state of what was deleted. Where the store is away it goes with its time to live.
-pub(super) async fn forget(state: &dyn StateStore, gone: Gone) {
-    if let Err(error) = state.forget(&gone).await {
-        tracing::warn!(%error, "the state of what was deleted stays until it expires");
-    }
 }
 
 /// Each RPC is a method of the same name on `ConfigApi`, in the file of what it is about.

@@ -1,6 +1,6 @@
 //! Models and default models.
 
-use super::{ConfigApi, convert, forget, pb, policy, status};
+use super::{ConfigApi, convert, pb, policy, status};
 use crate::{
     catalog::{Caller, Model, ModelKey, NewModel},
     state::Gone,
@@ -60,7 +60,7 @@ impl ConfigApi {
         let key = convert::key(caller, request.key, "key")?;
         let deleted = self.catalog.by(caller).delete_model(&key).await.map_err(status::from_catalog)?;
         let (tenant, pool) = deleted;
-        forget(self.state.as_ref(), Gone { tenant, pools: vec![pool], whole: false }).await;
+        self.state.forget(&Gone { tenant, pools: vec![pool], whole: false }).await;
         Ok(pb::DeleteModelResponse {})
     }
 

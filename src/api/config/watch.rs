@@ -2,7 +2,6 @@
 
 use super::{ConfigApi, balancing, convert, pb, status};
 use crate::catalog::{Caller, ConfigFrom, ConfigSet, Error, ModelKey};
-use crate::state::Inspection;
 use futures::stream::{self, BoxStream, StreamExt};
 use std::time::Duration;
 use tonic::Status;
@@ -55,12 +54,7 @@ impl Watch {
                 return Err(status::token_invalid());
             }
             let set = self.configs().await?;
-            // Where the state cannot be read, what was told last stands; only the first answer cannot wait for it.
-            let seen = match self.api.state.inspect(&set.roster).await {
-                Ok(seen) => seen,
-                Err(_) if self.last.is_some() => continue,
-                Err(_) => Inspection::blank(&set.roster, 0),
-            };
+            let seen = self.api.state.inspect(&set.roster).await;
             let revision = set.revision;
             let configs = balancing::listed(set, seen);
             let state = pb::PoolState { key: Some(convert::key_out(self.key.clone())), revision, configs };

@@ -4,7 +4,6 @@ use super::{InvokeApi, convert, pb, status};
 use crate::{
     catalog::{Caller, ConfigFrom, ConfigSet, INHERIT},
     invoke::{Setting, explain},
-    state::Inspection,
 };
 use tonic::Status;
 
@@ -21,10 +20,7 @@ impl InvokeApi {
         }
         let set = self.catalog.configs(&key, ConfigFrom::Any).await.map_err(status::from_catalog)?;
         let settings: Vec<Setting> = set.configs.iter().map(Setting::from).collect();
-        let seen = match self.engine.state().inspect(&set.roster).await {
-            Ok(seen) => seen,
-            Err(_) => Inspection::blank(&set.roster, 0),
-        };
+        let seen = self.engine.state().inspect(&set.roster).await;
         if !set.enabled {
             return Ok(unbalanced(set));
         }

@@ -130,7 +130,7 @@ impl InvokeApi {
             if let Err(error) = noted {
                 // Nothing is handed out that is not on record; the hold goes back.
                 if let Some(lease) = &granted.lease {
-                    let _ = self.engine.end(lease, None, Report::Unknown).await;
+                    self.engine.end(lease, None, Report::Unknown).await;
                 }
                 return Err(status::from_catalog(error));
             }
@@ -166,7 +166,7 @@ impl InvokeApi {
     ) -> Result<pb::RenewLeaseResponse, Status> {
         let known = self.known(caller, &request.lease_id)?;
         if let Some(lease) = &known.lease
-            && !self.engine.renew(lease).await.map_err(status::from_call)?
+            && !self.engine.renew(lease).await
         {
             return Err(status::not_found(Thing::Lease, &known.id));
         }
@@ -184,7 +184,6 @@ impl InvokeApi {
             // The pool's row, not its name: another model may have taken that since.
             let pool = self.catalog.pool(&known.key).filter(|pool| pool.roster.id == lease.pool);
             let ended = self.engine.end(lease, pool.as_deref(), report.clone()).await;
-            let ended = ended.map_err(status::from_call)?;
             tracing::debug!(lease = %lease.id, model = known.key.model, ?report, ended, "lease released");
         }
         Ok(pb::ReleaseResponse {})

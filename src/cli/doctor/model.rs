@@ -7,7 +7,7 @@ use crate::{
     invoke::{Reason, Setting, explain},
     provider::{Drivers, ModelType, UpstreamClient},
     settings::Settings,
-    state::{Inspection, RedisStore, StateStore},
+    state::{Inspection, RedisStore},
 };
 use std::time::Duration;
 use tokio::time::{sleep, timeout};

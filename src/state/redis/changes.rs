@@ -5,7 +5,11 @@
 //!
 //! When Redis is gone no word comes, and changes arrive with the next look.
 
-use super::{ahead::Ahead, connect::RedisOptions, keys::records_of};
+use super::{
+    ahead::Ahead,
+    connect::{Connection, RedisOptions},
+    keys::records_of,
+};
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use std::{
     sync::{Arc, Weak},
@@ -17,11 +21,35 @@ use tokio::{
 };
 
 /// What the word is said on. Not of a tenant: in a Cluster all nodes hear it.
-pub(super) const CHANNEL: &str = "rota:changes";
+const CHANNEL: &str = "rota:changes";
 /// What `common.lua` says on: "key field milliseconds".
 const COOLING: &str = "rota:cooling";
 /// Between two attempts to listen.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Word of changed configuration, from replica to replica. It only saves time: replicas read the outbox in any case.
+pub struct ChangeFeed {
+    connection: Arc<Connection>,
+    heard: Arc<Notify>,
+}
+
+impl ChangeFeed {
+    pub(super) fn new(connection: Arc<Connection>, heard: Arc<Notify>) -> Self {
+        Self { connection, heard }
+    }
+
+    /// Tells all replicas that configuration has changed. When Redis is away, nobody is told.
+    pub async fn announce(&self) {
+        if let Err(error) = self.connection.client().publish::<i64, _, _>(CHANNEL, "").await {
+            tracing::debug!(error = error.details(), "a change was not announced");
+        }
+    }
+
+    /// Waits until a replica has told of a change, or may have while this one could not listen.
+    pub async fn heard(&self) {
+        self.heard.notified().await;
+    }
+}
 
 /// Wakes `heard` at every word of configuration, until it is dropped, and tells `ahead` who cools.
 pub(super) async fn listen(options: RedisOptions, heard: Weak<Notify>, ahead: Arc<Ahead>) {

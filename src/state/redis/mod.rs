@@ -20,19 +20,18 @@ mod together;
 mod writer;
 
 use super::{
-    Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, Outcome, STATE_TTL, StateError, StateStore,
-    Switch,
+    Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, Outcome, STATE_TTL, StateError, Switch,
 };
 use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
 use ahead::Ahead;
-use async_trait::async_trait;
+pub use changes::ChangeFeed;
 use codec::Args;
 use connect::Connection;
 pub use connect::{CommandWatch, RedisOptions};
 use dashmap::DashMap;
 pub use facts::RedisFacts;
 use fred::{
-    interfaces::{ClusterInterface, PubsubInterface},
+    interfaces::ClusterInterface,
     prelude::{Error as RedisError, FromValue},
     types::Value,
     util::redis_keyslot,
@@ -326,13 +325,21 @@ impl RedisStore {
     }
 }
 
-#[async_trait]
-impl StateStore for RedisStore {
-    async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
+/// What [`StateStore`](super::StateStore) asks for, with the errors of a server that may be away.
+impl RedisStore {
+    /// See [`StateStore::acquire`](super::StateStore::acquire).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached; then nothing is held and nothing is written.
+    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
         self.acquire_and_learn(ask).await.map(|(acquired, _)| acquired)
     }
 
-    async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {
+    /// See [`StateStore::fail`](super::StateStore::fail).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached; then nothing is held and nothing is written.
+    pub async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {
         let args = self.shared.args().millis(STATE_TTL).failure(lease, cooldown);
         let keys = Keys::of(lease.tenant, lease.pool).records();
         let left = self.shared.run::<i64>(&self.shared.fail, keys, args).await?;
@@ -342,23 +349,38 @@ impl StateStore for RedisStore {
         Ok(())
     }
 
-    fn succeed(&self, lease: &Lease) {
+    /// See [`StateStore::succeed`](super::StateStore::succeed).
+    pub fn succeed(&self, lease: &Lease) {
         if lease.marked {
             self.shared.writer.note(Note::Succeed(lease.clone(), self.shared.clock.ahead()));
         }
     }
 
-    fn release(&self, lease: &Lease, used: Option<u64>) {
+    /// See [`StateStore::release`](super::StateStore::release).
+    pub fn release(&self, lease: &Lease, used: Option<u64>) {
         self.shared.release(lease, used);
     }
 
-    async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
+    /// See [`StateStore::renew`](super::StateStore::renew).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached; then nothing is held and nothing is written.
+    pub async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
         let args = self.shared.args().text(&holder(lease.id)).millis(ttl);
         let keys = vec![holders_of(lease.tenant)];
         Ok(self.shared.run::<i64>(&self.shared.renew, keys, args).await? == 1)
     }
 
-    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> Result<bool, StateError> {
+    /// See [`StateStore::end`](super::StateStore::end).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached; then nothing is held and nothing is written.
+    pub async fn end(
+        &self,
+        lease: &Lease,
+        used: Option<u64>,
+        outcome: Outcome<'_>,
+    ) -> Result<bool, StateError> {
         let args = self
             .shared
             .args()
@@ -383,7 +405,11 @@ impl StateStore for RedisStore {
         Ok(ended > 0)
     }
 
-    async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
+    /// See [`StateStore::inspect`](super::StateStore::inspect).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached; then nothing is held and nothing is written.
+    pub async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
         // What this replica has in flight is told before.
         self.flush().await;
         let mut args = self.shared.args();
@@ -395,7 +421,11 @@ impl StateStore for RedisStore {
         codec::inspection(&answer, pool)
     }
 
-    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError> {
+    /// See [`StateStore::switch`](super::StateStore::switch).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached; then nothing is held and nothing is written.
+    pub async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError> {
         let args = self.shared.args().millis(STATE_TTL).text(&member.key).text(&member.credential);
         let args = match switch {
             Switch::Set { duration, class } => args.text("set").millis(duration).text(class.name()),
@@ -414,13 +444,21 @@ impl StateStore for RedisStore {
         Ok(())
     }
 
-    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError> {
+    /// See [`StateStore::claim_check`](super::StateStore::claim_check).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached; then nothing is held and nothing is written.
+    pub async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError> {
         let keys = vec![Keys::of(pool.tenant, pool.id).check()];
         let args = Args::default().millis(ttl);
         Ok(self.shared.run::<i64>(&self.shared.claim, keys, args).await? == 1)
     }
 
-    async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
+    /// See [`StateStore::forget`](super::StateStore::forget).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached; then nothing is held and nothing is written.
+    pub async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
         // What was noted of them before must not come after.
         self.flush().await;
         let mut keys: Vec<_> =
@@ -434,20 +472,14 @@ impl StateStore for RedisStore {
         Ok(())
     }
 
-    fn announce_change(&self) {
-        let client = self.shared.connection.client();
-        tokio::spawn(async move {
-            if let Err(error) = client.publish::<i64, _, _>(changes::CHANNEL, "").await {
-                tracing::debug!(error = error.details(), "a change was not announced");
-            }
-        });
+    /// Word of changed configuration, from replica to replica.
+    #[must_use]
+    pub fn change_feed(&self) -> ChangeFeed {
+        ChangeFeed::new(self.shared.connection.clone(), self.shared.announced.clone())
     }
 
-    async fn change_announced(&self) {
-        self.shared.announced.notified().await;
-    }
-
-    async fn flush(&self) {
+    /// See [`StateStore::flush`](super::StateStore::flush).
+    pub async fn flush(&self) {
         self.shared.say_counts();
         self.shared.writer.flush().await;
     }

@@ -106,8 +106,6 @@ pub enum Picked {
     TrialRunning,
     /// None can.
     Exhausted,
-    /// The state store did not answer.
-    Failed,
 }
 
 impl Picked {
@@ -118,7 +116,6 @@ impl Picked {
             Self::Granted => "granted",
             Self::TrialRunning => "trial_running",
             Self::Exhausted => "exhausted",
-            Self::Failed => "failed",
         }
     }
 }

@@ -218,7 +218,7 @@ async fn case_35_the_position_outlives_hours_of_idling() {
         assert_eq!(store.picks(&pool, 2).await, [0, 1]);
         store.pass(MINUTE * 150);
         assert_eq!(store.picks(&pool, 2).await, [2, 0]);
-        if matches!(store, Store::Redis(_)) {
+        if matches!(store, Store::Redis { .. }) {
             // The store's clock is not the one by which the server forgets.
             let key = format!("rota:{{{}}}:pool:{}", pool.tenant.simple(), pool.id.simple());
             let expires: i64 = server.command(&["TTL", &key]).await.parse().unwrap();

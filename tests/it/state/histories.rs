@@ -3,11 +3,11 @@
 //! Time passes by moving both stores' clocks ahead in steps of ten seconds; all durations end in the middle of a step,
 //! so that the milliseconds that really pass decide nothing.
 
-use crate::support::redis::{Redis, patient};
+use crate::support::{redis::Redis, store::Store};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
-    state::{Acquire, Acquired, Inspection, Lease, MemoryStore, Outcome, RedisStore, StateStore, Switch},
+    state::{Acquire, Acquired, Inspection, Lease, Outcome, Switch},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -23,7 +23,7 @@ async fn memory_and_redis_choose_the_same_from_the_same_history() {
     for worker in 0..4 {
         let url = url.clone();
         workers.spawn(async move {
-            let redis = RedisStore::connect(&patient(url)).await.unwrap();
+            let redis = Store::redis_at(url).await;
             let mut granted = 0;
             for seed in (worker..HISTORIES).step_by(4) {
                 granted += History::new(seed, redis.clone()).play().await;
@@ -40,8 +40,8 @@ async fn memory_and_redis_choose_the_same_from_the_same_history() {
 struct History {
     seed: u64,
     random: StdRng,
-    memory: MemoryStore,
-    redis: RedisStore,
+    memory: Store,
+    redis: Store,
     pool: Pool,
     held: Vec<[Lease; 2]>,
     lookaside: Vec<[Lease; 2]>,
@@ -49,13 +49,13 @@ struct History {
 }
 
 impl History {
-    fn new(seed: u64, redis: RedisStore) -> Self {
+    fn new(seed: u64, redis: Store) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let strategy = Strategy::ALL[random.random_range(0..Strategy::ALL.len())];
         let members =
             (1..=random.random_range(1..=6)).map(|ordinal| any_member(ordinal, &mut random)).collect();
         let pool = Pool { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, members };
-        let memory = MemoryStore::default();
+        let memory = Store::memory();
         Self { seed, random, memory, redis, pool, held: Vec::new(), lookaside: Vec::new(), granted: 0 }
     }
 
@@ -64,8 +64,8 @@ impl History {
         for step in 0..STEPS {
             let at = format!("seed {}, step {step}, {:?}", self.seed, self.pool.strategy);
             // Whatever comes later is later by more than the milliseconds that really pass.
-            self.memory.clock().advance(Duration::from_millis(10));
-            self.redis.clock().advance(Duration::from_millis(10));
+            self.memory.pass(Duration::from_millis(10));
+            self.redis.pass(Duration::from_millis(10));
             match self.random.random_range(0..20) {
                 0..9 => self.acquire(&at).await,
                 9..16 => self.finish().await,
@@ -80,23 +80,24 @@ impl History {
             let (a, b) = (self.seen(&self.memory).await, self.seen(&self.redis).await);
             assert_eq!(a, b, "{at}");
         }
+        // Else memory would have been compared with memory.
+        assert!(!self.redis.degraded(), "seed {}: Redis was away", self.seed);
         self.granted
     }
 
     /// Puts both clocks at the beginning of a bucket of the windows, which count in fives of seconds.
     async fn align(&self) {
-        let memory = (self.memory.clock(), self.memory.inspect(&self.pool).await.unwrap().now);
-        let redis = (self.redis.clock(), self.redis.inspect(&self.pool).await.unwrap().now);
-        for (clock, now) in [memory, redis] {
-            clock.advance(Duration::from_millis(5_200 - now % 5_000));
+        for store in [&self.memory, &self.redis] {
+            let now = store.inspect(&self.pool).await.now;
+            store.pass(Duration::from_millis(5_200 - now % 5_000));
         }
     }
 
     async fn pass(&mut self) {
         let by = Duration::from_secs(10 * self.random.random_range(1..=12));
-        self.memory.clock().advance(by);
-        self.redis.clock().advance(by);
-        self.redis.heartbeat().await.unwrap();
+        self.memory.pass(by);
+        self.redis.pass(by);
+        self.redis.server().heartbeat().await.unwrap();
     }
 
     async fn acquire(&mut self, at: &str) {
@@ -112,13 +113,13 @@ impl History {
         };
         let lease = LeaseId::random();
         let pool = Arc::new(self.pool.clone());
-        let stores: [&dyn StateStore; 2] = [&self.memory, &self.redis];
+        let stores = [&self.memory, &self.redis];
         let mut answers = Vec::new();
         for (index, store) in stores.into_iter().enumerate() {
             let failed = failed.as_ref().map(|(leases, cooldown)| (&leases[index], cooldown));
             let trial_ttl = Duration::from_secs(35);
             let ask = Acquire { pool: &pool, tried: &tried, failed, lease, trial_ttl, tokens, hold };
-            answers.push(store.acquire(&ask).await.unwrap());
+            answers.push(store.together(&ask).await);
             if let Some((lease, _)) = failed {
                 store.release(lease, None);
             }
@@ -150,10 +151,10 @@ impl History {
         let failure = self.random.random_ratio(1, 3).then(|| self.any_cooldown());
         let served = self.random.random_ratio(4, 5);
         let used = self.random.random_bool(0.5).then(|| self.random.random_range(0..600));
-        let stores: [&dyn StateStore; 2] = [&self.memory, &self.redis];
+        let stores = [&self.memory, &self.redis];
         for (store, lease) in stores.into_iter().zip(&leases) {
             match &failure {
-                Some(cooldown) => store.fail(lease, cooldown).await.unwrap(),
+                Some(cooldown) => store.fail(lease, cooldown).await,
                 None if served => store.succeed(lease),
                 None => {}
             }
@@ -172,13 +173,13 @@ impl History {
         let cooldown = self.any_cooldown();
         let outcome = [Outcome::Served, Outcome::Unknown, Outcome::Failed(&cooldown)][outcome];
         let leases = &self.lookaside[chosen];
-        let stores: [&dyn StateStore; 2] = [&self.memory, &self.redis];
+        let stores = [&self.memory, &self.redis];
         let mut answers = Vec::new();
         for (store, lease) in stores.into_iter().zip(leases) {
             answers.push(if renew {
-                store.renew(lease, Duration::from_secs(45)).await.unwrap()
+                store.renew(lease, Duration::from_secs(45)).await
             } else {
-                store.end(lease, Some(50), outcome).await.unwrap()
+                store.end(lease, Some(50), outcome).await
             });
         }
         assert_eq!(answers[0], answers[1], "{at}: renew {renew}, {outcome:?}");
@@ -216,13 +217,13 @@ impl History {
             1 => Switch::Clear,
             _ => Switch::Recover,
         };
-        self.memory.switch(&self.pool, &member, switch).await.unwrap();
-        self.redis.switch(&self.pool, &member, switch).await.unwrap();
+        self.memory.switch(&self.pool, &member, switch).await;
+        self.redis.switch(&self.pool, &member, switch).await;
     }
 
     /// What both must agree on: who stands where and why, counts, and whose turn it is. Not the clocks themselves.
-    async fn seen(&self, store: &dyn StateStore) -> Vec<String> {
-        let Inspection { now, turn, members } = store.inspect(&self.pool).await.unwrap();
+    async fn seen(&self, store: &Store) -> Vec<String> {
+        let Inspection { now, turn, members } = store.inspect(&self.pool).await;
         let mut seen = vec![format!("{turn:?}")];
         for (member, state) in self.pool.members.iter().zip(&members) {
             let standing = state.standing(now);

@@ -7,7 +7,6 @@ use fred::util::redis_keyslot;
 use rota::{
     balance::{Cooldown, ErrorClass, Pool, Scope},
     scripted::{Script, Upstream},
-    state::RedisStore,
 };
 use tokio::time::{Instant, sleep};
 
@@ -62,7 +61,7 @@ fn cooldown() -> Cooldown {
 }
 
 async fn in_flight(store: &Store, pool: &Pool) -> u32 {
-    store.inspect(pool).await.unwrap().members.iter().map(|member| member.in_flight).sum()
+    store.inspect(pool).await.members.iter().map(|member| member.in_flight).sum()
 }
 
 /// Pools of different tenants, two on each primary of a cluster.
@@ -109,7 +108,7 @@ async fn a_cluster_is_shared_state() {
     let ids = [cluster.id(1).await, cluster.id(2).await];
     cluster.command(2, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]]).await.unwrap();
     cluster.command(1, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]]).await.unwrap();
-    one.inspect(&pool).await.unwrap_err();
+    one.server().inspect(&pool).await.unwrap_err();
     for place in [2, 1] {
         cluster.command(place, &["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]]).await.unwrap();
     }
@@ -143,7 +142,7 @@ async fn redis_behind_tls_is_shared_state() {
     let redis = RedisTls::start().await;
     let mut options = patient(redis.url());
     options.ca = Some(fs::read(redis.ca()).unwrap());
-    let store = async || Store::Redis(RedisStore::connect(&options).await.unwrap());
+    let store = async || Store::redis_with(&options).await;
     two_stores_are_one(store().await, store().await, &[ring(1..=4), ring(1..=4)]).await;
     balances(Rota::builder().redis(redis.url()).redis_ca(&redis.ca())).await;
 }

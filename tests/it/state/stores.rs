@@ -2,11 +2,12 @@
 
 use crate::support::{
     eventually,
-    redis::{Redis, patient},
+    redis::Redis,
+    store::{Store, on_both_stores},
 };
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Members, Pool, Scope, Strategy},
-    state::{Acquire, Acquired, Lease, MemoryStore, RedisOptions, RedisStore, StateStore},
+    state::{Acquire, Acquired, Lease, RedisOptions, RedisStore},
 };
 use std::{
     sync::{
@@ -18,31 +19,6 @@ use std::{
 };
 use tokio::task::JoinSet;
 use uuid::Uuid;
-
-type Store = Arc<dyn StateStore>;
-
-#[expect(clippy::unused_async, reason = "the suite awaits either store")]
-async fn memory() -> Store {
-    Arc::new(MemoryStore::default())
-}
-
-async fn redis() -> Store {
-    Arc::new(RedisStore::connect(&patient(Redis::shared().await.url())).await.unwrap())
-}
-
-/// Runs each test on both stores.
-macro_rules! on_both_stores {
-    ($($name:ident),* $(,)?) => {
-        mod on_memory {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() { super::$name(super::memory().await).await; })*
-        }
-        mod on_redis {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $name() { super::$name(super::redis().await).await; })*
-        }
-    };
-}
 
 on_both_stores!(
     turns_are_exact_under_concurrency,
@@ -59,8 +35,7 @@ on_both_stores!(
 /// Redis forgets by itself; a test cannot let 30 days pass there.
 #[tokio::test]
 async fn memory_forgets_a_pool_that_nobody_calls_for_a_month() {
-    let memory = Arc::new(MemoryStore::default());
-    let store: Store = memory.clone();
+    let store = Store::memory();
     let (old, young) = (pool(3), pool(3));
     let turn = async |pool: &Arc<Pool>| {
         let (index, lease) = granted(&store, pool).await;
@@ -69,10 +44,10 @@ async fn memory_forgets_a_pool_that_nobody_calls_for_a_month() {
     };
     assert_eq!([turn(&old).await, turn(&young).await], [0, 0]);
     for _ in 0..31 {
-        memory.clock().advance(Duration::from_secs(24 * 3600));
+        store.pass(Duration::from_secs(24 * 3600));
         turn(&young).await;
     }
-    let last = async |pool: &Arc<Pool>| store.inspect(pool).await.unwrap().turn.last;
+    let last = async |pool: &Arc<Pool>| store.inspect(pool).await.turn.last;
     assert_eq!(last(&old).await, None);
     assert!(last(&young).await.is_some());
 }
@@ -112,11 +87,11 @@ fn asking(pool: &Arc<Pool>) -> Acquire<'_> {
 
 async fn acquire(store: &Store, pool: &Arc<Pool>, tried: &[usize], trial_ttl: Duration) -> Acquired {
     let ask = Acquire { tried, trial_ttl, ..asking(pool) };
-    store.acquire(&ask).await.unwrap()
+    store.together(&ask).await
 }
 
 async fn in_flight(store: &Store, pool: &Pool) -> Vec<u32> {
-    store.inspect(pool).await.unwrap().members.iter().map(|member| member.in_flight).collect()
+    store.inspect(pool).await.members.iter().map(|member| member.in_flight).collect()
 }
 
 async fn granted(store: &Store, pool: &Arc<Pool>) -> (usize, Lease) {
@@ -132,7 +107,7 @@ async fn cool(store: &Store, pool: &Arc<Pool>, indices: &[usize], duration: Dura
     while !left.is_empty() {
         let (index, lease) = granted(store, pool).await;
         if left.contains(&index) {
-            store.fail(&lease, &cooldown(duration)).await.unwrap();
+            store.fail(&lease, &cooldown(duration)).await;
             left.retain(|&other| other != index);
         }
         store.release(&lease, None);
@@ -190,7 +165,7 @@ async fn when_all_cooldowns_end_at_once_nobody_is_refused(store: Store) {
         leases.push(granted(&store, &pool).await.1);
     }
     for lease in &leases {
-        store.fail(lease, &cooldown(ends)).await.unwrap();
+        store.fail(lease, &cooldown(ends)).await;
         store.release(lease, None);
     }
     let Acquired::Exhausted { first_back: Some((left, ErrorClass::RateLimited)) } =
@@ -233,11 +208,11 @@ async fn a_member_that_has_failed_is_not_given_again(store: Store) {
     let failure = cooldown(LONG);
     // Carried by the acquire that follows: one step for both.
     let ask = Acquire { tried: &[first], failed: Some((&lease, &failure)), ..asking(&pool) };
-    assert!(matches!(store.acquire(&ask).await.unwrap(), Acquired::Granted { index, .. } if index != first));
+    assert!(matches!(store.together(&ask).await, Acquired::Granted { index, .. } if index != first));
     for _ in 0..20 {
         assert_ne!(granted(&store, &pool).await.0, first);
     }
-    let seen = store.inspect(&pool).await.unwrap();
+    let seen = store.inspect(&pool).await;
     let (left, class) = seen.members[first].cooling(seen.now).unwrap();
     assert!(class == ErrorClass::RateLimited && left > LONG * 59 / 60, "{left:?}");
     let all: Vec<_> = (0..3).collect();
@@ -255,11 +230,11 @@ async fn a_credentials_failure_concerns_every_pool_that_uses_it(store: Store) {
         hinted: false,
         ..cooldown(LONG)
     };
-    store.fail(&lease, &failure).await.unwrap();
+    store.fail(&lease, &failure).await;
     for _ in 0..4 {
         assert_ne!(granted(&store, &other).await.0, index);
     }
-    let seen = store.inspect(&other).await.unwrap();
+    let seen = store.inspect(&other).await;
     assert_eq!(seen.members[index].cooling(seen.now).unwrap().1, ErrorClass::Authentication);
     let served = [granted(&store, &strangers).await.0, granted(&store, &strangers).await.0];
     assert_eq!(served, [0, 1], "another tenant's credential of the same name is another credential");
@@ -320,7 +295,7 @@ async fn failures_in_a_row_trip_together(store: Store) {
     for failures in [2, 3] {
         for _ in 0..failures {
             let (_, lease) = granted(&store, &pool).await;
-            store.fail(&lease, &rule).await.unwrap();
+            store.fail(&lease, &rule).await;
             store.release(&lease, None);
         }
         if failures == 2 {
@@ -335,7 +310,7 @@ async fn failures_in_a_row_trip_together(store: Store) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_replicas_on_one_redis_share_turns_and_cooldowns() {
-    let (one, two) = (redis().await, redis().await);
+    let (one, two) = (Store::redis().await, Store::redis().await);
     let pool = pool(4);
     let mut served = Vec::new();
     for turn in 0..8 {
@@ -351,7 +326,7 @@ async fn two_replicas_on_one_redis_share_turns_and_cooldowns() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_acquire_is_one_command_and_survives_the_loss_of_the_scripts() {
     let server = Redis::start().await;
-    let store: Store = Arc::new(RedisStore::connect(&patient(server.url())).await.unwrap());
+    let store = Store::redis_at(server.url()).await;
     let pool = pool(4);
     granted(&store, &pool).await;
     server.command(&["CONFIG", "RESETSTAT"]).await;
@@ -378,13 +353,15 @@ async fn an_acquire_is_one_command_and_survives_the_loss_of_the_scripts() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_redis_grants_to_a_caller_that_has_gone_is_given_back() {
-    let store = redis().await;
+    let store = Store::redis().await;
     let pool = pool(2);
     for _ in 0..50 {
         let ask = asking(&pool);
         let mut acquiring = store.acquire(&ask);
         // The command is on its way after the first poll, and rarely back already.
-        if let Poll::Ready(Ok(Acquired::Granted { lease, .. })) = futures::poll!(acquiring.as_mut()) {
+        if let Poll::Ready(answer) = futures::poll!(acquiring.as_mut())
+            && let Acquired::Granted { lease, .. } = answer.acquired
+        {
             store.release(&lease, None);
         }
         drop(acquiring);
@@ -399,9 +376,9 @@ async fn what_redis_grants_to_a_caller_that_has_gone_is_given_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_redis_an_acquire_fails_fast_and_comes_back_by_itself() {
     let mut server = Redis::start().await;
-    let store: Store = Arc::new(RedisStore::connect(&RedisOptions::new(server.url())).await.unwrap());
+    let store = RedisStore::connect(&RedisOptions::new(server.url())).await.unwrap();
     let pool = pool(2);
-    granted(&store, &pool).await;
+    store.acquire(&asking(&pool)).await.unwrap();
     server.kill9();
     let ask = || asking(&pool);
     eventually(Duration::from_secs(5), async || {
@@ -422,11 +399,12 @@ async fn without_redis_an_acquire_fails_fast_and_comes_back_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_one_replica_announces_is_heard_by_the_other() {
-    let (one, two) = (redis().await, redis().await);
-    let hears = async || tokio::time::timeout(Duration::from_secs(10), two.change_announced()).await;
+    let (one, two) = (Store::redis().await, Store::redis().await);
+    let (one, two) = (one.server().change_feed(), two.server().change_feed());
+    let hears = async || tokio::time::timeout(Duration::from_secs(10), two.heard()).await;
     hears().await.expect("the first look, when it begins to listen");
     for _ in 0..3 {
-        one.announce_change();
+        one.announce().await;
         hears().await.expect("word of the change");
     }
 }

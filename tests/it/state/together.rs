@@ -12,7 +12,7 @@ use std::{
 use futures::future::join_all;
 use rota::{
     balance::{LeaseId, Member, Pool, Strategy},
-    state::{Acquire, Acquired, Lease, RedisOptions, RedisStore},
+    state::{Acquire, Acquired, Lease, RedisOptions},
 };
 
 use crate::support::{
@@ -41,7 +41,7 @@ impl Replica {
             })),
             ..patient(url)
         };
-        Self { store: Store::Redis(RedisStore::connect(&options).await.unwrap()), asked }
+        Self { store: Store::redis_with(&options).await, asked }
     }
 
     /// What that many get who ask at once, and how many commands that took.
@@ -52,7 +52,7 @@ impl Replica {
     }
 
     async fn in_flight(&self, pool: &Pool) -> Vec<u32> {
-        self.store.inspect(pool).await.unwrap().members.iter().map(|member| member.in_flight).collect()
+        self.store.inspect(pool).await.members.iter().map(|member| member.in_flight).collect()
     }
 }
 
@@ -212,7 +212,7 @@ async fn what_is_granted_to_callers_that_have_gone_is_given_back() {
             assert!(futures::poll!(one.as_mut()).is_pending());
         }
         asking.truncate(stay);
-        let stayed = granted(join_all(asking).await.into_iter().map(Result::unwrap).collect());
+        let stayed = granted(join_all(asking).await.into_iter().map(|answer| answer.acquired).collect());
         eventually(Duration::from_secs(5), async || {
             let held: u32 = replica.in_flight(&pool).await.iter().sum();
             if held == stay as u32 { Ok(()) } else { Err(format!("{held} are held")) }
@@ -233,7 +233,8 @@ async fn without_redis_each_is_told() {
     redis.kill9();
     eventually(Duration::from_secs(5), async || {
         let ask = asking(&pool);
-        let answers = join_all((0..CALLERS).map(|_| replica.store.acquire(&ask))).await;
+        let server = replica.store.server();
+        let answers = join_all((0..CALLERS).map(|_| server.acquire(&ask))).await;
         let failed = answers.iter().filter(|answer| answer.is_err()).count();
         if failed == CALLERS { Ok(()) } else { Err(format!("{failed} failed")) }
     })

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rota::{
     balance::{Cooldown, ErrorClass, Limits, Member, Pool, Scope, Strategy},
     scripted::{Script, Upstream},
-    state::{Acquired, Lease, RedisOptions, RedisStore, Switch},
+    state::{Acquired, Lease, RedisOptions, Switch},
 };
 use tokio::{
     task::JoinSet,
@@ -50,8 +50,7 @@ impl Replica {
             watch: Some(Arc::new(move |name, _, _| *counted.lock().entry(name).or_default() += 1)),
             ..patient(redis.url())
         };
-        let store = Store::Redis(RedisStore::connect(&options).await.unwrap());
-        Self { store, commands }
+        Self { store: Store::redis_with(&options).await, commands }
     }
 
     fn acquires(&self) -> u64 {
@@ -229,7 +228,7 @@ async fn who_cools_is_served_by_nobody_who_holds_turns_of_it() {
             other.warm(pool).await;
         }
         let lease = take_of(&one.store, &pool, 2).await;
-        one.store.fail(&lease, &cooldown(scope, long)).await.unwrap();
+        one.store.fail(&lease, &cooldown(scope, long)).await;
         // Here at once.
         let concerned: &[_] = if scope == Scope::Member { &[&pool] } else { &[&pool, &sister] };
         for pool in concerned {
@@ -261,10 +260,10 @@ async fn an_operators_cooldown_takes_turns_back_and_clearing_brings_them() {
     let pool = pool(Strategy::RoundRobin, &[1; 3]);
     replica.warm(&pool).await;
     let set = Switch::Set { duration: Duration::from_secs(600), class: ErrorClass::RateLimited };
-    replica.store.switch(&pool, &pool.members[1], set).await.unwrap();
+    replica.store.switch(&pool, &pool.members[1], set).await;
     let served = replica.load(&pool, |count| count >= 3_000).await;
     assert_eq!(served[1], 0);
-    replica.store.switch(&pool, &pool.members[1], Switch::Clear).await.unwrap();
+    replica.store.switch(&pool, &pool.members[1], Switch::Clear).await;
     let served = replica.load(&pool, |count| count >= 3_000).await;
     assert!(served[1] >= 900, "{served:?}");
 }
@@ -279,7 +278,7 @@ async fn when_a_cooldown_ends_one_trial_goes_over_all_replicas() {
     }
     let lease = take_of(&replicas[0].store, &pool, 0).await;
     let short = Duration::from_millis(300);
-    replicas[0].store.fail(&lease, &cooldown(Scope::Member, short)).await.unwrap();
+    replicas[0].store.fail(&lease, &cooldown(Scope::Member, short)).await;
     replicas[0].store.release(&lease, None);
     // The one trial is held open: whoever else gets that member would be a second one.
     let (trial, over) = (Arc::new(Mutex::new(None)), Arc::new(AtomicBool::new(false)));
@@ -332,7 +331,7 @@ async fn what_is_in_flight_is_told_and_comes_to_nothing() {
     }
     replica.store.flush().await;
     let in_flight = async || {
-        let seen = replica.store.inspect(&pool).await.unwrap();
+        let seen = replica.store.inspect(&pool).await;
         seen.members.iter().map(|member| member.in_flight).collect::<Vec<_>>()
     };
     let expected: Vec<u32> =

@@ -4,7 +4,10 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Members, Pool, Strategy},
-    state::{Acquire, Acquired, Lease, MemoryStore, RedisStore, StateStore, Switch},
+    state::{
+        Acquire, Acquired, Answer, Lease, MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore,
+        Switch,
+    },
 };
 use uuid::Uuid;
 
@@ -17,7 +20,7 @@ const TRIAL: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub enum Store {
     Memory(Arc<MemoryStore>),
-    Redis(RedisStore),
+    Redis { server: RedisStore, store: Arc<ResilientStore> },
 }
 
 /// Runs each test, a function of a [`Store`], on both stores.
@@ -41,7 +44,7 @@ impl Deref for Store {
     fn deref(&self) -> &Self::Target {
         match self {
             Self::Memory(store) => &**store,
-            Self::Redis(store) => store,
+            Self::Redis { store, .. } => &**store,
         }
     }
 }
@@ -57,14 +60,27 @@ impl Store {
     }
 
     pub async fn redis_at(url: String) -> Self {
-        Self::Redis(RedisStore::connect(&patient(url)).await.unwrap())
+        Self::redis_with(&patient(url)).await
+    }
+
+    pub async fn redis_with(options: &RedisOptions) -> Self {
+        let server = RedisStore::connect(options).await.unwrap();
+        Self::Redis { store: ResilientStore::new(server.clone()), server }
+    }
+
+    /// What Redis itself is asked through.
+    pub fn server(&self) -> &RedisStore {
+        match self {
+            Self::Memory(_) => panic!("it is in memory"),
+            Self::Redis { server, .. } => server,
+        }
     }
 
     /// Lets time pass.
     pub fn pass(&self, by: Duration) {
         match self {
             Self::Memory(store) => store.clock().advance(by),
-            Self::Redis(store) => store.clock().advance(by),
+            Self::Redis { server, .. } => server.clock().advance(by),
         }
     }
 
@@ -72,7 +88,14 @@ impl Store {
     pub async fn ask(&self, pool: &Arc<Pool>) -> Acquired {
         let lease = LeaseId::random();
         let ask = Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None };
-        self.acquire(&ask).await.unwrap()
+        self.together(&ask).await
+    }
+
+    /// The answer to `ask`, which this replica must not have given alone.
+    pub async fn together(&self, ask: &Acquire<'_>) -> Acquired {
+        let Answer { acquired, degraded } = self.acquire(ask).await;
+        assert!(!degraded, "decided alone");
+        acquired
     }
 
     /// Is given a member.
@@ -96,7 +119,7 @@ impl Store {
 
     /// The call under `lease` fails and is over.
     pub async fn fails(&self, lease: &Lease, cooldown: &Cooldown) {
-        self.fail(lease, cooldown).await.unwrap();
+        self.fail(lease, cooldown).await;
         self.release(lease, None);
         self.flush().await;
     }
@@ -105,13 +128,13 @@ impl Store {
     pub async fn cool(&self, pool: &Pool, indices: &[usize], duration: Duration) {
         for &index in indices {
             let switch = Switch::Set { duration, class: ErrorClass::RateLimited };
-            self.switch(pool, &pool.members[index], switch).await.unwrap();
+            self.switch(pool, &pool.members[index], switch).await;
         }
     }
 
     /// What is left of the cooldown of the member at `index`, and why it cools.
     pub async fn cooling(&self, pool: &Pool, index: usize) -> Option<(Duration, ErrorClass)> {
-        let seen = self.inspect(pool).await.unwrap();
+        let seen = self.inspect(pool).await;
         seen.members[index].cooling(seen.now)
     }
 }
