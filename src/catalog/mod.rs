@@ -7,47 +7,32 @@
 //! When the database is gone: writes and listings answer [`Error::DatabaseUnavailable`], calls and known tokens go on
 //! from memory.
 
-mod audit;
-mod compile;
-mod config_update;
-mod configs;
-mod credentials;
-mod database;
-mod defaults;
-mod entity;
-mod facts;
-mod fallbacks;
-mod fields;
-mod follow;
-mod keys;
-mod load;
-mod master_key;
-mod migration;
-mod models;
+mod compiled;
 mod names;
-mod overview;
-mod policy;
-mod providers;
+mod read;
 mod secrets;
-mod snapshot;
-mod tenants;
+mod stored;
 #[cfg(test)]
 mod tests;
-mod tokens;
 mod types;
+mod write;
 
-pub use audit::{AuditEvent, AuditFilter};
-pub use facts::{Address, DatabaseFacts};
-pub use keys::{MasterRotation, TenantRotation};
-pub use master_key::MasterKeySource;
 pub use names::canonical;
-pub use overview::{Bundle, Configurations};
-pub use policy::{CooldownSettings, Millis, PolicySettings};
-pub use secrets::{KeyRing, KeyRingError};
+pub use read::overview::{Bundle, Configurations};
+pub use secrets::{
+    key_ring::{KeyRing, KeyRingError},
+    master_key::MasterKeySource,
+    rotation::{MasterRotation, TenantRotation},
+};
+pub use stored::facts::{Address, DatabaseFacts};
 pub use types::*;
+pub use write::{
+    audit::{AuditEvent, AuditFilter},
+    policy::{CooldownSettings, Millis, PolicySettings},
+};
 
 use crate::provider::guard::Networks;
-use migration::Migrator;
+use compiled::snapshot::Snapshot;
 use sea_orm::{
     ConnectOptions, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, EntityTrait,
     IntoActiveModel, Statement, TransactionOptions, TransactionTrait,
@@ -58,7 +43,6 @@ use sea_orm::{
     },
 };
 use sea_orm_migration::{MigratorTrait, SchemaManager};
-use snapshot::Snapshot;
 use std::{
     fs, io,
     os::unix::fs::OpenOptionsExt,
@@ -67,6 +51,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
+use stored::{database, entity, migration::Migrator};
 use tokio::sync::Notify;
 
 /// Names our advisory lock on PostgreSQL: `rota` in ASCII.

@@ -1,7 +1,7 @@
 //! Credentials: masks, what is active, and that a secret stays where it was put.
 
 use super::*;
-use crate::catalog::entity;
+use crate::catalog::stored::entity;
 use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
 
 async fn stored_fields(bed: &Bed, id: uuid::Uuid) -> String {

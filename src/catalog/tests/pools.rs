@@ -1,7 +1,7 @@
 //! What serves: `__inherit__`, members, warnings.
 
 use super::*;
-use crate::catalog::entity;
+use crate::catalog::stored::entity;
 use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
 
 async fn ids(bed: &Bed, key: &ModelKey) -> Vec<String> {

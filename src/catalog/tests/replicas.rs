@@ -1,7 +1,7 @@
 //! Two replicas on one database.
 
 use super::*;
-use crate::catalog::entity::outbox;
+use crate::catalog::stored::entity::outbox;
 use sea_orm::EntityTrait;
 use secrecy::ExposeSecret;
 use std::{sync::Arc, time::Duration};

@@ -1,11 +1,11 @@
 //! A model's fallbacks: other models of the tenant to go on with. They are kept by name, since neither providers nor
 //! models can be renamed, and a model that is a fallback cannot be deleted.
 
-use super::{
+use crate::catalog::{
     Error, ModelKey, Thing,
-    database::{self, Located},
-    entity::{models, providers},
     names::{self, shown},
+    stored::database::{self, Located},
+    stored::entity::{models, providers},
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use std::collections::HashMap;
@@ -18,14 +18,14 @@ const MOST: usize = 8;
 type Name = (String, String);
 
 /// The fallbacks that a row holds.
-pub(super) fn read(json: &str, of: &ModelKey) -> Vec<ModelKey> {
+pub(in crate::catalog) fn read(json: &str, of: &ModelKey) -> Vec<ModelKey> {
     let names: Vec<Name> = serde_json::from_str(json).unwrap_or_default();
     names.into_iter().map(|(provider, model)| ModelKey { provider, model, ..of.clone() }).collect()
 }
 
 /// Checks the fallbacks of `key` against what is stored, and returns what its row is to hold. Inside the write, so that
 /// two writers cannot close a circle between them.
-pub(super) async fn checked(
+pub(in crate::catalog) async fn checked(
     db: &impl ConnectionTrait,
     tenant: Uuid,
     key: &ModelKey,
@@ -68,7 +68,7 @@ pub(super) async fn checked(
 }
 
 /// The name of a model that falls back to this one.
-pub(super) async fn user_of(
+pub(in crate::catalog) async fn user_of(
     db: &impl ConnectionTrait,
     tenant: Uuid,
     key: &ModelKey,

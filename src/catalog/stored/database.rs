@@ -3,11 +3,11 @@
 //! When the database is gone, writes and reads answer [`Error::DatabaseUnavailable`]; pools and tokens that are already
 //! in memory go on serving.
 
-use super::{
+use crate::catalog::{
     Catalog, Error, ModelKey, Page, PageRequest, Thing,
-    audit::Event,
-    entity::{models, outbox, providers, tenants},
-    names::shown,
+    names::{self, shown},
+    stored::entity::{models, outbox, providers, tenants},
+    write::audit::Event,
 };
 use crate::provider::ModelType;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a change concerns: what a replica loads anew when it hears of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Scope {
+pub(in crate::catalog) enum Scope {
     Tenant(Uuid),
     Provider(Uuid),
     Model(Uuid),
@@ -51,7 +51,7 @@ impl Scope {
 
 /// One change, as the outbox carries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Change {
+pub(in crate::catalog) struct Change {
     /// Whose default models it may touch; none for an operator's token.
     pub tenant: Option<Uuid>,
     pub scope: Scope,
@@ -111,7 +111,7 @@ fn is_away_code(code: &str) -> bool {
 }
 
 /// Turns the breach of a unique index into "exists already".
-pub(super) fn taken(thing: Thing, name: &str) -> impl FnOnce(DbErr) -> Error {
+pub(in crate::catalog) fn taken(thing: Thing, name: &str) -> impl FnOnce(DbErr) -> Error {
     let name = shown(name);
     move |error| match error.sql_err() {
         Some(SqlErr::UniqueConstraintViolation(_)) => Error::AlreadyExists(thing, name),
@@ -120,7 +120,7 @@ pub(super) fn taken(thing: Thing, name: &str) -> impl FnOnce(DbErr) -> Error {
 }
 
 /// Bounds one step by [`PATIENCE`].
-pub(super) async fn patiently<T, E: Into<Error>>(
+pub(in crate::catalog) async fn patiently<T, E: Into<Error>>(
     step: impl Future<Output = Result<T, E>>,
 ) -> Result<T, Error> {
     match tokio::time::timeout(PATIENCE, step).await {
@@ -130,7 +130,7 @@ pub(super) async fn patiently<T, E: Into<Error>>(
 }
 
 /// A read of several statements that all see the same moment.
-pub(super) async fn begin_read(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+pub(in crate::catalog) async fn begin_read(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
     match db.get_database_backend() {
         // A deferred transaction in WAL mode reads one snapshot.
         DbBackend::Sqlite => db.begin().await,
@@ -139,7 +139,7 @@ pub(super) async fn begin_read(db: &DatabaseConnection) -> Result<DatabaseTransa
 }
 
 /// One write under way. Dropped without [`commit`](Self::commit), it leaves no trace.
-pub(super) struct Write<'c> {
+pub(in crate::catalog) struct Write<'c> {
     catalog: &'c Catalog,
     /// Where the change goes.
     pub tx: DatabaseTransaction,
@@ -149,13 +149,13 @@ pub(super) struct Write<'c> {
 impl Catalog {
     /// Begins a write. The lock on the counter's row, held to the commit, makes writers take turns: the numbers in
     /// the outbox are in commit order and have no gaps, and what a writer has checked stays true until it commits.
-    pub(super) async fn write(&self) -> Result<Write<'_>, Error> {
+    pub(in crate::catalog) async fn write(&self) -> Result<Write<'_>, Error> {
         let (tx, number) = self.take_turn("last + 1").await?;
         Ok(Write { catalog: self, tx, number })
     }
 
     /// The same turn for a change that no replica has to hear of: it takes no number.
-    pub(super) async fn quiet_write(&self) -> Result<DatabaseTransaction, Error> {
+    pub(in crate::catalog) async fn quiet_write(&self) -> Result<DatabaseTransaction, Error> {
         self.take_turn("last").await.map(|(tx, _)| tx)
     }
 
@@ -200,29 +200,29 @@ impl Write<'_> {
 }
 
 /// The present, in milliseconds since 1970.
-pub(super) fn now() -> i64 {
+pub(in crate::catalog) fn now() -> i64 {
     Utc::now().timestamp_millis()
 }
 
 /// A stored time.
-pub(super) fn time(ms: i64) -> DateTime<Utc> {
+pub(in crate::catalog) fn time(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(ms).unwrap_or_default()
 }
 
 /// Refuses a revision that was sent and is not the current one.
-pub(super) fn check_revision(given: i64, current: i64) -> Result<(), Error> {
+pub(in crate::catalog) fn check_revision(given: i64, current: i64) -> Result<(), Error> {
     if given == 0 || given == current { Ok(()) } else { Err(Error::StaleRevision { given, current }) }
 }
 
 /// The tenant of that id.
-pub(super) async fn tenant(db: &impl ConnectionTrait, id: &str) -> Result<tenants::Model, Error> {
-    super::names::tenant("tenant_id", id)?;
+pub(in crate::catalog) async fn tenant(db: &impl ConnectionTrait, id: &str) -> Result<tenants::Model, Error> {
+    names::tenant("tenant_id", id)?;
     let row = tenants::Entity::find().filter(tenants::Column::Name.eq(id)).one(db).await?;
     row.ok_or_else(|| Error::NotFound(Thing::Tenant, id.to_owned()))
 }
 
 /// A tenant's provider, by its one spelling.
-pub(super) async fn provider(
+pub(in crate::catalog) async fn provider(
     db: &impl ConnectionTrait,
     tenant: Uuid,
     name: &str,
@@ -236,14 +236,14 @@ pub(super) async fn provider(
 }
 
 /// The rows a key names.
-pub(super) struct Located {
+pub(in crate::catalog) struct Located {
     pub tenant: tenants::Model,
     pub provider: providers::Model,
     pub model: models::Model,
 }
 
 /// The rows of a key in its one spelling, or which of them is not there.
-pub(super) async fn locate(db: &impl ConnectionTrait, key: &ModelKey) -> Result<Located, Error> {
+pub(in crate::catalog) async fn locate(db: &impl ConnectionTrait, key: &ModelKey) -> Result<Located, Error> {
     let tenant = tenant(db, &key.tenant).await?;
     let provider = provider(db, tenant.id, &key.provider).await?;
     let model = model(db, provider.id, key.model_type, &key.model).await?;
@@ -252,7 +252,7 @@ pub(super) async fn locate(db: &impl ConnectionTrait, key: &ModelKey) -> Result<
 }
 
 /// A provider's model.
-pub(super) async fn model(
+pub(in crate::catalog) async fn model(
     db: &impl ConnectionTrait,
     provider: Uuid,
     model_type: ModelType,
@@ -267,7 +267,7 @@ pub(super) async fn model(
 }
 
 /// A page request, checked: how many, and the last key of the page before.
-pub(super) struct Paging {
+pub(in crate::catalog) struct Paging {
     /// At most this many.
     pub size: u64,
     /// The key's parts; none on the first page.

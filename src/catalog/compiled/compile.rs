@@ -3,13 +3,13 @@
 //! A pool and a listing are compiled from the same [`Row`]s. A row whose secret does not open takes no part in the pool
 //! and says so in the listing.
 
-use super::{
+use crate::catalog::{
     Config, ConfigFrom, ConfigSet, INHERIT, PolicySettings, Pool, PoolMember,
-    entity::{credentials, lb_configs},
-    fallbacks,
-    fields::{self, Holder},
-    load::{Inherit, Parts, source_name},
-    secrets::{hex, sha256_of},
+    compiled::load::{Inherit, Parts, source_name},
+    secrets::fields::{self, Holder},
+    secrets::key_ring::{hex, sha256_of},
+    stored::entity::{credentials, lb_configs},
+    write::fallbacks,
 };
 use crate::{
     balance::{self, Limits},

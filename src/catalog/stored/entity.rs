@@ -1,7 +1,7 @@
 //! The tables as sea-orm sees them.
 //!
 //! Ids are UUIDv7 made here, so that a row's name is known before it is inserted: the associated data of a sealed field
-//! needs it. Times are milliseconds since 1970. `fields` is the JSON that [`super::fields`] reads and writes. An empty
+//! needs it. Times are milliseconds since 1970. `fields` is the JSON that [`crate::catalog::secrets::fields`] reads and writes. An empty
 //! text means "none", so that unique indexes hold on both databases.
 #![allow(
     missing_docs,
@@ -122,7 +122,7 @@ pub mod credentials {
         pub model_type: String,
         pub model: String,
         pub name: String,
-        #[serde(serialize_with = "crate::catalog::audit::fields")]
+        #[serde(serialize_with = "crate::catalog::write::audit::fields")]
         pub fields: String,
         /// At most one per owner: a unique index says so.
         pub active: bool,
@@ -159,10 +159,10 @@ pub mod models {
         pub inherit: String,
         pub revision: i64,
         /// JSON; empty: all defaults.
-        #[serde(serialize_with = "crate::catalog::audit::json")]
+        #[serde(serialize_with = "crate::catalog::write::audit::json")]
         pub policy: String,
         /// JSON; empty: none.
-        #[serde(serialize_with = "crate::catalog::audit::json")]
+        #[serde(serialize_with = "crate::catalog::write::audit::json")]
         pub fallbacks: String,
     }
 
@@ -202,7 +202,7 @@ pub mod lb_configs {
         /// Empty for a linked one: the credential's name takes its place.
         pub name: String,
         pub credential_id: Option<Uuid>,
-        #[serde(serialize_with = "crate::catalog::audit::fields")]
+        #[serde(serialize_with = "crate::catalog::write::audit::fields")]
         pub fields: String,
         pub enabled: bool,
         pub weight: i32,

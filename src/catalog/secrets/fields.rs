@@ -3,10 +3,10 @@
 //! Stored as JSON, plain fields as texts, secret ones as `{"key": data key id, "sealed": base64}`. A sealed value that
 //! does not open is never used as a value.
 
-use super::{
+use crate::catalog::{
     Error, HIDDEN,
     names::{Check, shown},
-    secrets::{DataKey, Place},
+    secrets::key_ring::{DataKey, Place},
 };
 use crate::provider::{CredentialField, KindSpec};
 use secrecy::{ExposeSecret, SecretString};

@@ -1,11 +1,13 @@
 //! The model a tenant means when it names none.
 
-use super::{
+use crate::catalog::{
     Catalog, Error, ModelKey, Thing,
-    audit::Event,
-    database::{self, Located, Scope, locate},
-    entity::default_models,
-    load, models, names,
+    compiled::load,
+    names,
+    stored::database::{self, Located, Scope, locate},
+    stored::entity::default_models,
+    write::audit::Event,
+    write::models,
 };
 use crate::provider::ModelType;
 use sea_orm::{EntityTrait, IntoActiveModel, sea_query::OnConflict};

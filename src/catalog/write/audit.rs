@@ -3,11 +3,11 @@
 //! Events outlive what they tell of, the tenant included. Sealed fields are told as [`SECRET`], whatever they hold. Reads
 //! of credentials are events as well: where one cannot be written, because the database is away, nothing is handed out.
 
-use super::{
+use crate::catalog::{
     Caller, Catalog, Error, ModelKey, Page, PageRequest,
-    database::{Paging, now, patiently, time},
-    entity::audit_events,
-    models,
+    stored::database::{Paging, now, patiently, time},
+    stored::entity::audit_events,
+    write::models,
 };
 use chrono::{DateTime, Utc};
 use sea_orm::{
@@ -50,7 +50,7 @@ pub struct AuditEvent {
 
 /// An event in the making.
 #[derive(Debug)]
-pub(super) struct Event {
+pub(in crate::catalog) struct Event {
     tenant: String,
     action: &'static str,
     resource: String,
@@ -96,7 +96,7 @@ impl Event {
 }
 
 /// A credential's stored fields: plain ones as they are, of sealed ones that they are there.
-pub(super) fn fields<S: Serializer>(json: &str, to: S) -> Result<S::Ok, S::Error> {
+pub(in crate::catalog) fn fields<S: Serializer>(json: &str, to: S) -> Result<S::Ok, S::Error> {
     let stored: BTreeMap<String, Value> = serde_json::from_str(json).unwrap_or_default();
     to.collect_map(stored.into_iter().map(|(name, value)| match value {
         Value::String(plain) => (name, plain),
@@ -105,7 +105,7 @@ pub(super) fn fields<S: Serializer>(json: &str, to: S) -> Result<S::Ok, S::Error
 }
 
 /// A column that holds JSON.
-pub(super) fn json<S: Serializer>(text: &str, to: S) -> Result<S::Ok, S::Error> {
+pub(in crate::catalog) fn json<S: Serializer>(text: &str, to: S) -> Result<S::Ok, S::Error> {
     serde_json::from_str::<Value>(text).unwrap_or_default().serialize(to)
 }
 

@@ -1,11 +1,11 @@
 //! Tenants: the owners of everything else. Each has a data key of its own.
 
-use super::{
+use crate::catalog::{
     Catalog, Error, Page, PageRequest, Tenant, Thing,
-    audit::Event,
-    database::{self, Paging, Scope, now, taken, time},
-    entity::{data_keys, models, tenants},
     names::{self, Check},
+    stored::database::{self, Paging, Scope, now, taken, time},
+    stored::entity::{data_keys, models, tenants},
+    write::audit::Event,
 };
 use sea_orm::{
     ColumnTrait, DbErr, EntityTrait, IntoActiveModel, ModelTrait, PaginatorTrait, QueryFilter, QueryOrder,
@@ -97,7 +97,7 @@ impl Catalog {
     }
 
     /// Whether that tenant is there.
-    pub(super) async fn has_tenant(&self, id: Uuid) -> Result<bool, DbErr> {
+    pub(in crate::catalog) async fn has_tenant(&self, id: Uuid) -> Result<bool, DbErr> {
         Ok(tenants::Entity::find_by_id(id).count(self.db()).await? > 0)
     }
 }

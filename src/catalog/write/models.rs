@@ -1,15 +1,15 @@
 //! Models: what a tenant can call.
 
-use super::{
+use crate::catalog::{
     Catalog, Error, Model, ModelKey, NewModel, Page, PageRequest, PolicySettings, Thing,
-    audit::Event,
-    compile::{self, kind_of},
-    database::{self, Located, Paging, Scope, check_revision, locate},
-    entity::{credentials, default_models, models, providers},
-    fallbacks,
-    load::{self, Inherit},
+    compiled::compile::{self, kind_of},
+    compiled::load::{self, Inherit},
     names::{self, Check, shown},
-    providers::stored_kind,
+    stored::database::{self, Located, Paging, Scope, check_revision, locate},
+    stored::entity::{credentials, default_models, models, providers},
+    write::audit::Event,
+    write::fallbacks,
+    write::providers::stored_kind,
 };
 use crate::provider::ModelType;
 use sea_orm::{
@@ -19,7 +19,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-pub(super) fn model(row: models::Model, key: ModelKey) -> Model {
+pub(in crate::catalog) fn model(row: models::Model, key: ModelKey) -> Model {
     Model {
         upstream_model: row.upstream_model,
         enabled: row.enabled,
@@ -238,6 +238,6 @@ impl Catalog {
 }
 
 /// A model as audit events name it.
-pub(super) fn resource(key: &ModelKey) -> String {
+pub(in crate::catalog) fn resource(key: &ModelKey) -> String {
     format!("model {}/{} ({})", key.provider, key.model, key.model_type.name())
 }

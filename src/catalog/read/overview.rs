@@ -2,16 +2,16 @@
 //!
 //! Each is one snapshot of the database and a fixed number of statements, however much the tenant has.
 
-use super::{
+use crate::catalog::{
     Catalog, ConfigFrom, ConfigSet, Credential, Error, Model, ModelKey, Page, PageRequest, Provider,
-    compile::{self, kind_of},
-    credentials::credential,
-    database::{self, Paging, begin_read},
-    entity::{credentials, providers},
-    load::{self, Filter},
-    models::model,
+    compiled::compile::{self, kind_of},
+    compiled::load::{self, Filter},
     names,
-    providers::{active, provider},
+    stored::database::{self, Paging, begin_read},
+    stored::entity::{credentials, providers},
+    write::credentials::credential,
+    write::models::model,
+    write::providers::{active, provider},
 };
 use crate::provider::ModelType;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};

@@ -2,7 +2,7 @@
 //!
 //! Read once, at the start. Whatever the source, no error and no log line holds any of it.
 
-use super::secrets::{Key, KeyRing, KeyRingError};
+use crate::catalog::secrets::key_ring::{Key, KeyRing, KeyRingError};
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     fmt,

@@ -2,11 +2,11 @@
 //!
 //! Start, first call, refresh and listings all read through here, so that they cannot disagree.
 
-use super::{
+use crate::catalog::{
     ConfigFrom, ModelKey,
-    entity::{credentials, data_keys, lb_configs, models, providers, tenants},
-    fields::Keys,
-    secrets::KeyRing,
+    secrets::fields::Keys,
+    secrets::key_ring::KeyRing,
+    stored::entity::{credentials, data_keys, lb_configs, models, providers, tenants},
 };
 use crate::provider::ModelType;
 use sea_orm::{

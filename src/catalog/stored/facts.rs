@@ -1,12 +1,14 @@
 //! What can be told of a database without serving from it, for `rota doctor`. Makes no file, migrates nothing, writes
 //! nothing, and needs no master key.
 
-use super::{
-    CHECK_VALUE, Catalog, DatabaseOptions, KeyRing, Migrator, Networks, OpenError, compile,
-    entity::{lb_configs, meta, models, providers, tenants},
-    file_of,
+use crate::catalog::{
+    CHECK_VALUE, Catalog, DatabaseOptions, KeyRing, OpenError,
+    compiled::compile,
+    connect_options, file_of,
+    stored::entity::{lb_configs, meta, models, providers, tenants},
+    stored::migration::Migrator,
 };
-use crate::provider;
+use crate::provider::{self, guard::Networks};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, EntityTrait, QueryFilter,
@@ -47,7 +49,7 @@ impl DatabaseFacts {
         if sqlite && !file_of(url)?.exists() {
             return Ok(None);
         }
-        let db = Database::connect(super::connect_options(url, options)?).await?;
+        let db = Database::connect(connect_options(url, options)?).await?;
         let ask = if sqlite {
             "SELECT 'SQLite ' || sqlite_version() AS version, FALSE AS read_only"
         } else {

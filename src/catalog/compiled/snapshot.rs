@@ -3,11 +3,12 @@
 //! Every load runs under one lock and begins its reads after taking it, so a later load never loses to an earlier one.
 //! When the database is gone, what is here goes on serving; what is not answers [`Error::DatabaseUnavailable`].
 
-use super::{
-    Caller, Catalog, Error, ModelKey, Pool, Thing, compile,
-    database::{self, Change, Scope, begin_read, patiently},
-    load::{self, DefaultModel, Filter},
+use crate::catalog::{
+    Caller, Catalog, Error, ModelKey, Pool, Thing,
+    compiled::compile,
+    compiled::load::{self, DefaultModel, Filter},
     names,
+    stored::database::{self, Change, Scope, begin_read, patiently},
 };
 use crate::provider::ModelType;
 use dashmap::DashMap;
@@ -36,14 +37,14 @@ struct Defaults {
 }
 
 /// A token that was valid when it was looked up.
-pub(super) struct KnownToken {
+pub(in crate::catalog) struct KnownToken {
     pub caller: Arc<Caller>,
     pub tenant: Option<Uuid>,
     pub expires_at: Option<i64>,
 }
 
 /// The memory of one replica.
-pub(super) struct Snapshot {
+pub(in crate::catalog) struct Snapshot {
     pools: DashMap<ModelKey, Entry>,
     /// By the tenant's id.
     defaults: DashMap<String, Defaults>,
@@ -214,7 +215,7 @@ impl Catalog {
     }
 
     /// Loads scopes anew: swaps in what is there and removes what is not.
-    pub(super) async fn refresh(&self, changes: &[Change]) -> Result<(), Error> {
+    pub(in crate::catalog) async fn refresh(&self, changes: &[Change]) -> Result<(), Error> {
         let snapshot = self.snapshot();
         let _loading = snapshot.loading.lock().await;
         let mut tenants = HashSet::new();

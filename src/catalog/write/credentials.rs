@@ -3,17 +3,17 @@
 //! Each owner has at most one active credential, which serves without balancing. The first becomes active by itself;
 //! when the active one goes, the oldest other takes over.
 
-use super::{
+use crate::catalog::{
     Catalog, Credential, CredentialChange, CredentialOwner, Error, INHERIT, NewCredential, Page, PageRequest,
     Thing,
-    audit::Event,
-    compile::{UNREADABLE, credential_holder, provider_address},
-    database::{self, Paging, Scope, begin_read, check_revision, taken},
-    entity::{credentials, lb_configs, models, providers, tenants},
-    fields::{self, Keys, Writing},
-    load,
+    compiled::compile::{UNREADABLE, credential_holder, provider_address},
+    compiled::load,
     names::{self, Check, shown},
-    providers::stored_kind,
+    secrets::fields::{self, Keys, Writing},
+    stored::database::{self, Paging, Scope, begin_read, check_revision, taken},
+    stored::entity::{credentials, lb_configs, models, providers, tenants},
+    write::audit::Event,
+    write::providers::stored_kind,
 };
 use crate::provider::{self, KindSpec, ModelType, Target};
 use sea_orm::{
@@ -28,7 +28,7 @@ use std::{
 use url::Url;
 use uuid::Uuid;
 
-pub(super) fn credential(
+pub(in crate::catalog) fn credential(
     row: credentials::Model,
     tenant: &str,
     provider: &providers::Model,
@@ -109,7 +109,11 @@ async fn find(db: &impl ConnectionTrait, tenant: &str, provider: &str, id: &str)
 
 impl Catalog {
     /// A tenant's data keys.
-    pub(super) async fn keys(&self, db: &impl ConnectionTrait, tenant: Uuid) -> Result<Arc<Keys>, DbErr> {
+    pub(in crate::catalog) async fn keys(
+        &self,
+        db: &impl ConnectionTrait,
+        tenant: Uuid,
+    ) -> Result<Arc<Keys>, DbErr> {
         Ok(load::keys(db, self.ring(), [tenant]).await?.remove(&tenant).unwrap_or_default())
     }
 
@@ -376,10 +380,10 @@ fn resource(provider: &providers::Model, row: &credentials::Model) -> String {
 }
 
 /// The key that seals what is new of a tenant.
-pub(super) fn sealing_key<'k>(
+pub(in crate::catalog) fn sealing_key<'k>(
     keys: &'k Keys,
     tenant: &tenants::Model,
-) -> Result<&'k super::secrets::DataKey, Error> {
+) -> Result<&'k crate::catalog::secrets::key_ring::DataKey, Error> {
     keys.get(&tenant.data_key_id).map(AsRef::as_ref).ok_or_else(|| {
         tracing::error!(
             tenant = tenant.name,

@@ -1,13 +1,13 @@
 //! A model's balancing policy: what a tenant has set, how it is stored, and what then holds.
 
-use super::{
-    Catalog, Error, ModelKey,
-    audit::Event,
-    database::{Located, Scope, locate},
-    models,
-    names::{self, Check},
-};
 use crate::balance::{Cooldowns, HealthCheck, Policy, Strategy, Timeouts, WhenExhausted};
+use crate::catalog::{
+    Catalog, Error, ModelKey,
+    names::{self, Check},
+    stored::database::{Located, Scope, locate},
+    write::audit::Event,
+    write::models,
+};
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -73,7 +73,7 @@ const MOST_ATTEMPTS: u32 = 10_000;
 
 impl PolicySettings {
     /// What a row holds. What cannot be read, as after a downgrade, has its default.
-    pub(super) fn read(json: &str) -> Self {
+    pub(in crate::catalog) fn read(json: &str) -> Self {
         if json.is_empty() {
             return Self::default();
         }
@@ -131,7 +131,7 @@ impl PolicySettings {
     }
 
     /// What holds.
-    pub(super) fn policy(&self) -> Policy {
+    pub(in crate::catalog) fn policy(&self) -> Policy {
         let usual = Timeouts::default();
         let or = |time: Option<Millis>, usual| time.map_or(usual, Into::into);
         let cooldowns = &self.cooldowns;

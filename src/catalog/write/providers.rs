@@ -3,14 +3,14 @@
 //! A stored secret goes only where it was meant to: while any is stored under a provider, its address stays on the same
 //! scheme, host and port.
 
-use super::{
+use crate::catalog::{
     Catalog, Error, NewProvider, Page, PageRequest, Provider, ProviderChange, Thing,
-    audit::Event,
-    compile::provider_address,
-    database::{self, Paging, Scope, check_revision, taken},
-    entity::{credentials, lb_configs, models, providers, tenants},
-    fields,
+    compiled::compile::provider_address,
     names::{self, Check},
+    secrets::fields,
+    stored::database::{self, Paging, Scope, check_revision, taken},
+    stored::entity::{credentials, lb_configs, models, providers, tenants},
+    write::audit::Event,
 };
 use crate::provider::{self, KindSpec, guard};
 use sea_orm::{
@@ -25,14 +25,18 @@ const ORIGIN: &str =
     "another scheme, host or port is refused while secrets are stored under this provider: delete them first";
 
 /// The kind of a stored provider.
-pub(super) fn stored_kind(row: &providers::Model) -> Result<&'static KindSpec, Error> {
+pub(in crate::catalog) fn stored_kind(row: &providers::Model) -> Result<&'static KindSpec, Error> {
     provider::kind(&row.kind).ok_or_else(|| {
         tracing::error!(provider = %row.id, kind = row.kind, "this build does not know this kind of provider");
         Error::Internal
     })
 }
 
-pub(super) fn provider(row: providers::Model, tenant: &str, active_credential: Option<Uuid>) -> Provider {
+pub(in crate::catalog) fn provider(
+    row: providers::Model,
+    tenant: &str,
+    active_credential: Option<Uuid>,
+) -> Provider {
     Provider {
         tenant: tenant.to_owned(),
         name: row.name,
@@ -46,7 +50,7 @@ pub(super) fn provider(row: providers::Model, tenant: &str, active_credential: O
 }
 
 /// The active credentials of providers, by provider.
-pub(super) async fn active(
+pub(in crate::catalog) async fn active(
     db: &impl ConnectionTrait,
     providers: impl IntoIterator<Item = Uuid>,
 ) -> Result<HashMap<Uuid, Uuid>, DbErr> {
@@ -243,7 +247,7 @@ impl Catalog {
 }
 
 /// Whether two addresses have the same scheme, host and port. One that cannot be read is nobody's.
-pub(super) fn same_origin(one: &str, other: &str) -> bool {
+pub(in crate::catalog) fn same_origin(one: &str, other: &str) -> bool {
     match (Url::parse(one), Url::parse(other)) {
         (Ok(one), Ok(other)) => guard::same_origin(&one, &other),
         _ => false,

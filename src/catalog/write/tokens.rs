@@ -3,14 +3,14 @@
 //! A token that was valid is kept in memory, so that callers are still known when the database is gone. A revocation
 //! reaches the other replicas through the outbox.
 
-use super::{
+use crate::catalog::{
     Caller, Catalog, Error, NewToken, Page, PageRequest, Role, Thing, Token,
-    audit::Event,
-    database::{self, Paging, Scope, now, time},
-    entity::{tenants, tokens},
+    compiled::snapshot::KnownToken,
     names::{self, Check, shown},
-    secrets::{new_token_secret, sha256},
-    snapshot::KnownToken,
+    secrets::key_ring::{new_token_secret, sha256},
+    stored::database::{self, Paging, Scope, now, time},
+    stored::entity::{tenants, tokens},
+    write::audit::Event,
 };
 use sea_orm::{
     ColumnTrait, DbErr, EntityTrait, ExprTrait, IntoActiveModel, ModelTrait, PaginatorTrait, QueryFilter,
@@ -28,7 +28,7 @@ const PREFIX_LENGTH: usize = 10;
 impl Role {
     const ALL: [Self; 4] = [Self::Operator, Self::TenantAdmin, Self::Invoker, Self::Viewer];
 
-    pub(super) const fn name(self) -> &'static str {
+    pub(in crate::catalog) const fn name(self) -> &'static str {
         match self {
             Self::Operator => "operator",
             Self::TenantAdmin => "tenant_admin",
@@ -201,12 +201,12 @@ impl Catalog {
     }
 
     /// Whether that token is there.
-    pub(super) async fn has_token(&self, id: Uuid) -> Result<bool, DbErr> {
+    pub(in crate::catalog) async fn has_token(&self, id: Uuid) -> Result<bool, DbErr> {
         Ok(tokens::Entity::find_by_id(id).count(self.db()).await? > 0)
     }
 
     /// Stores when tokens were last used here. One statement a token that was used since the last time.
-    pub(super) async fn store_last_uses(&self) -> Result<(), Error> {
+    pub(in crate::catalog) async fn store_last_uses(&self) -> Result<(), Error> {
         let mut uses = self.snapshot().take_uses();
         // In one order, so that two replicas never wait for each other.
         uses.sort_unstable();

@@ -1,12 +1,12 @@
 //! Reads of a model's configs, and what a trial of one needs.
 
-use super::{
+use crate::catalog::{
     Catalog, Config, ConfigFrom, ConfigSet, Error, INHERIT, ModelKey, Thing,
-    compile::{self, Row, kind_of, provider_address},
-    database::{begin_read, locate},
-    fields,
-    load::{self, Parts},
+    compiled::compile::{self, Row, kind_of, provider_address},
+    compiled::load::{self, Parts},
     names::{self, Check, shown},
+    secrets::fields,
+    stored::database::{begin_read, locate},
 };
 use crate::provider::{KindSpec, Target};
 use std::collections::BTreeMap;

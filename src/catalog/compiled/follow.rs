@@ -3,10 +3,10 @@
 //! When the database is gone, it says so once, goes on asking, and catches up when the database is back. A replica that
 //! was away for longer than the outbox is kept loads everything anew.
 
-use super::{
+use crate::catalog::{
     Catalog, Error,
-    database::{Change, now, patiently},
-    entity::outbox,
+    stored::database::{Change, now, patiently},
+    stored::entity::outbox,
 };
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use std::{collections::HashSet, time::Duration};
@@ -75,7 +75,7 @@ impl Catalog {
     }
 
     /// Takes in all there is now.
-    pub(super) async fn catch_up(&self) -> Result<(), Error> {
+    pub(in crate::catalog) async fn catch_up(&self) -> Result<(), Error> {
         loop {
             let Some(seen) = self.snapshot().seen() else { return self.load().await };
             // Starts with the last one seen: where that is gone, others may be gone behind it.
@@ -106,7 +106,7 @@ impl Catalog {
     }
 
     /// Removes rows from before a time, but never the newest: it tells a replica that nothing is missing.
-    pub(super) async fn prune(&self, before: i64) -> Result<(), Error> {
+    pub(in crate::catalog) async fn prune(&self, before: i64) -> Result<(), Error> {
         let newest: Option<i64> = patiently(async {
             outbox::Entity::find()
                 .select_only()

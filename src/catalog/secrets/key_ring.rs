@@ -7,7 +7,7 @@
 //! Beside the data key, and under the same seal, lies the tenant's identity key. It names sets of secrets to the state
 //! store and goes with the tenant from one data key to the next, so that a rotation forgets no cooldown.
 
-use super::entity::data_keys;
+use crate::catalog::stored::entity::data_keys;
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     digest, hmac, rand,
@@ -79,7 +79,7 @@ pub enum KeyRingError {
 #[derive(Debug)]
 pub struct SealError;
 
-pub(super) struct Key(Zeroizing<[u8; 32]>);
+pub(in crate::catalog) struct Key(Zeroizing<[u8; 32]>);
 
 impl Key {
     fn random() -> Result<Self, SealError> {
@@ -89,7 +89,7 @@ impl Key {
     }
 
     /// 32 random bytes in base64.
-    pub(super) fn random_text() -> Result<Zeroizing<String>, SealError> {
+    pub(in crate::catalog) fn random_text() -> Result<Zeroizing<String>, SealError> {
         Ok(Zeroizing::new(BASE64.encode(Self::random()?.0.as_ref())))
     }
 
@@ -199,12 +199,12 @@ impl KeyRing {
     }
 
     /// The id of the key that seals.
-    pub(super) fn first_id(&self) -> &str {
+    pub(in crate::catalog) fn first_id(&self) -> &str {
         &self.first.0
     }
 
     /// A new data key for a tenant, and the row that keeps it. The identity key is that of the key `before`.
-    pub(super) fn new_data_key(
+    pub(in crate::catalog) fn new_data_key(
         &self,
         tenant: Uuid,
         before: Option<&DataKey>,
@@ -223,7 +223,7 @@ impl KeyRing {
     }
 
     /// The data key of that row; none where no master key of the ring opens it.
-    pub(super) fn data_key(&self, row: &data_keys::Model) -> Option<DataKey> {
+    pub(in crate::catalog) fn data_key(&self, row: &data_keys::Model) -> Option<DataKey> {
         let bytes = self.open_data_key(row)?;
         let (key, identity) = bytes.split_at_checked(32)?;
         let key = Key::from_slice(key)?;
@@ -238,32 +238,32 @@ impl KeyRing {
     }
 
     /// What the row is to hold under the first master key; none where no master key of the ring opens it.
-    pub(super) fn reseal(&self, row: &data_keys::Model) -> Result<Option<String>, SealError> {
+    pub(in crate::catalog) fn reseal(&self, row: &data_keys::Model) -> Result<Option<String>, SealError> {
         let Some(bytes) = self.open_data_key(row) else { return Ok(None) };
         let (master, sealing) = &self.first;
         sealing.seal(&data_key_aad(row.tenant_id, row.id, master), &bytes).map(Some)
     }
 
     /// Marks bytes as ours.
-    pub(super) fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+    pub(in crate::catalog) fn sign(&self, bytes: &[u8]) -> Vec<u8> {
         hmac::sign(&self.first.1.marking(), bytes).as_ref().to_vec()
     }
 
     /// Whether a key of this ring has made that mark.
-    pub(super) fn signed(&self, bytes: &[u8], mark: &[u8]) -> bool {
+    pub(in crate::catalog) fn signed(&self, bytes: &[u8], mark: &[u8]) -> bool {
         std::iter::once(&self.first)
             .chain(&self.others)
             .any(|(_, key)| hmac::verify(&key.marking(), bytes, mark).is_ok())
     }
 
     /// What an empty database keeps, to know the right ring by.
-    pub(super) fn check_value(&self) -> Result<String, SealError> {
+    pub(in crate::catalog) fn check_value(&self) -> Result<String, SealError> {
         let (id, key) = &self.first;
         Ok(format!("{id}:{}", key.seal(&check_aad(id), CHECK)?))
     }
 
     /// Whether this ring opens that check value.
-    pub(super) fn opens(&self, check: &str) -> bool {
+    pub(in crate::catalog) fn opens(&self, check: &str) -> bool {
         let opened =
             check.split_once(':').and_then(|(id, sealed)| self.key(id)?.open(&check_aad(id), sealed));
         opened.is_some_and(|bytes| bytes.as_slice() == CHECK)
@@ -280,14 +280,14 @@ fn check_aad(master: &str) -> Vec<u8> {
 
 /// Where a sealed value belongs.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(in crate::catalog) struct Place<'a> {
     pub table: &'static str,
     pub row: Uuid,
     pub field: &'a str,
 }
 
 /// A tenant's key. Lives while a snapshot is compiled or a secret is stored, no longer.
-pub(super) struct DataKey {
+pub(in crate::catalog) struct DataKey {
     pub id: Uuid,
     tenant: Uuid,
     key: Key,
@@ -328,14 +328,14 @@ impl DataKey {
 }
 
 /// The first `length` hex digits of bytes.
-pub(super) fn hex(bytes: &[u8], length: usize) -> String {
+pub(in crate::catalog) fn hex(bytes: &[u8], length: usize) -> String {
     let mut text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     text.truncate(length);
     text
 }
 
 /// SHA-256.
-pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(in crate::catalog) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let digest = digest::digest(&digest::SHA256, bytes);
     let mut hash = [0; 32];
     hash.copy_from_slice(digest.as_ref());
@@ -343,12 +343,12 @@ pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
 }
 
 /// SHA-256 over parts that cannot run into each other.
-pub(super) fn sha256_of(parts: &[&str]) -> [u8; 32] {
+pub(in crate::catalog) fn sha256_of(parts: &[&str]) -> [u8; 32] {
     sha256(&joined(&parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>()))
 }
 
 /// A token's secret: `rota_` and 256 random bits in base64url.
-pub(super) fn new_token_secret() -> Result<SecretString, SealError> {
+pub(in crate::catalog) fn new_token_secret() -> Result<SecretString, SealError> {
     let key = Key::random()?;
     let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(key.0.as_ref());
     Ok(SecretString::from(format!("rota_{}", text.as_str())))

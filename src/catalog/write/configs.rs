@@ -3,19 +3,19 @@
 //! What can be told from the request alone is checked before the write begins, so that a malformed request holds up
 //! nobody; the rest is checked against the stored rows inside the transaction.
 
-use super::{
+use crate::catalog::{
     Catalog, ConfigFrom, ConfigSet, Error, INHERIT, ModelKey, NewConfig, Thing,
-    audit::Event,
-    compile::{self, config_address, config_holder, in_scope, kind_of, provider_address},
-    credentials::sealing_key,
-    database::{Located, Scope, check_revision, locate},
-    entity::{credentials, lb_configs},
-    fields::{self, Writing},
-    load::{self, Inherit, Parts, source_name},
-    models,
+    compiled::compile::{self, config_address, config_holder, in_scope, kind_of, provider_address},
+    compiled::load::{self, Inherit, Parts, source_name},
     names::{self, Check, shown},
-    providers::same_origin,
-    secrets::DataKey,
+    secrets::fields::{self, Writing},
+    secrets::key_ring::DataKey,
+    stored::database::{Located, Scope, check_revision, locate},
+    stored::entity::{credentials, lb_configs},
+    write::audit::Event,
+    write::credentials::sealing_key,
+    write::models,
+    write::providers::same_origin,
 };
 use crate::{balance::Limits, provider::KindSpec};
 use sea_orm::{

@@ -4,15 +4,15 @@
 //! sealed by the old key opens until the last of it is gone, and the next run continues. Nothing that serves changes, so
 //! no replica has to load anything. When the database is gone, so is the rotation, until it is called again.
 
-use super::{
+use crate::catalog::{
     CHECK_VALUE, Catalog, Error, Thing,
-    audit::Event,
-    compile::{config_holder, credential_holder},
-    database::{self, patiently},
-    entity::{data_keys, meta, tenants},
-    fields::{self, Holder, Keys},
+    compiled::compile::{config_holder, credential_holder},
     names,
-    secrets::DataKey,
+    secrets::fields::{self, Holder, Keys},
+    secrets::key_ring::DataKey,
+    stored::database::{self, patiently},
+    stored::entity::{data_keys, meta, tenants},
+    write::audit::Event,
 };
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
@@ -79,7 +79,7 @@ impl Catalog {
     }
 
     /// From its commit on, all that is new is sealed by the new key.
-    pub(super) async fn new_tenant_key(&self, tenant: Uuid) -> Result<(), Error> {
+    pub(in crate::catalog) async fn new_tenant_key(&self, tenant: Uuid) -> Result<(), Error> {
         let tx = self.quiet_write().await?;
         patiently(async {
             let (row, keys) = self.current(&tx, tenant).await?;
