@@ -1,9 +1,9 @@
 //! Puts everything together: the one place that knows every concrete type.
 
 use crate::{
-    api::{self, Admin, ConfigApi, Gate, InvokeApi},
+    api::{self, Admin, ConfigApi, GateLayer, InvokeApi, Services},
     catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
-    gate,
+    gate::{self, Drain, Gate},
     health::{self, Readiness, RedisNeed, Serving},
     invoke::Engine,
     provider::{Drivers, UpstreamClient},
@@ -28,12 +28,9 @@ use tokio::{
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// A call may cross the word that its connection ends. Those that come so soon after it are still served: the client knows
-/// only afterwards that it should have asked elsewhere.
-const CROSSING: Duration = Duration::from_secs(1);
 /// Connections that stay open after the last call has ended, such as those of health watchers, get this long.
 const CLOSING: Duration = Duration::from_secs(1);
 /// A start waits for Redis this long, then goes on without.
@@ -50,15 +47,7 @@ pub struct App {
     state: Arc<dyn StateStore>,
     drain_delay: Duration,
     drain_limit: Duration,
-    /// NOT_SERVING, though calls that come are served.
-    leaving: CancellationToken,
-    /// No new connections; those that are there end after their calls.
-    draining: CancellationToken,
-    /// No new calls.
-    closed: CancellationToken,
-    /// No calls at all.
-    stop: CancellationToken,
-    inside: TaskTracker,
+    drain: Drain,
     server: JoinHandle<Result<(), tonic::transport::Error>>,
     traces: Traces,
 }
@@ -127,9 +116,9 @@ impl App {
     /// Where a dependency or the port cannot be had. What had been started is stopped.
     pub async fn start(settings: &Settings) -> Result<Self> {
         let metrics = Arc::new(Metrics::new(settings.metrics_models));
-        let (leaving, draining) = (CancellationToken::new(), CancellationToken::new());
+        let drain = Drain::default();
         let readiness = Readiness {
-            draining: leaving.clone(),
+            draining: drain.leaving.clone(),
             serving: Arc::default(),
             redis: match (&settings.redis, settings.redis_required) {
                 (None, _) => RedisNeed::None,
@@ -177,38 +166,42 @@ impl App {
             .await
             .with_context(|| format!("cannot listen on {}", settings.listen))?;
         let address = listener.local_addr()?;
-        let (closed, stop, inside) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let drivers = Drivers::new(UpstreamClient::new(&settings.upstream)?);
         let checked = drivers.clone();
         let counted = metrics.clone();
         let (reporter, health_service) = tonic_health::server::health_reporter();
         health::not_serving(&reporter).await;
         let router = api::router(
-            Gate::new(
+            GateLayer::new(Gate::new(
                 catalog.clone(),
-                closed.clone(),
-                stop.clone(),
-                inside.clone(),
+                drain.clone(),
                 settings.limits,
                 metrics.clone(),
                 traces.clone(),
-            ),
-            health_service,
-            Admin::new(catalog.clone(), state.clone()),
-            ConfigApi::new(catalog.clone(), state.clone(), drivers.clone(), draining.clone()),
-            InvokeApi::new(
-                catalog.clone(),
-                Arc::new(Engine::new(
+            )),
+            Services {
+                health: health_service,
+                admin: Admin::new(catalog.clone(), state.clone()),
+                config: ConfigApi::new(
                     catalog.clone(),
                     state.clone(),
-                    drivers,
-                    settings.retry_budget,
-                    metrics,
-                    traces.clone(),
-                )),
-                settings.default_deadline,
-                stop.clone(),
-            ),
+                    drivers.clone(),
+                    drain.draining.clone(),
+                ),
+                invoke: InvokeApi::new(
+                    catalog.clone(),
+                    Arc::new(Engine::new(
+                        catalog.clone(),
+                        state.clone(),
+                        drivers,
+                        settings.retry_budget,
+                        metrics,
+                        traces.clone(),
+                    )),
+                    settings.default_deadline,
+                    drain.stop.clone(),
+                ),
+            },
             &settings.server,
         )?;
         let incoming = gate::connections(
@@ -219,17 +212,18 @@ impl App {
         )
         .await
         .context("--tls-cert, --tls-key and --tls-client-ca cannot be used together")?;
-        let server =
-            tokio::spawn(router.serve_with_incoming_shutdown(incoming, draining.clone().cancelled_owned()));
+        let server = tokio::spawn(
+            router.serve_with_incoming_shutdown(incoming, drain.draining.clone().cancelled_owned()),
+        );
         // Nothing fails any more: calls may come.
         let _ = readiness.serving.set(Serving { catalog: catalog.clone(), state: state.clone() });
         health::begin(&reporter, &readiness).await;
         tokio::spawn(health::follow(reporter, catalog.clone(), readiness.clone()));
-        tokio::spawn(catalog.clone().follow(draining.clone()));
+        tokio::spawn(catalog.clone().follow(drain.draining.clone()));
         if let Some(feed) = feed {
-            tokio::spawn(tell_of_changes(catalog.clone(), feed, draining.clone()));
+            tokio::spawn(tell_of_changes(catalog.clone(), feed, drain.draining.clone()));
         }
-        let checks = health::run_checks(catalog.clone(), state.clone(), checked, draining.clone());
+        let checks = health::run_checks(catalog.clone(), state.clone(), checked, drain.draining.clone());
         tokio::spawn(checks);
         tracing::info!(%address, "listening");
         Ok(Self {
@@ -238,11 +232,7 @@ impl App {
             state,
             drain_delay: settings.drain_delay,
             drain_limit: settings.drain_limit,
-            leaving,
-            draining,
-            closed,
-            stop,
-            inside,
+            drain,
             server,
             traces,
         })
@@ -263,31 +253,10 @@ impl App {
     /// Says NOT_SERVING, then, after the drain delay, asks connections to end, turns new calls away a moment later, waits
     /// for those in flight up to the drain limit, and ends the rest.
     pub async fn shut_down(mut self) {
-        self.leaving.cancel();
-        if !self.drain_delay.is_zero() {
-            tracing::info!(delay = ?self.drain_delay, "not serving, and still taking calls");
-            sleep(self.drain_delay).await;
-        }
-        tracing::info!(in_flight = self.inside.len(), "draining");
-        self.draining.cancel();
-        let calls = async {
-            sleep(CROSSING).await;
-            self.closed.cancel();
-            self.inside.close();
-            self.inside.wait().await;
+        let shut = async {
+            let _ = (&mut self.server).await;
         };
-        tokio::select! {
-            // No connection is left, and so no call.
-            _ = &mut self.server => {}
-            ended = timeout(self.drain_limit, calls) => if ended.is_err() {
-                tracing::warn!(
-                    in_flight = self.inside.len(),
-                    "the drain limit is over: ending what is in flight"
-                );
-            }
-        }
-        self.closed.cancel();
-        self.stop.cancel();
+        self.drain.run(self.drain_delay, self.drain_limit, shut).await;
         if !self.server.is_finished() && timeout(CLOSING, &mut self.server).await.is_err() {
             self.server.abort();
         }

@@ -1,10 +1,9 @@
 //! AdminService: tenants and tokens.
 
 use super::{
-    config::caller,
-    convert,
+    from_pb,
     pb::{self, admin_service_server::AdminService},
-    status,
+    status, to_pb,
 };
 use crate::{
     catalog::{AuditEvent, AuditFilter, Catalog, NewToken, Tenant, Token},
@@ -35,7 +34,7 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::CreateTenantRequest>,
     ) -> Result<Response<pb::CreateTenantResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let tenant = request.into_inner().tenant.ok_or_else(|| status::invalid("tenant", "is required"))?;
         let tenant = self
             .catalog
@@ -60,7 +59,7 @@ impl AdminService for Admin {
         request: Request<pb::ListTenantsRequest>,
     ) -> Result<Response<pb::ListTenantsResponse>, Status> {
         let request = request.into_inner();
-        let page = convert::page(request.page_size, request.page_token);
+        let page = from_pb::page(request.page_size, request.page_token);
         let page = self.catalog.list_tenants(page).await.map_err(status::from_catalog)?;
         Ok(Response::new(pb::ListTenantsResponse {
             tenants: page.items.into_iter().map(tenant_out).collect(),
@@ -72,7 +71,7 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::DeleteTenantRequest>,
     ) -> Result<Response<pb::DeleteTenantResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let deleted = self.catalog.by(&caller).delete_tenant(&request.get_ref().tenant_id).await;
         let (tenant, pools) = deleted.map_err(status::from_catalog)?;
         self.state.forget(&Gone { tenant, pools, whole: true }).await;
@@ -83,7 +82,7 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::RotateTenantKeyRequest>,
     ) -> Result<Response<pb::RotateTenantKeyResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let rotation = self
             .catalog
             .by(&caller)
@@ -101,7 +100,7 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::CreateTokenRequest>,
     ) -> Result<Response<pb::CreateTokenResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let new = token_in(request.into_inner())?;
         let (token, secret) = self
             .catalog
@@ -120,7 +119,7 @@ impl AdminService for Admin {
         request: Request<pb::ListTokensRequest>,
     ) -> Result<Response<pb::ListTokensResponse>, Status> {
         let request = request.into_inner();
-        let page = convert::page(request.page_size, request.page_token);
+        let page = from_pb::page(request.page_size, request.page_token);
         let page = self.catalog.list_tokens(&request.tenant_id, page).await.map_err(status::from_catalog)?;
         Ok(Response::new(pb::ListTokensResponse {
             tokens: page.items.into_iter().map(token_out).collect(),
@@ -133,7 +132,7 @@ impl AdminService for Admin {
         request: Request<pb::ListAuditEventsRequest>,
     ) -> Result<Response<pb::ListAuditEventsResponse>, Status> {
         let request = request.into_inner();
-        let page = convert::page(request.page_size, request.page_token);
+        let page = from_pb::page(request.page_size, request.page_token);
         let filter = AuditFilter { tenant: request.tenant_id, action: request.action };
         let page = self.catalog.list_audit_events(filter, page).await.map_err(status::from_catalog)?;
         Ok(Response::new(pb::ListAuditEventsResponse {
@@ -146,7 +145,7 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::RevokeTokenRequest>,
     ) -> Result<Response<pb::RevokeTokenResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         self.catalog.by(&caller).revoke_token(&request.get_ref().id).await.map_err(status::from_catalog)?;
         Ok(Response::new(pb::RevokeTokenResponse {}))
     }
@@ -154,9 +153,9 @@ impl AdminService for Admin {
 
 pub(super) fn token_in(request: pb::CreateTokenRequest) -> Result<NewToken, Status> {
     let token = request.token.ok_or_else(|| status::invalid("token", "is required"))?;
-    let expires_at = token.expires_at.map(|time| convert::time(time, "token.expires_at")).transpose()?;
+    let expires_at = token.expires_at.map(|time| from_pb::time(time, "token.expires_at")).transpose()?;
     Ok(NewToken {
-        role: convert::role(token.role, "token.role")?,
+        role: from_pb::role(token.role, "token.role")?,
         tenant: token.tenant_id,
         name: token.name,
         expires_at,
@@ -165,32 +164,32 @@ pub(super) fn token_in(request: pb::CreateTokenRequest) -> Result<NewToken, Stat
 }
 
 fn tenant_out(tenant: Tenant) -> pb::Tenant {
-    pb::Tenant { id: tenant.id, name: tenant.name, created_at: Some(convert::timestamp(tenant.created_at)) }
+    pb::Tenant { id: tenant.id, name: tenant.name, created_at: Some(to_pb::timestamp(tenant.created_at)) }
 }
 
 fn token_out(token: Token) -> pb::Token {
     pb::Token {
         id: token.id.to_string(),
         tenant_id: token.tenant,
-        role: convert::role_out(token.role),
+        role: to_pb::role(token.role),
         name: token.name,
-        expires_at: token.expires_at.map(convert::timestamp),
+        expires_at: token.expires_at.map(to_pb::timestamp),
         may_read_credentials: token.may_read_credentials,
         prefix: token.prefix,
-        created_at: Some(convert::timestamp(token.created_at)),
-        last_used_at: token.last_used_at.map(convert::timestamp),
+        created_at: Some(to_pb::timestamp(token.created_at)),
+        last_used_at: token.last_used_at.map(to_pb::timestamp),
     }
 }
 
 fn event_out(event: AuditEvent) -> pb::AuditEvent {
     pb::AuditEvent {
         id: event.id.to_string(),
-        at: Some(convert::timestamp(event.at)),
+        at: Some(to_pb::timestamp(event.at)),
         tenant_id: event.tenant,
         action: event.action,
         resource: event.resource,
         actor: Some(pb::Actor { token_id: event.token, name: event.actor, role: event.role }),
-        before: convert::struct_out(event.before),
-        after: convert::struct_out(event.after),
+        before: to_pb::structure(event.before),
+        after: to_pb::structure(event.after),
     }
 }

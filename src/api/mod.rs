@@ -1,38 +1,27 @@
-//! The gRPC edge: authenticates, validates, converts. It decides nothing.
+//! The gRPC door: reads messages, hands them on, writes answers. It decides nothing.
 //!
 //! - `server`: the services behind one port.
-//! - `gate`: who may call what, and what is in flight.
-//! - `admin`, `config`, `invoke`: a file a service.
-//! - `convert`: messages to domain values and back.
+//! - `layer`: takes each call through the gate.
+//! - `operations`: the RPCs, and what each asks of its caller.
+//! - `admin`, `config`, `invoke`: a file or a folder for each service.
+//! - `pb`: the generated contract. `from_pb` and `to_pb`: messages to domain values and back.
 //! - `status`: every error's code, reason and details, in one place.
 
-mod access;
 mod admin;
 mod config;
-mod convert;
+mod from_pb;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
-mod gate;
 mod invoke;
+mod layer;
+mod operations;
+pub mod pb;
 mod server;
 mod status;
+mod to_pb;
 
 pub use admin::Admin;
 pub use config::ConfigApi;
-pub use gate::Gate;
 pub use invoke::InvokeApi;
-pub use server::{ServerOptions, router};
-
-/// The generated contract. Used here and by clients (the demo, the tests), nowhere else.
-#[expect(
-    missing_docs,
-    clippy::all,
-    clippy::pedantic,
-    reason = "generated; the protos hold the documentation"
-)]
-pub mod pb {
-    tonic::include_proto!("rota.v1");
-
-    /// The compiled protos with their comments, for reflection.
-    pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/rota.binpb"));
-}
+pub use layer::GateLayer;
+pub use server::{ServerOptions, Services, router};

@@ -1,6 +1,6 @@
 //! The services behind one port, with what is common to them: the gate, limits, compression, health, reflection.
 
-use super::{Admin, ConfigApi, Gate, InvokeApi, pb};
+use super::{admin::Admin, config::ConfigApi, invoke::InvokeApi, layer::GateLayer, pb};
 use crate::gate::{Connection, Tls};
 use std::time::Duration;
 use tonic::{
@@ -35,20 +35,31 @@ pub struct ServerOptions {
 }
 
 /// What every call goes through.
-type Layers = Stack<Gate, Identity>;
+type Layers = Stack<GateLayer, Identity>;
 
-/// Our services, health and reflection.
+/// What is served. Cheap to clone.
+#[derive(Clone)]
+pub struct Services<H> {
+    /// `grpc.health.v1`.
+    pub health: HealthServer<H>,
+    /// `rota.v1.AdminService`.
+    pub admin: Admin,
+    /// `rota.v1.ConfigService`.
+    pub config: ConfigApi,
+    /// `rota.v1.InvokeService`.
+    pub invoke: InvokeApi,
+}
+
+/// Our services, health and reflection, behind the gate.
 ///
 /// # Errors
 /// Where the compiled protos cannot be read.
-pub fn router(
-    gate: Gate,
-    health: HealthServer<impl Health>,
-    admin: Admin,
-    config: ConfigApi,
-    invoke: InvokeApi,
+pub fn router<H: Health>(
+    gate: GateLayer,
+    services: Services<H>,
     options: &ServerOptions,
 ) -> Result<Router<Layers>, Error> {
+    let Services { health, admin, config, invoke } = services;
     let max_message_size = options.max_message_size;
     // Compressed requests are understood everywhere; answers go out as they are, since most are small.
     let gzip = CompressionEncoding::Gzip;

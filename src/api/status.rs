@@ -3,12 +3,12 @@
 //! Details are `google.rpc` messages, at most [`MAX_DETAILS`] bytes in all: they travel in a trailer, whose size peers
 //! limit. Nothing here can hold a secret: the texts come from us, or from a driver that has cleaned them.
 
-use super::convert;
+use super::to_pb;
 use crate::{
     balance::ErrorClass,
     catalog::{Error, Thing, Violation},
+    gate::Refusal,
     invoke::{CallError, Route},
-    telemetry::Shed,
 };
 use prost::Message;
 use prost_types::Any;
@@ -26,46 +26,24 @@ const MAX_VIOLATIONS: usize = 16;
 /// How long a caller should stay away where nothing better is known.
 const SOON: Duration = Duration::from_secs(1);
 
-pub(super) fn token_invalid() -> Status {
-    Reply::new(
-        Code::Unauthenticated,
-        "TOKEN_INVALID",
-        "a valid token is needed: authorization: Bearer rota_…",
-    )
-    .into()
-}
-
-pub(super) fn role_not_allowed() -> Status {
-    Reply::new(Code::PermissionDenied, "ROLE_NOT_ALLOWED", "this token's role may not call this").into()
-}
-
-pub(super) fn draining() -> Status {
-    Reply::new(Code::Unavailable, "DRAINING", "this replica is shutting down").retry(SOON).into()
-}
-
-/// A tenant has more calls than this replica gives one.
-pub(super) fn tenant_limit(over: Shed, retry_after: Duration) -> Status {
-    let text = match over {
-        Shed::TenantRate => "this tenant begins more calls a second than this replica takes from one",
-        _ => "this tenant has more calls at once than this replica takes from one",
+/// The status of a call that the gate has turned away.
+pub(super) fn from_refusal(refusal: Refusal) -> Status {
+    let (text, retry_after) = (refusal.to_string(), refusal.retry_after());
+    let (code, reason) = match refusal {
+        Refusal::TokenInvalid => (Code::Unauthenticated, "TOKEN_INVALID"),
+        Refusal::RoleNotAllowed => (Code::PermissionDenied, "ROLE_NOT_ALLOWED"),
+        Refusal::Draining => (Code::Unavailable, "DRAINING"),
+        Refusal::Overloaded => (Code::Unavailable, "OVERLOADED"),
+        Refusal::TenantCalls { .. } | Refusal::TenantRate { .. } => (Code::ResourceExhausted, "TENANT_LIMIT"),
+        Refusal::TooSlow => (Code::DeadlineExceeded, "REQUEST_TOO_SLOW"),
+        Refusal::Panicked => (Code::Internal, "INTERNAL"),
+        Refusal::Catalog(error) => return from_catalog(error),
     };
-    Reply::new(Code::ResourceExhausted, "TENANT_LIMIT", text).retry(retry_after).into()
-}
-
-/// A request did not come in whole in time.
-pub(super) fn too_slow() -> Status {
-    Reply::new(Code::DeadlineExceeded, "REQUEST_TOO_SLOW", "the request did not come in whole in time").into()
-}
-
-pub(super) fn overloaded() -> Status {
-    Reply::new(Code::Unavailable, "OVERLOADED", "this replica serves as many calls as it may")
-        .retry(SOON)
-        .into()
-}
-
-/// A defect of ours; the log says more.
-pub(super) fn internal() -> Status {
-    from_catalog(Error::Internal)
+    let reply = Reply::new(code, reason, &text);
+    match retry_after {
+        Some(after) => reply.retry(after).into(),
+        None => reply.into(),
+    }
 }
 
 pub(super) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Status {
@@ -199,7 +177,7 @@ impl Reply {
     }
 
     fn retry(self, after: Duration) -> Self {
-        self.detail("google.rpc.RetryInfo", &RetryInfo { retry_delay: Some(convert::duration(after)) })
+        self.detail("google.rpc.RetryInfo", &RetryInfo { retry_delay: Some(to_pb::duration(after)) })
     }
 
     /// Adds the fields that are wrong: the first, as many as there is room for.
@@ -211,7 +189,7 @@ impl Reply {
 
     /// Adds the route; attempt messages are cut first, then left out, so that it fits.
     fn route(self, route: Route) -> Self {
-        let mut route = convert::route(route);
+        let mut route = to_pb::route(route);
         let room = self.room();
         for limit in [MAX_NAME, 96, 32, 0] {
             if route.encoded_len() <= room {

@@ -1,11 +1,32 @@
-//! What every door shares: limits, panics, connections and TLS.
+//! What every door shares. A door speaks one protocol; the gate decides whether a call may come in, and counts it.
+//!
+//! - `connections`, `tls`: how many peers are connected, and how a connection begins.
+//! - `admission`: the gate itself: a call is counted, its token and its role are checked, and it runs until its end.
+//! - `access`: which role may do what.
+//! - `tenant_limits`: how much of a replica one tenant may have.
+//! - `receive`: how long a request may take to come in.
+//! - `panics`: a panic ends its own call alone.
+//! - `drain`: the steps in which a replica stops serving.
+//! - `refusal`: why a call is turned away, which each door says in its own protocol.
+//!
+//! When the database is away, calls with tokens that were seen before still come in. Nothing here needs Redis.
 
+mod access;
+mod admission;
 mod connections;
-pub(crate) mod panics;
-pub(crate) mod receive;
-pub(crate) mod tenant_limits;
+mod drain;
+mod panics;
+mod receive;
+mod refusal;
+mod tenant_limits;
 mod tls;
 
+pub use access::{Access, Operation};
+pub use admission::{Gate, Inside};
 pub use connections::{Connection, connections};
+pub use drain::Drain;
+pub use panics::ContainedBody;
+pub use receive::TimedBody;
+pub use refusal::Refusal;
 pub use tenant_limits::CallLimits;
 pub use tls::{Tls, TlsError};

@@ -3,7 +3,7 @@
 //! They protect the process, and its other tenants, from one. Each replica counts by itself; limits that hold over a
 //! whole fleet are those of a config.
 
-use crate::telemetry::Shed;
+use super::refusal::Refusal;
 use parking_lot::Mutex;
 use std::{
     collections::HashMap,
@@ -50,13 +50,6 @@ struct Tenant {
     bucket: Bucket,
 }
 
-/// Why a call of a tenant is turned away, and when to come again.
-#[derive(Debug)]
-pub struct Over {
-    pub shed: Shed,
-    pub retry_after: Duration,
-}
-
 impl TenantLimits {
     pub fn new(limits: CallLimits) -> Self {
         Self {
@@ -67,11 +60,11 @@ impl TenantLimits {
     }
 
     /// Counts a call of that tenant until what is returned is dropped; none where there is no limit.
-    pub fn enter(self: &Arc<Self>, tenant: &str) -> Result<Option<TenantCall>, Over> {
+    pub fn enter(self: &Arc<Self>, tenant: &str) -> Result<Option<TenantCall>, Refusal> {
         self.enter_at(tenant, Instant::now())
     }
 
-    fn enter_at(self: &Arc<Self>, id: &str, now: Instant) -> Result<Option<TenantCall>, Over> {
+    fn enter_at(self: &Arc<Self>, id: &str, now: Instant) -> Result<Option<TenantCall>, Refusal> {
         if self.max_calls == 0 && self.per_second.is_none() {
             return Ok(None);
         }
@@ -84,11 +77,11 @@ impl TenantLimits {
         let tenant = tenants.by_id.entry(Arc::clone(&id)).or_default();
         // First, so that a call that must wait for another takes no token.
         if self.max_calls != 0 && tenant.inside >= self.max_calls {
-            return Err(Over { shed: Shed::TenantCalls, retry_after: SOON });
+            return Err(Refusal::TenantCalls { retry_after: SOON });
         }
         if let Some(per_second) = self.per_second {
             let taken = tenant.bucket.take(per_second, now);
-            taken.map_err(|retry_after| Over { shed: Shed::TenantRate, retry_after })?;
+            taken.map_err(|retry_after| Refusal::TenantRate { retry_after })?;
         }
         tenant.inside += 1;
         Ok(Some(TenantCall { limits: Arc::clone(self), id }))
@@ -166,7 +159,7 @@ mod tests {
         let limits = limits(2, 0);
         let held: Vec<_> = (0..2).map(|_| limits.enter("a").unwrap().unwrap()).collect();
         let over = limits.enter("a").map(drop).unwrap_err();
-        assert_eq!((over.shed, over.retry_after), (Shed::TenantCalls, SOON));
+        assert!(matches!(over, Refusal::TenantCalls { retry_after: SOON }), "{over:?}");
         assert!(limits.enter("b").is_ok());
         drop(held);
         assert!(limits.enter("a").is_ok());
@@ -178,12 +171,14 @@ mod tests {
         let now = Instant::now();
         let held = limits.enter_at("a", now).unwrap();
         for _ in 0..10 {
-            assert_eq!(limits.enter_at("a", now).map(drop).unwrap_err().shed, Shed::TenantCalls);
+            let over = limits.enter_at("a", now).map(drop).unwrap_err();
+            assert!(matches!(over, Refusal::TenantCalls { .. }), "{over:?}");
         }
         drop(held);
         drop(limits.enter_at("a", now).unwrap());
         let over = limits.enter_at("a", now).map(drop).unwrap_err();
-        assert_eq!((over.shed, over.retry_after), (Shed::TenantRate, Duration::from_millis(500)));
+        assert_eq!(over.retry_after(), Some(Duration::from_millis(500)));
+        assert!(matches!(over, Refusal::TenantRate { .. }), "{over:?}");
     }
 
     #[test]

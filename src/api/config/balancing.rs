@@ -1,7 +1,8 @@
 //! A model's balancing configs, with the live state of each.
 
-use super::{ConfigApi, convert, models::model_out, pb, policy, status};
+use super::{models::model_out, policy, service::ConfigApi};
 use crate::{
+    api::{from_pb, pb, status, to_pb},
     balance::{ErrorClass, Failure, Limits},
     catalog::{Caller, Config, ConfigFrom, ConfigSet, ModelKey, NewConfig},
     provider::{KindSpec, Target},
@@ -38,7 +39,7 @@ impl ConfigApi {
         key: Option<pb::ModelKey>,
         on: bool,
     ) -> Result<Option<pb::Model>, Status> {
-        let key = convert::key(caller, key, "key")?;
+        let key = from_pb::key(caller, key, "key")?;
         let model = self.catalog.by(caller).set_balancing(&key, on).await.map_err(status::from_catalog)?;
         Ok(Some(model_out(model)))
     }
@@ -48,7 +49,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::GetLoadBalancingConfigsRequest,
     ) -> Result<pb::GetLoadBalancingConfigsResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
+        let key = from_pb::key(caller, request.key, "key")?;
         let from = config_from(&request.config_from)?;
         let set = self.catalog.configs(&key, from).await.map_err(status::from_catalog)?;
         let (enabled, revision, policy) = (set.enabled, set.revision, Some(policy::out(&set.policy)));
@@ -61,7 +62,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::GetLoadBalancingConfigRequest,
     ) -> Result<pb::GetLoadBalancingConfigResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
+        let key = from_pb::key(caller, request.key, "key")?;
         let config = self.one_config(&key, &request.id).await?;
         Ok(pb::GetLoadBalancingConfigResponse { config: Some(config) })
     }
@@ -89,7 +90,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::ValidateLoadBalancingCredentialsRequest,
     ) -> Result<pb::ValidateLoadBalancingCredentialsResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
+        let key = from_pb::key(caller, request.key, "key")?;
         let credentials = request.credentials.into_iter().collect();
         let (kind, target) = self
             .catalog
@@ -105,7 +106,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::ValidateCredentialRequest,
     ) -> Result<pb::ValidateCredentialResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
         let fields = request.fields.into_iter().collect();
         let (kind, target) = self
             .catalog
@@ -129,8 +130,8 @@ impl ConfigApi {
         };
         Ok(Tried {
             valid: failure.is_none(),
-            latency: Some(convert::duration(began.elapsed())),
-            error_class: convert::class_out(failure.as_ref().map(|failure| failure.class)),
+            latency: Some(to_pb::duration(began.elapsed())),
+            error_class: to_pb::class(failure.as_ref().map(|failure| failure.class)),
             message: failure.map(|failure| failure.message).unwrap_or_default(),
         })
     }
@@ -181,7 +182,7 @@ pub(super) fn update_in(
     request: pb::UpdateLoadBalancingConfigsRequest,
     caller: &Caller,
 ) -> Result<(ModelKey, ConfigFrom, Vec<NewConfig>), Status> {
-    let key = convert::key(caller, request.key, "key")?;
+    let key = from_pb::key(caller, request.key, "key")?;
     let from = config_from(&request.config_from)?;
     Ok((key, from, request.configs.into_iter().map(config_in).collect()))
 }
@@ -228,8 +229,8 @@ fn config_out(
             max_concurrency: limits.max_concurrency,
         }),
         in_cooldown: ttl.is_some(),
-        ttl: ttl.map(convert::duration),
-        cooldown_reason: convert::class_out(class),
+        ttl: ttl.map(to_pb::duration),
+        cooldown_reason: to_pb::class(class),
         in_flight: i32::try_from(in_flight).unwrap_or(i32::MAX),
         warning: config.warning,
     }

@@ -1,7 +1,8 @@
 //! A config's cooldown: what it is, and an operator's hand on it.
 
-use super::{ConfigApi, convert, pb, status};
+use super::service::ConfigApi;
 use crate::{
+    api::{from_pb, pb, status},
     balance::ErrorClass,
     catalog::{Caller, ConfigFrom, ModelKey, Thing},
     state::Switch,
@@ -18,7 +19,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::GetCooldownRequest,
     ) -> Result<pb::GetCooldownResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
+        let key = from_pb::key(caller, request.key, "key")?;
         let config = self.one_config(&key, &request.config_id).await?;
         Ok(pb::GetCooldownResponse {
             in_cooldown: config.in_cooldown,
@@ -32,7 +33,7 @@ impl ConfigApi {
         caller: &Caller,
         mut request: pb::SetCooldownRequest,
     ) -> Result<pb::SetCooldownResponse, Status> {
-        let key = convert::key(caller, request.key.take(), "key")?;
+        let key = from_pb::key(caller, request.key.take(), "key")?;
         let switch = switch_in(&request)?;
         let config = self.switch(caller, "SetCooldown", &key, &request.config_id, switch).await?;
         Ok(pb::SetCooldownResponse {
@@ -47,7 +48,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::ClearCooldownRequest,
     ) -> Result<pb::ClearCooldownResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
+        let key = from_pb::key(caller, request.key, "key")?;
         let config = self.switch(caller, "ClearCooldown", &key, &request.config_id, Switch::Clear).await?;
         Ok(pb::ClearCooldownResponse {
             in_cooldown: config.in_cooldown,
@@ -79,11 +80,11 @@ impl ConfigApi {
 }
 
 pub(super) fn switch_in(request: &pb::SetCooldownRequest) -> Result<Switch, Status> {
-    let duration = convert::duration_in(request.duration.unwrap_or_default(), "duration")
+    let duration = from_pb::duration(request.duration.unwrap_or_default(), "duration")
         .ok()
         .filter(|duration| *duration <= MOST)
         .ok_or_else(|| status::invalid("duration", "is from 0 to 24 h"))?;
-    let class = convert::class(request.reason, "reason")?.unwrap_or(ErrorClass::RateLimited);
+    let class = from_pb::class(request.reason, "reason")?.unwrap_or(ErrorClass::RateLimited);
     if !class.moves_on() {
         return Err(status::invalid("reason", "is a class that does not cool"));
     }

@@ -1,7 +1,8 @@
 //! Credentials. Secrets come in; only masks go out.
 
-use super::{ConfigApi, Mask, convert, pb, status};
+use super::{mask::Mask, service::ConfigApi};
 use crate::{
+    api::{from_pb, pb, status, to_pb},
     catalog::{Caller, Credential, CredentialChange, CredentialOwner, NewCredential},
     provider::ModelType,
 };
@@ -28,7 +29,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::GetCredentialRequest,
     ) -> Result<pb::GetCredentialResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
         let credential = self
             .catalog
             .get_credential(&tenant, &request.provider, &request.id)
@@ -42,9 +43,9 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::ListCredentialsRequest,
     ) -> Result<pb::ListCredentialsResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
         let model = model(request.model_type, request.model, "model_type")?;
-        let page = convert::page(request.page_size, request.page_token);
+        let page = from_pb::page(request.page_size, request.page_token);
         let page = self
             .catalog
             .list_credentials(&tenant, &request.provider, model, page)
@@ -62,7 +63,7 @@ impl ConfigApi {
         request: pb::UpdateCredentialRequest,
     ) -> Result<pb::UpdateCredentialResponse, Status> {
         let credential = request.credential.ok_or_else(|| status::invalid("credential", "is required"))?;
-        let tenant = convert::tenant(caller, &credential.tenant_id, "credential.tenant_id")?;
+        let tenant = from_pb::tenant(caller, &credential.tenant_id, "credential.tenant_id")?;
         let mask = Mask::read(request.update_mask, &["name", "fields"])?;
         let change = CredentialChange {
             name: mask.pick("name", !credential.name.is_empty(), credential.name),
@@ -87,7 +88,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::DeleteCredentialRequest,
     ) -> Result<pb::DeleteCredentialResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
         self.catalog
             .by(caller)
             .delete_credential(&tenant, &request.provider, &request.id)
@@ -101,7 +102,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::ActivateCredentialRequest,
     ) -> Result<pb::ActivateCredentialResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
         let credential = self
             .catalog
             .by(caller)
@@ -117,7 +118,7 @@ pub(super) fn credential_in(
     caller: &Caller,
 ) -> Result<(String, NewCredential), Status> {
     let credential = request.credential.ok_or_else(|| status::invalid("credential", "is required"))?;
-    let tenant = convert::tenant(caller, &credential.tenant_id, "credential.tenant_id")?;
+    let tenant = from_pb::tenant(caller, &credential.tenant_id, "credential.tenant_id")?;
     let new = NewCredential {
         owner: CredentialOwner {
             provider: credential.provider,
@@ -135,12 +136,12 @@ fn model(model_type: i32, name: String, field: &str) -> Result<Option<(ModelType
     if name.is_empty() {
         return Ok(None);
     }
-    Ok(Some((convert::model_type(model_type, field)?, name)))
+    Ok(Some((from_pb::model_type(model_type, field)?, name)))
 }
 
 pub(super) fn credential_out(credential: Credential) -> pb::Credential {
     let (model_type, model) = match credential.owner.model {
-        Some((model_type, model)) => (convert::model_type_out(model_type), model),
+        Some((model_type, model)) => (to_pb::model_type(model_type), model),
         None => (pb::ModelType::Unspecified.into(), String::new()),
     };
     pb::Credential {

@@ -1,7 +1,10 @@
 //! ConfigService's part of the fuzz target `requests`: those that are more than ids and texts.
 
-use super::{balancing, convert, cooldown, credentials, models, pb, policy};
-use crate::catalog::Caller;
+use super::{balancing, cooldown, credentials, models, policy};
+use crate::{
+    api::{from_pb, pb},
+    catalog::Caller,
+};
 use prost::{DecodeError, Message};
 use tonic::Status;
 
@@ -19,8 +22,8 @@ pub(in crate::api) fn read(
         4 => cooldown::switch_in(&pb::SetCooldownRequest::decode(bytes)?).map(drop),
         _ => {
             let request = pb::ListModelsRequest::decode(bytes)?;
-            convert::tenant(caller, &request.tenant_id, "tenant_id")
-                .and(convert::optional_model_type(request.model_type, "model_type"))
+            from_pb::tenant(caller, &request.tenant_id, "tenant_id")
+                .and(from_pb::optional_model_type(request.model_type, "model_type"))
                 .map(drop)
         }
     })

@@ -1,7 +1,8 @@
 //! Models and default models.
 
-use super::{ConfigApi, convert, pb, policy, status};
+use super::{policy, service::ConfigApi};
 use crate::{
+    api::{from_pb, pb, status, to_pb},
     catalog::{Caller, Model, ModelKey, NewModel},
     state::Gone,
 };
@@ -28,7 +29,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::GetModelRequest,
     ) -> Result<pb::GetModelResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
+        let key = from_pb::key(caller, request.key, "key")?;
         let model = self.catalog.get_model(&key).await.map_err(status::from_catalog)?;
         Ok(pb::GetModelResponse { model: Some(model_out(model)) })
     }
@@ -38,9 +39,9 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::ListModelsRequest,
     ) -> Result<pb::ListModelsResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
-        let model_type = convert::optional_model_type(request.model_type, "model_type")?;
-        let page = convert::page(request.page_size, request.page_token);
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let model_type = from_pb::optional_model_type(request.model_type, "model_type")?;
+        let page = from_pb::page(request.page_size, request.page_token);
         let page = self
             .catalog
             .list_models(&tenant, &request.provider, model_type, page)
@@ -57,7 +58,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::DeleteModelRequest,
     ) -> Result<pb::DeleteModelResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
+        let key = from_pb::key(caller, request.key, "key")?;
         let deleted = self.catalog.by(caller).delete_model(&key).await.map_err(status::from_catalog)?;
         let (tenant, pool) = deleted;
         self.state.forget(&Gone { tenant, pools: vec![pool], whole: false }).await;
@@ -88,7 +89,7 @@ impl ConfigApi {
         key: Option<pb::ModelKey>,
         enabled: bool,
     ) -> Result<Option<pb::Model>, Status> {
-        let key = convert::key(caller, key, "key")?;
+        let key = from_pb::key(caller, key, "key")?;
         let model =
             self.catalog.by(caller).set_model_enabled(&key, enabled).await.map_err(status::from_catalog)?;
         Ok(Some(model_out(model)))
@@ -99,11 +100,11 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::GetDefaultModelRequest,
     ) -> Result<pb::GetDefaultModelResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
-        let model_type = convert::model_type(request.model_type, "model_type")?;
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let model_type = from_pb::model_type(request.model_type, "model_type")?;
         let (key, computed) =
             self.catalog.default_model(&tenant, model_type).await.map_err(status::from_catalog)?;
-        Ok(pb::GetDefaultModelResponse { key: Some(convert::key_out(key)), computed })
+        Ok(pb::GetDefaultModelResponse { key: Some(to_pb::key(key)), computed })
     }
 
     pub(super) async fn set_default_model(
@@ -111,16 +112,16 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::SetDefaultModelRequest,
     ) -> Result<pb::SetDefaultModelResponse, Status> {
-        let key = convert::key(caller, request.key, "key")?;
+        let key = from_pb::key(caller, request.key, "key")?;
         let key = self.catalog.by(caller).set_default_model(&key).await.map_err(status::from_catalog)?;
-        Ok(pb::SetDefaultModelResponse { key: Some(convert::key_out(key)) })
+        Ok(pb::SetDefaultModelResponse { key: Some(to_pb::key(key)) })
     }
 }
 
 pub(super) fn model_in(request: pb::PutModelRequest, caller: &Caller) -> Result<NewModel, Status> {
     let model = request.model.ok_or_else(|| status::invalid("model", "is required"))?;
     Ok(NewModel {
-        key: convert::key(caller, model.key, "model.key")?,
+        key: from_pb::key(caller, model.key, "model.key")?,
         upstream_model: model.upstream_model,
         enabled: model.enabled,
         fallbacks: fallbacks_in(caller, model.fallbacks)?,
@@ -130,15 +131,15 @@ pub(super) fn model_in(request: pb::PutModelRequest, caller: &Caller) -> Result<
 
 fn fallbacks_in(caller: &Caller, keys: Vec<pb::ModelKey>) -> Result<Vec<ModelKey>, Status> {
     let keys = keys.into_iter().enumerate();
-    keys.map(|(index, key)| convert::key(caller, Some(key), &format!("model.fallbacks[{index}]"))).collect()
+    keys.map(|(index, key)| from_pb::key(caller, Some(key), &format!("model.fallbacks[{index}]"))).collect()
 }
 
 pub(super) fn model_out(model: Model) -> pb::Model {
     pb::Model {
-        key: Some(convert::key_out(model.key)),
+        key: Some(to_pb::key(model.key)),
         upstream_model: model.upstream_model,
         enabled: Some(model.enabled),
-        fallbacks: model.fallbacks.into_iter().map(convert::key_out).collect(),
+        fallbacks: model.fallbacks.into_iter().map(to_pb::key).collect(),
         policy: Some(policy::out(&model.policy)),
         load_balancing_enabled: model.load_balancing_enabled,
         revision: model.revision,

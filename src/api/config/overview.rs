@@ -1,10 +1,10 @@
 //! What this build can talk to, and reads over many things at once.
 
 use super::{
-    ConfigApi, balancing, convert, credentials::credential_out, models::model_out, pb,
-    providers::provider_out, status,
+    balancing, credentials::credential_out, models::model_out, providers::provider_out, service::ConfigApi,
 };
 use crate::{
+    api::{from_pb, pb, status, to_pb},
     catalog::Caller,
     provider::{self, KindSpec, ModelType},
     state::Inspection,
@@ -26,8 +26,8 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::GetConfigurationsRequest,
     ) -> Result<pb::GetConfigurationsResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
-        let page = convert::page(request.page_size, request.page_token);
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let page = from_pb::page(request.page_size, request.page_token);
         let found = self.catalog.configurations(&tenant, page).await.map_err(status::from_catalog)?;
         let models = found.models.into_iter().map(|(model, set)| {
             // As stored: cooldowns and counts are GetLoadBalancingConfigs' to tell.
@@ -39,7 +39,7 @@ impl ConfigApi {
         let defaults = found
             .defaults
             .into_iter()
-            .map(|(key, computed)| pb::DefaultModel { key: Some(convert::key_out(key)), computed });
+            .map(|(key, computed)| pb::DefaultModel { key: Some(to_pb::key(key)), computed });
         Ok(pb::GetConfigurationsResponse {
             providers: found.providers.into_iter().map(provider_out).collect(),
             credentials: found.credentials.into_iter().map(credential_out).collect(),
@@ -54,9 +54,9 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::GetProviderModelBundleRequest,
     ) -> Result<pb::GetProviderModelBundleResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
-        let model_type = convert::model_type(request.model_type, "model_type")?;
-        let page = convert::page(request.page_size, request.page_token);
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let model_type = from_pb::model_type(request.model_type, "model_type")?;
+        let page = from_pb::page(request.page_size, request.page_token);
         let bundle = self.catalog.provider_bundle(&tenant, &request.provider, model_type, page).await;
         let bundle = bundle.map_err(status::from_catalog)?;
         let kind = provider::kind(&bundle.provider.kind).map(kind_out);
@@ -88,7 +88,7 @@ fn kind_out(kind: &KindSpec) -> pb::ProviderKind {
     pb::ProviderKind {
         kind: kind.name.to_owned(),
         display_name: kind.display_name.to_owned(),
-        model_types: kind.model_types.iter().map(|&of| convert::model_type_out(of)).collect(),
+        model_types: kind.model_types.iter().map(|&of| to_pb::model_type(of)).collect(),
         credential_fields: fields.collect(),
         default_base_url: kind.default_base_url.unwrap_or_default().to_owned(),
         rpcs: kind.model_types.iter().flat_map(|&of| rpcs(of)).map(|&rpc| rpc.to_owned()).collect(),

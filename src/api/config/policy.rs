@@ -1,7 +1,8 @@
 //! A model's balancing policy.
 
-use super::{ConfigApi, Mask, convert, pb, status};
+use super::{mask::Mask, service::ConfigApi};
 use crate::{
+    api::{from_pb, pb, status, to_pb},
     balance::Strategy,
     catalog::{Caller, Millis, ModelKey, PolicySettings},
 };
@@ -50,7 +51,7 @@ pub(super) fn change_in(
     request: pb::UpdateBalancingPolicyRequest,
     caller: &Caller,
 ) -> Result<(ModelKey, Change), Status> {
-    let key = convert::key(caller, request.key, "key")?;
+    let key = from_pb::key(caller, request.key, "key")?;
     let policy = request.policy.ok_or_else(|| status::invalid("policy", "is required"))?;
     let mask = Mask::read(request.update_mask, FIELDS)?;
     Ok((key, Change::read(&policy, &mask)?))
@@ -175,7 +176,7 @@ impl Change {
 
 /// Whole milliseconds, rounded up: only zero means off.
 fn millis(duration: Duration, field: &str) -> Result<Millis, Status> {
-    let time = convert::duration_in(duration, field)?;
+    let time = from_pb::duration(duration, field)?;
     u64::try_from(time.as_nanos().div_ceil(1_000_000))
         .map(Millis)
         .map_err(|_| status::invalid(field, "is too long"))
@@ -183,7 +184,7 @@ fn millis(duration: Duration, field: &str) -> Result<Millis, Status> {
 
 /// What is set, for callers.
 pub(super) fn out(settings: &PolicySettings) -> pb::BalancingPolicy {
-    let time = |value: Option<Millis>| value.map(|value| convert::duration(value.into()));
+    let time = |value: Option<Millis>| value.map(|value| to_pb::duration(value.into()));
     let cooldowns = &settings.cooldowns;
     let strategy = match settings.strategy.as_deref().and_then(Strategy::from_name).unwrap_or_default() {
         Strategy::RoundRobin => pb::Strategy::RoundRobin,

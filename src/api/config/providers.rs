@@ -1,7 +1,10 @@
 //! Providers.
 
-use super::{ConfigApi, Mask, convert, pb, status};
-use crate::catalog::{Caller, NewProvider, Provider, ProviderChange};
+use super::{mask::Mask, service::ConfigApi};
+use crate::{
+    api::{from_pb, pb, status},
+    catalog::{Caller, NewProvider, Provider, ProviderChange},
+};
 use tonic::Status;
 
 impl ConfigApi {
@@ -11,7 +14,7 @@ impl ConfigApi {
         request: pb::CreateProviderRequest,
     ) -> Result<pb::CreateProviderResponse, Status> {
         let provider = request.provider.ok_or_else(|| status::invalid("provider", "is required"))?;
-        let tenant = convert::tenant(caller, &provider.tenant_id, "provider.tenant_id")?;
+        let tenant = from_pb::tenant(caller, &provider.tenant_id, "provider.tenant_id")?;
         let new = NewProvider {
             name: provider.name,
             kind: provider.kind,
@@ -33,7 +36,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::GetProviderRequest,
     ) -> Result<pb::GetProviderResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
         let provider =
             self.catalog.get_provider(&tenant, &request.provider).await.map_err(status::from_catalog)?;
         Ok(pb::GetProviderResponse { provider: Some(provider_out(provider)) })
@@ -44,8 +47,8 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::ListProvidersRequest,
     ) -> Result<pb::ListProvidersResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
-        let page = convert::page(request.page_size, request.page_token);
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let page = from_pb::page(request.page_size, request.page_token);
         let page = self.catalog.list_providers(&tenant, page).await.map_err(status::from_catalog)?;
         Ok(pb::ListProvidersResponse {
             providers: page.items.into_iter().map(provider_out).collect(),
@@ -59,7 +62,7 @@ impl ConfigApi {
         request: pb::UpdateProviderRequest,
     ) -> Result<pb::UpdateProviderResponse, Status> {
         let provider = request.provider.ok_or_else(|| status::invalid("provider", "is required"))?;
-        let tenant = convert::tenant(caller, &provider.tenant_id, "provider.tenant_id")?;
+        let tenant = from_pb::tenant(caller, &provider.tenant_id, "provider.tenant_id")?;
         let mask = Mask::read(request.update_mask, &["display_name", "base_url", "enabled"])?;
         let change = ProviderChange {
             display_name: mask.pick("display_name", !provider.display_name.is_empty(), provider.display_name),
@@ -81,7 +84,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::DeleteProviderRequest,
     ) -> Result<pb::DeleteProviderResponse, Status> {
-        let tenant = convert::tenant(caller, &request.tenant_id, "tenant_id")?;
+        let tenant = from_pb::tenant(caller, &request.tenant_id, "tenant_id")?;
         self.catalog
             .by(caller)
             .delete_provider(&tenant, &request.provider)

@@ -1,7 +1,11 @@
 //! WatchPool: the state of a pool, again after every change.
 
-use super::{ConfigApi, balancing, convert, pb, status};
-use crate::catalog::{Caller, ConfigFrom, ConfigSet, Error, ModelKey};
+use super::{balancing, service::ConfigApi};
+use crate::{
+    api::{from_pb, pb, status, to_pb},
+    catalog::{Caller, ConfigFrom, ConfigSet, Error, ModelKey},
+    gate::Refusal,
+};
 use futures::stream::{self, BoxStream, StreamExt};
 use std::time::Duration;
 use tonic::Status;
@@ -17,7 +21,7 @@ impl ConfigApi {
         caller: &Caller,
         request: pb::WatchPoolRequest,
     ) -> Result<PoolStream, Status> {
-        let key = convert::key(caller, request.key, "key")?;
+        let key = from_pb::key(caller, request.key, "key")?;
         let watch = Watch { api: self.clone(), caller: caller.clone(), key, known: None, last: None };
         Ok(stream::unfold(Some(watch), |watch| async move {
             let mut watch = watch?;
@@ -27,7 +31,7 @@ impl ConfigApi {
                     Ok(state) => Some((Ok(pb::WatchPoolResponse { state: Some(state) }), Some(watch))),
                     Err(status) => Some((Err(status), None)),
                 },
-                () = stop.cancelled() => Some((Err(status::draining()), None)),
+                () = stop.cancelled() => Some((Err(status::from_refusal(Refusal::Draining)), None)),
             }
         })
         .boxed())
@@ -51,13 +55,13 @@ impl Watch {
                 tokio::time::sleep(INTERVAL).await;
             }
             if !self.api.catalog.still_valid(&self.caller).await {
-                return Err(status::token_invalid());
+                return Err(status::from_refusal(Refusal::TokenInvalid));
             }
             let set = self.configs().await?;
             let seen = self.api.state.inspect(&set.roster).await;
             let revision = set.revision;
             let configs = balancing::listed(set, seen);
-            let state = pb::PoolState { key: Some(convert::key_out(self.key.clone())), revision, configs };
+            let state = pb::PoolState { key: Some(to_pb::key(self.key.clone())), revision, configs };
             let compared = without_clocks(state.clone());
             if self.last.as_ref() != Some(&compared) {
                 self.last = Some(compared);

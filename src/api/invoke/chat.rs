@@ -1,17 +1,36 @@
 //! Chat messages between the contract and the drivers.
 
-use super::{convert, pb, status};
+use super::service::InvokeApi;
 use crate::{
-    invoke::Streamed,
-    provider::{ChatEvent, ChatRequest, Content, Media, Message, Part, Tool, ToolCall, estimate_chat},
+    api::{from_pb, pb, status, to_pb},
+    invoke::{Call, Streamed},
+    provider::{
+        ChatEvent, ChatRequest, Content, Media, Message, ModelType, Part, Tool, ToolCall, estimate_chat,
+    },
 };
 use prost_types::Struct;
-use tonic::Status;
+use tonic::{Request, Status};
 
 /// What an answer costs where nothing bounds it: an order of magnitude, for limits.
 const ANSWER_TOKENS: u64 = 256;
 
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
+
+impl InvokeApi {
+    /// A chat call, whole or streamed: both requests have the same fields.
+    pub(super) async fn chat(
+        &self,
+        request: Request<impl Into<pb::InvokeLlmRequest>>,
+    ) -> Result<(Call, ChatRequest), Status> {
+        let caller = from_pb::caller(&request)?;
+        let (metadata, _, request) = request.into_parts();
+        let pb::InvokeLlmRequest { key, options, messages, parameters, tools, stop } = request.into();
+        let options = options.as_ref();
+        let chat = request_in(messages, parameters, tools, stop, options)?;
+        let call = self.call(&metadata, &caller, key, ModelType::Llm, options, tokens(&chat)).await?;
+        Ok((call, chat))
+    }
+}
 
 impl From<pb::StreamLlmRequest> for pb::InvokeLlmRequest {
     fn from(request: pb::StreamLlmRequest) -> Self {
@@ -42,7 +61,7 @@ pub(super) fn request_in(
         .collect::<Result<_, _>>()?;
     Ok(ChatRequest {
         messages,
-        parameters: convert::json_map(parameters.unwrap_or_default(), "parameters")?,
+        parameters: from_pb::json_map(parameters.unwrap_or_default(), "parameters")?,
         tools,
         stop,
         user: options.map(|options| options.user.clone()).unwrap_or_default(),
@@ -132,7 +151,7 @@ fn tool_in(tool: pb::Tool, field: Field<'_>) -> Result<Tool, Status> {
     }
     let parameters = tool
         .parameters
-        .map(|parameters| convert::json_map(parameters, &format!("{}.parameters", field())))
+        .map(|parameters| from_pb::json_map(parameters, &format!("{}.parameters", field())))
         .transpose()?;
     Ok(Tool { name: tool.name, description: tool.description, parameters })
 }
@@ -199,7 +218,7 @@ pub(super) fn event_out(
     route: Option<pb::Route>,
 ) -> pb::StreamLlmResponse {
     let usage =
-        event.usage.map(|usage| convert::usage(usage, stream.latency(), Some(stream.time_to_first_token())));
+        event.usage.map(|usage| to_pb::usage(usage, stream.latency(), Some(stream.time_to_first_token())));
     let delta = event.is_content().then(|| pb::Delta {
         index: event.index,
         content: event.content,

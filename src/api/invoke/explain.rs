@@ -1,7 +1,8 @@
 //! Explain: the next pick, with reasons.
 
-use super::{InvokeApi, convert, pb, status};
+use super::service::InvokeApi;
 use crate::{
+    api::{from_pb, pb, status},
     catalog::{Caller, ConfigFrom, ConfigSet, INHERIT},
     invoke::{Setting, explain},
 };
@@ -13,7 +14,7 @@ impl InvokeApi {
         caller: &Caller,
         request: pb::ExplainRequest,
     ) -> Result<pb::ExplainResponse, Status> {
-        let mut key = convert::key(caller, request.key, "key")?;
+        let mut key = from_pb::key(caller, request.key, "key")?;
         if key.provider.is_empty() && key.model.is_empty() {
             let found = self.catalog.default_model(&key.tenant, key.model_type).await;
             (key, _) = found.map_err(status::from_catalog)?;

@@ -1,7 +1,10 @@
 //! Forward: requests that no driver knows.
 
-use super::{InvokeApi, Pieces, caller, convert, pb, pieces::pieces, status};
-use crate::provider::{ForwardPath, ForwardRequest, estimate_text, forwarded_headers};
+use super::{pieces::Pieces, pieces::pieces, service::InvokeApi};
+use crate::{
+    api::{from_pb, pb, status, to_pb},
+    provider::{ForwardPath, ForwardRequest, estimate_text, forwarded_headers},
+};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -22,7 +25,7 @@ impl InvokeApi {
         &self,
         request: Request<pb::ForwardRequest>,
     ) -> Result<Pieces<pb::ForwardResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let (metadata, _, request) = request.into_parts();
         let named = METHODS.iter().find(|method| method.as_str().eq_ignore_ascii_case(&request.method));
         let Some(method) = named.cloned() else {
@@ -42,7 +45,7 @@ impl InvokeApi {
             method,
         };
         let key = request.key.unwrap_or_default();
-        let model_type = convert::model_type(key.model_type, "key.model_type")?;
+        let model_type = from_pb::model_type(key.model_type, "key.model_type")?;
         let options = request.options.as_ref();
         let tokens = estimate_text(forward.body.len());
         let call = self.call(&metadata, &caller, Some(key), model_type, options, tokens).await?;
@@ -51,7 +54,7 @@ impl InvokeApi {
             status: answer.status.into(),
             headers: answer.headers.into_iter().collect(),
             body: Vec::new(),
-            route: Some(convert::route(answer.body.route())),
+            route: Some(to_pb::route(answer.body.route())),
         };
         let body = pieces(answer.body, self.stop.clone(), |bytes: Bytes, _, _| pb::ForwardResponse {
             body: bytes.into(),

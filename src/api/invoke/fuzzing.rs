@@ -1,7 +1,8 @@
 //! InvokeService's part of the fuzz target `requests`.
 
-use super::{call_in, chat, convert, lease, pb, speech, texts};
+use super::{chat, lease, service::call_in, speech, texts};
 use crate::{
+    api::{from_pb, pb},
     catalog::Caller,
     provider::{self, ModelType},
 };
@@ -42,7 +43,7 @@ pub(in crate::api) fn read(
             lease::acquire_in(&request).and_then(|kind| call(caller, request.key, kind, request.options))
         }
         7 => lease::report(pb::ReleaseRequest::decode(bytes)?.outcome).map(drop),
-        _ => convert::key(caller, pb::ExplainRequest::decode(bytes)?.key, "key").map(drop),
+        _ => from_pb::key(caller, pb::ExplainRequest::decode(bytes)?.key, "key").map(drop),
     })
 }
 

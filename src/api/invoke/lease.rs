@@ -3,8 +3,9 @@
 //! A lease id is the lease itself, signed with the master key: any replica can end it, nothing is looked up, and nobody
 //! can make one up or bend one to another pool.
 
-use super::{InvokeApi, convert, pb, status};
+use super::service::InvokeApi;
 use crate::{
+    api::{from_pb, pb, status, to_pb},
     balance::{Failure, LeaseId, Limits, Member},
     catalog::{Caller, ModelKey, Thing},
     invoke::{Granted, LEASE_TTL, Report},
@@ -190,7 +191,7 @@ impl InvokeApi {
     }
 
     fn lease_id(&self, granted: &Granted) -> String {
-        let key = Some(convert::key_out(granted.pool.key.clone()));
+        let key = Some(to_pb::key(granted.pool.key.clone()));
         let ticket = Ticket { key, hold: granted.lease.as_ref().map(Hold::from) }.encode_to_vec();
         URL_SAFE_NO_PAD.encode([self.catalog.sign(&ticket), ticket].concat())
     }
@@ -205,7 +206,7 @@ impl InvokeApi {
         let forged = || status::invalid("lease_id", "is not an id that Acquire has given");
         let Ticket { key, hold } = ticket.ok_or_else(forged)?;
         let key = key.ok_or_else(forged)?;
-        let model_type: ModelType = convert::model_type(key.model_type, "lease_id")?;
+        let model_type: ModelType = from_pb::model_type(key.model_type, "lease_id")?;
         if caller.tenant.as_ref().is_some_and(|own| *own != key.tenant_id) {
             return Err(status::not_found(Thing::Lease, id));
         }
@@ -218,7 +219,7 @@ impl InvokeApi {
 /// The model type that a request asks for.
 pub(super) fn acquire_in(request: &pb::AcquireRequest) -> Result<ModelType, Status> {
     let named = request.key.as_ref().map_or(0, |key| key.model_type);
-    let model_type = convert::model_type(named, "key.model_type")?;
+    let model_type = from_pb::model_type(named, "key.model_type")?;
     if request.exclude_config_ids.len() > MAX_EXCLUDED {
         return Err(status::invalid("exclude_config_ids", format!("must hold at most {MAX_EXCLUDED}")));
     }
@@ -227,14 +228,14 @@ pub(super) fn acquire_in(request: &pb::AcquireRequest) -> Result<ModelType, Stat
 
 pub(super) fn report(outcome: Option<pb::Outcome>) -> Result<Report, Status> {
     let Some(outcome) = outcome else { return Ok(Report::Unknown) };
-    let class = convert::class(outcome.error_class, "outcome.error_class")?;
+    let class = from_pb::class(outcome.error_class, "outcome.error_class")?;
     let http_status = match u16::try_from(outcome.http_status) {
         Ok(0) => None,
         Ok(code) if (100..600).contains(&code) => Some(code),
         _ => return Err(status::invalid("outcome.http_status", "must be an HTTP status, or 0 for none")),
     };
     let span = |value: Option<prost_types::Duration>, field: &str| {
-        value.map(|value| convert::duration_in(value, field)).transpose()
+        value.map(|value| from_pb::duration(value, field)).transpose()
     };
     let retry_after = span(outcome.retry_after, "outcome.retry_after")?;
     span(outcome.latency, "outcome.latency")?;
@@ -249,5 +250,5 @@ pub(super) fn report(outcome: Option<pb::Outcome>) -> Result<Report, Status> {
 }
 
 fn ends() -> Timestamp {
-    convert::timestamp(Utc::now() + LEASE_TTL)
+    to_pb::timestamp(Utc::now() + LEASE_TTL)
 }

@@ -1,15 +1,23 @@
 //! Streamed answers as the contract's messages.
 
-use super::{convert, pb, status};
 use crate::{
+    api::{pb, status, to_pb},
     balance::{ErrorClass, Failure},
+    gate::Refusal,
     invoke::{CallError, Route, StreamEvent, Streamed},
 };
-use futures::{StreamExt, stream};
+use futures::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use parking_lot::Mutex;
 use std::{sync::Arc, task::Poll, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+/// Messages of a streamed answer.
+pub(super) type Pieces<M> = BoxStream<'static, Result<M, Status>>;
 
 /// An answer that somebody reads ends by itself at its deadline. One that still stands after this much more is not read.
 const UNREAD: Duration = Duration::from_secs(1);
@@ -20,8 +28,8 @@ pub(super) fn pieces<E: StreamEvent, M: Send + 'static>(
     answer: Streamed<E>,
     stop: CancellationToken,
     message: impl Fn(E, &Streamed<E>, Option<pb::Route>) -> M + Copy + Send + 'static,
-) -> super::Pieces<M> {
-    let route = Some(convert::route(answer.route()));
+) -> Pieces<M> {
+    let route = Some(to_pb::route(answer.route()));
     let deadline = answer.deadline();
     let pieces = stream::unfold(Some((answer, route)), move |state| {
         let stop = stop.clone();
@@ -29,7 +37,7 @@ pub(super) fn pieces<E: StreamEvent, M: Send + 'static>(
             let (mut answer, mut route) = state?;
             let piece = tokio::select! {
                 piece = answer.next() => piece?,
-                () = stop.cancelled() => return Some((Err(status::draining()), None)),
+                () = stop.cancelled() => return Some((Err(status::from_refusal(Refusal::Draining)), None)),
             };
             match piece {
                 Ok(event) => Some((Ok(message(event, &answer, route.take())), Some((answer, route)))),
@@ -42,7 +50,7 @@ pub(super) fn pieces<E: StreamEvent, M: Send + 'static>(
 
 /// Ends pieces that nobody takes: a caller that stops reading would hold its config, and the provider's connection, for as
 /// long as it likes.
-fn ended_unread<M: Send + 'static>(pieces: super::Pieces<M>, deadline: Instant) -> super::Pieces<M> {
+fn ended_unread<M: Send + 'static>(pieces: Pieces<M>, deadline: Instant) -> Pieces<M> {
     let pieces = Arc::new(Mutex::new(Some(pieces)));
     let watched = Arc::downgrade(&pieces);
     let over = CancellationToken::new();

@@ -1,7 +1,10 @@
 //! Speech to text and text to speech.
 
-use super::{InvokeApi, Pieces, caller, convert, pb, pieces::pieces, status};
-use crate::provider::{ModelType, SpeechRequest, SpokenRequest, estimate_text};
+use super::{pieces::Pieces, pieces::pieces, service::InvokeApi};
+use crate::{
+    api::{from_pb, pb, status, to_pb},
+    provider::{ModelType, SpeechRequest, SpokenRequest, estimate_text},
+};
 use bytes::Bytes;
 use tonic::{Request, Status};
 
@@ -12,7 +15,7 @@ impl InvokeApi {
         &self,
         request: Request<pb::InvokeSpeechToTextRequest>,
     ) -> Result<pb::InvokeSpeechToTextResponse, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let (metadata, _, mut request) = request.into_parts();
         let (key, options) = (request.key.take(), request.options.take());
         let speech = speech_in(request)?;
@@ -20,7 +23,7 @@ impl InvokeApi {
         let served = self.engine.transcribe(&call, &speech).await.map_err(status::from_call)?;
         Ok(pb::InvokeSpeechToTextResponse {
             text: served.reply.text,
-            route: Some(convert::route(served.route)),
+            route: Some(to_pb::route(served.route)),
         })
     }
 }
@@ -42,7 +45,7 @@ impl InvokeApi {
         &self,
         request: Request<pb::InvokeTtsRequest>,
     ) -> Result<Pieces<pb::InvokeTtsResponse>, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let (metadata, _, request) = request.into_parts();
         if request.text.is_empty() {
             return Err(status::invalid("text", "must not be empty"));
@@ -66,7 +69,7 @@ impl InvokeApi {
         &self,
         request: Request<pb::ListTtsVoicesRequest>,
     ) -> Result<pb::ListTtsVoicesResponse, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let (metadata, _, request) = request.into_parts();
         let language =
             name(request.language, "language", "", |c| !c.is_ascii_alphanumeric() && !"-_".contains(c))?;

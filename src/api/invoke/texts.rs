@@ -1,7 +1,10 @@
 //! Calls that take texts and answer once: embeddings, reranking, moderation.
 
-use super::{InvokeApi, caller, convert, pb, status};
-use crate::provider::{EmbeddingRequest, ModelType, RerankRequest, estimate_text};
+use super::service::InvokeApi;
+use crate::{
+    api::{from_pb, pb, status, to_pb},
+    provider::{EmbeddingRequest, ModelType, RerankRequest, estimate_text},
+};
 use tonic::{Request, Status};
 
 /// More texts than any provider takes in one request.
@@ -12,7 +15,7 @@ impl InvokeApi {
         &self,
         request: Request<pb::InvokeTextEmbeddingRequest>,
     ) -> Result<pb::InvokeTextEmbeddingResponse, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let (metadata, _, mut request) = request.into_parts();
         let (key, options) = (request.key.take(), request.options.take());
         let embedding = embedding_in(request, options.as_ref())?;
@@ -22,8 +25,8 @@ impl InvokeApi {
         let served = self.engine.embed(&call, embedding).await.map_err(status::from_call)?;
         Ok(pb::InvokeTextEmbeddingResponse {
             embeddings: served.reply.vectors.into_iter().map(|values| pb::Embedding { values }).collect(),
-            usage: Some(convert::usage(served.reply.usage, served.latency, None)),
-            route: Some(convert::route(served.route)),
+            usage: Some(to_pb::usage(served.reply.usage, served.latency, None)),
+            route: Some(to_pb::route(served.route)),
         })
     }
 
@@ -31,7 +34,7 @@ impl InvokeApi {
         &self,
         request: Request<pb::InvokeRerankRequest>,
     ) -> Result<pb::InvokeRerankResponse, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let (metadata, _, mut request) = request.into_parts();
         let (key, options) = (request.key.take(), request.options.take());
         let threshold = request.score_threshold;
@@ -48,8 +51,8 @@ impl InvokeApi {
         });
         Ok(pb::InvokeRerankResponse {
             results: results.collect(),
-            usage: Some(convert::usage(served.reply.usage, served.latency, None)),
-            route: Some(convert::route(served.route)),
+            usage: Some(to_pb::usage(served.reply.usage, served.latency, None)),
+            route: Some(to_pb::route(served.route)),
         })
     }
 
@@ -57,7 +60,7 @@ impl InvokeApi {
         &self,
         request: Request<pb::InvokeModerationRequest>,
     ) -> Result<pb::InvokeModerationResponse, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let (metadata, _, request) = request.into_parts();
         check_text(&request)?;
         let options = request.options.as_ref();
@@ -72,7 +75,7 @@ impl InvokeApi {
         Ok(pb::InvokeModerationResponse {
             flagged: served.reply.flagged,
             categories: categories.collect(),
-            route: Some(convert::route(served.route)),
+            route: Some(to_pb::route(served.route)),
         })
     }
 }

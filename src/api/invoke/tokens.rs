@@ -1,7 +1,10 @@
 //! CountTokens.
 
-use super::{InvokeApi, caller, chat, convert, pb, status, texts};
-use crate::provider::Countable;
+use super::{chat, service::InvokeApi, texts};
+use crate::{
+    api::{from_pb, pb, status},
+    provider::Countable,
+};
 use tonic::{Request, Status};
 
 impl InvokeApi {
@@ -9,7 +12,7 @@ impl InvokeApi {
         &self,
         request: Request<pb::CountTokensRequest>,
     ) -> Result<pb::CountTokensResponse, Status> {
-        let caller = caller(&request)?;
+        let caller = from_pb::caller(&request)?;
         let (metadata, _, request) = request.into_parts();
         let countable = match (request.messages.is_empty(), request.texts.is_empty()) {
             (false, true) => {
@@ -23,7 +26,7 @@ impl InvokeApi {
             _ => return Err(status::invalid("messages", "or texts must be there, and not both")),
         };
         let key = request.key.unwrap_or_default();
-        let model_type = convert::model_type(key.model_type, "key.model_type")?;
+        let model_type = from_pb::model_type(key.model_type, "key.model_type")?;
         let call = self.call(&metadata, &caller, Some(key), model_type, None, 0).await?;
         let counted = self.engine.count_tokens(&call, countable).await.map_err(status::from_call)?;
         Ok(pb::CountTokensResponse {

@@ -7,9 +7,9 @@ use crate::{
         StreamLlmRequest, StreamLlmResponse, invoke_service_client::InvokeServiceClient,
     },
     catalog::{Catalog, DatabaseOptions, MasterKeySource, NewToken, OpenOptions, Role},
-    gate::CallLimits,
+    gate::{CallLimits, Drain},
     provider::Networks,
-    telemetry::{self, Traces},
+    telemetry::{self, Metrics, Traces},
 };
 use futures::{
     future::BoxFuture,
@@ -30,7 +30,6 @@ use std::{
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::Notify, time::sleep};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     Code, Status,
     metadata::MetadataValue,
@@ -146,15 +145,13 @@ async fn a_panic_ends_its_own_call_and_no_other() {
     let new = NewToken { role: Some(Role::Operator), ..NewToken::default() };
     let (_, token) = catalog.create_token(new).await.unwrap();
     let metrics = Arc::new(Metrics::new(10));
-    let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
     let limits =
         CallLimits { max_calls: 10, receive_timeout: Duration::from_secs(60), ..CallLimits::default() };
-    let (inside, traces) = (TaskTracker::new(), Traces::default());
-    let gate = Gate::new(catalog, draining, stop, inside, limits, metrics.clone(), traces);
+    let gate = Gate::new(catalog, Drain::default(), limits, metrics.clone(), Traces::default());
     let shaky = Shaky::default();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server::builder().layer(gate).add_service(shaky.clone());
+    let server = Server::builder().layer(GateLayer::new(gate)).add_service(shaky.clone());
     tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
 
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
@@ -199,6 +196,6 @@ async fn a_panic_ends_its_own_call_and_no_other() {
     let log = std::fs::read_to_string(log).unwrap();
     let panics: Vec<_> = log.lines().filter(|line| line.contains("a panic")).collect();
     assert_eq!(panics.len(), 3, "{log}");
-    assert!(panics.iter().all(|line| line.contains("ERROR") && line.contains("gate/tests.rs:")), "{log}");
+    assert!(panics.iter().all(|line| line.contains("ERROR") && line.contains("layer/tests.rs:")), "{log}");
     assert!(!log.contains(SECRET), "{log}");
 }

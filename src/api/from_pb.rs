@@ -1,17 +1,23 @@
-//! Messages to domain values and back. What cannot be converted is a violation, with the field's path.
+//! Messages to domain values. What cannot be read is a violation, with the field's path.
 
-use super::{pb, status};
+use super::{pb, status, to_pb};
 use crate::{
     balance::ErrorClass,
     catalog::{Caller, ModelKey, PageRequest, Role, Thing, canonical},
-    invoke::Route,
-    provider::{ModelType, TokenUsage},
+    gate::Refusal,
+    provider::ModelType,
 };
 use chrono::{DateTime, Utc};
 use prost_types::{Struct, Timestamp, Value, value::Kind};
 use serde_json::Map;
-use std::time::Duration;
-use tonic::Status;
+use std::{sync::Arc, time::Duration};
+use tonic::{Request, Status};
+
+/// Who makes a call. The gate has put it there; without it nothing is answered.
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
+    let caller = request.extensions().get::<Arc<Caller>>().cloned();
+    caller.ok_or_else(|| status::from_refusal(Refusal::TokenInvalid))
+}
 
 /// The tenant that a request is about: the token's own, or for an operator the one named.
 pub(super) fn tenant(caller: &Caller, named: &str, field: &str) -> Result<String, Status> {
@@ -53,27 +59,6 @@ pub(super) fn optional_model_type(value: i32, field: &str) -> Result<Option<Mode
     })
 }
 
-pub(super) fn model_type_out(model_type: ModelType) -> i32 {
-    let value = match model_type {
-        ModelType::Llm => pb::ModelType::Llm,
-        ModelType::TextEmbedding => pb::ModelType::TextEmbedding,
-        ModelType::Rerank => pb::ModelType::Rerank,
-        ModelType::SpeechToText => pb::ModelType::SpeechToText,
-        ModelType::Moderation => pb::ModelType::Moderation,
-        ModelType::Tts => pb::ModelType::Tts,
-    };
-    value.into()
-}
-
-pub(super) fn key_out(key: ModelKey) -> pb::ModelKey {
-    pb::ModelKey {
-        tenant_id: key.tenant,
-        provider: key.provider,
-        model_type: model_type_out(key.model_type),
-        model: key.model,
-    }
-}
-
 pub(super) fn role(value: i32, field: &str) -> Result<Option<Role>, Status> {
     match pb::Role::try_from(value) {
         Ok(pb::Role::Unspecified) => Ok(None),
@@ -85,39 +70,12 @@ pub(super) fn role(value: i32, field: &str) -> Result<Option<Role>, Status> {
     }
 }
 
-pub(super) fn role_out(role: Role) -> i32 {
-    let value = match role {
-        Role::Operator => pb::Role::Operator,
-        Role::TenantAdmin => pb::Role::TenantAdmin,
-        Role::Invoker => pb::Role::Invoker,
-        Role::Viewer => pb::Role::Viewer,
-    };
-    value.into()
-}
-
-pub(super) fn class_out(class: Option<ErrorClass>) -> i32 {
-    let value = match class {
-        None => pb::ErrorClass::Unspecified,
-        Some(ErrorClass::RateLimited) => pb::ErrorClass::RateLimited,
-        Some(ErrorClass::QuotaExhausted) => pb::ErrorClass::QuotaExhausted,
-        Some(ErrorClass::Authentication) => pb::ErrorClass::Authentication,
-        Some(ErrorClass::Connection) => pb::ErrorClass::Connection,
-        Some(ErrorClass::Timeout) => pb::ErrorClass::Timeout,
-        Some(ErrorClass::ServerError) => pb::ErrorClass::ServerError,
-        Some(ErrorClass::ModelUnavailable) => pb::ErrorClass::ModelUnavailable,
-        Some(ErrorClass::BadRequest) => pb::ErrorClass::BadRequest,
-        Some(ErrorClass::ContentFiltered) => pb::ErrorClass::ContentFiltered,
-        Some(ErrorClass::Cancelled) => pb::ErrorClass::Cancelled,
-    };
-    value.into()
-}
-
 /// An error class, or none.
 pub(super) fn class(value: i32, field: &str) -> Result<Option<ErrorClass>, Status> {
     match pb::ErrorClass::try_from(value) {
         Ok(pb::ErrorClass::Unspecified) => Ok(None),
         Ok(named) => {
-            Ok(ErrorClass::ALL.into_iter().find(|class| class_out(Some(*class)) == i32::from(named)))
+            Ok(ErrorClass::ALL.into_iter().find(|class| to_pb::class(Some(*class)) == i32::from(named)))
         }
         Err(_) => Err(status::invalid(field, "is not an error class")),
     }
@@ -127,15 +85,8 @@ pub(super) fn page(size: i32, token: String) -> PageRequest {
     PageRequest { size, token }
 }
 
-pub(super) fn duration(duration: Duration) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(duration.subsec_nanos()).unwrap_or(0),
-    }
-}
-
 /// A span of time that is not negative.
-pub(super) fn duration_in(duration: prost_types::Duration, field: &str) -> Result<Duration, Status> {
+pub(super) fn duration(duration: prost_types::Duration, field: &str) -> Result<Duration, Status> {
     // The conversion of prost-types overflows at the least number of seconds.
     if duration.seconds < 0 || duration.nanos < 0 {
         return Err(status::invalid(field, "must not be negative"));
@@ -143,48 +94,11 @@ pub(super) fn duration_in(duration: prost_types::Duration, field: &str) -> Resul
     Duration::try_from(duration).map_err(|_| status::invalid(field, "is not a duration"))
 }
 
-pub(super) fn timestamp(time: DateTime<Utc>) -> Timestamp {
-    Timestamp { seconds: time.timestamp(), nanos: i32::try_from(time.timestamp_subsec_nanos()).unwrap_or(0) }
-}
-
 pub(super) fn time(timestamp: Timestamp, field: &str) -> Result<DateTime<Utc>, Status> {
     u32::try_from(timestamp.nanos)
         .ok()
         .and_then(|nanos| DateTime::from_timestamp(timestamp.seconds, nanos))
         .ok_or_else(|| status::invalid(field, "is not a time"))
-}
-
-pub(super) fn route(route: Route) -> pb::Route {
-    let attempts = route.attempts.into_iter().map(|attempt| pb::Attempt {
-        config_id: attempt.config_id.to_string(),
-        config_name: attempt.config_name.to_string(),
-        error_class: class_out(attempt.class),
-        http_status: attempt.http_status.map_or(0, i32::from),
-        message: attempt.message,
-        latency: Some(duration(attempt.latency)),
-        cooldown: attempt.cooldown.map(duration),
-    });
-    pb::Route {
-        attempts: attempts.collect(),
-        config_id: route.config_id,
-        config_name: route.config_name,
-        provider: route.provider,
-        model: route.model,
-        upstream_model: route.upstream_model,
-        degraded: route.degraded,
-    }
-}
-
-pub(super) fn usage(usage: TokenUsage, latency: Duration, first_token: Option<Duration>) -> pb::Usage {
-    pb::Usage {
-        prompt_tokens: usage.prompt,
-        completion_tokens: usage.completion,
-        total_tokens: usage.total,
-        cached_tokens: usage.cached,
-        reasoning_tokens: usage.reasoning,
-        latency: Some(duration(latency)),
-        time_to_first_token: first_token.map(duration),
-    }
 }
 
 /// A free-form map as JSON. Whole numbers lose the fraction that a Struct gives every number: providers refuse
@@ -207,27 +121,6 @@ fn json(value: Value, field: &str) -> Result<serde_json::Value, Status> {
         }
         Some(Kind::StructValue(value)) => Json::Object(json_map(value, field)?),
     })
-}
-
-/// A JSON object as a Struct; none for anything else.
-pub(super) fn struct_out(value: serde_json::Value) -> Option<Struct> {
-    let serde_json::Value::Object(map) = value else { return None };
-    Some(Struct { fields: map.into_iter().map(|(name, value)| (name, value_out(value))).collect() })
-}
-
-fn value_out(value: serde_json::Value) -> Value {
-    let kind = match value {
-        serde_json::Value::Null => Kind::NullValue(0),
-        serde_json::Value::Bool(on) => Kind::BoolValue(on),
-        serde_json::Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
-        serde_json::Value::String(text) => Kind::StringValue(text),
-        serde_json::Value::Array(list) => {
-            let values = list.into_iter().map(value_out).collect();
-            Kind::ListValue(prost_types::ListValue { values })
-        }
-        object @ serde_json::Value::Object(_) => Kind::StructValue(struct_out(object).unwrap_or_default()),
-    };
-    Value { kind: Some(kind) }
 }
 
 fn number(value: f64) -> Option<serde_json::Value> {
@@ -257,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_span_is_never_negative() {
-        let read = |seconds, nanos| duration_in(prost_types::Duration { seconds, nanos }, "f").ok();
+        let read = |seconds, nanos| duration(prost_types::Duration { seconds, nanos }, "f").ok();
         assert_eq!(read(1, 500_000_000), Some(Duration::from_millis(1500)));
         assert_eq!(read(0, 0), Some(Duration::ZERO));
         assert_eq!(read(i64::MAX, 0), Some(Duration::from_secs(i64::MAX.unsigned_abs())));

@@ -1,33 +1,7 @@
-//! Which role may call which RPC: one table.
+//! The RPCs of our services, and what each asks of its caller: one table.
 
-use crate::catalog::Role;
+use crate::gate::{Access, Operation};
 use std::{collections::HashMap, sync::LazyLock};
-
-/// What an RPC asks of its caller.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    /// The operator's own.
-    Operate,
-    /// Changes a tenant's configuration.
-    Write,
-    /// Reads a tenant's configuration.
-    Read,
-    /// Calls a model.
-    Call,
-    /// Looks at what a call would do.
-    Look,
-}
-
-impl Access {
-    pub(super) const fn allows(self, role: Role) -> bool {
-        match role {
-            Role::Operator => true,
-            Role::TenantAdmin => matches!(self, Self::Write | Self::Read | Self::Call | Self::Look),
-            Role::Invoker => matches!(self, Self::Call | Self::Look),
-            Role::Viewer => matches!(self, Self::Read | Self::Look),
-        }
-    }
-}
 
 const RPCS: &[(Access, &str, &[&str])] = &[
     (
@@ -121,11 +95,10 @@ static BY_PATH: LazyLock<HashMap<String, Access>> = LazyLock::new(|| {
     rows.collect()
 });
 
-/// The RPC at that path as `package.Service/Method`, and what it asks; `None` for those that are not ours, such as health
-/// and reflection.
-pub(super) fn of(path: &str) -> Option<(&'static str, Access)> {
+/// The RPC at that path, named `package.Service/Method`; `None` for those that are not ours, such as health and reflection.
+pub(super) fn at(path: &str) -> Option<Operation> {
     let (path, access) = BY_PATH.get_key_value(path)?;
-    Some((path.trim_start_matches('/'), *access))
+    Some(Operation { name: path.trim_start_matches('/'), access: *access })
 }
 
 #[cfg(test)]
@@ -151,15 +124,5 @@ mod tests {
             })
             .collect();
         assert_eq!(contract, BY_PATH.keys().cloned().collect());
-    }
-
-    #[test]
-    fn roles_reach_what_they_are_for() {
-        use Access::{Call, Look, Operate, Read, Write};
-        let allowed = |role| [Operate, Write, Read, Call, Look].map(|access| access.allows(role));
-        assert_eq!(allowed(Role::Operator), [true, true, true, true, true]);
-        assert_eq!(allowed(Role::TenantAdmin), [false, true, true, true, true]);
-        assert_eq!(allowed(Role::Invoker), [false, false, false, true, true]);
-        assert_eq!(allowed(Role::Viewer), [false, false, true, false, true]);
     }
 }

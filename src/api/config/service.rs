@@ -1,0 +1,27 @@
+//! What ConfigService works with.
+
+use crate::{catalog::Catalog, provider::Drivers, state::StateStore};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Serves `rota.v1.ConfigService`.
+#[derive(Clone)]
+pub struct ConfigApi {
+    pub(super) catalog: Catalog,
+    pub(super) state: Arc<dyn StateStore>,
+    pub(super) drivers: Drivers,
+    pub(super) stop: CancellationToken,
+}
+
+impl ConfigApi {
+    /// Serves that catalog, with the state of its pools, and validates over those drivers. Watches end when `stop` is
+    /// cancelled.
+    pub fn new(
+        catalog: Catalog,
+        state: Arc<dyn StateStore>,
+        drivers: Drivers,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { catalog, state, drivers, stop }
+    }
+}

@@ -1,0 +1,138 @@
+//! What InvokeService works with, and what all its calls have in common: the model and the deadline.
+
+use crate::{
+    api::{from_pb, pb, status},
+    catalog::{Caller, Catalog},
+    invoke::{Call, CallOptions, Engine},
+    provider::ModelType,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, metadata::MetadataMap};
+
+/// The engine stops this much before the client's deadline, so that the client gets the reason instead of its own
+/// timeout: 2 %, and never less than this.
+const LEAST_MARGIN: Duration = Duration::from_millis(10);
+const MARGIN_SHARE: u32 = 50;
+
+/// Serves `rota.v1.InvokeService`.
+#[derive(Clone)]
+pub struct InvokeApi {
+    pub(super) catalog: Catalog,
+    pub(super) engine: Arc<Engine>,
+    default_deadline: Duration,
+    pub(super) stop: CancellationToken,
+}
+
+impl InvokeApi {
+    /// Serves that catalog's models. A call without a deadline gets `default_deadline`; streams end when `stop` is
+    /// cancelled.
+    #[must_use]
+    pub fn new(
+        catalog: Catalog,
+        engine: Arc<Engine>,
+        default_deadline: Duration,
+        stop: CancellationToken,
+    ) -> Self {
+        Self { catalog, engine, default_deadline, stop }
+    }
+
+    /// A call of that model, with its deadline.
+    pub(super) async fn call(
+        &self,
+        metadata: &MetadataMap,
+        caller: &Caller,
+        key: Option<pb::ModelKey>,
+        model_type: ModelType,
+        options: Option<&pb::CallOptions>,
+        tokens: u64,
+    ) -> Result<Call, Status> {
+        let began = Instant::now();
+        let given = client_timeout(metadata).unwrap_or(self.default_deadline);
+        let margin = (given / MARGIN_SHARE).max(LEAST_MARGIN);
+        let key = key.unwrap_or_default();
+        let (tenant, max_attempts) = call_in(caller, &key, model_type, options)?;
+        if let Some(notes) = options.and_then(|options| options.metadata.as_ref()) {
+            tracing::debug!(tenant, ?notes, "the caller's notes");
+        }
+        let pool = self
+            .catalog
+            .resolve(&tenant, &key.provider, model_type, &key.model)
+            .await
+            .map_err(|error| status::from_catalog(error.under("key")))?;
+        let options = CallOptions {
+            began,
+            deadline: began + given.saturating_sub(margin),
+            max_attempts,
+            fallback: !options.is_some_and(|options| options.disable_fallback),
+            tokens,
+        };
+        Ok(self.engine.call(pool, options))
+    }
+}
+
+/// What every call says beside its input: the tenant, and the most attempts.
+pub(super) fn call_in(
+    caller: &Caller,
+    key: &pb::ModelKey,
+    model_type: ModelType,
+    options: Option<&pb::CallOptions>,
+) -> Result<(String, usize), Status> {
+    let named = from_pb::optional_model_type(key.model_type, "key.model_type")?;
+    if named.is_some_and(|named| named != model_type) {
+        return Err(status::invalid("key.model_type", "is not what this RPC calls; it may be left out"));
+    }
+    let tenant = from_pb::tenant(caller, &key.tenant_id, "key.tenant_id")?;
+    let max_attempts = options.map_or(0, |options| options.max_attempts);
+    let max_attempts = usize::try_from(max_attempts)
+        .map_err(|_| status::invalid("options.max_attempts", "must not be negative"))?;
+    Ok((tenant, max_attempts))
+}
+
+/// The client's deadline, from the `grpc-timeout` header: at most 8 digits and a unit.
+///
+/// See the [gRPC over HTTP/2 protocol](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+fn client_timeout(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timeout(text: &str) -> Option<Duration> {
+        let mut metadata = MetadataMap::new();
+        metadata.insert("grpc-timeout", text.parse().unwrap());
+        client_timeout(&metadata)
+    }
+
+    #[test]
+    fn timeouts_of_the_protocol_are_read() {
+        assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
+        assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
+        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
+        for malformed in ["S", "5", "5x", "-1S", "123456789S", "5 S"] {
+            assert_eq!(timeout(malformed), None, "{malformed}");
+        }
+    }
+
+    #[test]
+    fn no_timeout_is_none() {
+        assert_eq!(client_timeout(&MetadataMap::new()), None);
+    }
+}
