@@ -98,7 +98,8 @@ impl<'a> House<'a> {
     fn behind_glob(&self, path: &[String]) -> BTreeSet<&'a str> {
         let Some((file, declared)) = self.modules.get(path) else { return BTreeSet::new() };
         let own = (!declared.items.is_empty()).then_some(*file);
-        let named = declared.uses.keys().filter_map(|name| self.definer(&[path, &[name.clone()]].concat(), STEPS));
+        let named =
+            declared.uses.keys().filter_map(|name| self.definer(&[path, &[name.clone()]].concat(), STEPS));
         own.into_iter().chain(named).collect()
     }
 

@@ -33,8 +33,19 @@ const ROOMS: &[(&str, &[&str])] = &[
 const ANY: &[&str] = &["app", "cli", "fuzzing", "lib", "main"];
 
 /// The rooms in which files still use each other in a circle. This list may only shrink.
-const CIRCLES_LEFT: &[&str] =
-    &["api", "balance", "catalog", "cli", "health", "invoke", "provider", "scripted", "settings", "state", "telemetry"];
+const CIRCLES_LEFT: &[&str] = &[
+    "api",
+    "balance",
+    "catalog",
+    "cli",
+    "health",
+    "invoke",
+    "provider",
+    "scripted",
+    "settings",
+    "state",
+    "telemetry",
+];
 
 /// The rooms that may use the generated types. The commands are clients of the API.
 const GENERATED: &[&str] = &["api", "cli"];
@@ -99,7 +110,10 @@ fn a_planted_violation_is_found() {
 fn what_is_allowed_is_left_alone() {
     for (file, source) in [
         ("provider/mod.rs", "use crate::balance::{Class, Failure};"),
-        ("balance/mod.rs", "//! See [`crate::state`].\n/// And [`crate::invoke`].\n// use crate::api;\nfn f() {}"),
+        (
+            "balance/mod.rs",
+            "//! See [`crate::state`].\n/// And [`crate::invoke`].\n// use crate::api;\nfn f() {}",
+        ),
         ("balance/mod.rs", "/* use crate::api; /* nested */ use crate::state; */ fn f() {}"),
         (
             "balance/mod.rs",
@@ -132,7 +146,10 @@ fn complaints(file: &str, text: &str) -> Vec<String> {
 fn a_planted_circle_is_found() {
     for (files, circle) in [
         (
-            vec![("a/one.rs", "use super::two::Two; struct One;"), ("a/two.rs", "use crate::a::one::One; struct Two;")],
+            vec![
+                ("a/one.rs", "use super::two::Two; struct One;"),
+                ("a/two.rs", "use crate::a::one::One; struct Two;"),
+            ],
             "a/one.rs a/two.rs",
         ),
         // Over a third file, and a path in the code.

@@ -45,7 +45,8 @@ impl Source {
         let file = syn::parse_file(text).or_else(|_| syn::parse_file(&format!("fn planted() {{ {text} }}")));
         let file = file.unwrap_or_else(|error| panic!("src/{name}: {error}"));
         let module = module_of(name);
-        let mut reader = Reader { modules: BTreeMap::new(), mentions: Vec::new(), at: module.clone(), test: false };
+        let mut reader =
+            Reader { modules: BTreeMap::new(), mentions: Vec::new(), at: module.clone(), test: false };
         reader.modules.insert(module, Module::default());
         reader.visit_file(&file);
         Self { name: name.to_owned(), modules: reader.modules, mentions: reader.mentions }
