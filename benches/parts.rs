@@ -24,8 +24,9 @@ use rota::{
     app,
     balance::{Pool, Strategy},
     catalog::{Catalog, ModelKey, NewModel, NewProvider},
-    provider::{ModelType, sse::Parser},
+    provider::ModelType,
     settings::{RawSettings, Settings},
+    wire::sse::Parser,
 };
 use std::sync::Arc;
 use support::{

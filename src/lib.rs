@@ -31,3 +31,4 @@ pub mod scripted;
 pub mod settings;
 pub mod state;
 pub mod telemetry;
+pub mod wire;

@@ -3,18 +3,17 @@
 //! Invariant: the credential goes out in headers marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
-pub(super) mod body;
-pub(super) mod reply;
-pub(super) mod stream;
-
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, KindSpec, ModelType, Target, UpstreamClient,
     client::{self, join, with_version},
-    openai,
     redact::Redactor,
     stream::answered,
 };
 use crate::balance::Failure;
+use crate::wire::{
+    anthropic::{answer, request, stream},
+    openai,
+};
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
@@ -90,14 +89,14 @@ impl Driver for Anthropic {
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::chat(&target.model, request, false)?;
+        let body = request::chat(&target.model, request, false)?;
         let response = self.post(target, &["messages"], &body, &redactor).await?;
-        reply::message(&self.client.read(response).await?, &redactor)
+        answer::message(&self.client.read(response).await?, &redactor)
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::chat(&target.model, request, true)?;
+        let body = request::chat(&target.model, request, true)?;
         let response = self.post(target, &["messages"], &body, &redactor).await?;
         answered(&self.client, response, redactor, stream::Events::default()).await
     }
@@ -106,12 +105,12 @@ impl Driver for Anthropic {
     /// "Count tokens in a Message").
     async fn count_tokens(&self, target: &Target, request: &ChatRequest) -> Result<Option<u32>, Failure> {
         let redactor = Redactor::new(target);
-        let mut body = body::chat(&target.model, request, false)?;
+        let mut body = request::chat(&target.model, request, false)?;
         if let Some(body) = body.as_object_mut() {
             body.retain(|name, _| COUNTED.contains(&name.as_str()));
         }
         let response = self.post(target, &["messages", "count_tokens"], &body, &redactor).await?;
-        reply::count(&self.client.read(response).await?, &redactor).map(Some)
+        answer::count(&self.client.read(response).await?, &redactor).map(Some)
     }
 
     fn authorize(&self, target: &Target, _url: &mut Url) -> Result<HeaderMap, Failure> {
@@ -123,7 +122,7 @@ impl Driver for Anthropic {
         let redactor = Redactor::new(target);
         let url = join(&with_version(&target.base_url, API), &["models"]);
         let response = self.client.get(url, headers(target)?, &redactor).await?;
-        openai::reply::models(&self.client.read(response).await?, &redactor)
+        openai::answer::models(&self.client.read(response).await?, &redactor)
     }
 }
 

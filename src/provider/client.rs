@@ -46,10 +46,10 @@ const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
 pub struct BuildError(#[from] rustls::Error);
 
 /// A provider's answer, whose body has not been read.
-pub(super) type Response = http::Response<Incoming>;
+pub(crate) type Response = http::Response<Incoming>;
 
 /// The body of a request, in pieces that are not copied into one.
-pub(super) type Payload = [Bytes; 3];
+pub(crate) type Payload = [Bytes; 3];
 /// The same as it is sent.
 type Pieces = Chain<Bytes, Chain<Bytes, Bytes>>;
 
@@ -183,7 +183,7 @@ impl UpstreamClient {
     }
 
     /// Reads a whole answer.
-    pub(super) async fn read(&self, response: Response) -> Result<Bytes, Failure> {
+    pub(crate) async fn read(&self, response: Response) -> Result<Bytes, Failure> {
         let mut body = response.into_body();
         let first = match data(&mut body).await? {
             Some(first) if body.is_end_stream() && first.len() <= self.max_answer => return Ok(first),
@@ -299,7 +299,7 @@ async fn data(body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
 }
 
 /// The body of an answer as it comes.
-pub(super) fn body(response: Response) -> ByteStream {
+pub(crate) fn body(response: Response) -> ByteStream {
     response.into_body().into_data_stream().map(|chunk| chunk.map_err(failure)).boxed()
 }
 

@@ -3,19 +3,18 @@
 //! Invariant: the credential goes out in a header marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
-pub(super) mod body;
-pub(super) mod reply;
-pub(super) mod stream;
-
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
     ModelType, RerankReply, RerankRequest, Target, UpstreamClient,
     client::{self, join, without_version},
     redact::Redactor,
-    rerank,
     stream::answered,
 };
 use crate::balance::Failure;
+use crate::wire::{
+    cohere::{answer, request, stream},
+    rerank,
+};
 use async_trait::async_trait;
 use http::{HeaderMap, header};
 use serde_json::Value;
@@ -64,29 +63,29 @@ impl Driver for Cohere {
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::chat(&target.model, request, false)?;
+        let body = request::chat(&target.model, request, false)?;
         let response = self.post(target, "chat", &body, &redactor).await?;
-        reply::message(&self.client.read(response).await?, &redactor)
+        answer::message(&self.client.read(response).await?, &redactor)
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::chat(&target.model, request, true)?;
+        let body = request::chat(&target.model, request, true)?;
         let response = self.post(target, "chat", &body, &redactor).await?;
         answered(&self.client, response, redactor, stream::Events::default()).await
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::embeddings(&target.model, request);
+        let body = request::embeddings(&target.model, request);
         let response = self.post(target, "embed", &body, &redactor).await?;
-        reply::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
+        answer::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
     }
 
     async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
         let redactor = Redactor::new(target);
         let response = self.post(target, "rerank", &rerank::body(&target.model, request), &redactor).await?;
-        reply::rerank(&self.client.read(response).await?, request, &redactor)
+        answer::rerank(&self.client.read(response).await?, request, &redactor)
     }
 
     /// The API reference, "Embed": at most 96 texts a call.
@@ -104,7 +103,7 @@ impl Driver for Cohere {
         let mut url = join(&without_version(&target.base_url, VERSIONS), &["v1", "models"]);
         url.query_pairs_mut().append_pair("page_size", "1");
         let response = self.client.get(url, headers(target)?, &redactor).await?;
-        reply::models(&self.client.read(response).await?)
+        answer::models(&self.client.read(response).await?)
     }
 }
 

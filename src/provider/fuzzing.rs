@@ -4,14 +4,18 @@
 #![expect(clippy::missing_panics_doc, reason = "that is what they are for")]
 
 use super::{
-    ChatEvent, ChatRequest, EmbeddingReply, RerankReply, RerankRequest, Target, anthropic, classify, cohere,
-    gemini, openai,
+    ChatEvent, ChatRequest, EmbeddingReply, RerankReply, RerankRequest, Target, classify,
     redact::Redactor,
     retry_after,
-    sse::{Event, Parser, Unreadable},
     stream::{Frames, chat_events},
 };
-use crate::balance::{ErrorClass, Failure};
+use crate::{
+    balance::{ErrorClass, Failure},
+    wire::{
+        anthropic, cohere, gemini, openai,
+        sse::{Event, Parser, Unreadable},
+    },
+};
 use futures::{StreamExt, stream as streams};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::de::IgnoredAny;
@@ -48,7 +52,7 @@ pub fn sse(data: &[u8]) {
 /// has said that it is done.
 pub fn stream(data: &[u8]) {
     let (pieces, bytes) = cut(data);
-    streamed(&pieces, bytes, || openai::reply::Chunks, |data| data == "[DONE]");
+    streamed(&pieces, bytes, || openai::answer::Chunks, |data| data == "[DONE]");
     streamed(&pieces, bytes, anthropic::stream::Events::default, |data| typed(data, "message_stop"));
     // These say so by a finish reason alone.
     streamed(&pieces, bytes, gemini::stream::Chunks::default, |_| false);
@@ -83,16 +87,16 @@ pub fn answers(data: &[u8]) {
     let (count, redactor) = (usize::from(*count), &redactor());
     let at = |value: &Value, path: &str| value.pointer(path).cloned().unwrap_or_default();
 
-    let read = openai::reply::completion(body, redactor);
+    let read = openai::answer::completion(body, redactor);
     whole(body, read, |value, _| !at(value, "/choices/0").is_null());
-    whole(body, openai::reply::models(body, redactor), |value, ()| at(value, "/data").is_array());
+    whole(body, openai::answer::models(body, redactor), |value, ()| at(value, "/data").is_array());
     let usable = |_: &Value, reply: &EmbeddingReply| {
         reply.vectors.len() == count
             && reply.vectors.iter().all(|vector| !vector.is_empty() && vector.iter().all(|x| x.is_finite()))
     };
-    whole(body, openai::reply::embeddings(body, count, redactor), usable);
-    whole(body, gemini::reply::embeddings(body, count, redactor), usable);
-    whole(body, cohere::reply::embeddings(body, count, redactor), usable);
+    whole(body, openai::answer::embeddings(body, count, redactor), usable);
+    whole(body, gemini::answer::embeddings(body, count, redactor), usable);
+    whole(body, cohere::answer::embeddings(body, count, redactor), usable);
     whole(body, openai::judge::moderation(body, redactor), |value, _| at(value, "/results/0") != Value::Null);
     let request = RerankRequest {
         query: String::new(),
@@ -107,23 +111,25 @@ pub fn answers(data: &[u8]) {
             && ranked.is_sorted_by(|a, b| a.score >= b.score && a.index != b.index)
     };
     whole(body, openai::judge::rerank(body, &request, redactor), ordered);
-    whole(body, cohere::reply::rerank(body, &request, redactor), ordered);
+    whole(body, cohere::answer::rerank(body, &request, redactor), ordered);
     whole(body, openai::speech::reply(body, redactor), |value, _| at(value, "/text").is_string());
-    whole(body, anthropic::reply::message(body, redactor), |value, _| at(value, "/content").is_array());
-    whole(body, gemini::reply::message(body, redactor), |value, _| !at(value, "/candidates/0").is_null());
-    whole(body, gemini::reply::count(body, redactor), |value, count| at(value, "/totalTokens") == *count);
-    whole(body, cohere::reply::message(body, redactor), |value, _| at(value, "/message").is_object());
-    whole(body, anthropic::reply::count(body, redactor), |value, count| at(value, "/input_tokens") == *count);
+    whole(body, anthropic::answer::message(body, redactor), |value, _| at(value, "/content").is_array());
+    whole(body, gemini::answer::message(body, redactor), |value, _| !at(value, "/candidates/0").is_null());
+    whole(body, gemini::answer::count(body, redactor), |value, count| at(value, "/totalTokens") == *count);
+    whole(body, cohere::answer::message(body, redactor), |value, _| at(value, "/message").is_object());
+    whole(body, anthropic::answer::count(body, redactor), |value, count| {
+        at(value, "/input_tokens") == *count
+    });
 }
 
 /// The body that each driver makes of a conversation: one, or a refusal that is the request's.
 pub fn bodies(request: &ChatRequest) {
-    let gemini = |model: &str, request: &ChatRequest, _| gemini::body::chat(model, request);
+    let gemini = |model: &str, request: &ChatRequest, _| gemini::request::chat(model, request);
     let openai = |model: &str, request: &ChatRequest, stream| {
-        let body = openai::body::chat(model, request, stream)?;
+        let body = openai::request::chat(model, request, stream)?;
         Ok(serde_json::to_value(body).unwrap_or_default())
     };
-    for make in [openai, anthropic::body::chat, cohere::body::chat, gemini] {
+    for make in [openai, anthropic::request::chat, cohere::request::chat, gemini] {
         match make("m", request, true) {
             Ok(body) => assert!(body.is_object(), "{body}"),
             Err(failure) => assert_eq!(failure.class, ErrorClass::BadRequest, "{}", failure.message),

@@ -3,11 +3,6 @@
 //! Invariant: the credential goes out in a header marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
-pub(super) mod body;
-mod parameters;
-pub(super) mod reply;
-pub(super) mod stream;
-
 use super::{
     ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
     ModelType, Target, UpstreamClient,
@@ -16,6 +11,7 @@ use super::{
     stream::answered,
 };
 use crate::balance::Failure;
+use crate::wire::gemini::{answer, request, stream};
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderName};
 use serde_json::{Value, json};
@@ -70,35 +66,35 @@ impl Driver for Gemini {
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::chat(resource(&target.model).1, request)?;
+        let body = request::chat(resource(&target.model).1, request)?;
         let response = self.post(target, "generateContent", &body, &redactor).await?;
-        reply::message(&self.client.read(response).await?, &redactor)
+        answer::message(&self.client.read(response).await?, &redactor)
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::chat(resource(&target.model).1, request)?;
+        let body = request::chat(resource(&target.model).1, request)?;
         let response = self.post(target, STREAM, &body, &redactor).await?;
         answered(&self.client, response, redactor, stream::Chunks::default()).await
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::embeddings(&full_name(target), request);
+        let body = request::embeddings(&full_name(target), request);
         let response = self.post(target, "batchEmbedContents", &body, &redactor).await?;
-        reply::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
+        answer::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
     }
 
     /// By `:countTokens`, as a whole request: so it counts tools and system messages too.
     async fn count_tokens(&self, target: &Target, request: &ChatRequest) -> Result<Option<u32>, Failure> {
         let redactor = Redactor::new(target);
-        let mut body = body::chat(resource(&target.model).1, request)?;
+        let mut body = request::chat(resource(&target.model).1, request)?;
         if let Some(body) = body.as_object_mut() {
             body.insert("model".into(), full_name(target).into());
         }
         let body = json!({ "generateContentRequest": body });
         let response = self.post(target, "countTokens", &body, &redactor).await?;
-        reply::count(&self.client.read(response).await?, &redactor).map(Some)
+        answer::count(&self.client.read(response).await?, &redactor).map(Some)
     }
 
     /// More are refused ("at most 100 requests can be in one batch").
@@ -116,7 +112,7 @@ impl Driver for Gemini {
         let mut url = join(&with_version(&target.base_url, API), &["models"]);
         url.set_query(Some("pageSize=1"));
         let response = self.client.get(url, headers(target)?, &redactor).await?;
-        reply::models(&self.client.read(response).await?, &redactor)
+        answer::models(&self.client.read(response).await?, &redactor)
     }
 }
 

@@ -4,48 +4,35 @@
 //! It fails with a [`Failure`] whose class says what the balancer should think of it, and whose text holds no secret.
 //! When the provider is gone, an attempt fails with `CONNECTION` or `TIMEOUT`; the engine decides what comes next.
 
-mod answer;
 mod anthropic;
-mod chat;
-mod classify;
-mod client;
+pub(crate) mod classify;
+pub(crate) mod client;
 mod cohere;
 mod connect;
 mod drivers;
-mod embedding;
-#[cfg(test)]
-mod fixtures;
 mod forward;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod gemini;
 pub mod guard;
-mod media;
-mod moderation;
 mod openai;
 mod reach;
-mod redact;
-mod rerank;
+pub(crate) mod redact;
 mod retry_after;
-mod speech;
-pub mod sse;
-mod stream;
+pub(crate) mod stream;
 #[cfg(test)]
 mod tests;
 mod tokens;
 
-pub use chat::*;
 pub use client::{BuildError, UpstreamClient, UpstreamOptions};
 pub use connect::connect_within;
 pub use drivers::{Drivers, kind, kinds};
-pub use embedding::*;
 pub use forward::{ForwardPath, ForwardReply, ForwardRequest, Forwarded, forwarded_headers};
 pub use guard::{Networks, check_url, same_origin};
-pub use moderation::*;
 pub use reach::{Unreachable, reach};
-pub use rerank::*;
-pub use speech::*;
 pub use tokens::{Countable, TokenCount, Vocabulary, count, estimate_chat, estimate_text};
+
+pub use crate::wire::*;
 
 use crate::balance::{ErrorClass, Failure};
 use async_trait::async_trait;

@@ -4,20 +4,20 @@
 //! Invariant: the credential goes out in headers marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
-pub(super) mod body;
-pub(super) mod judge;
 mod kinds;
-pub(super) mod reply;
-pub(super) mod speech;
 
 pub(super) use kinds::{AZURE_OPENAI, OPENAI, OPENAI_COMPATIBLE};
 
 use super::{
     ByteStream, ChatReply, ChatRequest, ChatStream, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
     ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, Target,
-    UpstreamClient, Vocabulary, Voice, client, redact::Redactor, rerank, stream,
+    UpstreamClient, Vocabulary, Voice, client, redact::Redactor, stream,
 };
 use crate::balance::Failure;
+use crate::wire::{
+    openai::{answer, judge, request, speech},
+    rerank,
+};
 use async_trait::async_trait;
 use http::HeaderMap;
 use kinds::Dialect;
@@ -57,23 +57,23 @@ impl Driver for OpenAi {
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::chat(&target.model, request, false)?;
+        let body = request::chat(&target.model, request, false)?;
         let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
-        reply::completion(&self.client.read(response).await?, &redactor)
+        answer::completion(&self.client.read(response).await?, &redactor)
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::chat(&target.model, request, true)?;
+        let body = request::chat(&target.model, request, true)?;
         let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
-        stream::answered(&self.client, response, redactor, reply::Chunks).await
+        stream::answered(&self.client, response, redactor, answer::Chunks).await
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
         let redactor = Redactor::new(target);
-        let body = body::embeddings(&target.model, request, self.dialect.sends_input_type);
+        let body = request::embeddings(&target.model, request, self.dialect.sends_input_type);
         let response = self.post(target, &["embeddings"], &body, &redactor).await?;
-        reply::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
+        answer::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
     }
 
     async fn moderate(&self, target: &Target, text: &str) -> Result<ModerationReply, Failure> {
@@ -127,6 +127,6 @@ impl Driver for OpenAi {
         let redactor = Redactor::new(target);
         let url = (self.dialect.url)(target, &["models"]);
         let response = self.client.get(url, self.dialect.headers(target)?, &redactor).await?;
-        reply::models(&self.client.read(response).await?, &redactor)
+        answer::models(&self.client.read(response).await?, &redactor)
     }
 }

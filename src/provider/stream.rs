@@ -6,12 +6,17 @@
 //! item is a `CONNECTION` failure.
 
 use super::{
-    ChatEvent, ChatStream, UpstreamClient, answer, classify,
+    ChatEvent, ChatStream, UpstreamClient, classify,
     client::{self, Response},
     redact::Redactor,
-    sse::{Event, Parser, Unreadable},
 };
-use crate::balance::{ErrorClass, Failure};
+use crate::{
+    balance::{ErrorClass, Failure},
+    wire::{
+        answer,
+        sse::{Event, Parser, Unreadable},
+    },
+};
 use futures::{
     Stream, StreamExt,
     stream::{self, BoxStream},
@@ -26,7 +31,7 @@ const MAX_EVENT: usize = 8 << 20;
 const END_WAIT: Duration = Duration::from_millis(50);
 
 /// What one frame says.
-pub(super) enum Frame {
+pub(crate) enum Frame {
     /// What is new. A frame that says nothing is an empty event, since it is a sign of life all the same.
     Events(Vec<ChatEvent>),
     /// The provider is done.
@@ -34,7 +39,7 @@ pub(super) enum Frame {
 }
 
 /// How a vendor's frames are read, one after the other. Errors under `event: error` never get here.
-pub(super) trait Frames: Send + 'static {
+pub(crate) trait Frames: Send + 'static {
     /// Reads the data of the next frame, never empty.
     fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure>;
 
@@ -64,7 +69,7 @@ fn is_json(response: &Response) -> bool {
 }
 
 /// Reads chat events from a body's chunks, cut anywhere.
-pub(super) fn chat_events<S, B>(body: S, redactor: Redactor, frames: impl Frames) -> ChatStream
+pub(crate) fn chat_events<S, B>(body: S, redactor: Redactor, frames: impl Frames) -> ChatStream
 where
     S: Stream<Item = Result<B, Failure>> + Send + 'static,
     B: AsRef<[u8]> + Send + 'static,
@@ -161,10 +166,10 @@ impl<B: AsRef<[u8]>, R: Frames> Reader<B, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{
+    use crate::wire::{
         TokenUsage,
         fixtures::{call, end_of, fails, items, redactor, same_wherever_cut},
-        openai::reply::Chunks,
+        openai::answer::Chunks,
     };
     use std::future;
 

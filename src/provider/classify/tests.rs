@@ -1,7 +1,7 @@
 //! One test a row of the tables.
 
 use super::*;
-use crate::provider::fixtures::redactor;
+use crate::wire::fixtures::redactor;
 use ErrorClass::*;
 use serde_json::json;
 

@@ -4,11 +4,10 @@
 
 use crate::{
     balance::{ErrorClass, Failure},
-    provider::{
+    provider::{classify, redact::Redactor},
+    wire::{
         ChatReply, Content, EmbeddingReply, Message, RerankReply, RerankRequest, TokenUsage, ToolCall,
         answer::{check_error, malformed, parse, server_error, vectors},
-        classify,
-        redact::Redactor,
         rerank::{Place, order},
     },
 };
@@ -16,7 +15,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 /// Reads a whole message.
-pub(in crate::provider) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub(crate) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
     let answer: Answer = parse(body)?;
     check_error(answer.error, redactor)?;
     let said = match answer.message.ok_or_else(malformed)? {
@@ -46,11 +45,7 @@ pub(in crate::provider) fn message(body: &[u8], redactor: &Redactor) -> Result<C
 }
 
 /// Reads embeddings; there must be as many as `count`.
-pub(in crate::provider) fn embeddings(
-    body: &[u8],
-    count: usize,
-    redactor: &Redactor,
-) -> Result<EmbeddingReply, Failure> {
+pub(crate) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
     let answer: Embedded = parse(body)?;
     check_error(answer.error, redactor)?;
     let told = answer.embeddings.and_then(|embeddings| embeddings.float).ok_or_else(malformed)?;
@@ -58,7 +53,7 @@ pub(in crate::provider) fn embeddings(
 }
 
 /// Reads an order of the request's documents. It is billed by searches, which are no tokens.
-pub(in crate::provider) fn rerank(
+pub(crate) fn rerank(
     body: &[u8],
     request: &RerankRequest,
     redactor: &Redactor,
@@ -70,14 +65,14 @@ pub(in crate::provider) fn rerank(
 }
 
 /// Reads a list of models, of which only matters that it is one.
-pub(super) fn models(body: &[u8]) -> Result<(), Failure> {
+pub(crate) fn models(body: &[u8]) -> Result<(), Failure> {
     let answer: Models = parse(body)?;
     answer.models.map(|_| ()).ok_or_else(malformed)
 }
 
 /// The contract's word for a finish reason (API reference, "Chat"); one without a word is passed on. Two of Cohere's are
 /// failures.
-pub(super) fn finish_reason(reason: String) -> Result<String, Failure> {
+pub(crate) fn finish_reason(reason: String) -> Result<String, Failure> {
     Ok(match reason.as_str() {
         "COMPLETE" | "STOP_SEQUENCE" => "stop".into(),
         "MAX_TOKENS" => "length".into(),
@@ -118,14 +113,14 @@ struct Said {
 
 /// A part of the content, or what one gains: the one field or the other.
 #[derive(Deserialize)]
-pub(super) struct Words {
-    pub(super) text: Option<String>,
-    pub(super) thinking: Option<String>,
+pub(crate) struct Words {
+    pub(crate) text: Option<String>,
+    pub(crate) thinking: Option<String>,
 }
 
 /// A tool call, or what one gains.
 #[derive(Deserialize)]
-pub(super) struct Call {
+pub(crate) struct Call {
     id: Option<String>,
     function: Option<Function>,
 }
@@ -138,12 +133,12 @@ struct Function {
 
 impl Call {
     /// A call that begins.
-    pub(super) fn start(self, index: i32) -> ToolCall {
+    pub(crate) fn start(self, index: i32) -> ToolCall {
         ToolCall { kind: "function".into(), ..self.fragment(index) }
     }
 
     /// What a call gains.
-    pub(super) fn fragment(self, index: i32) -> ToolCall {
+    pub(crate) fn fragment(self, index: i32) -> ToolCall {
         let function = self.function.unwrap_or_default();
         ToolCall {
             index,
@@ -183,7 +178,7 @@ struct Models {
 /// ones are a part of that; `billed_units` leaves out what Cohere itself adds to a prompt, and is all that embeddings
 /// have. Cohere counts in floating point.
 #[derive(Default, Deserialize)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     tokens: Option<Counts>,
     billed_units: Option<Counts>,
     cached_tokens: Option<f64>,
@@ -197,7 +192,7 @@ struct Counts {
 
 impl Usage {
     /// As the contract counts.
-    pub(super) fn total(self) -> TokenUsage {
+    pub(crate) fn total(self) -> TokenUsage {
         // The cast saturates.
         let count = |number: Option<f64>| number.unwrap_or_default() as u32;
         let (used, billed) = (self.tokens.unwrap_or_default(), self.billed_units.unwrap_or_default());
@@ -211,7 +206,7 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::fixtures::redactor;
+    use crate::wire::fixtures::redactor;
 
     fn read(body: Value) -> Result<ChatReply, Failure> {
         message(body.to_string().as_bytes(), &redactor())

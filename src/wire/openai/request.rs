@@ -3,7 +3,7 @@
 
 use crate::{
     balance::{ErrorClass, Failure},
-    provider::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall},
+    wire::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Serialize, Serializer, ser::SerializeMap};
@@ -11,18 +11,14 @@ use serde_json::{Map, Value, json};
 
 /// The body of `POST /chat/completions` (OpenAI API reference, "Create chat completion"), to be written as JSON without a
 /// tree in between: a conversation is long.
-pub(in crate::provider) struct Chat<'r> {
+pub(crate) struct Chat<'r> {
     model: &'r str,
     request: &'r ChatRequest,
     stream: bool,
 }
 
 /// Refuses what the API cannot be sent.
-pub(in crate::provider) fn chat<'r>(
-    model: &'r str,
-    request: &'r ChatRequest,
-    stream: bool,
-) -> Result<Chat<'r>, Failure> {
+pub(crate) fn chat<'r>(model: &'r str, request: &'r ChatRequest, stream: bool) -> Result<Chat<'r>, Failure> {
     for message in &request.messages {
         if let Content::Parts(parts) = &message.content {
             parts.iter().try_for_each(sendable)?;
@@ -71,7 +67,7 @@ impl Serialize for Chat<'_> {
 }
 
 /// The body of `POST /embeddings` (OpenAI API reference, "Create embeddings").
-pub(super) fn embeddings(model: &str, request: &EmbeddingRequest, send_input_type: bool) -> Value {
+pub(crate) fn embeddings(model: &str, request: &EmbeddingRequest, send_input_type: bool) -> Value {
     let mut body = Map::new();
     body.insert("model".into(), model.into());
     body.insert("input".into(), request.texts.clone().into());

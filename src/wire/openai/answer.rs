@@ -4,10 +4,12 @@
 use crate::{
     balance::Failure,
     provider::{
-        ChatEvent, ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall,
-        answer::{check_error, malformed, parse, server_error, vectors},
         redact::Redactor,
         stream::{Frame, Frames},
+    },
+    wire::{
+        ChatEvent, ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall,
+        answer::{check_error, malformed, parse, server_error, vectors},
     },
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
@@ -19,7 +21,7 @@ use serde_json::Value;
 use std::fmt;
 
 /// Reads a whole chat completion.
-pub(in crate::provider) fn completion(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub(crate) fn completion(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
     let answer: Completion = parse(body)?;
     check_error(answer.error, redactor)?;
     let choice = answer.choices.into_iter().flatten().next().ok_or_else(malformed)?;
@@ -44,7 +46,7 @@ pub(in crate::provider) fn completion(body: &[u8], redactor: &Redactor) -> Resul
 }
 
 /// The chunks of a streamed chat completion.
-pub(in crate::provider) struct Chunks;
+pub(crate) struct Chunks;
 
 impl Frames for Chunks {
     fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure> {
@@ -84,18 +86,14 @@ fn chunk(data: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
 }
 
 /// Reads a list of models, of which only matters that it is one.
-pub(in crate::provider) fn models(body: &[u8], redactor: &Redactor) -> Result<(), Failure> {
+pub(crate) fn models(body: &[u8], redactor: &Redactor) -> Result<(), Failure> {
     let answer: Models = parse(body)?;
     check_error(answer.error, redactor)?;
     answer.data.map(|_| ()).ok_or_else(malformed)
 }
 
 /// Reads embeddings; there must be as many as `count`.
-pub(in crate::provider) fn embeddings(
-    body: &[u8],
-    count: usize,
-    redactor: &Redactor,
-) -> Result<EmbeddingReply, Failure> {
+pub(crate) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
     let answer: Embeddings = parse(body)?;
     check_error(answer.error, redactor)?;
     let mut data = answer.data.ok_or_else(malformed)?;
@@ -157,7 +155,7 @@ struct Function {
 
 /// Some servers count in floating point.
 #[derive(Deserialize)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     prompt_tokens: Option<f64>,
     completion_tokens: Option<f64>,
     total_tokens: Option<f64>,
@@ -275,7 +273,7 @@ impl<'de> Deserialize<'de> for Vector {
 mod tests {
     use super::*;
     use crate::balance::ErrorClass;
-    use crate::provider::fixtures::redactor;
+    use crate::wire::fixtures::redactor;
     use serde_json::json;
 
     fn read(body: Value) -> Result<ChatReply, Failure> {

@@ -3,10 +3,13 @@
 use crate::{
     balance::{ErrorClass, Failure},
     provider::{
-        ByteStream, SpeechReply, SpeechRequest, SpokenRequest, UpstreamClient, Voice,
-        answer::{check_error, malformed, parse},
+        ByteStream, UpstreamClient,
         client::{self, Payload, Response},
         redact::Redactor,
+    },
+    wire::{
+        SpeechReply, SpeechRequest, SpokenRequest, Voice,
+        answer::{check_error, malformed, parse},
     },
 };
 use bytes::Bytes;
@@ -17,7 +20,7 @@ use uuid::Uuid;
 
 /// The request as a form (`multipart/form-data`, RFC 7578) and its content type. Shares the bytes of the recording, so that
 /// an attempt more costs no copy.
-pub(super) fn form(model: &str, request: &SpeechRequest) -> Result<(HeaderValue, Payload), Failure> {
+pub(crate) fn form(model: &str, request: &SpeechRequest) -> Result<(HeaderValue, Payload), Failure> {
     let malformed = || Failure::new(ErrorClass::BadRequest, "mime_type is not a media type");
     if !is_media_type(&request.mime_type) {
         return Err(malformed());
@@ -59,7 +62,7 @@ fn is_media_type(text: &str) -> bool {
 }
 
 /// Reads what was said.
-pub(in crate::provider) fn reply(body: &[u8], redactor: &Redactor) -> Result<SpeechReply, Failure> {
+pub(crate) fn reply(body: &[u8], redactor: &Redactor) -> Result<SpeechReply, Failure> {
     let answer: Transcription = parse(body)?;
     check_error(answer.error, redactor)?;
     Ok(SpeechReply { text: answer.text.ok_or_else(malformed)? })
@@ -67,7 +70,7 @@ pub(in crate::provider) fn reply(body: &[u8], redactor: &Redactor) -> Result<Spe
 
 /// OpenAI's voices (API reference, "Create speech"), which servers with the same API take as well. Each speaks every
 /// language.
-pub(super) const VOICES: &[Voice] = &[
+pub(crate) const VOICES: &[Voice] = &[
     voice("alloy", "Alloy"),
     voice("ash", "Ash"),
     voice("ballad", "Ballad"),
@@ -86,7 +89,7 @@ const fn voice(id: &'static str, name: &'static str) -> Voice {
 }
 
 /// The body of `POST /audio/speech`. A voice is required there.
-pub(super) fn body(model: &str, request: &SpokenRequest) -> Value {
+pub(crate) fn body(model: &str, request: &SpokenRequest) -> Value {
     let first = VOICES.first().map_or("", |voice| voice.id);
     let voice = if request.voice.is_empty() { first } else { &request.voice };
     let mut body = json!({ "model": model, "input": request.text, "voice": voice });
@@ -99,7 +102,7 @@ pub(super) fn body(model: &str, request: &SpokenRequest) -> Value {
 }
 
 /// The audio, which is the body itself. Text is none: an error, or a page of something in between.
-pub(super) async fn audio(
+pub(crate) async fn audio(
     upstream: &UpstreamClient,
     response: Response,
     redactor: &Redactor,

@@ -4,17 +4,17 @@
 
 use crate::{
     balance::{ErrorClass, Failure},
-    provider::{
+    provider::redact::Redactor,
+    wire::{
         ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall,
         answer::{check_error, malformed, parse, vectors},
-        redact::Redactor,
     },
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
 /// Reads a whole answer.
-pub(in crate::provider) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub(crate) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
     let answer: Answer = parse(body)?;
     let answer = answer.check(redactor)?;
     let id = answer.response_id.unwrap_or_default();
@@ -41,11 +41,7 @@ pub(in crate::provider) fn message(body: &[u8], redactor: &Redactor) -> Result<C
 }
 
 /// Reads embeddings; there must be as many as `count`, and they come in the order of the texts.
-pub(in crate::provider) fn embeddings(
-    body: &[u8],
-    count: usize,
-    redactor: &Redactor,
-) -> Result<EmbeddingReply, Failure> {
+pub(crate) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
     let answer: Batch = parse(body)?;
     check_error(answer.error, redactor)?;
     let embeddings = answer.embeddings.ok_or_else(malformed)?;
@@ -56,21 +52,21 @@ pub(in crate::provider) fn embeddings(
 }
 
 /// Reads a count of tokens ("models.countTokens").
-pub(in crate::provider) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
+pub(crate) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
     let answer: Count = parse(body)?;
     check_error(answer.error, redactor)?;
     answer.total_tokens.ok_or_else(malformed)
 }
 
 /// Reads a list of models, of which only matters that it is one.
-pub(super) fn models(body: &[u8], redactor: &Redactor) -> Result<(), Failure> {
+pub(crate) fn models(body: &[u8], redactor: &Redactor) -> Result<(), Failure> {
     let answer: Models = parse(body)?;
     check_error(answer.error, redactor)?;
     answer.models.map(|_| ()).ok_or_else(malformed)
 }
 
 /// The contract's word for a finish reason (API reference, "FinishReason"). One without a word is passed on.
-pub(super) fn finish_reason(reason: String, calls: bool) -> String {
+pub(crate) fn finish_reason(reason: String, calls: bool) -> String {
     match reason.as_str() {
         "STOP" if calls => "tool_calls".into(),
         "STOP" => "stop".into(),
@@ -90,18 +86,18 @@ pub(super) fn finish_reason(reason: String, calls: bool) -> String {
 /// A whole answer, or a chunk of a streamed one.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     error: Option<Value>,
-    pub(super) candidates: Option<Vec<Candidate>>,
+    pub(crate) candidates: Option<Vec<Candidate>>,
     prompt_feedback: Option<PromptFeedback>,
-    pub(super) usage_metadata: Option<Usage>,
+    pub(crate) usage_metadata: Option<Usage>,
     model_version: Option<String>,
-    pub(super) response_id: Option<String>,
+    pub(crate) response_id: Option<String>,
 }
 
 impl Answer {
     /// Itself, where it says anything, reports no error, and the prompt was not blocked.
-    pub(super) fn check(mut self, redactor: &Redactor) -> Result<Self, Failure> {
+    pub(crate) fn check(mut self, redactor: &Redactor) -> Result<Self, Failure> {
         check_error(self.error.take(), redactor)?;
         let blocked = self.prompt_feedback.as_ref().and_then(|feedback| feedback.block_reason.as_deref());
         if let Some(reason) = blocked
@@ -126,14 +122,14 @@ struct PromptFeedback {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Candidate {
-    pub(super) index: Option<i32>,
-    pub(super) content: Option<Parts>,
-    pub(super) finish_reason: Option<String>,
+pub(crate) struct Candidate {
+    pub(crate) index: Option<i32>,
+    pub(crate) content: Option<Parts>,
+    pub(crate) finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-pub(super) struct Parts {
+pub(crate) struct Parts {
     parts: Option<Vec<Part>>,
 }
 
@@ -155,16 +151,16 @@ struct FunctionCall {
 
 /// What a candidate's parts say together.
 #[derive(Default)]
-pub(super) struct Spoken {
-    pub(super) text: String,
-    pub(super) reasoning: String,
-    pub(super) tool_calls: Vec<ToolCall>,
+pub(crate) struct Spoken {
+    pub(crate) text: String,
+    pub(crate) reasoning: String,
+    pub(crate) tool_calls: Vec<ToolCall>,
 }
 
 impl Spoken {
     /// Reads the parts of an answer with that id; so many calls came before. Older models give calls no id. The one made
     /// up then differs from those of other answers, as some vendors ask for that, and this conversation may go to one.
-    pub(super) fn of(content: Option<Parts>, answer: &str, before: i32) -> Self {
+    pub(crate) fn of(content: Option<Parts>, answer: &str, before: i32) -> Self {
         let mut spoken = Self::default();
         for part in content.and_then(|content| content.parts).into_iter().flatten() {
             let text = part.text.unwrap_or_default();
@@ -196,7 +192,7 @@ impl Spoken {
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_field_names, reason = "the wire's names")]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     prompt_token_count: Option<u32>,
     tool_use_prompt_token_count: Option<u32>,
     cached_content_token_count: Option<u32>,
@@ -207,7 +203,7 @@ pub(super) struct Usage {
 
 impl Usage {
     /// As the contract counts: `completion` is all that came out.
-    pub(super) fn total(self) -> TokenUsage {
+    pub(crate) fn total(self) -> TokenUsage {
         let sum =
             |a: Option<u32>, b: Option<u32>| a.unwrap_or_default().saturating_add(b.unwrap_or_default());
         let prompt = sum(self.prompt_token_count, self.tool_use_prompt_token_count);
@@ -251,7 +247,7 @@ struct Models {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::fixtures::redactor;
+    use crate::wire::fixtures::redactor;
     use serde_json::json;
 
     fn read(body: &Value) -> Result<ChatReply, Failure> {

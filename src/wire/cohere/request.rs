@@ -6,7 +6,7 @@
 
 use crate::{
     balance::{ErrorClass, Failure},
-    provider::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall},
+    wire::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
@@ -16,7 +16,7 @@ const NAMES: &[(&str, &str)] =
     &[("max_completion_tokens", "max_tokens"), ("stop", "stop_sequences"), ("top_k", "k"), ("top_p", "p")];
 
 /// The body of `POST /v2/chat`.
-pub(in crate::provider) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
+pub(crate) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
     let mut body = request.parameters.clone();
     // OpenAI's word for a parameter that is not given.
     body.retain(|_, value| !value.is_null());
@@ -36,7 +36,7 @@ pub(in crate::provider) fn chat(model: &str, request: &ChatRequest, stream: bool
 
 /// The body of `POST /v2/embed`. Cohere embeds a document and a query differently and wants to be told which it is
 /// ("Introduction to Embeddings"). Who does not say compares like with like: all are documents then.
-pub(super) fn embeddings(model: &str, request: &EmbeddingRequest) -> Value {
+pub(crate) fn embeddings(model: &str, request: &EmbeddingRequest) -> Value {
     let input_type = match request.input_type.as_str() {
         "" | "document" => "search_document",
         "query" => "search_query",

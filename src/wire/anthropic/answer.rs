@@ -4,17 +4,17 @@
 
 use crate::{
     balance::Failure,
-    provider::{
+    provider::redact::Redactor,
+    wire::{
         ChatReply, Content, Message, TokenUsage, ToolCall,
         answer::{check_error, malformed, parse},
-        redact::Redactor,
     },
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 /// Reads a whole message.
-pub(in crate::provider) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub(crate) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
     let answer: Answer = parse(body)?;
     check_error(answer.error, redactor)?;
     let mut message = Message { role: "assistant".into(), ..Message::default() };
@@ -42,14 +42,14 @@ pub(in crate::provider) fn message(body: &[u8], redactor: &Redactor) -> Result<C
 }
 
 /// Reads a count of tokens (API reference, "Count tokens in a Message").
-pub(in crate::provider) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
+pub(crate) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
     let answer: Count = parse(body)?;
     check_error(answer.error, redactor)?;
     answer.input_tokens.ok_or_else(malformed)
 }
 
 /// The contract's word for a stop reason (API reference, "Handling stop reasons"); one without a word is passed on.
-pub(super) fn finish_reason(stop_reason: String) -> String {
+pub(crate) fn finish_reason(stop_reason: String) -> String {
     match stop_reason.as_str() {
         "end_turn" | "stop_sequence" => "stop".into(),
         "max_tokens" | "model_context_window_exceeded" => "length".into(),
@@ -76,18 +76,18 @@ struct Answer {
 
 /// A block of content.
 #[derive(Deserialize)]
-pub(super) struct Block {
+pub(crate) struct Block {
     #[serde(rename = "type")]
-    pub(super) kind: String,
-    pub(super) text: Option<String>,
-    pub(super) thinking: Option<String>,
+    pub(crate) kind: String,
+    pub(crate) text: Option<String>,
+    pub(crate) thinking: Option<String>,
     id: Option<String>,
     name: Option<String>,
     input: Option<Value>,
 }
 
 impl Block {
-    pub(super) fn tool_call(self, index: i32) -> ToolCall {
+    pub(crate) fn tool_call(self, index: i32) -> ToolCall {
         ToolCall {
             index,
             id: self.id.unwrap_or_default(),
@@ -101,7 +101,7 @@ impl Block {
 /// Counts of tokens. Those from the cache and those written to it are not part of `input_tokens` ("Prompt caching").
 #[derive(Clone, Copy, Default, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "the wire's names")]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
@@ -110,7 +110,7 @@ pub(super) struct Usage {
 
 impl Usage {
     /// Takes the later counts: in a stream they are totals so far.
-    pub(super) fn update(&mut self, later: Self) {
+    pub(crate) fn update(&mut self, later: Self) {
         self.input_tokens = later.input_tokens.or(self.input_tokens);
         self.cache_creation_input_tokens =
             later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
@@ -119,7 +119,7 @@ impl Usage {
     }
 
     /// As the contract counts: `prompt` is all that went in, `cached` the part of it that came from the cache.
-    pub(super) fn total(self) -> TokenUsage {
+    pub(crate) fn total(self) -> TokenUsage {
         let count = |tokens: Option<u64>| u32::try_from(tokens.unwrap_or_default()).unwrap_or(u32::MAX);
         let (cached, completion) = (count(self.cache_read_input_tokens), count(self.output_tokens));
         let prompt = count(self.input_tokens)

@@ -1,14 +1,16 @@
 //! What the chunks of a streamed answer mean (API reference, "models.streamGenerateContent"). Pure. Each of them is an
 //! answer with what is new; the body ends behind the one with the finish reason.
 
-use super::reply::{Answer, Spoken, Usage, finish_reason};
+use super::answer::{Answer, Spoken, Usage, finish_reason};
 use crate::{
     balance::Failure,
     provider::{
-        ChatEvent,
-        answer::{malformed, parse},
         redact::Redactor,
         stream::{Frame, Frames},
+    },
+    wire::{
+        ChatEvent,
+        answer::{malformed, parse},
     },
 };
 use serde_json::{Map, Value};
@@ -16,7 +18,7 @@ use std::collections::HashMap;
 
 /// Reads one stream's chunks, in their order.
 #[derive(Default)]
-pub(in crate::provider) struct Chunks {
+pub(crate) struct Chunks {
     /// How many tool calls each candidate has made.
     calls: HashMap<i32, i32>,
     /// Whether a finish reason has come.
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
     use crate::{
         balance::ErrorClass,
-        provider::{
+        wire::{
             TokenUsage,
             fixtures::{call, end_of, fails, items, redactor, same_wherever_cut},
         },

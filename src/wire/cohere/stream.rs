@@ -2,15 +2,17 @@
 //! Citations, and events of kinds that are not known, are signs of life. The last is `message-end`: a stream without it
 //! broke off.
 
-use super::reply::{Call, Usage, Words, finish_reason, message};
+use super::answer::{Call, Usage, Words, finish_reason, message};
 use crate::{
     balance::Failure,
     provider::{
-        ChatEvent,
-        answer::{check_error, malformed, parse},
         classify,
         redact::Redactor,
         stream::{Frame, Frames},
+    },
+    wire::{
+        ChatEvent,
+        answer::{check_error, malformed, parse},
     },
 };
 use serde::{Deserialize, de::DeserializeOwned};
@@ -18,7 +20,7 @@ use serde_json::{Value, json};
 
 /// Reads one stream's events, in their order.
 #[derive(Default)]
-pub(in crate::provider) struct Events {
+pub(crate) struct Events {
     /// The indices that Cohere gave the tool calls so far. A call's place among them is its index here, whatever else
     /// Cohere counts along.
     calls: Vec<i64>,
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
     use crate::{
         balance::ErrorClass,
-        provider::{
+        wire::{
             TokenUsage,
             fixtures::{call, end_of, fails, same_wherever_cut, words},
         },

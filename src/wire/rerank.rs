@@ -37,7 +37,7 @@ pub struct Ranked {
 /// The body of `POST /rerank`, as [Cohere](https://docs.cohere.com/reference/rerank) has it, and
 /// [Jina](https://jina.ai/reranker/), [vLLM](https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#re-rank-api)
 /// and others after it.
-pub(super) fn body(model: &str, request: &RerankRequest) -> Value {
+pub(crate) fn body(model: &str, request: &RerankRequest) -> Value {
     let mut body = json!({ "model": model, "query": request.query, "documents": request.documents });
     if request.top_n > 0
         && let Some(body) = body.as_object_mut()
@@ -49,13 +49,13 @@ pub(super) fn body(model: &str, request: &RerankRequest) -> Value {
 
 /// One document's place in such an answer.
 #[derive(Deserialize)]
-pub(super) struct Place {
+pub(crate) struct Place {
     index: usize,
     relevance_score: f64,
 }
 
 /// An order of the request's documents; the best first, whatever order they come in.
-pub(super) fn order(places: Vec<Place>, request: &RerankRequest) -> Result<Vec<Ranked>, Failure> {
+pub(crate) fn order(places: Vec<Place>, request: &RerankRequest) -> Result<Vec<Ranked>, Failure> {
     let mut results = Vec::new();
     let mut seen = vec![false; request.documents.len()];
     for place in places {

@@ -5,7 +5,7 @@
 use super::parameters::{is_new, translate};
 use crate::{
     balance::{ErrorClass, Failure},
-    provider::{
+    wire::{
         ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall,
         media::{data_url, essence},
     },
@@ -20,7 +20,7 @@ const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
 /// The body of `:generateContent` and of `:streamGenerateContent`. The model's name is the last part of it. An end user's
 /// id has no place there.
-pub(in crate::provider) fn chat(model: &str, request: &ChatRequest) -> Result<Value, Failure> {
+pub(crate) fn chat(model: &str, request: &ChatRequest) -> Result<Value, Failure> {
     let mut body = request.parameters.clone();
     // It stands in the address.
     body.remove("model");
@@ -53,7 +53,7 @@ pub(in crate::provider) fn chat(model: &str, request: &ChatRequest) -> Result<Va
 }
 
 /// The body of `:batchEmbedContents`; the model is named as `models/…`.
-pub(super) fn embeddings(model: &str, request: &EmbeddingRequest) -> Value {
+pub(crate) fn embeddings(model: &str, request: &EmbeddingRequest) -> Value {
     let task = match request.input_type.as_str() {
         "document" => Some("RETRIEVAL_DOCUMENT"),
         "query" => Some("RETRIEVAL_QUERY"),

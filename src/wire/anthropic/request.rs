@@ -3,7 +3,7 @@
 
 use crate::{
     balance::{ErrorClass, Failure},
-    provider::{
+    wire::{
         ChatRequest, Content, Media, Message, Part, Tool, ToolCall,
         media::{data_url, essence},
     },
@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 const MAX_TOKENS: u32 = 4096;
 
 /// The body of `POST /messages`.
-pub(in crate::provider) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
+pub(crate) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
     let mut body = request.parameters.clone();
     body.insert("model".into(), model.into());
     body.insert("messages".into(), messages(&request.messages)?.into());

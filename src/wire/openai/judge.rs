@@ -1,12 +1,12 @@
 //! Moderation and reranking: what their answers say.
 
-use super::reply::Usage;
+use super::answer::Usage;
 use crate::{
     balance::Failure,
-    provider::{
+    provider::redact::Redactor,
+    wire::{
         Category, ModerationReply, RerankReply, RerankRequest, TokenUsage,
         answer::{check_error, malformed, parse},
-        redact::Redactor,
         rerank::{Place, order},
     },
 };
@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Reads the judgement of one text (OpenAI API reference, "Create moderation").
-pub(in crate::provider) fn moderation(body: &[u8], redactor: &Redactor) -> Result<ModerationReply, Failure> {
+pub(crate) fn moderation(body: &[u8], redactor: &Redactor) -> Result<ModerationReply, Failure> {
     let answer: Moderations = parse(body)?;
     check_error(answer.error, redactor)?;
     let judged = answer.results.and_then(|results| results.into_iter().next()).ok_or_else(malformed)?;
@@ -30,7 +30,7 @@ pub(in crate::provider) fn moderation(body: &[u8], redactor: &Redactor) -> Resul
 }
 
 /// Reads an order of the request's documents; the best first, whatever order they come in.
-pub(in crate::provider) fn rerank(
+pub(crate) fn rerank(
     body: &[u8],
     request: &RerankRequest,
     redactor: &Redactor,
@@ -67,7 +67,7 @@ struct Reranked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{balance::ErrorClass, provider::fixtures::redactor};
+    use crate::{balance::ErrorClass, wire::fixtures::redactor};
     use serde_json::json;
 
     #[test]

@@ -1,14 +1,16 @@
 //! What Anthropic's streamed events mean (API reference, "Streaming messages"). Pure. Events of kinds that are not
 //! known are signs of life, as are pings: more kinds may come, says the page.
 
-use super::reply::{Block, Usage, finish_reason, message};
+use super::answer::{Block, Usage, finish_reason, message};
 use crate::{
     balance::Failure,
     provider::{
-        ChatEvent, ToolCall,
-        answer::{check_error, parse},
         redact::Redactor,
         stream::{Frame, Frames},
+    },
+    wire::{
+        ChatEvent, ToolCall,
+        answer::{check_error, parse},
     },
 };
 use serde::Deserialize;
@@ -16,7 +18,7 @@ use serde_json::Value;
 
 /// Reads one stream's events, in their order.
 #[derive(Default)]
-pub(in crate::provider) struct Events {
+pub(crate) struct Events {
     usage: Usage,
     /// How many tool calls have begun.
     calls: i32,
@@ -158,7 +160,7 @@ mod tests {
     use super::*;
     use crate::{
         balance::ErrorClass,
-        provider::{
+        wire::{
             TokenUsage,
             fixtures::{call, end_of, fails, same_wherever_cut, words},
         },
