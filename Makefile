@@ -43,27 +43,27 @@ bench: $(if $(BENCH_PEERS),target/peers/node_modules) ## Put load on Rota, a bar
 target/peers/node_modules: target/peers/requirements.txt
 	npm install --silent --no-audit --no-fund --prefix target/peers @portkey-ai/gateway@1.15.2
 
-footprint: ## Print the figures of docs/footprint.md. Builds a release.
+footprint: ## Print the figures of docs/measurements/footprint.md. Builds a release.
 	@scripts/test-setup.sh
 	cargo test --locked --release --test it -- --ignored --nocapture footprint
 
-scale: ## Fill a fleet with 10,000 tenants and print the figures of docs/scale.md. Takes minutes.
+scale: ## Fill a fleet with 10,000 tenants and print the figures of docs/measurements/scale.md. Takes minutes.
 	@scripts/test-setup.sh
 	cargo test --locked --release --test it -- --ignored --nocapture many_tenants
 
-growth: ## Print the figures of docs/performance.md for a million configs, idle streams, changes. Takes a quarter of an hour.
+growth: ## Print the figures of docs/measurements/performance.md for a million configs, idle streams, changes. Takes a quarter of an hour.
 	@scripts/test-setup.sh
 	cargo test --locked --release --test it -- --ignored --nocapture --test-threads 1 growth::
 
-streams: ## Put 1,000 slow readers beside 1,000 fast ones and print the figures of docs/streams.md.
+streams: ## Put 1,000 slow readers beside 1,000 fast ones and print the figures of docs/measurements/streams.md.
 	@scripts/test-setup.sh
 	cargo test --locked --release --test it -- --ignored --nocapture a_thousand_slow_readers
 
-faults: ## Run the fault matrix at length and write its table into docs/reliability.md. Takes minutes.
+faults: ## Run the fault matrix at length and write its table into docs/measurements/reliability.md. Takes minutes.
 	@scripts/test-setup.sh
 	cargo test --locked --test it -- --ignored --nocapture the_whole_matrix
 
-soak: ## Steady load with edits and failures for SOAK_SECONDS (1800); writes docs/reliability.md.
+soak: ## Steady load with edits and failures for SOAK_SECONDS (1800); writes docs/measurements/reliability.md.
 	@scripts/test-setup.sh
 	SOAK_SECONDS=$(SOAK_SECONDS) cargo test --locked --test it -- --ignored --nocapture nothing_grows_over_a_long_time
 

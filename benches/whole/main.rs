@@ -2,7 +2,7 @@
 //!
 //! Starts, as processes of their own, an upstream that answers at once, the floor (a bare tonic service with the same
 //! messages), the built `rota` in embedded mode and on Redis, and nginx as a plain proxy where it is installed. Drives
-//! each from a load process, several times in turn, and prints the medians as the tables of docs/performance.md. A
+//! each from a load process, several times in turn, and prints the medians as the tables of docs/measurements/performance.md. A
 //! run with any failed call is no run.
 #![allow(
     clippy::unwrap_used,

@@ -1,5 +1,5 @@
 //! What growth costs: a million configs, ten thousand idle streams, changes under full load. `make growth` prints the
-//! figures of docs/performance.md.
+//! figures of docs/measurements/performance.md.
 
 use std::{
     env,

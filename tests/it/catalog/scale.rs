@@ -1,4 +1,4 @@
-//! How a fleet carries many tenants: `make scale` prints the figures of docs/scale.md.
+//! How a fleet carries many tenants: `make scale` prints the figures of docs/measurements/scale.md.
 
 use std::{
     env,

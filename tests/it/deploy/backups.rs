@@ -1,4 +1,4 @@
-//! What docs/operations.md says of backups: what was backed up serves again.
+//! What docs/guides/operations.md says of backups: what was backed up serves again.
 
 use std::{process::Command, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The clients of docs/clients.md: each example is run as it stands, and the page quotes it word for word.
+//! The clients of docs/guides/clients.md: each example is run as it stands, and the page quotes it word for word.
 
 use std::{
     collections::BTreeSet,
@@ -245,7 +245,7 @@ fn dedented(lines: &[&str]) -> String {
 #[test]
 fn the_page_quotes_the_examples_word_for_word() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/clients.md")).unwrap();
+    let page = fs::read_to_string(root.join("docs/guides/clients.md")).unwrap();
     let mut quoted = BTreeSet::new();
     for block in page.split("<!-- quoted: ").skip(1) {
         let (source, rest) = block.split_once(" -->\n```").unwrap();
@@ -258,7 +258,7 @@ fn the_page_quotes_the_examples_word_for_word() {
         let (_, wanted) = wanted.unwrap_or_else(|| panic!("{file} has no region {region}"));
         assert!(
             text == wanted,
-            "docs/clients.md quotes {file} [{region}] otherwise. It should read:\n{wanted}"
+            "docs/guides/clients.md quotes {file} [{region}] otherwise. It should read:\n{wanted}"
         );
         quoted.insert((PathBuf::from(file), region.to_owned()));
     }

@@ -30,7 +30,7 @@ fn every_setting_named_in_deploy_is_one() {
 #[test]
 fn what_the_operations_guide_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let guide = fs::read_to_string(root.join("docs/operations.md")).unwrap();
+    let guide = fs::read_to_string(root.join("docs/guides/operations.md")).unwrap();
     let mut protos = Vec::new();
     walk(&root.join("proto"), &mut protos);
     let protos: String = protos.iter().map(|file| fs::read_to_string(file).unwrap()).collect();

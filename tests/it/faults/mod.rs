@@ -2,7 +2,7 @@
 //!
 //! A row is one fault under load of whole and of streamed answers, by `tests/clients/python/callers.py`. It asserts that
 //! nothing was lost that could be served, and measures the rest. The suite runs every row briefly; `make faults` runs each
-//! for longer and by itself, and writes the table of docs/reliability.md.
+//! for longer and by itself, and writes the table of docs/measurements/reliability.md.
 
 mod clock;
 mod disk;
@@ -209,7 +209,7 @@ async fn callers_are_ten_times_too_many() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes and writes docs/reliability.md: `make faults`"]
+#[ignore = "takes minutes and writes docs/measurements/reliability.md: `make faults`"]
 async fn the_whole_matrix() {
     let mut rows = vec![
         replicas::killed(FULL).await,

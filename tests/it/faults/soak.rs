@@ -40,7 +40,7 @@ async fn nothing_grows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes 30 minutes and writes docs/reliability.md: `make soak`"]
+#[ignore = "takes 30 minutes and writes docs/measurements/reliability.md: `make soak`"]
 async fn nothing_grows_over_a_long_time() {
     let seconds = env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1800);
     let lines = Box::pin(run(Duration::from_secs(seconds), GROWTH)).await;

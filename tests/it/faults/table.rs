@@ -1,4 +1,4 @@
-//! What was measured, as a table in docs/reliability.md.
+//! What was measured, as a table in docs/measurements/reliability.md.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -31,7 +31,7 @@ fn shown(time: Duration) -> String {
 
 /// Replaces what stands between the marks of that name.
 pub fn write(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reliability.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/measurements/reliability.md");
     let page = fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
     let (head, rest) = page.split_once(&begin).expect("the mark where it begins");

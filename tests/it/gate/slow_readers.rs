@@ -1,5 +1,5 @@
 //! Callers that read slowly: they slow their provider and nobody else, and cost little memory. `make streams` prints the
-//! figures of docs/streams.md.
+//! figures of docs/measurements/streams.md.
 
 use std::time::{Duration, Instant};
 

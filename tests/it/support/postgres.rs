@@ -89,7 +89,7 @@ impl Postgres {
         texts.iter().filter(stands).cloned().collect()
     }
 
-    /// Brings what stands in the database at `from` into the empty one at `to`, as docs/operations.md has it.
+    /// Brings what stands in the database at `from` into the empty one at `to`, as docs/guides/operations.md has it.
     pub fn restore(&self, from: &str, to: &str) {
         let file = self.folder.path().join(format!("{}.dump", Uuid::new_v4().simple()));
         let mut dump = program("pg_dump");

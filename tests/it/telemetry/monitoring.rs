@@ -318,10 +318,10 @@ fn the_dashboard_is_whole() {
 
 #[tokio::test]
 async fn each_alert_is_tested_and_has_a_runbook() {
-    let headings: BTreeSet<_> = file("docs/operations.md")
+    let headings: BTreeSet<_> = file("docs/guides/operations.md")
         .lines()
         .filter_map(|line| line.strip_prefix("### "))
-        .map(|heading| format!("docs/operations.md#{}", heading.to_lowercase()))
+        .map(|heading| format!("docs/guides/operations.md#{}", heading.to_lowercase()))
         .collect();
     let tests = yaml(&file("deploy/prometheus/rules_test.yaml")).await;
     let tests: Vec<_> = tests[0]["tests"].as_array().unwrap().iter().collect();
