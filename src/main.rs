@@ -1,7 +1,5 @@
-//! The `rota` command: parses the command line and hands over.
+//! The `rota` command.
 
-use clap::Parser;
-use rota::cli::Cli;
 use std::process::ExitCode;
 
 /// A call allocates some hundred times, mostly little.
@@ -9,5 +7,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    Cli::parse().run()
+    rota::cli::run()
 }

@@ -1,32 +1,33 @@
-//! Every setting: type, default, meaning, check.
+//! Every setting: its type, its default, its meaning, its check.
 //!
-//! Flags win over `ROTA_*` environment variables, those over `rota.toml`, that over the defaults. All problems are
-//! reported at once. Secrets have no flag: a flag stands in the process list.
+//! A flag wins over the `ROTA_*` environment variable, the variable over `rota.toml`, and the file over the default. All
+//! problems are reported at once. Secrets have no flag, because other processes can read a command line.
 
+mod file;
 mod raw;
 mod server;
+mod stores;
 #[cfg(test)]
 mod tests;
 mod traces;
 mod upstream;
+mod values;
 
-pub use raw::{FILE, RawSettings};
+pub use file::{FILE, Gathered, without_empty_variables};
+pub use raw::RawSettings;
 
 use crate::{
-    api::ServerOptions, catalog::DatabaseOptions, gate::CallLimits, invoke::RetryBudget,
-    provider::UpstreamOptions, state::RedisOptions, telemetry::TraceOptions,
+    api::ServerOptions,
+    catalog::DatabaseOptions,
+    gate::CallLimits,
+    invoke::RetryBudget,
+    provider::UpstreamOptions,
+    state::RedisOptions,
+    telemetry::{LogFormat, TraceOptions},
 };
 use secrecy::SecretString;
-use std::{
-    env, fs,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
-
-/// Beyond this many turns in advance nothing is gained.
-const MOST_TURNS: u32 = 1024;
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use values::{Problems, address, choice, given, time};
 
 /// Settings, checked and complete.
 #[derive(Clone)]
@@ -98,6 +99,18 @@ pub enum MasterKey {
 #[error("{}", .0.join("\n"))]
 pub struct SettingsError(Vec<String>);
 
+impl RawSettings {
+    /// How log lines look.
+    ///
+    /// # Errors
+    /// If it is none of the formats.
+    pub fn log_format(&self) -> Result<LogFormat, SettingsError> {
+        let mut problems = Problems::default();
+        let format = choice("log-format", self.log_format.clone(), &mut problems);
+        if problems.0.is_empty() { Ok(format.unwrap_or_default()) } else { Err(SettingsError(problems.0)) }
+    }
+}
+
 impl Settings {
     /// Checks `raw` and fills in the defaults. The master key is read from the environment.
     ///
@@ -108,150 +121,51 @@ impl Settings {
         if problems.is_empty() { Ok(settings) } else { Err(SettingsError(problems)) }
     }
 
-    /// The same for who goes on with what there is: what is wrong is left at its default where there is one, and told.
+    /// The same for a caller that goes on in spite of problems: a bad value is replaced by its default and reported.
     #[must_use]
     pub fn examine(mut raw: RawSettings) -> (Self, Vec<String>) {
-        let mut problems = Vec::new();
-        let mut problem = |setting: &str, what: &str| problems.push(format!("--{setting}: {what}"));
-
-        let listen = given(raw.listen.take()).unwrap_or_else(|| "127.0.0.1:50051".into());
-        let listen = listen.parse().unwrap_or_else(|_| {
-            problem("listen", "is not an address and port, such as 127.0.0.1:50051");
-            SocketAddr::from(([127, 0, 0, 1], 0))
-        });
-        let upstream = upstream::resolve(&mut raw, listen, &mut problem);
-        let server = server::resolve(&mut raw, &mut problem);
-        let limits = server::limits(&mut raw, &mut problem);
-        let traces = traces::resolve(&mut raw, &mut problem);
-        let admin_listen = given(raw.admin_listen);
+        let mut problems = Problems::default();
+        let listen = given(raw.listen.take());
+        let listen = address("listen", listen.as_deref().unwrap_or("127.0.0.1:50051"), &mut problems);
+        let admin_listen = given(raw.admin_listen.take());
         let admin_listen = AdminListen {
             given: admin_listen.is_some(),
-            address: admin_listen.as_deref().unwrap_or("127.0.0.1:9464").parse().unwrap_or_else(|_| {
-                problem("admin-listen", "is not an address and port, such as 127.0.0.1:9464");
-                SocketAddr::from(([127, 0, 0, 1], 0))
-            }),
-        };
-        let data_dir = raw.data_dir.unwrap_or_else(|| "rota-data".into());
-        let database_url = given(raw.database_url)
-            .unwrap_or_else(|| format!("sqlite://{}", data_dir.join("rota.db").display()));
-        let embedded = database_url.starts_with("sqlite:");
-        if !embedded && !database_url.starts_with("postgres:") && !database_url.starts_with("postgresql:") {
-            problem("database-url", "begins with sqlite: or postgres:");
-        }
-        let usual = DatabaseOptions::default();
-        let max_connections = raw.database_connections.unwrap_or(usual.max_connections);
-        if max_connections == 0 {
-            problem("database-connections", "must not be 0");
-        }
-        let mut redis = given(raw.redis_url).map(RedisOptions::new);
-        if redis.as_ref().is_some_and(|redis| !redis.has_valid_url()) {
-            problem(
-                "redis-url",
-                "is not redis://HOST:PORT, redis-cluster://HOST:PORT?node=HOST:PORT or \
-                 redis-sentinel://HOST:PORT?sentinelServiceName=NAME, with TLS rediss…",
-            );
-        }
-        if let Some(file) = raw.redis_ca.filter(|file| !file.as_os_str().is_empty()) {
-            match redis.as_mut().filter(|redis| redis.is_encrypted()) {
-                Some(redis) => {
-                    redis.ca = authorities("redis-ca", &file, RedisOptions::is_ca, &mut problem);
-                }
-                None => problem("redis-ca", "goes with a --redis-url that begins with rediss"),
-            }
-        }
-        let turns = match given(raw.turns).as_deref() {
-            None | Some("exact") => 1,
-            Some(count) => match count.parse() {
-                Ok(count) if (1..=MOST_TURNS).contains(&count) => count,
-                _ => {
-                    problem("turns", "is `exact`, or a number from 1 to 1024");
-                    1
-                }
-            },
-        };
-        let redis_required = raw.redis_required.unwrap_or(false);
-        if redis_required && redis.is_none() {
-            problem("redis-required", "needs --redis-url");
-        }
-        let mut time =
-            |setting: &str, value: Option<String>, default| time(setting, value, default, &mut problem);
-        let default_deadline = time("default-deadline", raw.default_deadline, Duration::from_secs(600));
-        let start_wait = time("start-wait", raw.start_wait, Duration::from_secs(60));
-        // Unlike the others it may be nothing.
-        let no_delay = given(raw.drain_delay.clone())
-            .is_none_or(|text| humantime::parse_duration(&text).is_ok_and(|delay| delay.is_zero()));
-        let drain_delay =
-            if no_delay { Duration::ZERO } else { time("drain-delay", raw.drain_delay, Duration::ZERO) };
-        let drain_limit = time("drain-limit", raw.drain_limit, Duration::from_secs(30));
-        let redis_timeout = time("redis-timeout", raw.redis_timeout, Duration::from_millis(250));
-        let database = DatabaseOptions {
-            max_connections,
-            wait: time("database-wait", raw.database_wait, usual.wait),
-            statement_timeout: time(
-                "database-statement-timeout",
-                raw.database_statement_timeout,
-                usual.statement_timeout,
+            address: address(
+                "admin-listen",
+                admin_listen.as_deref().unwrap_or("127.0.0.1:9464"),
+                &mut problems,
             ),
-            log_statements: raw.database_log.unwrap_or(usual.log_statements),
         };
-        if let Some(redis) = &mut redis {
-            redis.command_timeout = redis_timeout;
-            redis.turns = turns;
-        }
-        let usual = RetryBudget::default();
-        let retry_budget = RetryBudget {
-            share: raw.retry_share.unwrap_or(usual.share),
-            per_second: raw.retry_rate.unwrap_or(usual.per_second),
-        };
-        if !(0.0..=10.0).contains(&retry_budget.share) {
-            problems.push("--retry-share: is a number from 0 to 10".into());
-        }
-        if retry_budget.per_second > 1_000_000 {
-            problems.push("--retry-rate: is at most 1000000".into());
-        }
-        let sources = [
-            given(env::var("ROTA_MASTER_KEY").ok()).map(|key| MasterKey::Value(key.into())),
-            raw.master_key_file.filter(|path| !path.as_os_str().is_empty()).map(MasterKey::File),
-            given(raw.master_key_command).map(MasterKey::Command),
-        ];
-        let mut sources = sources.into_iter().flatten();
-        let master_key = sources.next();
-        if sources.next().is_some() {
-            problems.push(
-                "ROTA_MASTER_KEY, --master-key-file, --master-key-command: only one of them can be given"
-                    .into(),
-            );
-        }
-        if master_key.is_none() && !embedded {
-            problems.push(
-                "ROTA_MASTER_KEY: is required with PostgreSQL: 32 random bytes in base64, the same for every \
-                 replica (`head -c 32 /dev/urandom | base64`); or --master-key-file, or --master-key-command"
-                    .into(),
-            );
-        }
-        let master_key = master_key.unwrap_or_else(|| MasterKey::Own(data_dir.join("master-key")));
+        let data_dir = raw.data_dir.take().unwrap_or_else(|| "rota-data".into());
+        let (database_url, embedded) = stores::database_url(&mut raw, &data_dir, &mut problems);
+        let seconds = Duration::from_secs;
         let settings = Self {
             listen,
             admin_listen,
-            data_dir,
-            database_url: database_url.into(),
             embedded,
-            database,
-            redis,
-            redis_required,
-            master_key,
-            upstream,
-            server: Arc::new(server),
-            limits,
-            default_deadline,
+            database_url: database_url.into(),
+            database: stores::database(&mut raw, &mut problems),
+            redis: stores::redis(&mut raw, &mut problems),
+            redis_required: raw.redis_required.unwrap_or_default(),
+            master_key: stores::master_key(&mut raw, &data_dir, embedded, &mut problems),
+            data_dir,
+            upstream: upstream::resolve(&mut raw, listen, &mut problems),
+            server: Arc::new(server::resolve(&mut raw, &mut problems)),
+            limits: server::limits(&mut raw, &mut problems),
+            default_deadline: time(
+                "default-deadline",
+                raw.default_deadline.take(),
+                seconds(600),
+                &mut problems,
+            ),
             metrics_models: raw.metrics_models.unwrap_or(200),
-            traces,
-            start_wait,
-            drain_delay,
-            drain_limit,
-            retry_budget,
+            traces: traces::resolve(&mut raw, &mut problems),
+            start_wait: time("start-wait", raw.start_wait.take(), seconds(60), &mut problems),
+            drain_delay: drain_delay(&mut raw, &mut problems),
+            drain_limit: time("drain-limit", raw.drain_limit.take(), seconds(30), &mut problems),
+            retry_budget: retry_budget(&raw, &mut problems),
         };
-        (settings, problems)
+        (settings, problems.0)
     }
 
     /// Where the first operator's token is written.
@@ -261,68 +175,25 @@ impl Settings {
     }
 }
 
-/// An empty value means "not given": that is how compose files and shells leave a variable out.
-fn given(value: Option<String>) -> Option<String> {
-    value.filter(|value| !value.trim().is_empty())
-}
-
-/// Notes what is wrong with a setting.
-type Problem<'p> = &'p mut dyn FnMut(&str, &str);
-
-/// A time above 0.
-fn time(setting: &str, value: Option<String>, default: Duration, problem: Problem<'_>) -> Duration {
-    match given(value).as_deref().map(humantime::parse_duration) {
-        None => default,
-        Some(Ok(time)) if !time.is_zero() => time,
-        Some(_) => {
-            problem(setting, "is a time above 0, such as 30s");
-            default
-        }
+/// Unlike other times it may be 0.
+fn drain_delay(raw: &mut RawSettings, problems: &mut Problems) -> Duration {
+    let delay = given(raw.drain_delay.take());
+    if delay.as_deref().is_some_and(|text| humantime::parse_duration(text).is_ok_and(|delay| delay.is_zero()))
+    {
+        return Duration::ZERO;
     }
+    time("drain-delay", delay, Duration::ZERO, problems)
 }
 
-/// A size of at least 1 KiB, in bytes.
-fn size(setting: &str, value: Option<String>, default: usize, problem: Problem<'_>) -> usize {
-    match given(value).as_deref().map(bytes) {
-        None => default,
-        Some(Some(size)) if size >= 1024 => size,
-        Some(_) => {
-            problem(setting, "is a size of at least 1KiB, such as 32MiB");
-            default
-        }
+fn retry_budget(raw: &RawSettings, problems: &mut Problems) -> RetryBudget {
+    let default = RetryBudget::default();
+    let share = raw.retry_share.unwrap_or(default.share);
+    if !(0.0..=10.0).contains(&share) {
+        problems.add("retry-share", "is a number from 0 to 10");
     }
-}
-
-/// What a file holds.
-fn read(setting: &str, file: &Path, problem: Problem<'_>) -> Option<Vec<u8>> {
-    fs::read(file).map_err(|error| problem(setting, &format!("{}: {error}", file.display()))).ok()
-}
-
-/// Certificates in a file, in PEM.
-fn authorities(
-    setting: &str,
-    file: &Path,
-    fits: impl Fn(&[u8]) -> bool,
-    problem: Problem<'_>,
-) -> Option<Vec<u8>> {
-    let pem = read(setting, file, problem)?;
-    if fits(&pem) {
-        return Some(pem);
+    let per_second = raw.retry_rate.unwrap_or(default.per_second);
+    if per_second > 1_000_000 {
+        problems.add("retry-rate", "is at most 1000000");
     }
-    problem(setting, &format!("{}: is not certificates in PEM", file.display()));
-    None
-}
-
-fn bytes(text: &str) -> Option<usize> {
-    let text = text.trim();
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (amount, unit) = text.split_at(digits);
-    let factor: usize = match unit.trim() {
-        "" | "B" => 1,
-        "KiB" => 1 << 10,
-        "MiB" => 1 << 20,
-        "GiB" => 1 << 30,
-        _ => return None,
-    };
-    amount.parse::<usize>().ok()?.checked_mul(factor)
+    RetryBudget { share, per_second }
 }

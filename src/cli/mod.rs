@@ -8,17 +8,17 @@ mod serve;
 mod token;
 
 use crate::{
-    settings::{self, RawSettings, Settings},
-    telemetry::{self, LogFormat},
+    settings::{self, Gathered, RawSettings, Settings},
+    telemetry,
 };
 use anyhow::{Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{path::Path, process::ExitCode};
 
 /// Balances calls to model providers over a tenant's credentials and endpoints.
 #[derive(Parser)]
 #[command(name = "rota", version, about)]
-pub struct Cli {
+struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
@@ -47,15 +47,23 @@ enum Command {
     Keys(keys::Command),
 }
 
+/// Runs the command that the command line names, to its end.
+#[must_use]
+pub fn run() -> ExitCode {
+    let given = settings::without_empty_variables(Cli::command()).get_matches();
+    match Cli::from_arg_matches(&given) {
+        Ok(cli) => cli.run(&given),
+        Err(error) => error.exit(),
+    }
+}
+
 impl Cli {
-    /// Runs the command to its end.
-    #[must_use]
-    pub fn run(self) -> ExitCode {
+    fn run(self, given: &ArgMatches) -> ExitCode {
         // The one crypto library, before anything makes a connection. A second start finds it in place.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
         let outcome = match runtime {
-            Ok(runtime) => runtime.block_on(self.dispatch()),
+            Ok(runtime) => runtime.block_on(self.dispatch(given)),
             Err(error) => Err(error.into()),
         };
         match outcome {
@@ -69,22 +77,22 @@ impl Cli {
     }
 
     /// Whether all is well; a command that says itself what is not returns false.
-    async fn dispatch(self) -> Result<bool> {
+    async fn dispatch(self, given: &ArgMatches) -> Result<bool> {
+        let gathered = Gathered::read(Path::new(settings::FILE), given);
         if let Some(Command::Doctor(options)) = &self.command {
-            return Box::pin(doctor::run(options, self.settings)).await;
+            return Box::pin(doctor::run(options, gathered, self.settings)).await;
         }
-        let raw = self.settings.over_file(Path::new(settings::FILE))?;
-        let format = match raw.log_format.as_deref() {
-            None | Some("" | "pretty") => LogFormat::Pretty,
-            Some("json") => LogFormat::Json,
-            Some(_) => bail!("--log-format: is `pretty` or `json`"),
-        };
+        let Gathered { settings: raw, warnings } = gathered?;
+        let format = raw.log_format()?;
         let command = self.command.unwrap_or(Command::Serve);
         // Log lines would stand in the middle of the demo's picture.
         let usual = if matches!(command, Command::Demo(_)) { "warn,fred=off" } else { DEFAULT_LOG };
         let log = raw.log.clone().filter(|log| !log.is_empty()).unwrap_or_else(|| usual.into());
         if telemetry::init(&log, format).is_err() {
             bail!("--log: is a filter such as `info` or `rota=debug,info`");
+        }
+        for warning in warnings {
+            tracing::warn!("{warning}");
         }
         match command {
             Command::Serve => serve::run(&Settings::resolve(raw)?).await?,

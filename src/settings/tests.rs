@@ -1,6 +1,6 @@
 //! What settings are taken, and what is said of the others.
 
-use super::*;
+use super::{values::bytes, *};
 use crate::provider::Networks;
 
 fn raw(change: impl FnOnce(&mut RawSettings)) -> RawSettings {
@@ -62,25 +62,6 @@ fn one_source_of_the_master_key() {
 }
 
 #[test]
-fn turns_are_exact_or_a_number_of_them() {
-    let turns = |text: Option<&str>| {
-        let resolved = Settings::resolve(raw(|raw| {
-            raw.redis_url = Some("redis://redis".into());
-            raw.turns = text.map(str::to_owned);
-        }));
-        resolved.map(|settings| settings.redis.unwrap().turns)
-    };
-    for (given, expected) in
-        [(None, 1), (Some(""), 1), (Some("exact"), 1), (Some("1"), 1), (Some("64"), 64), (Some("1024"), 1024)]
-    {
-        assert_eq!(turns(given).unwrap(), expected, "{given:?}");
-    }
-    for wrong in ["0", "1025", "-1", "many", "64 "] {
-        assert!(turns(Some(wrong)).err().unwrap().to_string().contains("--turns"), "{wrong}");
-    }
-}
-
-#[test]
 fn redis_is_a_server_a_cluster_or_sentinels() {
     let problem = |url: &str| Settings::resolve(raw(|raw| raw.redis_url = Some(url.into()))).err();
     for url in [
@@ -109,22 +90,11 @@ fn redis_is_a_server_a_cluster_or_sentinels() {
 }
 
 #[test]
-fn a_file_fills_what_flags_leave_open() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join(FILE);
-    fs::write(&path, "listen = \"127.0.0.1:1\"\nlog = \"debug\"\n").unwrap();
-    let merged = raw(|raw| raw.listen = Some("127.0.0.1:2".into())).over_file(&path).unwrap();
-    assert_eq!(merged.listen.as_deref(), Some("127.0.0.1:2"));
-    assert_eq!(merged.log.as_deref(), Some("debug"));
-    fs::write(&path, "redis_url = \"redis://:hunter2@x\"").unwrap();
-    let error = RawSettings::default().over_file(&path).err().unwrap().to_string();
-    assert!(!error.contains("hunter2"), "{error}");
-}
-
-#[test]
 fn sizes_are_read() {
     assert_eq!(bytes("4MiB"), Some(4 << 20));
     assert_eq!(bytes("4096"), Some(4096));
+    assert_eq!(bytes("1.5 KiB"), Some(1536));
+    assert_eq!(bytes("4MB"), Some(4_000_000));
     for wrong in ["", "MiB", "4 monkeys", "-1", "99999999999999999999GiB"] {
         assert_eq!(bytes(wrong), None, "{wrong}");
     }

@@ -23,9 +23,10 @@ use tracing_subscriber::{
 };
 
 /// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
+    #[default]
     Pretty,
     /// One JSON object a line.
     Json,

@@ -8,7 +8,7 @@ mod report;
 
 use crate::{
     catalog::{DatabaseFacts, KeyRing, MasterKeySource},
-    settings::{self, MasterKey, RawSettings, Settings},
+    settings::{Gathered, MasterKey, RawSettings, Settings, SettingsError},
     telemetry::{self, LogFormat},
 };
 use anyhow::Result;
@@ -51,9 +51,15 @@ pub(super) struct Options {
 }
 
 /// Prints what it finds. Whether nothing is a failure.
-pub(super) async fn run(options: &Options, raw: RawSettings) -> Result<bool> {
+///
+/// `without_file` is what counts if `gathered` failed because of `rota.toml`.
+pub(super) async fn run(
+    options: &Options,
+    gathered: Result<Gathered, SettingsError>,
+    without_file: RawSettings,
+) -> Result<bool> {
     let mut report = Report::default();
-    let settings = examine(raw, &mut report);
+    let settings = examine(gathered, without_file, &mut report);
     places::data_directory(&settings, &mut report);
     let (facts, mut redis) = tokio::join!(database(&settings, &mut report), places::redis(&settings));
     let ring = master_key(&settings, facts.as_ref().map(|(facts, _)| facts), &mut report).await;
@@ -82,20 +88,20 @@ pub(super) async fn run(options: &Options, raw: RawSettings) -> Result<bool> {
 }
 
 /// The settings as far as they can be used, and what is wrong with them. Logs only what is asked for.
-fn examine(raw: RawSettings, report: &mut Report) -> Settings {
+fn examine(
+    gathered: Result<Gathered, SettingsError>,
+    without_file: RawSettings,
+    report: &mut Report,
+) -> Settings {
     let mut problems = Vec::new();
-    let raw = raw.clone().over_file(Path::new(settings::FILE)).unwrap_or_else(|error| {
+    let Gathered { settings: raw, warnings } = gathered.unwrap_or_else(|error| {
         problems.push(error.to_string());
-        raw
+        Gathered { settings: without_file, warnings: Vec::new() }
     });
-    let format = match raw.log_format.as_deref() {
-        None | Some("" | "pretty") => LogFormat::Pretty,
-        Some("json") => LogFormat::Json,
-        Some(_) => {
-            problems.push("--log-format: is `pretty` or `json`".to_owned());
-            LogFormat::Pretty
-        }
-    };
+    let format = raw.log_format().unwrap_or_else(|error| {
+        problems.push(error.to_string());
+        LogFormat::default()
+    });
     let filter = raw.log.clone().filter(|log| !log.is_empty()).unwrap_or_else(|| "off".to_owned());
     if telemetry::init(&filter, format).is_err() {
         problems.push("--log: is a filter such as `info` or `rota=debug,info`".to_owned());
@@ -104,6 +110,9 @@ fn examine(raw: RawSettings, report: &mut Report) -> Settings {
     problems.extend(more);
     if problems.is_empty() {
         report.ok("settings", "complete");
+    }
+    for warning in warnings {
+        report.warning("settings", warning, "delete it");
     }
     for problem in problems {
         let setting = problem.split_once(": ").map_or("the settings", |(setting, _)| setting);
