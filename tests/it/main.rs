@@ -18,6 +18,7 @@ mod balance;
 mod catalog;
 mod cli;
 mod deploy;
+mod documents;
 #[cfg(target_os = "linux")]
 mod faults;
 mod gate;

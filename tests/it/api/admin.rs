@@ -41,12 +41,8 @@ on_both_databases!(
     health_and_reflection_need_no_token,
 );
 
-async fn operator(rota: &Rota) -> Clients {
-    rota.clients(rota.operator_token().await).await
-}
-
 async fn tenants_are_created_listed_and_deleted(rota: &'static Rota) {
-    let mut admin = operator(rota).await.admin;
+    let mut admin = rota.operator().await.admin;
     let prefix = format!("z{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
     let mut ids: Vec<_> = (0..5).map(|index| format!("{prefix}.{index}")).collect();
     for id in ids.iter().rev() {
@@ -92,7 +88,7 @@ async fn a_deleted_tenant_leaves_nothing(rota: &'static Rota) {
     let scene = Scene::set(rota, &upstream, 2).await;
     scene.create_credential("one", "key-one").await;
     scene.ask().await.unwrap();
-    let mut operator = operator(rota).await;
+    let mut operator = rota.operator().await;
     let invoker = create_token(&mut operator, &scene.tenant, Role::Invoker).await;
     let invoker = rota.clients(&invoker).await;
     operator.admin.delete_tenant(DeleteTenantRequest { tenant_id: scene.tenant.clone() }).await.unwrap();
@@ -136,7 +132,7 @@ fn may_call(role: Role, rpc: &str) -> bool {
 
 async fn each_role_reaches_what_it_is_for(rota: &'static Rota) {
     let scene = Scene::tenant(rota).await;
-    let mut operator = operator(rota).await;
+    let mut operator = rota.operator().await;
     let rpcs = rpcs();
     assert!(rpcs.len() > 30, "{}", rpcs.len());
     let mut seen = BTreeSet::new();
@@ -218,7 +214,7 @@ fn in_seconds(seconds: i64) -> Option<prost_types::Timestamp> {
 
 async fn a_token_ends_when_it_expires_or_is_revoked(rota: &'static Rota) {
     let scene = Scene::tenant(rota).await;
-    let mut operator = operator(rota).await;
+    let mut operator = rota.operator().await;
     let token = Token { tenant_id: scene.tenant.clone(), role: Role::Viewer.into(), ..Token::default() };
     let list = ListProvidersRequest::default;
 
@@ -252,7 +248,7 @@ async fn a_token_ends_when_it_expires_or_is_revoked(rota: &'static Rota) {
 
 async fn a_tokens_secret_is_shown_once(rota: &'static Rota) {
     let scene = Scene::tenant(rota).await;
-    let mut operator = operator(rota).await;
+    let mut operator = rota.operator().await;
     let roles = [Role::TenantAdmin, Role::Invoker, Role::Viewer];
     let mut made = Vec::new();
     for (index, role) in roles.into_iter().enumerate() {
@@ -374,12 +370,12 @@ async fn health_and_reflection_need_no_token(rota: &'static Rota) {
 async fn the_last_use_of_a_token_is_seen_at_once_and_survives_a_restart() {
     let mut rota = Rota::builder().start().await;
     let scene = Scene::tenant(&rota).await;
-    let idle = create_token(&mut operator(&rota).await, &scene.tenant, Role::Viewer).await;
+    let idle = create_token(&mut rota.operator().await, &scene.tenant, Role::Viewer).await;
     let before = SystemTime::now() - Duration::from_millis(1);
     scene.listing().await;
     let used = async |rota: &Rota| {
         let list = ListTokensRequest { tenant_id: scene.tenant.clone(), ..Default::default() };
-        let tokens = operator(rota).await.admin.list_tokens(list).await.unwrap().into_inner().tokens;
+        let tokens = rota.operator().await.admin.list_tokens(list).await.unwrap().into_inner().tokens;
         let of = |secret: &str| tokens.iter().find(|token| secret.starts_with(&token.prefix)).unwrap();
         assert_eq!(of(&idle).last_used_at, None);
         SystemTime::try_from(of(&scene.token).last_used_at.unwrap()).unwrap()
@@ -429,6 +425,6 @@ async fn what_is_deleted_leaves_nothing_in_redis() {
     fill(&scene).await;
     assert!(stored().await >= 3, "{}", redis.command(&["KEYS", "*"]).await);
     let delete = DeleteTenantRequest { tenant_id: scene.tenant.clone() };
-    operator(&rota).await.admin.delete_tenant(delete).await.unwrap();
+    rota.operator().await.admin.delete_tenant(delete).await.unwrap();
     assert_eq!(stored().await, 0, "{}", redis.command(&["KEYS", "*"]).await);
 }

@@ -31,10 +31,6 @@ async fn events(operator: &Clients, tenant: &str) -> Vec<AuditEvent> {
     operator.admin.clone().list_audit_events(request).await.unwrap().into_inner().events
 }
 
-async fn operator(rota: &Rota) -> Clients {
-    rota.clients(rota.operator_token().await).await
-}
-
 /// Makes every change there is, once at least.
 async fn everything(rota: &Rota, upstream: &Upstream) -> Scene {
     let mut scene = Scene::tenant(rota).await;
@@ -92,7 +88,7 @@ async fn everything(rota: &Rota, upstream: &Upstream) -> Scene {
     client.create_provider(request).await.unwrap();
     let request = DeleteProviderRequest { provider: "short".into(), ..Default::default() };
     client.delete_provider(request).await.unwrap();
-    let mut operator = operator(rota).await;
+    let mut operator = rota.operator().await;
     let request = RotateTenantKeyRequest { tenant_id: scene.tenant.clone() };
     operator.admin.rotate_tenant_key(request).await.unwrap();
     let token = Token { tenant_id: scene.tenant.clone(), role: Role::Viewer.into(), ..Token::default() };
@@ -118,7 +114,7 @@ async fn every_change_is_told(rota: &Rota) {
     let upstream = Upstream::start().await.unwrap();
     let scene = everything(rota, &upstream).await;
     // The tenant is gone; what was done to it is not.
-    let events = events(&operator(rota).await, &scene.tenant).await;
+    let events = events(&rota.operator().await, &scene.tenant).await;
     let told: BTreeSet<_> = events.iter().map(|event| event.action.clone()).collect();
     let reads = ["Get", "List", "Watch", "Validate"];
     let changes = rpcs().into_iter().filter_map(|(rpc, _)| {
@@ -157,7 +153,7 @@ async fn what_is_refused_is_no_event_and_pages_and_filters_hold() {
     let rota = Rota::shared().await;
     let upstream = Upstream::start().await.unwrap();
     let mut scene = Scene::set(rota, &upstream, 2).await;
-    let operator = operator(rota).await;
+    let operator = rota.operator().await;
     let before = events(&operator, &scene.tenant).await;
     let bad = UpdateLoadBalancingConfigsRequest {
         key: Some(scene.key.clone()),
@@ -199,7 +195,7 @@ async fn a_credential_is_handed_out_on_record_or_not_at_all() {
     let rota = Rota::builder().database(postgres.fresh_database()).start().await;
     let upstream = Upstream::start().await.unwrap();
     let mut scene = Scene::set(&rota, &upstream, 2).await;
-    let mut operator = operator(&rota).await;
+    let mut operator = rota.operator().await;
     let token = Token {
         tenant_id: scene.tenant.clone(),
         role: Role::Invoker.into(),

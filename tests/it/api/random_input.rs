@@ -234,7 +234,7 @@ async fn random_requests(rota: &Rota, database: &str, requests: usize) {
     let credential = scene.create_credential("credential", "key").await;
     let known = vec![scene.tenant.clone(), scene.provider.clone(), "chat".to_owned(), credential.id];
     let mut maker = Maker::new(known);
-    let raw = Raw::new(&rota.clients(rota.operator_token().await).await);
+    let raw = Raw::new(&rota.operator().await);
     let (deletes, others): (Vec<_>, Vec<_>) = rpcs()
         .into_iter()
         .filter(|(rpc, _)| !rpc.starts_with("InvokeService/"))

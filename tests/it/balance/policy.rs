@@ -228,7 +228,7 @@ async fn a_watcher_sees_a_cooldown_come_and_go(rota: &Rota) {
 async fn a_watcher_is_told_of_edits_and_leaves_with_its_token(rota: &Rota) {
     let upstream = Upstream::start().await.unwrap();
     let mut scene = Scene::set(rota, &upstream, 2).await;
-    let mut operator = rota.clients(rota.operator_token().await).await;
+    let mut operator = rota.operator().await;
     let viewer = create_token(&mut operator, &scene.tenant, Role::Viewer).await;
     let request = WatchPoolRequest { key: Some(scene.key.clone()) };
     let mut states = rota.clients(&viewer).await.config.watch_pool(request).await.unwrap().into_inner();

@@ -139,7 +139,7 @@ async fn case_74_the_long_name_is_the_short_one_for_every_method(rota: &'static 
     }
     let request =
         ListAuditEventsRequest { tenant_id: scene.tenant.clone(), page_size: 1000, ..Default::default() };
-    let operator = rota.clients(rota.operator_token().await).await;
+    let operator = rota.operator().await;
     let events = operator.admin.clone().list_audit_events(request).await.unwrap().into_inner().events;
     let long: Vec<_> = events.iter().filter(|event| format!("{event:?}").contains("langgenius")).collect();
     assert!(events.len() > 15 && long.is_empty(), "{long:?}");

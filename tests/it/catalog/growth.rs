@@ -110,7 +110,7 @@ async fn growth_of_configs() {
     );
     for round in 1..=3 {
         for (rota, models, what) in [(&few, models_of_few, 100), (&many, models_of_many, configs)] {
-            let clients = rota.clients(rota.operator_token().await).await;
+            let clients = rota.operator().await;
             let (half, most) = picks(&clients, models).await;
             println!("round {round}, Acquire with {what}: p50 {half:.1?}, p99 {most:.1?}");
         }

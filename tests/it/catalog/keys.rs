@@ -5,7 +5,6 @@ use std::{
     collections::BTreeSet,
     fs,
     os::unix::fs::PermissionsExt,
-    process::Output,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -33,6 +32,7 @@ use crate::support::{
     postgres::Postgres,
     refusal::refused,
     rota::{Clients, Rota},
+    tools::said,
     world::{Scene, config},
 };
 
@@ -81,10 +81,6 @@ impl Stored {
         }
         found
     }
-}
-
-async fn operator(rota: &Rota) -> Clients {
-    rota.clients(rota.operator_token().await).await
 }
 
 async fn rotate(clients: &Clients, tenant: &str) -> Result<RotateTenantKeyResponse, Status> {
@@ -167,7 +163,7 @@ async fn under_load(rota: &Rota, stored: &Stored) {
     set.push(link(&credential));
     scene.put_configs(set).await;
     many_configs(&scene, 700).await;
-    let operator = operator(rota).await;
+    let operator = rota.operator().await;
     let first = stored.data_keys().await;
     assert_eq!(first.len(), 1);
     let first = first.first().unwrap().to_string();
@@ -236,7 +232,7 @@ async fn a_rotation_that_is_killed_is_continued() {
     // It may be over before it is seen: then again.
     for _ in 0..20 {
         let [old] = <[_; 1]>::try_from(stored.data_keys().await.into_iter().collect::<Vec<_>>()).unwrap();
-        let (clients, tenant) = (operator(&rota).await, scene.tenant.clone());
+        let (clients, tenant) = (rota.operator().await, scene.tenant.clone());
         let call = tokio::spawn(async move { rotate(&clients, &tenant).await });
         let left = format!("SELECT 'x' FROM lb_configs WHERE fields LIKE '%{old}%'");
         let left = async || stored.rows::<String>(&left).await.len();
@@ -262,7 +258,7 @@ async fn a_rotation_that_is_killed_is_continued() {
     assert_eq!(configs.len(), total);
     assert!(configs.iter().all(|config| config.warning.is_empty()));
 
-    let answer = rotate(&operator(&rota).await, &scene.tenant).await.unwrap();
+    let answer = rotate(&rota.operator().await, &scene.tenant).await.unwrap();
     assert!(answer.resumed && answer.unreadable == 0, "{answer:?}");
     assert!((1..total as i64).contains(&answer.resealed), "{answer:?}");
     let keys = stored.data_keys().await;
@@ -273,10 +269,6 @@ async fn a_rotation_that_is_killed_is_continued() {
 
 fn random_key() -> String {
     BASE64_STANDARD.encode(rand::random::<[u8; 32]>())
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -291,7 +283,7 @@ async fn the_master_key_is_rotated_under_two_replicas() {
     let upstream = Upstream::start().await.unwrap();
     let first = only_old.start().await;
     let scene = Scene::set(&first, &upstream, 2).await;
-    let clients = operator(&first).await;
+    let clients = first.operator().await;
     for i in 0..3 {
         let tenant = Tenant { id: format!("other-{i}"), ..Tenant::default() };
         clients.admin.clone().create_tenant(CreateTenantRequest { tenant: Some(tenant) }).await.unwrap();
@@ -316,7 +308,7 @@ async fn the_master_key_is_rotated_under_two_replicas() {
     rotated(&[], "0 re-sealed, 4 under");
     // Written and read by both, after it and under it.
     scenes[0].create_credential("later", "key-later").await;
-    rotate(&operator(&replicas[1]).await, &scene.tenant).await.unwrap();
+    rotate(&replicas[1].operator().await, &scene.tenant).await.unwrap();
     for (load, scene) in loads.into_iter().zip(&scenes) {
         eventually(LONG, async || if load.served() > 20 { Ok(()) } else { Err("few calls".into()) }).await;
         load.end().await;
@@ -446,7 +438,7 @@ async fn a_secret_that_cannot_be_read_serves_nobody() {
     assert_eq!(scene.listing().await.credentials, [read]);
     assert!(rota.logs().contains("a config is left out of its pool: its secret cannot be read"));
 
-    let operator = operator(&rota).await;
+    let operator = rota.operator().await;
     let answer = rotate(&operator, &scene.tenant).await.unwrap();
     assert_eq!((answer.resealed, answer.unreadable), (0, 2), "{answer:?}");
     assert_eq!(stored.data_keys().await.len(), 2, "the old key is kept");

@@ -103,7 +103,7 @@ async fn many_tenants_load_list_and_serve() {
     let builder = Rota::builder().redis(redis.url()).database(postgres.fresh_database());
     let first = builder.start().await;
     let empty = first.resident().unwrap_or_default();
-    let operator = first.clients(first.operator_token().await).await;
+    let operator = first.operator().await;
 
     let began = Instant::now();
     let mut writers = JoinSet::new();

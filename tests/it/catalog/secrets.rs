@@ -248,7 +248,7 @@ async fn told(rota: &Rota, redis: &Redis, master_key: &str) -> Vec<String> {
     let upstream = Upstream::start().await.unwrap();
     let (mut keys, mut said) = (Keys::default(), Said::default());
     let scene = live(rota, &upstream, &mut keys, &mut said).await;
-    let mut operator = rota.clients(rota.operator_token().await).await;
+    let mut operator = rota.operator().await;
     let mut secrets = vec![rota.operator_token().await.to_owned(), scene.token.clone()];
     for role in [Role::TenantAdmin, Role::Invoker, Role::Viewer] {
         let secret = create_token(&mut operator, &scene.tenant, role).await;

@@ -1,6 +1,6 @@
 //! Start and end of the process: commands, settings, signals, and what is served without a token.
 
-use std::{io::ErrorKind, os::unix::process::ExitStatusExt, process::Output, sync::Arc, time::Duration};
+use std::{io::ErrorKind, os::unix::process::ExitStatusExt, sync::Arc, time::Duration};
 
 use rota::{
     api::pb::ListProviderKindsRequest,
@@ -25,6 +25,7 @@ use crate::support::{
     postgres::Postgres,
     redis::Redis,
     rota::{Clients, Rota},
+    tools::said,
     world::Scene,
 };
 
@@ -189,10 +190,6 @@ async fn an_idle_service_ends_at_once() {
     assert_eq!(rota.wait_exit(Duration::from_secs(10)).await.code(), Some(0), "{}", rota.logs());
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     drop(idle);
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
 #[test]
@@ -460,7 +457,7 @@ async fn readiness_follows_redis_where_it_is_required_and_there_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_do_not_wait_for_acknowledgements() {
     let rota = Rota::shared().await;
-    let mut client = rota.clients(rota.operator_token().await).await.config;
+    let mut client = rota.operator().await.config;
     let mut took = Vec::new();
     for _ in 0..40 {
         let began = Instant::now();

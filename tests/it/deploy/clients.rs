@@ -19,6 +19,7 @@ use crate::support::{
     failure::span,
     postgres::Postgres,
     redis::Redis,
+    root,
     rota::Rota,
     secured::Secured,
     world::Scene,
@@ -115,14 +116,10 @@ async fn a_stream_that_is_closed_early_ends_upstream(language: Language) {
     let said = says(language, rota, &scene, "first", &[]).await;
     assert!(said.well && said.of("answer") == "served …", "{}", said.text);
     eventually(Duration::from_secs(5), async || {
-        let state = (upstream.in_flight(), upstream.cancelled(), in_flight(&scene).await);
+        let state = (upstream.in_flight(), upstream.cancelled(), scene.in_flight().await);
         if state == (0, 1, vec![0, 0]) { Ok(()) } else { Err(format!("{state:?}")) }
     })
     .await;
-}
-
-async fn in_flight(scene: &Scene) -> Vec<i32> {
-    scene.configs_now().await.iter().map(|config| config.in_flight).collect()
 }
 
 async fn a_lease_is_renewed_and_released_with_its_outcome(language: Language) {
@@ -132,7 +129,7 @@ async fn a_lease_is_renewed_and_released_with_its_outcome(language: Language) {
     upstream.script(&scene.keys[0], Script::fail_for(429, "40"));
     upstream.script(&scene.keys[1], Script::Answer.after(Duration::from_secs(2)));
     let running = says(language, &rota, &scene, "lookaside", &[("RENEW_EVERY", "0.5")]);
-    let held = eventually(Duration::from_secs(30), async || match in_flight(&scene).await.as_slice() {
+    let held = eventually(Duration::from_secs(30), async || match scene.in_flight().await.as_slice() {
         [0, 1, 0] => Ok(()),
         other => Err(format!("{other:?}")),
     });
@@ -244,8 +241,7 @@ fn dedented(lines: &[&str]) -> String {
 
 #[test]
 fn the_page_quotes_the_examples_word_for_word() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let page = fs::read_to_string(root.join("docs/guides/clients.md")).unwrap();
+    let page = fs::read_to_string(root().join("docs/guides/clients.md")).unwrap();
     let mut quoted = BTreeSet::new();
     for block in page.split("<!-- quoted: ").skip(1) {
         let (source, rest) = block.split_once(" -->\n```").unwrap();
@@ -253,7 +249,7 @@ fn the_page_quotes_the_examples_word_for_word() {
         let region = region.trim_end_matches(']');
         let (_, rest) = rest.split_once('\n').unwrap();
         let (text, _) = rest.split_once("```\n").unwrap();
-        let regions = regions(&root.join(file));
+        let regions = regions(&root().join(file));
         let wanted = regions.iter().find(|(name, _)| name == region);
         let (_, wanted) = wanted.unwrap_or_else(|| panic!("{file} has no region {region}"));
         assert!(
@@ -265,7 +261,7 @@ fn the_page_quotes_the_examples_word_for_word() {
     // All that is marked is quoted.
     for file in ["python/client.py", "node/client.js", "rust/connect.rs", "rust/main.rs"] {
         let file = Path::new("examples").join(file);
-        for (region, _) in regions(&root.join(&file)) {
+        for (region, _) in regions(&root().join(&file)) {
             assert!(quoted.contains(&(file.clone(), region.clone())), "{file:?} [{region}] is not quoted");
         }
     }
@@ -274,8 +270,7 @@ fn the_page_quotes_the_examples_word_for_word() {
 
 #[test]
 fn the_packages_of_the_examples_are_those_that_are_tested() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let read = |file: &str| fs::read_to_string(root.join(file)).unwrap();
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
     let tested = read("tests/clients/python/requirements.txt");
     let wanted = read("examples/python/requirements.txt");
     for package in wanted.lines().filter(|line| !line.starts_with('#')) {

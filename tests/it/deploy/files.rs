@@ -6,12 +6,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::support::rota::Rota;
+use crate::support::{root, rota::Rota};
 
 #[test]
 fn every_setting_named_in_deploy_is_one() {
     let mut files = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy"), &mut files);
+    walk(&root().join("deploy"), &mut files);
     let mut named = BTreeSet::new();
     for file in &files {
         let text = fs::read_to_string(file).unwrap();
@@ -29,10 +29,9 @@ fn every_setting_named_in_deploy_is_one() {
 
 #[test]
 fn what_the_operations_guide_names_is_there() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let guide = fs::read_to_string(root.join("docs/guides/operations.md")).unwrap();
+    let guide = fs::read_to_string(root().join("docs/guides/operations.md")).unwrap();
     let mut protos = Vec::new();
-    walk(&root.join("proto"), &mut protos);
+    walk(&root().join("proto"), &mut protos);
     let protos: String = protos.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     let help = String::from_utf8(Rota::builder().output(&["serve", "--help"]).stdout).unwrap();
     let (mut methods, mut flags) = (0, 0);
@@ -58,7 +57,7 @@ fn what_the_operations_guide_names_is_there() {
 #[test]
 fn no_manifest_holds_a_secret() {
     let mut files = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes"), &mut files);
+    walk(&root().join("deploy/kubernetes"), &mut files);
     for file in files {
         let text = fs::read_to_string(&file).unwrap();
         for line in text.lines().filter(|line| line.contains("ROTA_MASTER_KEY") || line.contains("_URL")) {

@@ -125,7 +125,7 @@ async fn a_revoked_token_is_refused_by_every_replica_within_a_second() {
     let (first, second) = two_replicas().await;
     let upstream = Upstream::start().await.unwrap();
     let scene = Scene::set(first, &upstream, 2).await;
-    let mut operator = first.clients(first.operator_token().await).await;
+    let mut operator = first.operator().await;
     let token = Token {
         tenant_id: scene.tenant.clone(),
         role: Role::Invoker.into(),
@@ -177,7 +177,7 @@ async fn a_restart_keeps_everything(settings: Builder) {
         scene.ask().await.unwrap();
     }
     assert_eq!(scene.hits(&upstream), [2, 2, 2]);
-    let operator = rota.clients(rota.operator_token().await).await;
+    let operator = rota.operator().await;
     operator.admin.clone().list_tenants(rota::api::pb::ListTenantsRequest::default()).await.unwrap();
 }
 

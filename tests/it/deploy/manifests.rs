@@ -1,24 +1,17 @@
 //! The manifests for Kubernetes as `kubectl kustomize` renders them, and the compose file: they fit the schemas of
 //! Kubernetes, and their parts fit each other. Nothing is applied, for there is no cluster here.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::support::{
     python::{self, yaml},
+    root,
     tools::run_well,
 };
 
 const OPERATOR: &str = "monitoring.coreos.com/v1";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Each overlay's name with what it renders to.
 async fn overlays() -> Vec<(String, Vec<Value>)> {

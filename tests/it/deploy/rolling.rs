@@ -1,7 +1,6 @@
 //! A fleet is restarted, one replica after the other, under clients that balance by themselves and repeat nothing.
 
 use std::{
-    path::Path,
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
@@ -19,6 +18,7 @@ use crate::support::{
     process::lasting_port,
     python,
     redis::Redis,
+    root,
     rota::{Clients, Rota},
     world::Scene,
 };
@@ -109,17 +109,16 @@ async fn all_serve(fleet: &[Rota]) {
 
 /// Callers by the client of `examples/python`.
 async fn in_python() -> Command {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folders = [python::stubs().await, &root.join("examples/python")];
+    let folders = [python::stubs().await, &root().join("examples/python")];
     let mut client = python::command();
     client.env("PYTHONPATH", std::env::join_paths(folders).unwrap());
-    client.arg(root.join("tests/clients/python/rolling.py"));
+    client.arg(root().join("tests/clients/python/rolling.py"));
     client
 }
 
 /// Callers by the client of `examples/node`.
 fn in_node() -> Command {
-    example::node(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/node/rolling.js"))
+    example::node(&root().join("tests/clients/node/rolling.js"))
 }
 
 #[tokio::test(flavor = "multi_thread")]

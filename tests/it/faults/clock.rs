@@ -21,7 +21,7 @@ fn is_off_by(shown: i64, offset: i64) -> bool {
 
 /// The time on that replica's clock.
 async fn shown(rota: &Rota) -> i64 {
-    let mut operator = rota.clients(rota.operator_token().await).await;
+    let mut operator = rota.operator().await;
     let token = Token { role: Role::Operator.into(), name: "clock".into(), ..Token::default() };
     let made = operator.admin.create_token(CreateTokenRequest { token: Some(token) }).await.unwrap();
     made.into_inner().token.unwrap().created_at.unwrap().seconds

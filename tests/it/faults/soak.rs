@@ -12,16 +12,14 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{Fleet, PATIENCE, all_served, served, table};
-use crate::{
-    support::{
-        callers::{Call, Count, Kind},
-        eventually,
-        postgres::Postgres,
-        redis::Redis,
-        rota::{Builder, Rota},
-        world::config,
-    },
-    telemetry::metrics::value,
+use crate::support::{
+    callers::{Call, Count, Kind},
+    eventually,
+    postgres::Postgres,
+    prometheus::value,
+    redis::Redis,
+    rota::{Builder, Rota},
+    world::config,
 };
 
 const CALLERS: Count = Count { unary: 4, stream: 4, cancel: 2 };

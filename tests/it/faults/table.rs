@@ -1,6 +1,8 @@
 //! What was measured, as a table in docs/measurements/reliability.md.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
+
+use crate::support::root;
 
 use super::Row;
 
@@ -31,7 +33,7 @@ fn shown(time: Duration) -> String {
 
 /// Replaces what stands between the marks of that name.
 pub fn write(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/measurements/reliability.md");
+    let path = root().join("docs/measurements/reliability.md");
     let page = fs::read_to_string(&path).unwrap();
     let (begin, end) = (format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->"));
     let (head, rest) = page.split_once(&begin).expect("the mark where it begins");

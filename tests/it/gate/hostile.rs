@@ -11,15 +11,13 @@ use tokio::{
     time::{Instant, interval, timeout},
 };
 
-use crate::{
-    support::{
-        eventually,
-        rota::Rota,
-        siege::{GIVEN_UP, ROOM, Siege},
-        wire::{self, Wire},
-        world::Scene,
-    },
-    telemetry::metrics::value,
+use crate::support::{
+    eventually,
+    prometheus::value,
+    rota::Rota,
+    siege::{GIVEN_UP, ROOM, Siege},
+    wire::{self, Wire},
+    world::Scene,
 };
 
 /// Sends `bytes` one at a time until the connection is closed.

@@ -65,10 +65,6 @@ fn failed(class: ErrorClass, retry_after: i64) -> Option<Outcome> {
     })
 }
 
-async fn in_flight(scene: &Scene) -> Vec<i32> {
-    scene.configs_now().await.iter().map(|config| config.in_flight).collect()
-}
-
 async fn leases_take_turns_and_count_in_flight_until_they_are_released(rota: &Rota) {
     let upstream = Upstream::start().await.unwrap();
     let scene = Scene::set(rota, &upstream, 3).await;
@@ -82,14 +78,14 @@ async fn leases_take_turns_and_count_in_flight_until_they_are_released(rota: &Ro
         assert!(lease.credentials.is_empty() && !lease.degraded);
         leases.push(lease);
     }
-    assert_eq!(in_flight(&scene).await, [2, 1, 1]);
+    assert_eq!(scene.in_flight().await, [2, 1, 1]);
     // A call that is made here takes the next turn.
     assert_eq!(scene.ask().await.unwrap().route.unwrap().config_id, scene.configs[1].id);
     renew(&scene.clients, &leases[0].lease_id).await.unwrap();
     for lease in &leases {
         release(&scene.clients, lease, None).await.unwrap();
     }
-    assert_eq!(in_flight(&scene).await, [0, 0, 0]);
+    assert_eq!(scene.in_flight().await, [0, 0, 0]);
     let over = renew(&scene.clients, &leases[0].lease_id).await.unwrap_err();
     assert_eq!(told(&over), error(Code::NotFound, "LEASE_NOT_FOUND"));
     assert_eq!(upstream.total_hits(), 1);
@@ -133,7 +129,7 @@ async fn an_outcome_counts_once(rota: &Rota) {
     // Said again, and otherwise: too late.
     release(&scene.clients, &lease, failed(ErrorClass::RateLimited, 60)).await.unwrap();
     assert!(scene.configs_now().await.iter().all(|config| !config.in_cooldown));
-    assert_eq!(in_flight(&scene).await, [0, 0]);
+    assert_eq!(scene.in_flight().await, [0, 0]);
 }
 
 async fn excluded_configs_are_passed_over(rota: &Rota) {
@@ -186,7 +182,7 @@ async fn credentials_are_for_tokens_that_may_read_them_and_each_read_is_logged()
     let lease = acquire(&scene).await.unwrap();
     assert_eq!(lease.credentials, [("api_key".to_owned(), scene.keys[1].clone())].into());
     assert!(!lease.lease_id.contains(&scene.keys[1]));
-    let mut operator = rota.clients(rota.operator_token().await).await;
+    let mut operator = rota.operator().await;
     let request = ListTokensRequest { tenant_id: scene.tenant.clone(), ..Default::default() };
     let tokens = operator.admin.list_tokens(request).await.unwrap().into_inner().tokens;
     let reader = tokens.iter().find(|token| token.may_read_credentials).unwrap();
@@ -236,14 +232,14 @@ async fn a_lease_is_its_tenants_alone_and_cannot_be_made_up() {
         let forged = AcquireResponse { lease_id: forged, ..AcquireResponse::default() };
         assert_eq!(invalid_fields(release(&scene.clients, &forged, None).await), ["lease_id"]);
     }
-    assert_eq!(in_flight(&scene).await, [1, 0]);
+    assert_eq!(scene.in_flight().await, [1, 0]);
     release(&scene.clients, &lease, None).await.unwrap();
 
     // The operator may, as everywhere.
     let lease = acquire(&scene).await.unwrap();
-    let operator = rota.clients(rota.operator_token().await).await;
+    let operator = rota.operator().await;
     release(&operator, &lease, None).await.unwrap();
-    assert_eq!(in_flight(&scene).await, [0, 0]);
+    assert_eq!(scene.in_flight().await, [0, 0]);
 
     let mut operator = operator;
     let viewer = create_token(&mut operator, &scene.tenant, Role::Viewer).await;
@@ -300,6 +296,6 @@ async fn any_replica_ends_a_lease() {
     renew(&there.clients, &lease.lease_id).await.unwrap();
     release(&there.clients, &lease, failed(ErrorClass::RateLimited, 60)).await.unwrap();
     assert!(scene.configs_now().await[0].in_cooldown);
-    assert_eq!(in_flight(&scene).await, [0, 0]);
+    assert_eq!(scene.in_flight().await, [0, 0]);
     release(&scene.clients, &lease, None).await.unwrap();
 }

@@ -205,7 +205,7 @@ async fn under_public_nothing_private_is_reached() {
     assert_eq!(upstream.total_hits(), served, "nothing was reached");
 
     stage.scene = stage.scene.through(&rota).await;
-    stage.raw = Raw::new(&rota.clients(rota.operator_token().await).await);
+    stage.raw = Raw::new(&rota.operator().await);
     for host in [
         "127.0.0.1",
         "127.8.8.8",

@@ -22,7 +22,7 @@ on_every_kind!(every_type_answers, every_type_moves_on_by_the_status, every_type
 
 /// The model types that the kind lists, chat aside.
 async fn types(rota: &Rota, kind: &Kind) -> Vec<ModelType> {
-    let mut client = rota.clients(rota.operator_token().await).await.config;
+    let mut client = rota.operator().await.config;
     let kinds = client.list_provider_kinds(ListProviderKindsRequest {}).await.unwrap().into_inner().kinds;
     let listed = kinds.into_iter().find(|listed| listed.kind == kind.name).unwrap();
     listed.model_types().filter(|model_type| *model_type != ModelType::Llm).collect()

@@ -11,6 +11,7 @@ use crate::support::{
     eventually,
     failure::{classes, error, told},
     process::{Process, free_port},
+    root,
     rota::Rota,
     world::{Scene, config},
 };
@@ -30,7 +31,7 @@ router_settings: {num_retries: 0}
 
 /// Starts it in that folder, and waits until it answers.
 async fn litellm(folder: &Path) -> (Process, String) {
-    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/peers/bin/litellm");
+    let program = root().join("target/peers/bin/litellm");
     assert!(program.is_file(), "LiteLLM is missing. Run: make peers");
     let settings = folder.join("config.yaml");
     std::fs::write(&settings, CONFIG).unwrap();

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use rota::scripted::{Script, Upstream};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
-use crate::support::{eventually, load::Load, postgres::Postgres, redis::Redis, rota::Rota, world::Scene};
+use crate::support::{
+    eventually, load::Load, postgres::Postgres, prometheus::value, redis::Redis, rota::Rota, world::Scene,
+};
 
 const CALLERS: usize = 16;
 
@@ -37,6 +39,16 @@ async fn scenes_on(redis: &Redis, replicas: usize, members: usize) -> (Vec<Rota>
     (rotas, upstream, scenes)
 }
 
+/// Waits until that many more calls have reached the upstream.
+async fn busy(upstream: &Upstream, calls: u64) {
+    let before = upstream.total_hits();
+    eventually(Duration::from_secs(30), async || match upstream.total_hits() - before {
+        now if now >= calls => Ok(()),
+        now => Err(format!("{now} of {calls} calls")),
+    })
+    .await;
+}
+
 async fn degraded(scene: &Scene, wanted: bool, limit: Duration) {
     eventually(limit, async || match scene.ask().await.unwrap().route.unwrap().degraded {
         now if now == wanted => Ok(()),
@@ -60,7 +72,7 @@ async fn redis_may_die_under_load_and_come_back() {
     assert_eq!(upstream.hits(&scene.keys[0]), 1);
 
     let load = Load::on(&scenes, CALLERS / 2);
-    sleep(Duration::from_millis(300)).await;
+    busy(&upstream, 50).await;
     redis.kill9();
     let killed = Instant::now();
     for scene in &scenes {
@@ -75,7 +87,7 @@ async fn redis_may_die_under_load_and_come_back() {
     for scene in &scenes {
         degraded(scene, false, Duration::from_secs(10)).await;
     }
-    sleep(Duration::from_millis(300)).await;
+    busy(&upstream, 50).await;
     load.end().await;
 
     assert_eq!(upstream.hits(&scene.keys[0]), 1, "a cooldown that was known is kept, there and back");
@@ -106,14 +118,21 @@ async fn redis_may_die_under_load_and_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redis_that_never_answers_costs_one_timeout_at_most() {
     let redis = Redis::start().await;
-    let (_rotas, _upstream, scenes) = scenes_on(&redis, 1, 3).await;
+    let (rotas, upstream, scenes) = scenes_on(&redis, 1, 3).await;
     let scene = &scenes[0];
     let load = Load::on([scene], CALLERS);
-    sleep(Duration::from_millis(300)).await;
+    busy(&upstream, 50).await;
     redis.hang();
     degraded(scene, true, Duration::from_secs(5)).await;
     // Several probes go unanswered meanwhile, at nobody's cost.
-    sleep(2 * TIMEOUT).await;
+    eventually(Duration::from_secs(30), async || {
+        let labels = [("operation", "claim"), ("outcome", "failed")];
+        match value(&rotas[0].metrics().await, "rota_state_store_command_duration_seconds_count", &labels) {
+            2.. => Ok(()),
+            failed => Err(format!("{failed} probes have failed")),
+        }
+    })
+    .await;
     redis.resume();
     degraded(scene, false, Duration::from_secs(10)).await;
     let took = load.end().await;

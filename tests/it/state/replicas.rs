@@ -12,9 +12,11 @@ use rota::{
     api::pb::Limits,
     scripted::{Script, Upstream},
 };
-use tokio::{task::JoinSet, time::sleep};
+use tokio::task::JoinSet;
 
-use crate::support::{eventually, postgres::Postgres, redis::Redis, rota::Rota, world::Scene};
+use crate::support::{
+    eventually, postgres::Postgres, prometheus::value, redis::Redis, rota::Rota, world::Scene,
+};
 
 const REPLICAS: usize = 4;
 const CALLERS: usize = 64;
@@ -68,13 +70,13 @@ async fn four_replicas_share_fairly_while_members_fail_and_recover() {
     for broken in [0, 1] {
         let key = &scene.keys[broken];
         upstream.script(key, Script::fail_for(429, RETRY_AFTER.as_secs().to_string()));
-        quiet(&upstream, key).await;
+        quiet(&scene, broken).await;
 
         // The first trial fails, the second serves. Each is one call, over all replicas.
         upstream.script(key, Script::fail_for(429, RETRY_AFTER.as_secs().to_string()).after(TRIAL));
-        one_trial(&upstream, key).await;
+        one_trial(&upstream, key, &scene.keys[MEMBERS - 1]).await;
         upstream.script(key, usual().after(TRIAL));
-        one_trial(&upstream, key).await;
+        one_trial(&upstream, key, &scene.keys[MEMBERS - 1]).await;
         upstream.script(key, usual());
         let back = upstream.hits(key);
         eventually(Duration::from_secs(10), async || match upstream.hits(key) - back {
@@ -98,28 +100,29 @@ fn usual() -> Script {
     Script::Answer.after(Duration::from_millis(60))
 }
 
-/// Waits until the key gets no calls any more: those in flight when it began to fail have come back.
-async fn quiet(upstream: &Upstream, key: &str) {
-    let mut before = u64::MAX;
+/// Waits until the config cools on all replicas and the calls that it had have ended.
+async fn quiet(scene: &Scene, index: usize) {
     eventually(Duration::from_secs(10), async || {
-        sleep(Duration::from_millis(150)).await;
-        let now = upstream.hits(key);
-        let still = now == before;
-        before = now;
-        if still { Ok(()) } else { Err(format!("{now} calls")) }
+        let config = scene.configs_now().await.swap_remove(index);
+        if config.in_cooldown && config.in_flight == 0 { Ok(()) } else { Err(format!("{config:?}")) }
     })
     .await;
 }
 
-/// Waits for the trial after a cooldown and sees that it stays alone while it is on its way.
-async fn one_trial(upstream: &Upstream, key: &str) {
+/// Waits for the trial after a cooldown and sees that it stays alone while others call a healthy key.
+async fn one_trial(upstream: &Upstream, key: &str, healthy: &str) {
     let before = upstream.hits(key);
     eventually(Duration::from_secs(10), async || match upstream.hits(key) - before {
         0 => Err("no trial yet".into()),
         hits => Ok(hits),
     })
     .await;
-    sleep(TRIAL * 2 / 3).await;
+    let others = upstream.hits(healthy);
+    eventually(Duration::from_secs(10), async || match upstream.hits(healthy) - others {
+        hits if hits >= 5 => Ok(()),
+        hits => Err(format!("{hits} calls of others")),
+    })
+    .await;
     assert_eq!(upstream.hits(key) - before, 1, "one trial over all replicas");
 }
 
@@ -141,19 +144,26 @@ async fn what_a_killed_replica_had_in_flight_is_forgotten_within_15_seconds() {
         let there = there.clone();
         calls.spawn(async move { there.ask().await });
     }
-    let in_flight =
-        async || -> Vec<i32> { scene.configs_now().await.iter().map(|config| config.in_flight).collect() };
     let becomes = async |wanted: [i32; 2], limit| {
-        eventually(limit, async || match in_flight().await {
+        eventually(limit, async || match scene.in_flight().await {
             now if now == wanted => Ok(()),
             now => Err(format!("{now:?}")),
         })
         .await;
     };
     becomes([3, 3], Duration::from_secs(10)).await;
-    // A heartbeat later they still count, though nothing has begun or ended since.
-    sleep(Duration::from_secs(6)).await;
-    assert_eq!(in_flight().await, [3, 3]);
+    // Heartbeats later they still count, though nothing has begun or ended since.
+    let heartbeats = async || {
+        let labels = [("operation", "heartbeat"), ("outcome", "ok")];
+        value(&victim.metrics().await, "rota_state_store_command_duration_seconds_count", &labels)
+    };
+    let before = heartbeats().await;
+    eventually(Duration::from_secs(20), async || match heartbeats().await - before {
+        2.. => Ok(()),
+        now => Err(format!("{now} heartbeats")),
+    })
+    .await;
+    assert_eq!(scene.in_flight().await, [3, 3]);
     victim.kill9();
     becomes([0, 0], Duration::from_secs(16)).await;
     for key in &scene.keys {

@@ -1,7 +1,6 @@
 //! Callers in another language that do not stop: `tests/clients/python/callers.py`. Every call is kept, with its times.
 
 use std::{
-    path::Path,
     process::Stdio,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -16,7 +15,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{python, rota::Rota, world::Scene};
+use super::{python, root, rota::Rota, world::Scene};
 
 /// How many there are of each kind.
 #[derive(Clone, Copy, Default)]
@@ -110,7 +109,7 @@ impl Callers {
             "model": scene.key.model,
         });
         let mut command = Command::from(python::command());
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/python/callers.py"));
+        command.arg(root().join("tests/clients/python/callers.py"));
         command.args(["--targets", &targets, "--token", &scene.token, "--key", &key.to_string()]);
         let counts = [("--unary", count.unary), ("--stream", count.stream), ("--cancel", count.cancel)];
         for (flag, count) in counts {

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::sync::OnceCell;
 
-use super::{process::find_program, python};
+use super::{process::find_program, python, root};
 
 /// Their languages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,8 +95,4 @@ async fn rust() -> &'static Path {
             folder.join("examples/rust")
         })
         .await
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

@@ -54,7 +54,7 @@ macro_rules! on_both_states {
 }
 pub(crate) use on_both_states;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use tokio::time::Instant;
 
@@ -80,4 +80,9 @@ pub async fn read<T>(mut stream: tonic::Streaming<T>) -> (Vec<T>, Result<(), ton
             Err(status) => return (messages, Err(status)),
         }
     }
+}
+
+/// The root of the repository.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

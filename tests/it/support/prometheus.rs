@@ -1,6 +1,6 @@
 //! A real Prometheus.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, process::Command};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -8,6 +8,7 @@ use url::Url;
 
 use super::{
     process::{Process, free_port},
+    root,
     tools::find,
 };
 
@@ -22,7 +23,7 @@ impl Prometheus {
     /// Starts one and waits until it answers.
     pub async fn start(target: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/prometheus/rules.yaml");
+        let rules = root().join("deploy/prometheus/rules.yaml");
         // JSON is YAML.
         let config = json!({
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -69,4 +70,15 @@ impl Prometheus {
         let address = Url::parse_with_params(&address, asked).unwrap();
         serde_json::from_str(&reqwest::get(address).await.unwrap().text().await.unwrap()).unwrap()
     }
+}
+
+/// The value of the line that has this name and these labels, in whatever order: all that is asked for here are whole.
+pub fn value(text: &str, name: &str, labels: &[(&str, &str)]) -> u64 {
+    let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    let found = text.lines().find(|line| {
+        let rest = line.strip_prefix(name);
+        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
+            && labels.iter().all(|label| line.contains(label))
+    });
+    found.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default() as u64
 }

@@ -9,6 +9,8 @@ use std::{
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
+use super::root;
+
 /// Runs that file of `tests/clients/python` with these arguments to its end.
 pub async fn run(file: &str, args: &[&str]) -> Output {
     let mut client = command();
@@ -52,8 +54,4 @@ pub async fn stubs() -> &'static Path {
             folder
         })
         .await
-}
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }

@@ -312,6 +312,11 @@ impl Rota {
             .await
     }
 
+    /// Clients that act as the operator.
+    pub async fn operator(&self) -> Clients {
+        self.clients(self.operator_token().await).await
+    }
+
     /// Clients that send `token`, on a connection of their own.
     pub async fn clients(&self, token: &str) -> Clients {
         Clients::over(self.channel().await, token)

@@ -36,7 +36,7 @@ impl Stage {
         scene.add_model("http://127.0.0.1:9/v1").await;
         let credential = scene.create_credential("credential", "key").await;
         scene.add_configs(2).await;
-        let raw = Raw::new(&rota.clients(rota.operator_token().await).await);
+        let raw = Raw::new(&rota.operator().await);
         Self { scene, credential, raw }
     }
 

@@ -1,16 +1,16 @@
 //! Finds programs that `make test` installs under `target/` where the machine lacks them.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
 };
 
 use super::process::find_program;
+use super::root;
 
 /// Where that program is.
 pub fn find(program: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let own = ["target/tools/bin", "target/python/bin"].map(|folder| root.join(folder));
+    let own = ["target/tools/bin", "target/python/bin"].map(|folder| root().join(folder));
     find_program(program, &own).unwrap_or_else(|| panic!("{program} is missing. Run: make test"))
 }
 
@@ -25,4 +25,9 @@ pub fn run_well(program: &str, args: &[&str]) -> String {
     let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{program} {args:?}: {error}{out}");
     out.into_owned()
+}
+
+/// What a program wrote, to its output and then to its error.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }

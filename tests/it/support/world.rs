@@ -57,7 +57,7 @@ impl Scene {
         let id = &Uuid::new_v4().simple().to_string()[..12];
         let tenant = format!("tenant-{id}");
         let provider = "upstream".to_owned();
-        let mut operator = rota.clients(rota.operator_token().await).await;
+        let mut operator = rota.operator().await;
         let new_tenant = Tenant { id: tenant.clone(), name: "A tenant".to_owned(), ..Tenant::default() };
         let request = CreateTenantRequest { tenant: Some(new_tenant) };
         operator.admin.create_tenant(request).await.expect("CreateTenant");
@@ -74,7 +74,7 @@ impl Scene {
 
     /// The secret of a token that may call, and that credentials may be handed to.
     pub async fn reader(&self, rota: &Rota) -> String {
-        let mut operator = rota.clients(rota.operator_token().await).await;
+        let mut operator = rota.operator().await;
         let token = Token {
             tenant_id: self.tenant.clone(),
             role: Role::Invoker.into(),
@@ -157,6 +157,11 @@ impl Scene {
         let request = GetLoadBalancingConfigsRequest { key: Some(self.key.clone()), ..Default::default() };
         let response = self.clients.config.clone().get_load_balancing_configs(request).await;
         response.expect("GetLoadBalancingConfigs").into_inner().configs
+    }
+
+    /// The calls in flight of each config, in the order of the pool.
+    pub async fn in_flight(&self) -> Vec<i32> {
+        self.configs_now().await.iter().map(|config| config.in_flight).collect()
     }
 
     /// One call.

@@ -7,7 +7,9 @@ use rota::{
     scripted::{Script, Upstream},
 };
 
-use crate::support::{eventually, postgres::Postgres, read, redis::Redis, rota::Rota, world::Scene};
+use crate::support::{
+    eventually, postgres::Postgres, prometheus::value, read, redis::Redis, rota::Rota, world::Scene,
+};
 
 /// One of its own: the one that tests share serves more models than have labels of their own.
 #[tokio::test(flavor = "multi_thread")]
@@ -15,17 +17,6 @@ async fn a_scrape_tells_of_calls_attempts_cooldowns_and_pools() {
     a_scrape_tells_what_happened(&Rota::builder().start().await, "memory").await;
     let settings = Rota::builder().redis(Redis::shared().await.url());
     a_scrape_tells_what_happened(&settings.start().await, "shared").await;
-}
-
-/// The value of the line that has this name and these labels, in whatever order: all that is asked for here are whole.
-pub fn value(text: &str, name: &str, labels: &[(&str, &str)]) -> u64 {
-    let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-    let found = text.lines().find(|line| {
-        let rest = line.strip_prefix(name);
-        rest.is_some_and(|rest| rest.starts_with(['{', ' ']))
-            && labels.iter().all(|label| line.contains(label))
-    });
-    found.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).unwrap_or_default() as u64
 }
 
 async fn a_scrape_tells_what_happened(rota: &Rota, mode: &str) {

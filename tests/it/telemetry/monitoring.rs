@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write,
     fs,
-    path::Path,
     time::Duration,
 };
 
@@ -20,6 +19,7 @@ use crate::support::{
     promql::{Reads, reads},
     python::yaml,
     redis::Redis,
+    root,
     rota::Rota,
     tools::{run, run_well},
     world::Scene,
@@ -50,7 +50,7 @@ const CODES: [&str; 17] = [
 ];
 
 fn file(path: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+    fs::read_to_string(root().join(path)).unwrap()
 }
 
 /// An expression, where it stands, and the labels that its texts name.
