@@ -251,7 +251,7 @@ fn shortened(text: &str, limit: usize) -> String {
 mod tests {
     use super::*;
     use crate::api::pb;
-    use crate::{balance::Failure, invoke::Attempt};
+    use crate::{balance::Failure, invoke::AttemptReport};
 
     fn details(status: &Status) -> tonic_types::Status {
         tonic_types::Status::decode(status.details()).unwrap()
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_huge_route_is_cut_to_fit_a_trailer() {
-        let attempt = Attempt {
+        let attempt = AttemptReport {
             config_id: "0190".repeat(9).into(),
             config_name: "n".repeat(200).into(),
             class: Some(ErrorClass::Timeout),

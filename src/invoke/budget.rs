@@ -1,8 +1,8 @@
-//! Retry budgets: they keep retries from doubling the load of a provider that is failing already.
+//! Retry budgets. They keep retries from doubling the load of a provider that is already failing.
 //!
-//! A budget is per pool and replica. It bounds retries after server errors, timeouts and connection failures alone: a
-//! rate limit, a dead key or an empty account says nothing of the next config, so those always move on. A share of
-//! calls plus a rate, as in [Finagle](https://twitter.github.io/finagle/docs/com/twitter/finagle/service/RetryBudget).
+//! A budget is per pool and replica: a share of its calls plus a rate. It only bounds retries after server errors, timeouts
+//! and connection failures. A rate limit, a dead key or an empty account says nothing about the next config, so the call
+//! always moves on. The rule is that of [Finagle](https://twitter.github.io/finagle/docs/com/twitter/finagle/service/RetryBudget).
 
 use crate::balance::ErrorClass;
 use dashmap::DashMap;
@@ -15,7 +15,7 @@ use uuid::Uuid;
 pub struct RetryBudget {
     /// Retries per call, from 0 to 10.
     pub share: f32,
-    /// Retries a second beside that.
+    /// Retries per second in addition.
     pub per_second: u32,
 }
 
@@ -25,34 +25,34 @@ impl Default for RetryBudget {
     }
 }
 
-/// Calls and retries are remembered for this long.
-const MEMORY: Duration = Duration::from_secs(10);
+/// Calls and retries count for this long.
+const WINDOW: Duration = Duration::from_secs(10);
 
-pub(super) struct Budgets {
+pub(super) struct RetryBudgets {
     rule: RetryBudget,
-    /// By the pool's row id. A pool that never fails needs none.
+    /// By the pool's row id. A pool that has never failed has none.
     pools: DashMap<Uuid, Arc<TpsBudget>>,
 }
 
-impl Budgets {
+impl RetryBudgets {
     pub(super) fn new(rule: RetryBudget) -> Self {
         Self { rule, pools: DashMap::new() }
     }
 
-    /// A call has begun.
+    /// Counts a call that has begun.
     pub(super) fn deposit(&self, pool: Uuid) {
         if let Some(budget) = self.pools.get(&pool) {
             budget.deposit();
         }
     }
 
-    /// Whether a failure of that class may be followed by another attempt.
-    pub(super) fn allows(&self, pool: Uuid, class: ErrorClass) -> bool {
+    /// Whether another attempt may follow a failure of that class. If so, the budget has paid for it.
+    pub(super) fn allow(&self, pool: Uuid, class: ErrorClass) -> bool {
         if !matches!(class, ErrorClass::ServerError | ErrorClass::Timeout | ErrorClass::Connection) {
             return true;
         }
         let budget = self.pools.entry(pool).or_insert_with(|| {
-            Arc::new(TpsBudget::new(MEMORY, self.rule.per_second, self.rule.share.clamp(0.0, 10.0)))
+            Arc::new(TpsBudget::new(WINDOW, self.rule.per_second, self.rule.share.clamp(0.0, 10.0)))
         });
         budget.withdraw()
     }
@@ -64,9 +64,9 @@ mod tests {
 
     #[test]
     fn retries_are_a_share_of_calls_plus_a_reserve() {
-        let budgets = Budgets::new(RetryBudget { share: 0.2, per_second: 1 });
+        let budgets = RetryBudgets::new(RetryBudget { share: 0.2, per_second: 1 });
         let pool = Uuid::new_v4();
-        let granted = || (0..1000).take_while(|_| budgets.allows(pool, ErrorClass::Timeout)).count();
+        let granted = || (0..1000).take_while(|_| budgets.allow(pool, ErrorClass::Timeout)).count();
         assert_eq!(granted(), 10, "a reserve of 1 a second for 10 seconds");
         for _ in 0..100 {
             budgets.deposit(pool);
@@ -76,12 +76,12 @@ mod tests {
 
     #[test]
     fn failures_that_say_nothing_of_the_next_config_are_free() {
-        let budgets = Budgets::new(RetryBudget { share: 0.0, per_second: 0 });
+        let budgets = RetryBudgets::new(RetryBudget { share: 0.0, per_second: 0 });
         let pool = Uuid::new_v4();
         for class in ErrorClass::ALL {
             let bounded =
                 matches!(class, ErrorClass::ServerError | ErrorClass::Timeout | ErrorClass::Connection);
-            assert_eq!(budgets.allows(pool, class), !bounded, "{class:?}");
+            assert_eq!(budgets.allow(pool, class), !bounded, "{class:?}");
         }
     }
 }

@@ -1,10 +1,11 @@
-//! More texts than a provider takes at once: several requests, each balanced by itself, joined in order.
+//! Embeddings of more texts than a provider takes at once: several requests, each balanced by itself. Their answers are
+//! joined in the order of the texts.
 
 use super::{Call, CallError, Engine, Served};
 use crate::provider::{EmbeddingReply, EmbeddingRequest, estimate_text};
 use futures::{StreamExt, TryStreamExt, stream};
 
-/// At most so many requests of one call are on their way at once, however many configs there are.
+/// How many requests of one call may be on their way at once, however many configs there are.
 const MAX_CONCURRENCY: usize = 16;
 
 impl Engine {
@@ -43,7 +44,7 @@ impl Engine {
         call: &Call,
         request: &EmbeddingRequest,
     ) -> Result<Served<EmbeddingReply>, CallError> {
-        self.whole(call, |reply, _| reply.usage, &move |driver, target| driver.embed(target, request)).await
+        self.unary(call, &move |driver, target| driver.embed(target, request)).await
     }
 
     /// How many texts every member that may serve takes at once.

@@ -1,6 +1,6 @@
-//! Counting tokens: takes no turn, cools nobody, and always has an answer.
+//! Counting tokens. It takes no turn, cools nobody, and always has an answer.
 
-use super::{Call, CallError, Engine, Setting, explain};
+use super::{Call, CallError, Engine, ExplainInput, explain};
 use crate::{
     catalog::Pool,
     provider::{ChatRequest, Content, Countable, Driver, Message, TokenCount, Vocabulary, count},
@@ -10,14 +10,14 @@ use rand::seq::SliceRandom;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// A provider is asked by at most so many of its configs.
+/// How many configs ask the provider at most.
 const MAX_ASKED: usize = 2;
-/// More texts than this are not sent to a provider: it would take a request each.
+/// More texts than this are estimated: the provider would get a request for each.
 const MAX_TEXTS: usize = 64;
-/// How many of them are on their way at once.
+/// How many of these requests are on their way at once.
 const CONCURRENCY: usize = 8;
-/// A provider that takes longer is not waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long to wait for the provider.
+const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// How many tokens that is: by the model's vocabulary, else by the provider, else by estimate.
@@ -53,7 +53,7 @@ impl Engine {
             Countable::Texts(texts) if texts.len() > MAX_TEXTS => return None,
             Countable::Texts(texts) => texts.iter().map(|text| conversation(text)).collect(),
         };
-        let end = call.deadline.min(Instant::now() + pool.policy.timeouts.attempt.min(PATIENCE));
+        let end = call.deadline.min(Instant::now() + pool.policy.timeouts.attempt.min(ASK_TIMEOUT));
         for index in self.eligible(pool).await {
             let target = &pool.members.get(index)?.target;
             let counts: Vec<_> =
@@ -76,8 +76,8 @@ impl Engine {
         let mut indices: Vec<usize> = (0..pool.members.len()).collect();
         if pool.balanced {
             let seen = self.state.inspect(&pool.roster).await;
-            let settings = vec![Setting::usable(false); pool.members.len()];
-            let (explained, _) = explain(&pool.roster, &settings, &seen);
+            let inputs = vec![ExplainInput::usable(false); pool.members.len()];
+            let (explained, _) = explain(&pool.roster, &inputs, &seen);
             indices.retain(|&index| explained.get(index).is_some_and(|one| one.eligible));
         }
         indices.shuffle(&mut rand::rng());

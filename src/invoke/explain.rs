@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 
 /// What is known of a config beside its state.
 #[derive(Debug, Clone, Copy)]
-pub struct Setting {
+pub struct ExplainInput {
     /// Whether it is switched on.
     pub enabled: bool,
     /// 0 drains.
@@ -18,7 +18,7 @@ pub struct Setting {
     pub tried: bool,
 }
 
-impl Setting {
+impl ExplainInput {
     /// Of a config that is in a pool already: it is switched on, does not drain, and its secret is readable.
     #[must_use]
     pub fn usable(tried: bool) -> Self {
@@ -26,7 +26,7 @@ impl Setting {
     }
 }
 
-impl From<&Config> for Setting {
+impl From<&Config> for ExplainInput {
     fn from(config: &Config) -> Self {
         Self { enabled: config.enabled, weight: config.weight, readable: config.readable, tried: false }
     }
@@ -34,7 +34,7 @@ impl From<&Config> for Setting {
 
 /// One config, explained.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Explained {
+pub struct Explanation {
     /// Whether it could serve the next call.
     pub eligible: bool,
     /// Why, or why not.
@@ -89,13 +89,17 @@ impl fmt::Display for Reason {
 
 /// Explains each member of `roster`, which holds every config, and says which the next call would get.
 #[must_use]
-pub fn explain(roster: &Pool, settings: &[Setting], seen: &Inspection) -> (Vec<Explained>, Option<usize>) {
-    let members = || roster.members.iter().zip(settings).zip(&seen.members);
+pub fn explain(
+    roster: &Pool,
+    inputs: &[ExplainInput],
+    seen: &Inspection,
+) -> (Vec<Explanation>, Option<usize>) {
+    let members = || roster.members.iter().zip(inputs).zip(&seen.members);
     let (mut places, mut candidates) = (Vec::new(), Vec::new());
-    for (place, ((member, setting), state)) in members().enumerate() {
-        if setting.enabled && setting.weight > 0 && setting.readable {
+    for (place, ((member, input), state)) in members().enumerate() {
+        if input.enabled && input.weight > 0 && input.readable {
             places.push(place);
-            candidates.push(state.candidate(member, seen.now, setting.tried, 0));
+            candidates.push(state.candidate(member, seen.now, input.tried, 0));
         }
     }
     let tier = serving_tier(&candidates);
@@ -104,15 +108,15 @@ pub fn explain(roster: &Pool, settings: &[Setting], seen: &Inspection) -> (Vec<E
         _ => None,
     };
     let left = |until: u64| Duration::from_millis(until.saturating_sub(seen.now));
-    let explained = members().map(|((member, setting), state)| {
-        let candidate = state.candidate(member, seen.now, setting.tried, 0);
-        let reason = if !setting.enabled {
+    let explained = members().map(|((member, input), state)| {
+        let candidate = state.candidate(member, seen.now, input.tried, 0);
+        let reason = if !input.enabled {
             Reason::Disabled
-        } else if !setting.readable {
+        } else if !input.readable {
             Reason::Unreadable
-        } else if setting.weight == 0 {
+        } else if input.weight == 0 {
             Reason::Draining
-        } else if setting.tried {
+        } else if input.tried {
             Reason::Tried
         } else {
             match (candidate.standing, candidate.full_until) {
@@ -125,7 +129,7 @@ pub fn explain(roster: &Pool, settings: &[Setting], seen: &Inspection) -> (Vec<E
             }
         };
         let eligible = matches!(reason, Reason::Available | Reason::Trial);
-        Explained { eligible, reason, score: score(roster, member, seen, candidate.in_flight) }
+        Explanation { eligible, reason, score: score(roster, member, seen, candidate.in_flight) }
     });
     (explained.collect(), picked)
 }
@@ -168,7 +172,7 @@ mod tests {
         }
     }
 
-    const ON: Setting = Setting { enabled: true, weight: 1, readable: true, tried: false };
+    const ON: ExplainInput = ExplainInput { enabled: true, weight: 1, readable: true, tried: false };
 
     #[test]
     fn every_config_has_its_reason_and_the_next_is_named() {
@@ -181,15 +185,15 @@ mod tests {
         cooling.set(seen.now, seen.now + 5_000, ErrorClass::Timeout);
         seen.members[3] = MemberInspection { own: Some(cooling), ..MemberInspection::default() };
         seen.turn.last = Some(4);
-        let settings = [
+        let inputs = [
             ON,
-            Setting { enabled: false, ..ON },
-            Setting { weight: 0, ..ON },
+            ExplainInput { enabled: false, ..ON },
+            ExplainInput { weight: 0, ..ON },
             ON,
-            Setting { readable: false, ..ON },
+            ExplainInput { readable: false, ..ON },
             ON,
         ];
-        let (explained, picked) = explain(&roster, &settings, &seen);
+        let (explained, picked) = explain(&roster, &inputs, &seen);
         let reasons: Vec<_> = explained.iter().map(|one| one.reason).collect();
         assert_eq!(
             reasons,

@@ -2,14 +2,11 @@
 
 use super::{
     Call, CallError, Engine,
-    attempts::{Shape, Won},
-    route::Trail,
+    attempt::CallMode,
     stream::{Opened, Streamed},
+    walk::Success,
 };
-use crate::{
-    provider::{ForwardReply, ForwardRequest, Forwarded},
-    telemetry::AttemptSpan,
-};
+use crate::provider::{ForwardRequest, Forwarded};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -32,8 +29,9 @@ impl Engine {
     /// See [`CallError`].
     pub async fn forward(&self, call: Call, request: &ForwardRequest) -> Result<ForwardAnswer, CallError> {
         // Another model's provider may know no such endpoint.
-        let chain = call.chain.into_iter().take(1).collect();
-        let call = &Call { chain, repeatable: request.repeatable, ..call };
+        let pool = call.chain.into_iter().next().ok_or(CallError::NoCredentials)?;
+        let idle = pool.policy.timeouts.stream_idle;
+        let call = &Call { chain: vec![pool], repeatable: request.repeatable, ..call };
         // An answer that counts as a failure and ends the call is the caller's all the same.
         let refused = Mutex::new(None);
         let attempt = async |driver, target| match self.drivers.forward(driver, target, request).await? {
@@ -43,26 +41,15 @@ impl Engine {
                 Err(failure)
             }
         };
-        let won = self.run(call, Shape::Forwarded, &|driver, target| Box::pin(attempt(driver, target))).await;
-        match (won, refused.into_inner()) {
-            (Ok(won), _) => Ok(self.answer(won, call)),
-            (Err(CallError::Upstream { route, .. }), Some(reply)) => {
-                let pool = call.chain.first().cloned().ok_or(CallError::NoCredentials)?;
-                // Its span has ended with the failure.
-                let span = AttemptSpan::default();
-                let (trail, model) = (Trail::of(route), self.named(&pool));
-                Ok(self.answer(Won { reply, held: None, trail, pool, model, span }, call))
-            }
-            (Err(error), _) => Err(error),
-        }
-    }
-}
-
-impl Engine {
-    fn answer(&self, won: Won<ForwardReply>, call: &Call) -> ForwardAnswer {
-        let Won { reply, held, trail, pool, model, span } = won;
-        let opened = Won { reply: Opened::at_once(reply.body), held, trail, pool, model, span };
-        let body = Streamed::new(opened, call, self.metrics.clone());
-        ForwardAnswer { status: reply.status, headers: reply.headers, body }
+        let served =
+            self.run(call, CallMode::Forward, &|driver, target| Box::pin(attempt(driver, target))).await;
+        let (reply, attempt, route) = match (served, refused.into_inner()) {
+            (Ok(Success { reply, attempt, route }), _) => (reply, Some(attempt), route),
+            // The attempt has ended with the failure.
+            (Err(CallError::Upstream { route, .. }), Some(reply)) => (reply, None, route),
+            (Err(error), _) => return Err(error),
+        };
+        let body = Streamed::new(Opened::at_once(reply.body), attempt, route, idle, call);
+        Ok(ForwardAnswer { status: reply.status, headers: reply.headers, body })
     }
 }

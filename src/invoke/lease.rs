@@ -1,26 +1,24 @@
-//! Leases for clients that call the provider by themselves: the same pick, the same verdicts, no call.
+//! Leases for clients that call the provider by themselves: the same pick and the same reports, but no call.
 
 use super::{
     Call, CallError, Engine,
-    attempts::{granted, how, unusable},
-    route::Trail,
+    pick::{LeaseLifetime, PickRequest, wait_for_first_back},
+    route::RouteBuilder,
+    walk::usable,
 };
 use crate::{
-    balance::{ErrorClass, Failure, LeaseId, WhenExhausted},
+    balance::Failure,
     catalog::{Pool, PoolMember},
-    state::{Acquire, Acquired, Answer, Lease, Outcome},
+    state::{Lease, Outcome},
 };
 use std::{sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep};
 
 /// A lease that is not renewed ends by itself after this long.
 pub const LEASE_TTL: Duration = Duration::from_secs(60);
-/// How often a caller without an eligible config asks again while a trial is on its way.
-const LOOK: Duration = Duration::from_millis(50);
 
 /// A config for a client to call.
 #[derive(Debug)]
-pub struct Granted {
+pub struct ClientLease {
     /// The model's pool.
     pub pool: Arc<Pool>,
     /// The config's index among the pool's members.
@@ -31,7 +29,7 @@ pub struct Granted {
     pub degraded: bool,
 }
 
-impl Granted {
+impl ClientLease {
     /// The config.
     #[must_use]
     pub fn member(&self) -> Option<&PoolMember> {
@@ -44,49 +42,33 @@ impl Engine {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn hold(&self, call: &Call, excluded: &[String]) -> Result<Granted, CallError> {
+    pub async fn lease(&self, call: &Call, excluded: &[String]) -> Result<ClientLease, CallError> {
         let pool = call.chain.first().ok_or(CallError::NoCredentials)?;
-        if let Some(error) = unusable(pool) {
-            return Err(error);
-        }
-        let tried: Vec<usize> = pool
-            .members
-            .iter()
-            .enumerate()
-            .filter(|(_, member)| excluded.iter().any(|id| **id == *member.id))
-            .map(|(index, _)| index)
-            .collect();
-        let exhausted = |first_back| Trail::new(pool).exhausted(first_back);
-        if !pool.balanced {
-            let granted = Granted { pool: pool.clone(), index: 0, lease: None, degraded: false };
-            return if tried.is_empty() { Ok(granted) } else { Err(exhausted(None)) };
-        }
-        let mut span = self.traces.pick();
-        let waits = pool.policy.when_exhausted == WhenExhausted::Wait && tried.len() < pool.members.len();
+        usable(pool)?;
+        let is_excluded = |member: &PoolMember| excluded.iter().any(|id| **id == *member.id);
+        let members = pool.members.iter().enumerate();
+        let tried: Vec<_> =
+            members.filter(|(_, member)| is_excluded(member)).map(|(index, _)| index).collect();
+        let pick = PickRequest {
+            pool,
+            tried: &tried,
+            tokens: call.tokens,
+            deadline: call.deadline,
+            lifetime: LeaseLifetime::Expiring(LEASE_TTL),
+            waits_for_trial: true,
+        };
         loop {
-            let ask = Acquire {
-                pool: &pool.roster,
-                tried: &tried,
-                failed: None,
-                lease: LeaseId::random(),
-                trial_ttl: LEASE_TTL,
-                tokens: call.tokens,
-                hold: Some(LEASE_TTL),
-            };
-            let Answer { acquired, degraded } = span.run(self.state.acquire(&ask)).await;
-            span.decided(how(&acquired).name(), granted(pool, &acquired), degraded);
-            let pause = match acquired {
-                Acquired::Granted { index, lease } => {
-                    return Ok(Granted { pool: pool.clone(), index, lease: Some(lease), degraded });
+            let picked = self.wait_for_member(&pick, None).await;
+            let first_back = match picked.member {
+                Ok((index, lease)) => {
+                    return Ok(ClientLease { pool: pool.clone(), index, lease, degraded: picked.degraded });
                 }
-                Acquired::TrialRunning if call.left() > LOOK => LOOK,
-                Acquired::TrialRunning => return Err(exhausted(Some((LOOK, ErrorClass::Timeout)))),
-                Acquired::Exhausted { first_back: Some((after, _)) } if waits && after < call.left() => {
-                    after.max(LOOK)
-                }
-                Acquired::Exhausted { first_back } => return Err(exhausted(first_back)),
+                Err(first_back) => first_back,
             };
-            sleep(pause.min(call.deadline.saturating_duration_since(Instant::now()))).await;
+            let is_member_left = tried.len() < pool.members.len();
+            if !(is_member_left && wait_for_first_back(pool, first_back, call.deadline).await) {
+                return Err(RouteBuilder::new(pool).fail(first_back));
+            }
         }
     }
 
@@ -95,13 +77,13 @@ impl Engine {
         self.state.renew(lease, LEASE_TTL).await
     }
 
-    /// Ends a lease, by the rules of its pool as they are now; false where it is over.
-    pub async fn end(&self, lease: &Lease, pool: Option<&Pool>, report: Report) -> bool {
+    /// Ends a lease and counts what became of its call, by the policy of its pool as it is now; false where the lease is over.
+    /// `pool` is none where the model is gone: then nobody cools.
+    pub async fn end(&self, lease: &Lease, pool: Option<&Pool>, report: LeaseReport) -> bool {
         let (cooldown, used) = match report {
-            Report::Unknown => (None, None),
-            Report::Served { used } => return self.state.end(lease, used, Outcome::Served).await,
-            // Without the pool there is nobody to cool.
-            Report::Failed { failure, used } => {
+            LeaseReport::Unknown => (None, None),
+            LeaseReport::Served { used } => return self.state.end(lease, used, Outcome::Served).await,
+            LeaseReport::Failed { failure, used } => {
                 (pool.and_then(|pool| pool.policy.cooldowns.decide(&failure, rand::random())), used)
             }
         };
@@ -112,7 +94,7 @@ impl Engine {
 
 /// What a client says of its call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
+pub enum LeaseReport {
     /// Nothing: it may never have been made.
     Unknown,
     /// It was served.

@@ -1,48 +1,56 @@
 //! The engine: makes one call out of as many attempts as it takes.
 //!
-//! Each member of the pool is tried at most once, then those of the fallback models, all within one deadline and one
-//! bound on attempts. A failure that is the member's moves on; one that is the request's ends the call. A failure is
-//! written to the state store before the next attempt or before the answer, so that the next caller cannot be given a
-//! key that has just failed. Dropping a call drops the upstream request and gives back what it held.
+//! It tries each member of the pool at most once, then the members of the fallback models, within one deadline and one
+//! bound on attempts. A failure of the member moves the call on; a failure of the request ends it. A failure is written to
+//! the state store before the next attempt or before the answer, so the next caller cannot get a key that has just failed.
+//! Dropping a call drops the upstream request and releases the lease.
+//!
+//! `walk` goes over the pools and their members, `pick` asks for a member and waits for one, and `attempt` measures one
+//! request and reports what became of it.
 //!
 //! When Redis is away, calls go on: the state store answers from what this replica knows, and the route says so.
 
-mod attempts;
+mod attempt;
 mod budget;
 mod bulk;
 mod count;
 mod explain;
 mod forward;
-mod held;
 mod lease;
-mod pace;
+mod lease_guard;
+mod min_latency;
+mod pick;
+mod reply;
 mod route;
 mod stream;
+mod walk;
 
 pub use budget::RetryBudget;
-pub use explain::{Explained, Reason, Setting, explain};
+pub use explain::{ExplainInput, Explanation, Reason, explain};
 pub use forward::ForwardAnswer;
-pub use lease::{Granted, LEASE_TTL, Report};
-pub use route::{Attempt, Route};
-pub use stream::{StreamEvent, Streamed};
+pub use lease::{ClientLease, LEASE_TTL, LeaseReport};
+pub use reply::{Reply, StreamEvent};
+pub use route::{AttemptReport, Route};
+pub use stream::Streamed;
 
 use crate::{
     balance::{ErrorClass, Failure},
     catalog::{Catalog, ModelKey, Pool},
     provider::{
         ChatEvent, ChatReply, ChatRequest, Driver, Drivers, ModerationReply, RerankReply, RerankRequest,
-        SpeechReply, SpeechRequest, SpokenRequest, Target, TokenUsage, Voice,
+        SpeechReply, SpeechRequest, SpokenRequest, Target, Voice,
     },
     state::StateStore,
-    telemetry::{AttemptSpan, Metrics, Model, ModelNames, Traces},
+    telemetry::{Metrics, Model, ModelNames, Traces},
 };
-use attempts::{Shape, TryOne};
-use budget::Budgets;
+use attempt::CallMode;
+use budget::RetryBudgets;
 use bytes::Bytes;
-use pace::Paces;
+use min_latency::MinLatencies;
 use std::{sync::Arc, time::Duration};
 use stream::Opened;
 use tokio::time::Instant;
+use walk::{ProviderRequest, Success};
 
 /// One call to be made.
 #[derive(Debug, Clone)]
@@ -127,8 +135,8 @@ pub struct Engine {
     catalog: Catalog,
     state: Arc<dyn StateStore>,
     drivers: Drivers,
-    budgets: Budgets,
-    paces: Paces,
+    budgets: RetryBudgets,
+    latencies: MinLatencies,
     metrics: Arc<Metrics>,
     traces: Traces,
 }
@@ -144,8 +152,8 @@ impl Engine {
         metrics: Arc<Metrics>,
         traces: Traces,
     ) -> Self {
-        let budgets = Budgets::new(budget);
-        Self { catalog, state, drivers, budgets, paces: Paces::default(), metrics, traces }
+        let budgets = RetryBudgets::new(budget);
+        Self { catalog, state, drivers, budgets, latencies: MinLatencies::default(), metrics, traces }
     }
 
     /// The state that calls are balanced by.
@@ -191,12 +199,7 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn chat(&self, call: &Call, request: &ChatRequest) -> Result<Served<ChatReply>, CallError> {
-        let tell = |reply: &ChatReply, span: &mut AttemptSpan| {
-            span.model(&reply.model);
-            span.finished(&reply.finish_reason);
-            reply.usage
-        };
-        self.whole(call, tell, &move |driver, target| driver.chat(target, request)).await
+        self.unary(call, &move |driver, target| driver.chat(target, request)).await
     }
 
     /// Judges a text.
@@ -204,8 +207,7 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn moderate(&self, call: &Call, text: &str) -> Result<Served<ModerationReply>, CallError> {
-        self.whole(call, |_, _| TokenUsage::default(), &move |driver, target| driver.moderate(target, text))
-            .await
+        self.unary(call, &move |driver, target| driver.moderate(target, text)).await
     }
 
     /// Writes a recording down.
@@ -217,8 +219,7 @@ impl Engine {
         call: &Call,
         request: &SpeechRequest,
     ) -> Result<Served<SpeechReply>, CallError> {
-        let unknown = |_: &SpeechReply, _: &mut AttemptSpan| TokenUsage::default();
-        self.whole(call, unknown, &move |driver, target| driver.transcribe(target, request)).await
+        self.unary(call, &move |driver, target| driver.transcribe(target, request)).await
     }
 
     /// Puts documents in order.
@@ -230,23 +231,19 @@ impl Engine {
         call: &Call,
         request: &RerankRequest,
     ) -> Result<Served<RerankReply>, CallError> {
-        self.whole(call, |reply, _| reply.usage, &move |driver, target| driver.rerank(target, request)).await
+        self.unary(call, &move |driver, target| driver.rerank(target, request)).await
     }
 
-    /// A call that is answered at once. `tell` reads from a reply what it used, nothing where that is not told, and tells
-    /// the span what else is known.
-    async fn whole<'a, T: Send>(
+    /// A call whose answer comes all at once.
+    async fn unary<'a, T: Reply>(
         &'a self,
         call: &'a Call,
-        tell: fn(&T, &mut AttemptSpan) -> TokenUsage,
-        attempt: &'a TryOne<'a, T>,
+        request: &'a ProviderRequest<'a, T>,
     ) -> Result<Served<T>, CallError> {
-        let mut won = self.run(call, Shape::Whole, attempt).await?;
-        let usage = tell(&won.reply, &mut won.span);
-        won.used(usage.total);
-        won.span.used(usage.prompt, usage.completion);
-        self.metrics.tokens(&won.model, usage.prompt, usage.completion);
-        Ok(won.served(call))
+        let Success { reply, mut attempt, route } = self.run(call, CallMode::Unary, request).await?;
+        attempt.note(&reply);
+        attempt.finish();
+        Ok(Served { reply, route, latency: call.began.elapsed() })
     }
 
     /// One streamed chat completion. Returns at the first content; until then a failure moves on.
@@ -261,7 +258,7 @@ impl Engine {
         let open = async |driver: &dyn Driver, target: &Target| {
             Opened::at_content(driver.chat_stream(target, request).await?).await
         };
-        self.streamed(call, &|driver, target| Box::pin(open(driver, target))).await
+        self.streaming(call, &|driver, target| Box::pin(open(driver, target))).await
     }
 
     /// Reads a text aloud. Returns at the first audio; until then a failure moves on.
@@ -272,7 +269,7 @@ impl Engine {
         let open = async |driver: &dyn Driver, target: &Target| {
             Opened::at_content(driver.speak(target, request).await?).await
         };
-        self.streamed(call, &|driver, target| Box::pin(open(driver, target))).await
+        self.streaming(call, &|driver, target| Box::pin(open(driver, target))).await
     }
 
     /// The voices that can read aloud.
@@ -285,14 +282,14 @@ impl Engine {
     }
 
     /// A call whose answer is streamed.
-    async fn streamed<'a, E: StreamEvent>(
+    async fn streaming<'a, E: StreamEvent>(
         &'a self,
         call: &'a Call,
-        open: &'a TryOne<'a, Opened<E>>,
+        request: &'a ProviderRequest<'a, Opened<E>>,
     ) -> Result<Streamed<E>, CallError> {
-        let won = self.run(call, Shape::Streamed, open).await?;
-        self.metrics.first_content(&won.model, call.began.elapsed());
-        Ok(Streamed::new(won, call, self.metrics.clone()))
+        let Success { reply, attempt, route } = self.run(call, CallMode::Streaming, request).await?;
+        let idle = attempt.stream_idle();
+        Ok(Streamed::new(reply, Some(attempt), route, idle, call))
     }
 
     fn driver(&self, pool: &Pool) -> Result<&dyn Driver, CallError> {
@@ -300,7 +297,7 @@ impl Engine {
     }
 
     /// How metrics name the pool's model.
-    fn named(&self, pool: &Pool) -> Model {
+    fn model(&self, pool: &Pool) -> Model {
         self.metrics.model(pool.roster.id, || ModelNames {
             tenant: pool.key.tenant.clone(),
             provider: pool.key.provider.clone(),

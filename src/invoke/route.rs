@@ -1,11 +1,11 @@
-//! The way a call took: what callers see of it.
+//! The way a call took: what callers see of its attempts.
 
-use super::CallError;
+use super::{CallError, pick::FirstBack};
 use crate::{
-    balance::{Cooldown, ErrorClass, Failure},
+    balance::{ErrorClass, Failure},
     catalog::{Pool, PoolMember},
 };
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 
 /// The way a call took. No secret stands in it.
 #[derive(Debug, Clone, Default)]
@@ -21,14 +21,14 @@ pub struct Route {
     /// The model's name as the provider was asked for it; empty where nothing was tried.
     pub upstream_model: String,
     /// Every attempt, in order.
-    pub attempts: Vec<Attempt>,
+    pub attempts: Vec<AttemptReport>,
     /// Whether this replica decided alone.
     pub degraded: bool,
 }
 
-/// One try at one config.
+/// What callers see of one attempt.
 #[derive(Debug, Clone)]
-pub struct Attempt {
+pub struct AttemptReport {
     /// The config.
     pub config_id: Arc<str>,
     /// Its name.
@@ -37,7 +37,7 @@ pub struct Attempt {
     pub class: Option<ErrorClass>,
     /// The provider's HTTP status, where one came.
     pub http_status: Option<u16>,
-    /// The provider's error text.
+    /// The provider's error text; empty where it served.
     pub message: String,
     /// How long it took.
     pub latency: Duration,
@@ -45,105 +45,92 @@ pub struct Attempt {
     pub cooldown: Option<Duration>,
 }
 
-/// A route in the making.
-#[derive(Debug, Default)]
-pub(super) struct Trail {
+impl Route {
+    /// The stream that served until now has failed.
+    pub(super) fn failed_midstream(&mut self, failure: &Failure, cooldown: Option<Duration>) {
+        if let Some(attempt) = self.attempts.last_mut() {
+            attempt.class = Some(failure.class);
+            attempt.http_status = failure.http_status;
+            attempt.message.clone_from(&failure.message);
+            attempt.cooldown = cooldown;
+        }
+    }
+}
+
+/// Builds the route of a call, and the error where it is not served.
+#[derive(Debug)]
+pub(super) struct RouteBuilder {
     route: Route,
     last_failure: Option<Failure>,
 }
 
-impl Trail {
+impl RouteBuilder {
+    /// The route of a call that names this pool.
     pub(super) fn new(pool: &Pool) -> Self {
         let route =
             Route { provider: pool.key.provider.clone(), model: pool.key.model.clone(), ..Route::default() };
         Self { route, last_failure: None }
     }
 
-    /// One that has ended, to be gone on with.
-    pub(super) fn of(route: Route) -> Self {
-        Self { route, last_failure: None }
-    }
-
-    pub(super) fn decided(&mut self, degraded: bool) {
+    /// A pick was made.
+    pub(super) fn picked(&mut self, degraded: bool) {
         self.route.degraded |= degraded;
     }
 
+    /// An attempt has served.
     pub(super) fn served(&mut self, pool: &Pool, member: &PoolMember, latency: Duration) {
-        self.route.provider.clone_from(&pool.key.provider);
-        self.route.model.clone_from(&pool.key.model);
-        self.push(member, latency, None);
-        self.route.config_id = member.id.to_string();
-        self.route.config_name = member.name.to_string();
+        let route = &mut self.route;
+        route.provider.clone_from(&pool.key.provider);
+        route.model.clone_from(&pool.key.model);
+        route.config_id = member.id.to_string();
+        route.config_name = member.name.to_string();
+        self.push(member, latency, None, None);
     }
 
+    /// An attempt has failed, and asks for that cooldown.
     pub(super) fn failed(
         &mut self,
         member: &PoolMember,
-        failure: &Failure,
+        failure: Failure,
         latency: Duration,
-        cooldown: Option<&Cooldown>,
+        cooldown: Option<Duration>,
     ) {
-        self.push(member, latency, Some((failure, cooldown)));
-    }
-
-    pub(super) fn remember(&mut self, failure: Failure) {
+        self.push(member, latency, Some(&failure), cooldown);
         self.last_failure = Some(failure);
     }
 
-    /// Nothing more can be tried.
-    pub(super) fn exhausted(&mut self, first_back: Option<(Duration, ErrorClass)>) -> CallError {
-        let retry_after = first_back.map(|(after, _)| after);
+    /// The route of a call that is served.
+    pub(super) fn finish(&mut self) -> Route {
+        mem::take(&mut self.route)
+    }
+
+    /// The error of a call that nobody serves: the last failure, or that nobody could be tried.
+    pub(super) fn fail(&mut self, first_back: Option<FirstBack>) -> CallError {
         if let Some(failure) = self.last_failure.take() {
-            self.failed_with(failure, retry_after)
+            let retry_after = first_back.map(|(after, _)| after);
+            CallError::Upstream { failure, route: self.finish(), retry_after }
         } else {
             let (retry_after, class) = first_back.unwrap_or((Duration::ZERO, ErrorClass::ServerError));
             CallError::AllCooling { retry_after, class }
         }
     }
 
-    /// The stream that served until now has broken.
-    pub(super) fn broke(&mut self, failure: &Failure, cooldown: Option<&Cooldown>) {
-        if let Some(attempt) = self.route.attempts.last_mut() {
-            attempt.class = Some(failure.class);
-            attempt.http_status = failure.http_status;
-            attempt.message.clone_from(&failure.message);
-            attempt.cooldown = asked_for(cooldown);
-        }
-    }
-
-    pub(super) fn failed_with(&mut self, failure: Failure, retry_after: Option<Duration>) -> CallError {
-        CallError::Upstream { failure, route: std::mem::take(&mut self.route), retry_after }
-    }
-
-    pub(super) fn so_far(&self) -> Route {
-        self.route.clone()
-    }
-
-    pub(super) fn into_route(self) -> Route {
-        self.route
-    }
-
     fn push(
         &mut self,
         member: &PoolMember,
         latency: Duration,
-        failure: Option<(&Failure, Option<&Cooldown>)>,
+        failure: Option<&Failure>,
+        cooldown: Option<Duration>,
     ) {
         self.route.upstream_model.clone_from(&member.target.model);
-        let (failure, cooldown) = failure.unzip();
-        self.route.attempts.push(Attempt {
+        self.route.attempts.push(AttemptReport {
             config_id: member.id.clone(),
             config_name: member.name.clone(),
             class: failure.map(|failure| failure.class),
             http_status: failure.and_then(|failure| failure.http_status),
             message: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
             latency,
-            cooldown: asked_for(cooldown.flatten()),
+            cooldown,
         });
     }
-}
-
-/// One that trips only after several in a row has not asked for anything yet.
-pub(super) fn asked_for(cooldown: Option<&Cooldown>) -> Option<Duration> {
-    cooldown.filter(|cooldown| cooldown.trip_after <= 1).map(|cooldown| cooldown.duration)
 }

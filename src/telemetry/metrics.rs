@@ -6,7 +6,7 @@
 
 mod labels;
 
-pub use labels::{Model, ModelNames, Picked, Shed, Standings, StoreMode};
+pub use labels::{Model, ModelNames, PickOutcome, Shed, Standings, StoreMode};
 pub(super) use labels::{operation, provider_name};
 
 use dashmap::DashMap;
@@ -269,8 +269,8 @@ impl Metrics {
     }
 
     /// A pick has ended.
-    pub fn pick(&self, picked: Picked, took: Duration) {
-        self.picks.get_or_create(&PickLabels { outcome: picked.name() }).observe(took.as_secs_f64());
+    pub fn pick(&self, outcome: PickOutcome, took: Duration) {
+        self.picks.get_or_create(&PickLabels { outcome: outcome.name() }).observe(took.as_secs_f64());
     }
 
     /// A command to Redis has ended.
@@ -386,7 +386,7 @@ mod tests {
         metrics.cooldown(&model, "TIMEOUT");
         metrics.pool(&model, Standings { eligible: 2, cooling: 1, waiting: 0 });
         metrics.service(StoreMode::Alone, 7);
-        metrics.pick(Picked::Granted, Duration::from_micros(3));
+        metrics.pick(PickOutcome::Granted, Duration::from_micros(3));
         metrics.command("acquire", false, Duration::from_millis(250));
         metrics.call("rota.v1.InvokeService/InvokeLlm", "OK", Duration::from_millis(31));
         let text = metrics.render();

@@ -4,7 +4,7 @@ use super::service::InvokeApi;
 use crate::{
     api::{from_pb, pb, status},
     catalog::{Caller, ConfigFrom, ConfigSet, INHERIT},
-    invoke::{Setting, explain},
+    invoke::{ExplainInput, explain},
 };
 use tonic::Status;
 
@@ -20,12 +20,12 @@ impl InvokeApi {
             (key, _) = found.map_err(status::from_catalog)?;
         }
         let set = self.catalog.configs(&key, ConfigFrom::Any).await.map_err(status::from_catalog)?;
-        let settings: Vec<Setting> = set.configs.iter().map(Setting::from).collect();
+        let inputs: Vec<ExplainInput> = set.configs.iter().map(ExplainInput::from).collect();
         let seen = self.engine.state().inspect(&set.roster).await;
         if !set.enabled {
             return Ok(unbalanced(set));
         }
-        let (explained, picked) = explain(&set.roster, &settings, &seen);
+        let (explained, picked) = explain(&set.roster, &inputs, &seen);
         let picked = picked.and_then(|place| set.configs.get(place)).map(|config| config.id.clone());
         let candidates = set.configs.into_iter().zip(explained).map(|(config, explained)| pb::Candidate {
             config_id: config.id,

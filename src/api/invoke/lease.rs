@@ -8,7 +8,7 @@ use crate::{
     api::{from_pb, pb, status, to_pb},
     balance::{Failure, LeaseId, Limits, Member},
     catalog::{Caller, ModelKey, Thing},
-    invoke::{Granted, LEASE_TTL, Report},
+    invoke::{ClientLease, LEASE_TTL, LeaseReport},
     provider::ModelType,
     state::Lease,
 };
@@ -123,7 +123,7 @@ impl InvokeApi {
         let tokens = request.tokens.into();
         let call = self.call(metadata, caller, request.key, model_type, options, tokens).await?;
         let granted =
-            self.engine.hold(&call, &request.exclude_config_ids).await.map_err(status::from_call)?;
+            self.engine.lease(&call, &request.exclude_config_ids).await.map_err(status::from_call)?;
         let Some(member) = granted.member() else { return Err(status::not_found(Thing::Config, "")) };
         let credentials = if caller.may_read_credentials {
             let resource = format!("config {} ({})", member.name, member.id);
@@ -131,7 +131,7 @@ impl InvokeApi {
             if let Err(error) = noted {
                 // Nothing is handed out that is not on record; the hold goes back.
                 if let Some(lease) = &granted.lease {
-                    self.engine.end(lease, None, Report::Unknown).await;
+                    self.engine.end(lease, None, LeaseReport::Unknown).await;
                 }
                 return Err(status::from_catalog(error));
             }
@@ -190,7 +190,7 @@ impl InvokeApi {
         Ok(pb::ReleaseResponse {})
     }
 
-    fn lease_id(&self, granted: &Granted) -> String {
+    fn lease_id(&self, granted: &ClientLease) -> String {
         let key = Some(to_pb::key(granted.pool.key.clone()));
         let ticket = Ticket { key, hold: granted.lease.as_ref().map(Hold::from) }.encode_to_vec();
         URL_SAFE_NO_PAD.encode([self.catalog.sign(&ticket), ticket].concat())
@@ -226,8 +226,8 @@ pub(super) fn acquire_in(request: &pb::AcquireRequest) -> Result<ModelType, Stat
     Ok(model_type)
 }
 
-pub(super) fn report(outcome: Option<pb::Outcome>) -> Result<Report, Status> {
-    let Some(outcome) = outcome else { return Ok(Report::Unknown) };
+pub(super) fn report(outcome: Option<pb::Outcome>) -> Result<LeaseReport, Status> {
+    let Some(outcome) = outcome else { return Ok(LeaseReport::Unknown) };
     let class = from_pb::class(outcome.error_class, "outcome.error_class")?;
     let http_status = match u16::try_from(outcome.http_status) {
         Ok(0) => None,
@@ -241,10 +241,10 @@ pub(super) fn report(outcome: Option<pb::Outcome>) -> Result<Report, Status> {
     span(outcome.latency, "outcome.latency")?;
     let used = outcome.usage.map(|usage| u64::from(usage.total_tokens)).filter(|&tokens| tokens > 0);
     Ok(match class {
-        None => Report::Served { used },
+        None => LeaseReport::Served { used },
         Some(class) => {
             let failure = Failure { http_status, retry_after, ..Failure::new(class, "told by the client") };
-            Report::Failed { failure, used }
+            LeaseReport::Failed { failure, used }
         }
     })
 }

@@ -4,7 +4,7 @@ use super::{LIMIT, Options, report::Report};
 use crate::{
     balance::ErrorClass,
     catalog::{Catalog, ConfigFrom, Error, PageRequest, Pool},
-    invoke::{Reason, Setting, explain},
+    invoke::{ExplainInput, Reason, explain},
     provider::{Drivers, ModelType, UpstreamClient},
     settings::Settings,
     state::{Inspection, RedisStore},
@@ -62,10 +62,10 @@ impl Walk<'_> {
             return Ok(pool.members.first().map(|member| member.id.to_string()).map(|id| (pool, id)));
         }
         report.ok(NAME, format!("{name}: balanced over {} configs", pool.members.len()));
-        let settings: Vec<Setting> = set.configs.iter().map(Setting::from).collect();
+        let inputs: Vec<ExplainInput> = set.configs.iter().map(ExplainInput::from).collect();
         let known = self.state(&set.roster, report).await;
         let seen = known.clone().unwrap_or_else(|| Inspection::blank(&set.roster, 0));
-        let (explained, picked) = explain(&set.roster, &settings, &seen);
+        let (explained, picked) = explain(&set.roster, &inputs, &seen);
         for (config, one) in set.configs.iter().zip(&explained) {
             let (name, found) = (format!("config {}", config.name), one.reason.to_string());
             match one.reason {

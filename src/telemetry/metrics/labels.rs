@@ -99,7 +99,7 @@ pub(in crate::telemetry) fn provider_name(kind: &'static str) -> &'static str {
 
 /// How a pick went.
 #[derive(Debug, Clone, Copy)]
-pub enum Picked {
+pub enum PickOutcome {
     /// One serves.
     Granted,
     /// None can before a trial has ended.
@@ -108,7 +108,7 @@ pub enum Picked {
     Exhausted,
 }
 
-impl Picked {
+impl PickOutcome {
     /// Its name in metrics and traces.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -1,4 +1,4 @@
-//! A lease that gives itself back, whatever becomes of the call: answered, failed, cancelled or panicked.
+//! A lease that gives itself back when it is dropped, whatever became of the call: answered, failed, cancelled, panicked.
 
 use crate::{
     balance::Cooldown,
@@ -7,39 +7,42 @@ use crate::{
 use std::sync::Arc;
 
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct LeaseGuard {
     state: Arc<dyn StateStore>,
     lease: Lease,
     failure: Option<Cooldown>,
+    /// Tokens that the call has used, where the provider has told.
     used: Option<u64>,
 }
 
-impl Held {
+impl LeaseGuard {
     pub(super) fn new(state: Arc<dyn StateStore>, lease: Lease) -> Self {
         Self { state, lease, failure: None, used: None }
     }
 
+    /// The call was served. This is written off the caller's path.
     pub(super) fn succeed(&mut self) {
         self.state.succeed(&self.lease);
-        // It has had its verdict: nothing is left to hand on.
+        // The trial has its verdict: releasing the lease must not hand it on.
         self.lease.trial = false;
     }
 
-    /// Notes the tokens that the call has used, for its member's limit.
-    pub(super) fn used(&mut self, tokens: u64) {
+    /// Sets how many tokens the call has used, to settle what was reserved.
+    pub(super) fn use_tokens(&mut self, tokens: u64) {
         self.used = Some(tokens);
     }
 
-    /// Notes a failure that the next `acquire` will carry.
+    /// Keeps a failure until the next `acquire` carries it to the store, or until [`write_failure`](Self::write_failure).
     pub(super) fn fail_with(&mut self, cooldown: Cooldown) {
         self.failure = Some(cooldown);
     }
 
+    /// The failure that the next `acquire` has to carry.
     pub(super) fn failure(&self) -> Option<(&Lease, &Cooldown)> {
         self.failure.as_ref().map(|cooldown| (&self.lease, cooldown))
     }
 
-    /// Writes the noted failure where no `acquire` follows.
+    /// Writes the failure when no `acquire` follows.
     pub(super) async fn write_failure(&mut self) {
         if let Some(cooldown) = self.failure.take() {
             self.state.fail(&self.lease, &cooldown).await;
@@ -47,7 +50,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
         self.state.release(&self.lease, self.used);
     }

@@ -1,0 +1,223 @@
+//! One attempt: one call of one member, from the pick to the last piece of its answer.
+
+use super::{Call, Engine, lease_guard::LeaseGuard, reply::Reply};
+use crate::{
+    balance::{Cooldown, ErrorClass, Failure, Timeouts},
+    catalog::{Pool, PoolMember},
+    provider::TokenUsage,
+    state::Lease,
+    telemetry::{AttemptFacts, AttemptSpan, Metrics, Model},
+};
+use std::{mem, sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout_at};
+
+/// How a call's answer comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum CallMode {
+    /// All at once.
+    Unary,
+    /// In pieces. The call is served when the first content comes.
+    Streaming,
+    /// As it was asked for. The call is served when the head of the answer comes.
+    Forward,
+}
+
+impl CallMode {
+    /// How long one attempt may take until the call is served.
+    pub(super) fn limit(self, timeouts: &Timeouts) -> Duration {
+        match self {
+            Self::Unary | Self::Forward => timeouts.attempt,
+            Self::Streaming => timeouts.first_token,
+        }
+    }
+}
+
+/// What an attempt holds, and who it tells what became of it. Dropping it releases the lease and counts the tokens used;
+/// dropped before it has served or failed, its caller went away.
+pub(super) struct Attempt {
+    pool: Arc<Pool>,
+    config_id: Arc<str>,
+    mode: CallMode,
+    call_began: Instant,
+    call_deadline: Instant,
+    began: Instant,
+    /// When it must have been served. From then on, only the call's deadline ends it.
+    end: Instant,
+    served: bool,
+    /// What the provider has told last: some tell with every piece what was used so far.
+    usage: Option<TokenUsage>,
+    /// None where the model is not balanced.
+    lease: Option<LeaseGuard>,
+    metrics: Arc<Metrics>,
+    model: Model,
+    span: AttemptSpan,
+}
+
+impl Attempt {
+    /// Begins the attempt of that number, from 1, at a member that was picked.
+    pub(super) fn begin(
+        engine: &Engine,
+        call: &Call,
+        mode: CallMode,
+        number: usize,
+        pool: &Arc<Pool>,
+        member: &PoolMember,
+        lease: Option<Lease>,
+    ) -> Self {
+        let began = Instant::now();
+        let span = engine.traces.attempt(&AttemptFacts {
+            tenant: &pool.key.tenant,
+            provider: &pool.key.provider,
+            kind: pool.kind.name,
+            model_type: pool.key.model_type.name(),
+            model: &pool.key.model,
+            upstream_model: &member.target.model,
+            config_id: &member.id,
+            config_name: &member.name,
+            host: member.target.base_url.host_str(),
+            port: member.target.base_url.port_or_known_default(),
+            number,
+            streamed: mode == CallMode::Streaming,
+        });
+        Self {
+            pool: pool.clone(),
+            config_id: member.id.clone(),
+            mode,
+            call_began: call.began,
+            call_deadline: call.deadline,
+            began,
+            end: (began + mode.limit(&pool.policy.timeouts)).min(call.deadline),
+            served: false,
+            usage: None,
+            lease: lease.map(|lease| LeaseGuard::new(engine.state.clone(), lease)),
+            metrics: engine.metrics.clone(),
+            model: engine.model(pool),
+            span,
+        }
+    }
+
+    /// Does the provider's work of the attempt, within its limit.
+    ///
+    /// # Errors
+    /// The failure of `work`, or a timeout.
+    pub(super) async fn run<T>(
+        &self,
+        work: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, Failure> {
+        match timeout_at(self.end, self.span.run(work)).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(ErrorClass::Timeout, "no answer in time")),
+        }
+    }
+
+    /// Since the attempt began.
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// How long the provider may pause between two pieces of its answer.
+    pub(super) fn stream_idle(&self) -> Duration {
+        self.pool.policy.timeouts.stream_idle
+    }
+
+    /// Whether the caller's deadline has ended it before its own limit did. That says nothing about the member.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.end == self.call_deadline && Instant::now() >= self.end
+    }
+
+    /// Notes that the call is served: the whole answer has come, or its first content. Returns how long it took.
+    pub(super) fn served(&mut self) -> Duration {
+        let took = self.elapsed();
+        self.metrics.attempt(&self.model, None, took);
+        if let Some(lease) = &mut self.lease {
+            lease.succeed();
+        }
+        if self.mode == CallMode::Streaming {
+            self.span.first_content(took);
+            self.metrics.first_content(&self.model, self.call_began.elapsed());
+        }
+        self.end = self.call_deadline;
+        self.served = true;
+        took
+    }
+
+    /// Notes what an answer, or a piece of one, tells about itself.
+    pub(super) fn note(&mut self, reply: &impl Reply) {
+        self.span.model(reply.model());
+        self.span.finished(reply.finish_reason());
+        let Some(usage) = reply.usage() else { return };
+        self.span.used(usage.prompt, usage.completion);
+        if let Some(lease) = &mut self.lease
+            && usage.total > 0
+        {
+            lease.use_tokens(usage.total.into());
+        }
+        self.usage = Some(usage);
+    }
+
+    /// Notes that the attempt has failed: before it served, or in the middle of its answer. Where it is `cut_short`, the
+    /// member does not cool. The failure is not written yet: the next `acquire` carries it, or
+    /// [`write_failure`](Self::write_failure) writes it.
+    ///
+    /// Returns the cooldown that the failure asks for.
+    pub(super) fn failed(&mut self, failure: &Failure, cut_short: bool) -> Option<Duration> {
+        let class = failure.class.name();
+        let cooldown = match &self.lease {
+            Some(_) if !cut_short => self.pool.policy.cooldowns.decide(failure, rand::random()),
+            _ => None,
+        };
+        if !self.served {
+            self.metrics.attempt(&self.model, Some(class), self.elapsed());
+        }
+        if cooldown.is_some() {
+            self.metrics.cooldown(&self.model, class);
+        }
+        tracing::debug!(
+            tenant = self.pool.key.tenant,
+            provider = self.pool.key.provider,
+            model = self.pool.key.model,
+            config = %self.config_id,
+            class,
+            status = failure.http_status,
+            midstream = self.served,
+            cooldown = ?cooldown.as_ref().map(|cooldown| cooldown.duration),
+            "attempt failed"
+        );
+        let asked = asked_for(cooldown.as_ref());
+        mem::take(&mut self.span).failed(class, failure.http_status, asked);
+        if let (Some(lease), Some(cooldown)) = (&mut self.lease, cooldown) {
+            lease.fail_with(cooldown);
+        }
+        asked
+    }
+
+    /// The failure that the next `acquire` has to carry.
+    pub(super) fn failure(&self) -> Option<(&Lease, &Cooldown)> {
+        self.lease.as_ref().and_then(LeaseGuard::failure)
+    }
+
+    /// Writes the failure when no `acquire` follows.
+    pub(super) async fn write_failure(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.write_failure().await;
+        }
+    }
+
+    /// Ends an attempt whose answer is complete.
+    pub(super) fn finish(mut self) {
+        mem::take(&mut self.span).served();
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(usage) = self.usage {
+            self.metrics.tokens(&self.model, usage.prompt, usage.completion);
+        }
+    }
+}
+
+/// What a cooldown asks for at once. One that takes several failures in a row has not asked for anything yet.
+fn asked_for(cooldown: Option<&Cooldown>) -> Option<Duration> {
+    cooldown.filter(|cooldown| cooldown.trip_after <= 1).map(|cooldown| cooldown.duration)
+}

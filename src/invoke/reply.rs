@@ -1,0 +1,84 @@
+//! What the engine reads in providers' answers.
+
+use crate::provider::{
+    ChatEvent, ChatReply, EmbeddingReply, ModerationReply, RerankReply, SpeechReply, TokenUsage,
+};
+use bytes::Bytes;
+
+/// An answer, or a piece of a streamed one.
+pub trait Reply: Send {
+    /// The provider's name of the model that answers; empty where this does not tell.
+    fn model(&self) -> &str {
+        ""
+    }
+
+    /// Why the answer ends, such as `stop`; empty where this does not tell.
+    fn finish_reason(&self) -> &str {
+        ""
+    }
+
+    /// What the call has used so far; none where this does not tell.
+    fn usage(&self) -> Option<TokenUsage> {
+        None
+    }
+}
+
+/// A piece of a streamed answer.
+pub trait StreamEvent: Reply + 'static {
+    /// Whether it is content, which binds the stream to the config that serves it.
+    fn is_content(&self) -> bool;
+}
+
+impl Reply for ChatReply {
+    fn model(&self) -> &str {
+        &self.model
+    }
+
+    fn finish_reason(&self) -> &str {
+        &self.finish_reason
+    }
+
+    fn usage(&self) -> Option<TokenUsage> {
+        Some(self.usage)
+    }
+}
+
+impl Reply for EmbeddingReply {
+    fn usage(&self) -> Option<TokenUsage> {
+        Some(self.usage)
+    }
+}
+
+impl Reply for RerankReply {
+    fn usage(&self) -> Option<TokenUsage> {
+        Some(self.usage)
+    }
+}
+
+impl Reply for ModerationReply {}
+
+impl Reply for SpeechReply {}
+
+impl Reply for ChatEvent {
+    fn finish_reason(&self) -> &str {
+        &self.finish_reason
+    }
+
+    fn usage(&self) -> Option<TokenUsage> {
+        self.usage
+    }
+}
+
+impl StreamEvent for ChatEvent {
+    fn is_content(&self) -> bool {
+        self.is_content()
+    }
+}
+
+impl Reply for Bytes {}
+
+impl StreamEvent for Bytes {
+    fn is_content(&self) -> bool {
+        !self.is_empty()
+    }
+}

@@ -1,0 +1,235 @@
+//! The walk of one call: pool after pool of its chain, member after member of a pool.
+
+use super::{
+    Call, CallError, Engine,
+    attempt::{Attempt, CallMode},
+    pick::{FirstBack, LeaseLifetime, PickRequest, wait_for_first_back},
+    route::{Route, RouteBuilder},
+};
+use crate::{
+    balance::Failure,
+    catalog::Pool,
+    provider::{Driver, Target, connect_within},
+};
+use futures::future::BoxFuture;
+use std::{mem, sync::Arc};
+
+/// Sent by Anthropic, and by others after it, when the whole provider is overloaded: another of its keys would not do
+/// better.
+const PROVIDER_OVERLOADED: u16 = 529;
+
+/// One request to a provider, made through the driver of its kind.
+pub(super) type ProviderRequest<'a, T> =
+    dyn Fn(&'a dyn Driver, &'a Target) -> BoxFuture<'a, Result<T, Failure>> + Send + Sync + 'a;
+
+/// A call that was served, by an attempt that still holds its member.
+pub(super) struct Success<T> {
+    pub(super) reply: T,
+    pub(super) attempt: Attempt,
+    pub(super) route: Route,
+}
+
+/// One call on its walk over the chain.
+struct Walk<'a, T> {
+    engine: &'a Engine,
+    call: &'a Call,
+    mode: CallMode,
+    request: &'a ProviderRequest<'a, T>,
+    /// How many attempts have begun.
+    attempts: usize,
+    route: RouteBuilder,
+}
+
+/// How far a call is with one pool.
+#[derive(Clone, Default)]
+struct PoolProgress {
+    /// Whether the pool's retry budget has counted the call.
+    counted: bool,
+    /// Whether no more of its members may be tried: the retry budget is spent, or too little time is left.
+    spent: bool,
+    /// Indices of the members tried.
+    tried: Vec<usize>,
+}
+
+/// What became of a pool.
+#[expect(clippy::large_enum_variant, reason = "there is one a pool, and it is taken apart at once")]
+enum PoolOutcome<T> {
+    Served(T, Attempt),
+    /// The next pool's turn. Holds when the first member of this one is back, where all are away.
+    NextPool(Option<FirstBack>),
+}
+
+/// What follows a failed attempt.
+enum Next {
+    /// Another member of the pool.
+    Member,
+    /// The next pool of the chain.
+    Pool,
+    /// Nothing: the call has failed.
+    End,
+}
+
+impl Engine {
+    /// Makes attempts until one serves.
+    pub(super) async fn run<'a, T: Send>(
+        &'a self,
+        call: &'a Call,
+        mode: CallMode,
+        request: &'a ProviderRequest<'a, T>,
+    ) -> Result<Success<T>, CallError> {
+        let named = call.chain.first().ok_or(CallError::NoCredentials)?;
+        if !named.enabled {
+            return Err(CallError::Disabled);
+        }
+        Walk { engine: self, call, mode, request, attempts: 0, route: RouteBuilder::new(named) }
+            .run(named)
+            .await
+    }
+}
+
+impl<'a, T: Send> Walk<'a, T> {
+    async fn run(&mut self, named: &Pool) -> Result<Success<T>, CallError> {
+        let chain = &self.call.chain;
+        let mut progress = vec![PoolProgress::default(); chain.len()];
+        loop {
+            let mut first_back: Option<FirstBack> = None;
+            for (place, (pool, progress)) in chain.iter().zip(&mut progress).enumerate() {
+                let is_last = chain.iter().skip(place + 1).all(|later| usable(later).is_err());
+                match self.try_pool(pool, progress, is_last).await? {
+                    PoolOutcome::Served(reply, attempt) => {
+                        return Ok(Success { reply, attempt, route: self.route.finish() });
+                    }
+                    PoolOutcome::NextPool(back) => {
+                        first_back = first_back.into_iter().chain(back).min_by_key(|(after, _)| *after);
+                    }
+                }
+            }
+            let is_member_left =
+                chain.iter().zip(&progress).any(|(pool, progress)| progress.has_members_left(pool));
+            if is_member_left && wait_for_first_back(named, first_back, self.call.deadline).await {
+                continue;
+            }
+            if first_back.is_none() && self.attempts == 0 {
+                usable(named)?;
+            }
+            return Err(self.route.fail(first_back));
+        }
+    }
+
+    /// Tries the members of one pool.
+    async fn try_pool(
+        &mut self,
+        pool: &'a Arc<Pool>,
+        progress: &mut PoolProgress,
+        is_last: bool,
+    ) -> Result<PoolOutcome<T>, CallError> {
+        if usable(pool).is_err() || progress.spent {
+            return Ok(PoolOutcome::NextPool(None));
+        }
+        if !mem::replace(&mut progress.counted, true) {
+            self.engine.budgets.deposit(pool.roster.id);
+        }
+        let driver = self.engine.driver(pool)?;
+        let timeouts = &pool.policy.timeouts;
+        let mut failed = None;
+        loop {
+            let pick = PickRequest {
+                pool,
+                tried: &progress.tried,
+                tokens: self.call.tokens,
+                deadline: self.call.deadline,
+                lifetime: LeaseLifetime::Attempt(self.mode.limit(timeouts)),
+                // Otherwise another model may serve at once.
+                waits_for_trial: is_last,
+            };
+            let picked = self.engine.wait_for_member(&pick, failed.take()).await;
+            self.route.picked(picked.degraded);
+            let (index, lease) = match picked.member {
+                Ok(member) => member,
+                Err(first_back) => return Ok(PoolOutcome::NextPool(first_back)),
+            };
+            let Some(member) = pool.members.get(index) else { return Ok(PoolOutcome::NextPool(None)) };
+            progress.tried.push(index);
+            self.attempts += 1;
+
+            let mut attempt =
+                Attempt::begin(self.engine, self.call, self.mode, self.attempts, pool, member, lease);
+            let work = connect_within(timeouts.connect, (self.request)(driver, &member.target));
+            let failure = match attempt.run(work).await {
+                Ok(reply) => {
+                    let took = attempt.served();
+                    self.engine.latencies.record(pool.roster.id, self.mode, took);
+                    self.route.served(pool, member, took);
+                    return Ok(PoolOutcome::Served(reply, attempt));
+                }
+                Err(failure) => failure,
+            };
+            let (took, cut_short) = (attempt.elapsed(), attempt.is_cut_short());
+            let cooldown = attempt.failed(&failure, cut_short);
+            let next = self.next(pool, progress, is_last, &failure, cut_short);
+            self.route.failed(member, failure, took, cooldown);
+            match next {
+                Next::Member => failed = Some(attempt),
+                Next::Pool => {
+                    attempt.write_failure().await;
+                    return Ok(PoolOutcome::NextPool(None));
+                }
+                Next::End => {
+                    attempt.write_failure().await;
+                    return Err(self.route.fail(None));
+                }
+            }
+        }
+    }
+
+    /// Decides what follows a failed attempt. Where that is another member, the pool's retry budget pays for it.
+    fn next(
+        &self,
+        pool: &Pool,
+        progress: &mut PoolProgress,
+        is_last: bool,
+        failure: &Failure,
+        cut_short: bool,
+    ) -> Next {
+        let call = self.call;
+        let is_final = cut_short
+            || !failure.class.moves_on()
+            || !(call.repeatable || failure.is_before_work())
+            || (call.max_attempts > 0 && self.attempts >= call.max_attempts);
+        if is_final {
+            return Next::End;
+        }
+        let is_overloaded = failure.http_status == Some(PROVIDER_OVERLOADED) && !is_last;
+        if !pool.balanced || is_overloaded {
+            return Next::Pool;
+        }
+        // Where nobody is left there will be no retry, and the budget pays for none.
+        progress.spent = progress.has_members_left(pool)
+            && (!self.engine.latencies.allow(pool.roster.id, self.mode, call.left())
+                || !self.engine.budgets.allow(pool.roster.id, failure.class));
+        if progress.spent { Next::Pool } else { Next::Member }
+    }
+}
+
+impl PoolProgress {
+    /// Whether a member of the pool may still be tried, now or later.
+    fn has_members_left(&self, pool: &Pool) -> bool {
+        usable(pool).is_ok() && !self.spent && self.tried.len() < pool.members.len()
+    }
+}
+
+/// Whether a pool can be called at all.
+///
+/// # Errors
+/// Why it cannot.
+pub(super) fn usable(pool: &Pool) -> Result<(), CallError> {
+    if !pool.enabled {
+        Err(CallError::Disabled)
+    } else if !pool.members.is_empty() {
+        Ok(())
+    } else if pool.unreadable {
+        Err(CallError::Unreadable)
+    } else {
+        Err(CallError::NoCredentials)
+    }
+}
