@@ -110,7 +110,6 @@ async fn bench(wanted: &[&str]) {
     let builder = || Rota::builder().env("TOKIO_WORKER_THREADS", &threads);
     let (embedded, embedded_scenes) = rota(builder(), &upstream).await;
     let (fleet, fleet_scenes) = rota(builder().redis(redis.url()), &upstream).await;
-    let (ahead, ahead_scenes) = rota(builder().redis(redis.url()).arg("--turns").arg("256"), &upstream).await;
     let nginx = nginx(&upstream, &folder).await;
     let peers = peers::start(&upstream, &folder).await;
 
@@ -144,14 +143,6 @@ async fn bench(wanted: &[&str]) {
             address: fleet.address().to_owned(),
             pid: fleet.id(),
             scenes: fleet_scenes,
-            redis: redis.port(),
-            http: None,
-        },
-        Server {
-            name: "rota, turns in advance",
-            address: ahead.address().to_owned(),
-            pid: ahead.id(),
-            scenes: ahead_scenes,
             redis: redis.port(),
             http: None,
         },

@@ -21,7 +21,7 @@ use std::{
 pub const MEMBERS: [u32; 2] = [4, 16];
 
 /// What is measured: the raw command, then our own.
-pub const ROWS: [&str; 4] = ["INCR", "acquire", "acquire, report, release", "acquire, turns in advance"];
+pub const ROWS: [&str; 3] = ["INCR", "acquire", "acquire, report, release"];
 
 /// How often a second a row is done by so many callers, in the order of [`ROWS`], for a pool of that size.
 pub async fn rates(url: &str, callers: usize, members: u32, seconds: f64) -> Vec<f64> {
@@ -38,9 +38,8 @@ pub async fn rates(url: &str, callers: usize, members: u32, seconds: f64) -> Vec
         .await
     };
     let mut rates = vec![raw];
-    for (turns, ends) in [(1, false), (1, true), (256, true)] {
-        let options =
-            RedisOptions { turns, command_timeout: Duration::from_secs(5), ..RedisOptions::new(url) };
+    for ends in [false, true] {
+        let options = RedisOptions { command_timeout: Duration::from_secs(5), ..RedisOptions::new(url) };
         let store = RedisStore::connect(&options).await.unwrap();
         let pool = pool(members);
         rates.push(

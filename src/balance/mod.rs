@@ -51,7 +51,6 @@ pub struct Pool {
 pub struct Members {
     list: Vec<Member>,
     alike: bool,
-    unlimited: bool,
 }
 
 impl Members {
@@ -59,12 +58,6 @@ impl Members {
     #[must_use]
     pub fn are_alike(&self) -> bool {
         self.alike
-    }
-
-    /// Whether none of them has a limit.
-    #[must_use]
-    pub fn are_unlimited(&self) -> bool {
-        self.unlimited
     }
 }
 
@@ -81,7 +74,7 @@ impl From<Vec<Member>> for Members {
         let priority = list.first().map(|first| first.priority);
         let unlimited = list.iter().all(|member| member.limits.is_none());
         let alike = unlimited && list.iter().all(|member| Some(member.priority) == priority);
-        Self { list, alike, unlimited }
+        Self { list, alike }
     }
 }
 
@@ -97,13 +90,6 @@ impl Pool {
     pub fn counts_in_flight(&self) -> bool {
         self.strategy.counts_in_flight()
             || self.members.iter().any(|member| member.limits.max_concurrency > 0)
-    }
-
-    /// Whether the next turns can be known before they are due. Not where who serves depends on what is in flight, or
-    /// was used, at that moment.
-    #[must_use]
-    pub fn has_turns_in_advance(&self) -> bool {
-        !self.strategy.counts_in_flight() && self.members.are_unlimited()
     }
 }
 

@@ -195,7 +195,7 @@ impl StateStore for ResilientStore {
             if let Some((lease, cooldown)) = ask.failed {
                 self.local.fail(lease, cooldown).await;
             }
-            for one in cooling {
+            for one in &*cooling {
                 if let Some(member) = ask.pool.members.get(one.index) {
                     self.local.learn(ask.pool, member, one.left, one.class);
                 }

@@ -1,15 +1,10 @@
-//! Word between replicas: that configuration has changed, and that somebody cools.
+//! Word between replicas that configuration has changed.
 //!
-//! The first says when to look, never what to believe: the outbox in the database tells that, and is read every 250 ms
-//! anyhow. The second takes members out of what was held of them in advance; while it cannot come, nothing is.
+//! It says when to look, never what to believe: the outbox in the database tells that, and is read every 250 ms anyhow.
 //!
 //! When Redis is gone no word comes, and changes arrive with the next look.
 
-use super::{
-    ahead::Ahead,
-    connect::{Connection, RedisOptions},
-    keys::records_of,
-};
+use super::connect::{Connection, RedisOptions};
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use std::{
     sync::{Arc, Weak},
@@ -22,8 +17,6 @@ use tokio::{
 
 /// What the word is said on. Not of a tenant: in a Cluster all nodes hear it.
 const CHANNEL: &str = "rota:changes";
-/// What `common.lua` says on: "key field milliseconds".
-const COOLING: &str = "rota:cooling";
 /// Between two attempts to listen.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -51,8 +44,8 @@ impl ChangeFeed {
     }
 }
 
-/// Wakes `heard` at every word of configuration, until it is dropped, and tells `ahead` who cools.
-pub(super) async fn listen(options: RedisOptions, heard: Weak<Notify>, ahead: Arc<Ahead>) {
+/// Wakes `heard` at every word, until it is dropped.
+pub(super) async fn listen(options: RedisOptions, heard: Weak<Notify>) {
     while heard.strong_count() > 0 {
         // A subscription needs a connection of its own, and is over when that breaks.
         if let Ok(client) = options.client(&[]) {
@@ -60,47 +53,22 @@ pub(super) async fn listen(options: RedisOptions, heard: Weak<Notify>, ahead: Ar
             let task = client.connect();
             let ready = timeout(options.patience(), async {
                 client.wait_for_connect().await?;
-                client.subscribe(if ahead.is_on() { vec![CHANNEL, COOLING] } else { vec![CHANNEL] }).await
+                client.subscribe(CHANNEL).await
             });
             // Until here something may have been said.
             let mut listening = matches!(ready.await, Ok(Ok(()))) && wake(&heard);
-            ahead.listen(listening);
             while listening {
                 listening = tokio::select! {
                     word = words.recv() => match word {
-                        Ok(word) if word.channel == COOLING => {
-                            cooled(&word.value.as_string().unwrap_or_default(), &ahead);
-                            true
-                        }
-                        Ok(_) => wake(&heard),
-                        // Some were missed.
-                        Err(RecvError::Lagged(_)) => {
-                            ahead.forget();
-                            wake(&heard)
-                        }
+                        Ok(_) | Err(RecvError::Lagged(_)) => wake(&heard),
                         Err(RecvError::Closed) => false,
                     },
                     _ = problems.recv() => false,
                 };
             }
-            ahead.listen(false);
             task.abort();
         }
         sleep(PAUSE).await;
-    }
-}
-
-fn cooled(word: &str, ahead: &Ahead) {
-    let mut words = word.split(' ');
-    let (Some(key), Some(field), Some(Ok(left))) = (words.next(), words.next(), words.next().map(str::parse))
-    else {
-        return;
-    };
-    let left = Duration::from_millis(left);
-    match records_of(key) {
-        Some((_, Some(pool))) => ahead.record_cooled(pool, field, left),
-        Some((tenant, None)) => ahead.credential_cooled(tenant, field, left),
-        None => {}
     }
 }
 

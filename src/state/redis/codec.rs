@@ -1,14 +1,14 @@
 //! Arguments of the scripts, and what their answers say.
 
-use super::REPLICA_TTL;
+use super::batch::Caller;
 use crate::{
     balance::{Cooldown, Credit, ErrorClass, LeaseId, Limits, Pool, Record, Scope, Trial, Turn, Window},
-    state::{Acquired, Inspection, Lease, MemberInspection, STATE_TTL, StateError, clock::millis},
+    state::{Acquired, Inspection, Lease, MemberInspection, StateError, clock::millis},
 };
 use bytes::Bytes;
 use fred::types::Value;
 use serde::Serialize;
-use std::{iter, time::Duration};
+use std::{iter, sync::Arc, time::Duration};
 
 /// Arguments in the making.
 #[derive(Default)]
@@ -22,11 +22,6 @@ impl Args {
 
     pub(super) fn number(mut self, number: u64) -> Self {
         self.0.push(i64::try_from(number).unwrap_or(i64::MAX).into());
-        self
-    }
-
-    pub(super) fn difference(mut self, difference: i64) -> Self {
-        self.0.push(difference.into());
         self
     }
 
@@ -53,7 +48,7 @@ impl Args {
 }
 
 /// A failure as `fail` in `common.lua` takes it.
-fn failure(lease: &Lease, cooldown: &Cooldown) -> [String; 11] {
+pub(super) fn failure(lease: &Lease, cooldown: &Cooldown) -> [String; 11] {
     let scope = match cooldown.scope {
         Scope::Member => "member",
         Scope::Credential => "credential",
@@ -79,67 +74,25 @@ fn whole_millis(duration: Duration) -> u64 {
     millis(duration).min(1 << 53)
 }
 
-/// Where a script looks at members, it looks at so many for turns that are taken at once, so that it holds up nobody for
-/// long.
-const MOST_STEPS: usize = 4096;
-
-/// What `acquire.lua` is asked beside the pool's members.
-pub(super) struct Question<'q> {
-    pub(super) ahead: u64,
-    pub(super) lease: &'q str,
-    pub(super) holder_ttl: Duration,
-    pub(super) trial_ttl: Duration,
-    pub(super) tokens: u64,
-    pub(super) told_later: bool,
-    pub(super) tried: &'q [usize],
-    /// How many, or fewer; 0: a pick.
-    pub(super) turns: usize,
-    pub(super) failed: Option<(&'q Lease, &'q Cooldown)>,
+/// What a caller has to say beside that it asks.
+#[derive(Default)]
+pub(super) struct Question {
+    /// Who holds the lease, and for how long; none: this replica, as long as it lives.
+    pub(super) holder: Option<(String, Duration)>,
+    pub(super) tried: Vec<usize>,
+    /// The failure of the attempt before; see [`failure`].
+    pub(super) failed: Option<[String; 11]>,
 }
 
-/// How many turns of that pool are taken at once where a script looks at its members.
-pub(super) fn most_turns(pool: &Pool) -> usize {
-    (MOST_STEPS / pool.members.len().max(1)).max(1)
-}
-
-impl Question<'_> {
-    /// What is asked for so many turns, which are no call's yet.
-    pub(super) fn of_turns(ahead: u64, turns: usize, told_later: bool) -> Self {
-        Self {
-            ahead,
-            lease: "-",
-            holder_ttl: REPLICA_TTL,
-            trial_ttl: Duration::ZERO,
-            tokens: 0,
-            told_later,
-            tried: &[],
-            turns,
-            failed: None,
-        }
-    }
-
-    /// Whether it is about no more than whose turn it is.
-    pub(super) fn is_for_turns_alone(&self) -> bool {
-        self.failed.is_none() && self.tried.is_empty()
-    }
-
-    pub(super) fn packed(&self, pool: &Pool) -> Result<Bytes, StateError> {
-        let failure = self.failed.map(|(lease, cooldown)| failure(lease, cooldown));
-        let list = (
-            self.ahead,
-            self.lease,
-            whole_millis(self.holder_ttl),
-            whole_millis(self.trial_ttl),
-            whole_millis(STATE_TTL),
-            pool.strategy.name(),
-            self.tokens,
-            pool.counts_in_flight(),
-            self.told_later,
-            self.tried,
-            self.turns.min(most_turns(pool)),
-            failure.as_ref().map_or(&[][..], |failure| failure),
-        );
-        pack(&list)
+impl Question {
+    /// As `acquire.lua` takes it.
+    pub(super) fn packed(&self, pool: &Pool, callers: &[Caller]) -> Result<Bytes, StateError> {
+        let callers: Vec<_> = callers
+            .iter()
+            .map(|caller| (caller.lease.to_string(), whole_millis(caller.trial_ttl), caller.tokens))
+            .collect();
+        let failed = self.failed.as_ref().map_or(&[][..], |failed| failed);
+        pack(&(pool.strategy.name(), pool.counts_in_flight(), callers, &self.tried, failed))
     }
 }
 
@@ -168,7 +121,7 @@ pub(super) fn ring(pool: &Pool) -> Option<Bytes> {
 }
 
 /// A pool's members as `acquire.lua` takes them.
-pub(super) fn packed(pool: &Pool) -> Result<Bytes, StateError> {
+pub(super) fn members(pool: &Pool) -> Result<Bytes, StateError> {
     let members: Vec<_> = pool
         .members
         .iter()
@@ -197,14 +150,8 @@ pub(in crate::state) struct Cooling {
     pub(in crate::state) class: ErrorClass,
 }
 
-/// Who cools, by the same answer.
-pub(super) fn cooling(answer: &[Value]) -> Vec<Cooling> {
-    let head = match whole(answer, 0) {
-        1 | 5 => 5,
-        2 => 1,
-        4 => 4,
-        _ => 3,
-    };
+/// Who cools, by an answer to so many callers.
+pub(super) fn cooling(answer: &[Value], callers: usize) -> Arc<[Cooling]> {
     let one = |three: &[Value]| {
         Some(Cooling {
             index: usize::try_from(whole(three, 0)).ok()?,
@@ -212,85 +159,42 @@ pub(super) fn cooling(answer: &[Value]) -> Vec<Cooling> {
             class: ErrorClass::from_name(&text(three, 2))?,
         })
     };
-    answer.get(head..).unwrap_or_default().chunks_exact(3).filter_map(one).collect()
+    answer.get(1 + 2 * callers..).unwrap_or_default().chunks_exact(3).filter_map(one).collect()
 }
 
-/// What `acquire.lua` answers.
+/// What `acquire.lua` answers each caller.
 pub(super) fn acquired(
     answer: &[Value],
     pool: &Pool,
-    lease: LeaseId,
-    tokens: u64,
-    ahead: u64,
-) -> Result<Acquired, StateError> {
-    let granted = |began, trial, marked| {
-        let index = usize::try_from(whole(answer, 1)).map_err(|_| unexpected())?;
+    callers: &[Caller],
+) -> Result<Vec<Acquired>, StateError> {
+    let began = u64::try_from(whole(answer, 0)).map_err(|_| unexpected())?;
+    let of_caller = |(place, caller): (usize, &Caller)| {
+        let (code, detail) = (whole(answer, 2 * place + 1), 2 * place + 2);
+        if code == -1 {
+            return Ok(Acquired::TrialRunning);
+        }
+        if code == -2 {
+            let back = text(answer, detail);
+            let back = back.split_once(' ').and_then(|(left, class)| {
+                Some((Duration::from_millis(left.parse().ok()?), ErrorClass::from_name(class)?))
+            });
+            return Ok(Acquired::Exhausted { first_back: back });
+        }
+        let index = usize::try_from(code).map_err(|_| unexpected())?;
         let lease = Lease {
-            id: lease,
+            id: caller.lease,
             tenant: pool.tenant,
             pool: pool.id,
             member: pool.members.get(index).ok_or_else(unexpected)?.clone(),
             began,
-            trial,
-            marked,
-            tokens,
+            trial: whole(answer, detail) == 2,
+            marked: whole(answer, detail) > 0,
+            tokens: caller.tokens,
         };
         Ok(Acquired::Granted { index, lease })
     };
-    match whole(answer, 0) {
-        1 => {
-            let began = u64::try_from(whole(answer, 2)).map_err(|_| unexpected())?;
-            granted(began, whole(answer, 3) == 1, whole(answer, 4) == 1)
-        }
-        5 => granted(time_of_plain(answer, ahead)?, false, false),
-        2 => Ok(Acquired::TrialRunning),
-        3 => {
-            let class = ErrorClass::from_name(&text(answer, 2));
-            let back = u64::try_from(whole(answer, 1)).ok().map(Duration::from_millis);
-            Ok(Acquired::Exhausted { first_back: back.zip(class) })
-        }
-        _ => Err(unexpected()),
-    }
-}
-
-/// The time in the answer of `plain.lua`.
-fn time_of_plain(answer: &[Value], ahead: u64) -> Result<u64, StateError> {
-    let now = whole(answer, 2).saturating_mul(1000).saturating_add(whole(answer, 3) / 1000);
-    u64::try_from(now.saturating_add_unsigned(ahead)).map_err(|_| unexpected())
-}
-
-/// Turns, as `acquire.lua` answers.
-#[derive(Debug)]
-pub(super) struct Turns {
-    /// When they were taken, on Redis's clock.
-    pub(super) now: u64,
-    /// After how long somebody may be back who is not among them.
-    pub(super) back: Option<Duration>,
-    /// The indices of those that serve, in order, and whether each has a record.
-    pub(super) next: Vec<(usize, bool)>,
-}
-
-/// What `acquire.lua` answers where turns of a pool of so many were asked for.
-pub(super) fn turns(answer: &[Value], members: usize, ahead: u64) -> Result<Turns, StateError> {
-    if let (5, Ok(first), Ok(turns)) =
-        (whole(answer, 0), usize::try_from(whole(answer, 1)), usize::try_from(whole(answer, 4)))
-    {
-        let next = (0..members).cycle().skip(first).take(turns).map(|index| (index, false));
-        return Ok(Turns { now: time_of_plain(answer, ahead)?, back: None, next: next.collect() });
-    }
-    let turn = |word: &str| {
-        let index = word.trim_end_matches('!');
-        Some((index.parse().ok()?, index.len() < word.len()))
-    };
-    let next = text(answer, 3).split_whitespace().map(turn).collect::<Option<_>>();
-    match (whole(answer, 0), next) {
-        (4, Some(next)) => Ok(Turns {
-            now: u64::try_from(whole(answer, 1)).map_err(|_| unexpected())?,
-            back: u64::try_from(whole(answer, 2)).ok().map(Duration::from_millis),
-            next,
-        }),
-        _ => Err(unexpected()),
-    }
+    callers.iter().enumerate().map(of_caller).collect()
 }
 
 /// What `inspect.lua` answers.

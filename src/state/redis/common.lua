@@ -9,6 +9,8 @@ local EPISODE_DECAY, MAX_EPISODES = 60000, 20
 local SHARE_WINDOW, SHARE, SHARE_VOLUME = 60000, 2, 20
 local KEPT = 300000
 local BUCKET, BUCKETS = 5000, 13
+local CONCURRENCY_PAUSE = 100
+local SCALE = 16
 
 local function clock(ahead)
   local time = redis.call('TIME')
@@ -77,15 +79,6 @@ local function standing(record, now)
     return 2
   end
   return 1
-end
-
--- Tells every replica who cools, and for how long: they may have turns of it in advance. Returns that, or -1.
-local function tell(key, field, record, now)
-  if standing(record, now) ~= 3 then
-    return -1
-  end
-  redis.call('PUBLISH', 'rota:cooling', string.format('%s %s %.0f', key, field, record.ends - now))
-  return record.ends - now
 end
 
 local function episodes_left(record, now)
@@ -202,8 +195,7 @@ local function succeed(pool, credentials, member, credential, lease, now)
 end
 
 -- Writes a failure. args[first ..]: lease, member, credential, scope ("member" or "credential"), began, duration, max,
--- grows ("1"), hinted ("1"), trip_after, class. Returns for how many ms it cools now, or -1.
-local FAILURE_ARGS = 11
+-- grows ("1"), hinted ("1"), trip_after, class.
 local function fail(pool, credentials, args, first, now)
   local lease, member, credential = args[first], args[first + 1], args[first + 2]
   local key, field = pool, record_of(member)
@@ -218,7 +210,6 @@ local function fail(pool, credentials, args, first, now)
   save(key, field, record)
   -- A trial that was taken on the other record as well has had its verdict.
   hand_on(pool, credentials, member, credential, lease)
-  return tell(key, field, record, now)
 end
 
 -- A window is the text "bucket count bucket count …", oldest first.
@@ -231,10 +222,11 @@ local function window(key, field)
 end
 
 local function save_window(key, field, list)
-  for i = 1, #list do
-    list[i] = string.format('%.0f', list[i])
+  local texts = {}
+  for i, number in ipairs(list) do
+    texts[i] = string.format('%.0f', number)
   end
-  redis.call('HSET', key, field, table.concat(list, ' '))
+  redis.call('HSET', key, field, table.concat(texts, ' '))
 end
 
 -- A count that lies ahead is of before the clock was set back.
@@ -242,22 +234,20 @@ local function is_counted(counted, bucket)
   return counted + BUCKETS > bucket and counted <= bucket
 end
 
-local function add(key, field, now, amount)
-  local bucket, kept = math.floor(now / BUCKET), {}
-  local list = window(key, field)
-  for i = 1, #list, 2 do
-    if is_counted(list[i], bucket) then
-      kept[#kept + 1] = list[i]
-      kept[#kept + 1] = list[i + 1]
+local function add(list, now, amount)
+  local bucket = math.floor(now / BUCKET)
+  for i = #list - 1, 1, -2 do
+    if not is_counted(list[i], bucket) then
+      table.remove(list, i)
+      table.remove(list, i)
     end
   end
-  if kept[#kept - 1] == bucket then
-    kept[#kept] = kept[#kept] + amount
+  if list[#list - 1] == bucket then
+    list[#list] = list[#list] + amount
   else
-    kept[#kept + 1] = bucket
-    kept[#kept + 1] = amount
+    table.insert(list, bucket)
+    table.insert(list, amount)
   end
-  save_window(key, field, kept)
 end
 
 -- When `amount` more fits: 0 now, else the time.

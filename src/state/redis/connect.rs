@@ -45,8 +45,6 @@ pub struct RedisOptions {
     pub ca: Option<Vec<u8>>,
     /// A command that takes longer counts as failed.
     pub command_timeout: Duration,
-    /// The most turns of a pool that this replica takes in advance; up to 1: every pick asks Redis.
-    pub turns: u32,
     /// Is told of every script that was run: its name, whether the server has answered, and how long that took.
     pub watch: Option<CommandWatch>,
 }
@@ -62,7 +60,6 @@ impl RedisOptions {
             url: SecretString::from(url.into()),
             ca: None,
             command_timeout: Duration::from_millis(250),
-            turns: 1,
             watch: None,
         }
     }

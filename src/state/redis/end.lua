@@ -1,5 +1,4 @@
--- Ends a lease that ends by itself, and writes what became of its call. Returns 0 where it was over already, else 1, or 2
--- and for how many ms the member cools now.
+-- Ends a lease that ends by itself, and writes what became of its call. Returns 0 where it was over already, else 1.
 -- KEYS: as in acquire.lua. ARGV: 1 clock ahead, 2 state ttl (ms), 3 holder, 4 lease, 5 member, 6 credential, 7 began,
 -- 8 tokens reserved, 9 tokens used or "-", 10 "served", "failed" or "unknown"; "failed": then the failure, as `fail`
 -- takes it.
@@ -16,10 +15,9 @@ if ARGV[9] ~= '-' then
   settle(USED, member, ARGV[7], ARGV[8], ARGV[9])
 end
 if ARGV[10] == 'failed' then
-  local left = fail(POOL, CREDENTIALS, ARGV, 11, now)
+  fail(POOL, CREDENTIALS, ARGV, 11, now)
   redis.call('PEXPIRE', POOL, ARGV[2])
   redis.call('PEXPIRE', CREDENTIALS, ARGV[2])
-  return left < 0 and 1 or 2 + left
 elseif ARGV[10] == 'served' then
   succeed(POOL, CREDENTIALS, member, credential, lease, now)
 else

@@ -64,16 +64,6 @@ pub(super) fn of_tenant(tenant: Uuid) -> [String; 2] {
     [Keys::of(tenant, Uuid::nil()).credentials(), holders_of(tenant)]
 }
 
-/// Whose records a key holds: the tenant, and the pool where they are its members'.
-pub(super) fn records_of(key: &str) -> Option<(Uuid, Option<Uuid>)> {
-    let (tenant, rest) = key.strip_prefix("rota:{")?.split_once("}:")?;
-    let tenant = Uuid::try_parse(tenant).ok()?;
-    match rest.strip_prefix("pool:") {
-        Some(pool) => Some((tenant, Some(Uuid::try_parse(pool).ok()?))),
-        None => (rest == "credentials").then_some((tenant, None)),
-    }
-}
-
 /// A tenant's holders.
 pub(super) fn holders_of(tenant: Uuid) -> String {
     holders(tenant.simple())
@@ -81,20 +71,4 @@ pub(super) fn holders_of(tenant: Uuid) -> String {
 
 fn holders(tag: uuid::fmt::Simple) -> String {
     format!("rota:{{{tag}}}:holders")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_of_records_say_whose_they_are() {
-        let (tenant, pool) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let keys = Keys::of(tenant, pool);
-        assert_eq!(records_of(&keys.pool()), Some((tenant, Some(pool))));
-        assert_eq!(records_of(&keys.credentials()), Some((tenant, None)));
-        for other in [&keys.counts(), &keys.holders(), "", "rota:{x}:credentials", "rota:{", "other"] {
-            assert_eq!(records_of(other), None, "{other}");
-        }
-    }
 }

@@ -13,7 +13,6 @@ for i = 3, #ARGV, 4 do
     record.ends, record.class, record.healthy = ends, ARGV[i + 3], 0
     quiet(record)
     save(key, ARGV[i + 1], record)
-    tell(key, ARGV[i + 1], record, now)
   end
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])

@@ -8,22 +8,21 @@
 //! noted off the path is dropped: trials expire by themselves, and in-flight counts are those of live replicas only.
 //! The client reconnects for ever with a growing pause of up to 200 ms.
 
-mod acquire;
-mod ahead;
+mod batch;
 mod changes;
 mod codec;
 mod connect;
 mod facts;
 mod keys;
+mod rosters;
 mod script;
-mod together;
 mod writer;
 
 use super::{
     Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, Outcome, STATE_TTL, StateError, Switch,
 };
 use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
-use ahead::Ahead;
+use batch::Waiting;
 pub use changes::ChangeFeed;
 use codec::Args;
 use connect::Connection;
@@ -38,6 +37,7 @@ use fred::{
 };
 use futures::future::try_join_all;
 use keys::{Keys, holders_of};
+use rosters::Rosters;
 use script::{Run, Script, script};
 use std::{
     collections::HashSet,
@@ -47,7 +47,6 @@ use std::{
     },
     time::Duration,
 };
-use together::Together;
 use tokio::{
     sync::Notify,
     time::{MissedTickBehavior, sleep, timeout},
@@ -58,8 +57,6 @@ use writer::{Note, Writer};
 /// A replica that has been silent for this long no longer counts as holding calls in flight.
 const REPLICA_TTL: Duration = Duration::from_secs(15);
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// How often it is said what is in flight where who serves does not depend on it.
-const COUNTING: Duration = Duration::from_millis(100);
 /// Keys one script removes.
 const FORGOTTEN_AT_ONCE: usize = 1000;
 /// A key of a probe is looked for among this many names: enough for a primary that holds one slot of 16384.
@@ -75,8 +72,8 @@ struct Shared {
     connection: Arc<Connection>,
     clock: Arc<Clock>,
     replica: String,
-    ahead: Arc<Ahead>,
-    together: Together,
+    rosters: Rosters,
+    waiting: Waiting,
     acquire: Script,
     fail: Script,
     renew: Script,
@@ -115,15 +112,15 @@ impl RedisStore {
     pub fn connect_later(options: &RedisOptions) -> Result<Self, StateError> {
         let connection = Arc::new(Connection::open(options)?);
         let replica = Uuid::new_v4().simple().to_string();
-        let (clock, ahead) = (Arc::new(Clock::default()), Arc::new(Ahead::new(options.turns)));
+        let clock = Arc::new(Clock::default());
         let shared = Arc::new(Shared {
-            writer: Writer::start(connection.clone(), replica.clone(), clock.clone()),
+            writer: Writer::start(connection.clone(), replica.clone()),
             connection,
             clock,
             replica,
-            ahead: ahead.clone(),
-            together: Together::default(),
-            acquire: script!("acquire", "plain", "common"),
+            rosters: Rosters::default(),
+            waiting: Waiting::default(),
+            acquire: script!("acquire", "plain", "common", "strategies"),
             fail: script!("fail"),
             renew: script!("renew"),
             end: script!("end"),
@@ -139,10 +136,7 @@ impl RedisStore {
             replicas: AtomicU32::new(1),
         });
         tokio::spawn(beat(Arc::downgrade(&shared)));
-        tokio::spawn(changes::listen(options.clone(), Arc::downgrade(&shared.announced), ahead));
-        if shared.ahead.is_on() {
-            tokio::spawn(count(Arc::downgrade(&shared)));
-        }
+        tokio::spawn(changes::listen(options.clone(), Arc::downgrade(&shared.announced)));
         Ok(Self { shared })
     }
 
@@ -206,7 +200,7 @@ impl Shared {
     }
 
     async fn heartbeat(&self) -> Result<(), StateError> {
-        self.ahead.sweep();
+        self.rosters.sweep();
         self.busy.retain(|_, count| *count > 0);
         let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
         for tenant in tenants {
@@ -218,32 +212,14 @@ impl Shared {
     }
 
     fn release(&self, lease: &Lease, used: Option<u64>) {
-        self.count(lease.tenant, false);
-        if writer::is_more_than_a_count(lease, used) || !self.ahead.release(lease) {
-            self.writer.note(Note::Release(lease.clone(), used));
+        if let Some(mut busy) = self.busy.get_mut(&lease.tenant) {
+            *busy = busy.saturating_sub(1);
         }
+        self.writer.note(Note::Release(lease.clone(), used));
     }
 
-    /// Whether it is told once in a while what is in flight of that pool, since who serves does not depend on it and most
-    /// picks ask nobody.
-    fn tells_later(&self, pool: &Pool) -> bool {
-        self.ahead.is_on() && pool.has_turns_in_advance()
-    }
-
-    /// Says what has become more or less in flight.
-    fn say_counts(&self) {
-        let counts = self.ahead.take_counts();
-        if !counts.is_empty() {
-            self.writer.note(Note::Counts(counts));
-        }
-    }
-
-    fn count(&self, tenant: Uuid, up: bool) {
-        if up {
-            *self.busy.entry(tenant).or_default() += 1;
-        } else if let Some(mut count) = self.busy.get_mut(&tenant) {
-            *count = count.saturating_sub(1);
-        }
+    fn count_up(&self, tenant: Uuid, calls: usize) {
+        *self.busy.entry(tenant).or_default() += u32::try_from(calls).unwrap_or(u32::MAX);
     }
 }
 
@@ -273,7 +249,7 @@ impl RedisStore {
 
     /// Connects anew; see [`Connection::renew`].
     pub(super) fn reconnect(&self) {
-        self.shared.ahead.forget();
+        self.shared.rosters.forget_refreshed();
         self.shared.connection.renew();
     }
 
@@ -342,11 +318,7 @@ impl RedisStore {
     pub async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {
         let args = self.shared.args().millis(STATE_TTL).failure(lease, cooldown);
         let keys = Keys::of(lease.tenant, lease.pool).records();
-        let left = self.shared.run::<i64>(&self.shared.fail, keys, args).await?;
-        if let Ok(left) = u64::try_from(left) {
-            self.shared.ahead.failed(lease, cooldown.scope, Duration::from_millis(left));
-        }
-        Ok(())
+        self.shared.run::<Value>(&self.shared.fail, keys, args).await.map(drop)
     }
 
     /// See [`StateStore::succeed`](super::StateStore::succeed).
@@ -398,11 +370,7 @@ impl RedisStore {
             Outcome::Unknown => args.text("unknown"),
         };
         let keys = Keys::of(lease.tenant, lease.pool).all();
-        let ended = self.shared.run::<i64>(&self.shared.end, keys, args).await?;
-        if let (Outcome::Failed(cooldown), Ok(left)) = (outcome, u64::try_from(ended - 2)) {
-            self.shared.ahead.failed(lease, cooldown.scope, Duration::from_millis(left));
-        }
-        Ok(ended > 0)
+        Ok(self.shared.run::<i64>(&self.shared.end, keys, args).await? == 1)
     }
 
     /// See [`StateStore::inspect`](super::StateStore::inspect).
@@ -437,11 +405,7 @@ impl RedisStore {
             }
         };
         let keys = Keys::of(pool.tenant, pool.id);
-        self.shared.run::<Value>(&self.shared.switch, keys.records(), args).await?;
-        if let Switch::Set { duration, .. } = switch {
-            self.shared.ahead.record_cooled(pool.id, member.record(), duration);
-        }
-        Ok(())
+        self.shared.run::<Value>(&self.shared.switch, keys.records(), args).await.map(drop)
     }
 
     /// See [`StateStore::claim_check`](super::StateStore::claim_check).
@@ -480,7 +444,6 @@ impl RedisStore {
 
     /// See [`StateStore::flush`](super::StateStore::flush).
     pub async fn flush(&self) {
-        self.shared.say_counts();
         self.shared.writer.flush().await;
     }
 }
@@ -495,15 +458,6 @@ async fn beat(shared: Weak<Shared>) {
         if let Err(error) = shared.heartbeat().await {
             tracing::debug!(%error, "heartbeat");
         }
-    }
-}
-
-/// Says once in a while what has become more or less in flight where nobody waits for it.
-async fn count(shared: Weak<Shared>) {
-    loop {
-        sleep(COUNTING).await;
-        let Some(shared) = shared.upgrade() else { return };
-        shared.say_counts();
     }
 }
 

@@ -7,7 +7,6 @@ if ARGV[5] == 'set' then
   local record = blank()
   record.since, record.ends, record.class = now, now + tonumber(ARGV[6]), ARGV[7]
   save(KEYS[1], record_of(ARGV[3]), record)
-  tell(KEYS[1], record_of(ARGV[3]), record, now)
 elseif ARGV[5] == 'clear' then
   local cleared = blank()
   cleared.since, cleared.healthy = now, now

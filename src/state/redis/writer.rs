@@ -1,13 +1,12 @@
 //! Writes what no caller waits for: successes and releases, in order, many to a round trip.
 
 use super::{
-    REPLICA_TTL,
     codec::Args,
     connect::Connection,
     keys::Keys,
     script::{Run, script},
 };
-use crate::state::{Clock, Lease, STATE_TTL};
+use crate::state::Lease;
 use fred::types::Value;
 use futures::future::join_all;
 use std::{
@@ -24,9 +23,7 @@ use uuid::Uuid;
 const BATCH: usize = 256;
 
 /// A tenant, and one of its pools.
-pub(super) type PoolOf = (Uuid, Uuid);
-/// How many more or fewer calls are in flight, by member.
-pub(super) type Differences = HashMap<Arc<str>, i64>;
+type PoolOf = (Uuid, Uuid);
 
 #[derive(Debug)]
 pub(super) enum Note {
@@ -34,8 +31,6 @@ pub(super) enum Note {
     Succeed(Lease, u64),
     /// The call under this lease is over, and has used so many tokens.
     Release(Lease, Option<u64>),
-    /// More or fewer calls than before are in flight in these pools.
-    Counts(Vec<(PoolOf, Differences)>),
     /// Say when everything before is written.
     Flush(oneshot::Sender<()>),
 }
@@ -47,10 +42,10 @@ pub(super) struct Writer {
 
 impl Writer {
     /// The queue needs no bound: there are never more notes than calls, and without Redis each is dropped at once.
-    pub(super) fn start(connection: Arc<Connection>, replica: String, clock: Arc<Clock>) -> Self {
+    pub(super) fn start(connection: Arc<Connection>, replica: String) -> Self {
         let (notes, inbox) = mpsc::unbounded_channel();
         let dropped = Arc::new(AtomicBool::new(false));
-        tokio::spawn(run(connection, replica, clock, dropped.clone(), inbox));
+        tokio::spawn(run(connection, replica, dropped.clone(), inbox));
         Self { notes, dropped }
     }
 
@@ -74,7 +69,6 @@ impl Writer {
 async fn run(
     connection: Arc<Connection>,
     replica: String,
-    clock: Arc<Clock>,
     dropped: Arc<AtomicBool>,
     mut inbox: mpsc::UnboundedReceiver<Note>,
 ) {
@@ -85,25 +79,22 @@ async fn run(
         let client = connection.client();
         let mut runs = Vec::with_capacity(batch.len());
         let mut waiting = Vec::new();
-        let mut counts = Counts::default();
+        let mut ended = HashMap::<PoolOf, HashMap<Arc<str>, u64>>::new();
         for one in batch.drain(..) {
             match one {
                 Note::Succeed(lease, ahead) => runs.push((&note, served(&lease, ahead))),
-                Note::Release(lease, used) if is_more_than_a_count(&lease, used) => {
-                    runs.push((&note, over(&lease, &replica, used)));
-                }
-                Note::Release(lease, _) => counts.add((lease.tenant, lease.pool), lease.member.key, -1),
-                Note::Counts(pools) => {
-                    for (pool, differences) in pools {
-                        for (member, difference) in differences {
-                            counts.add(pool, member, difference);
-                        }
-                    }
+                Note::Release(lease, used) => {
+                    runs.extend(over(&lease, used).map(|run| (&note, run)));
+                    *ended
+                        .entry((lease.tenant, lease.pool))
+                        .or_default()
+                        .entry(lease.member.key)
+                        .or_default() += 1;
                 }
                 Note::Flush(done) => waiting.push(done),
             }
         }
-        runs.extend(counts.runs(&replica, clock.ahead()).map(|run| (&count, run)));
+        runs.extend(ended.into_iter().map(|(pool, calls)| (&count, fewer(pool, calls, &replica))));
         let any = !runs.is_empty();
         // Sent in this order, without waiting for one another, each to the node of its tenant.
         let runs = runs
@@ -128,54 +119,32 @@ async fn run(
     }
 }
 
-/// What has become more or less in flight, by tenant and pool, and member: many calls of a pool that are over are one
-/// command.
-#[derive(Default)]
-struct Counts(HashMap<PoolOf, Differences>);
-
-impl Counts {
-    fn add(&mut self, pool: PoolOf, member: Arc<str>, difference: i64) {
-        *self.0.entry(pool).or_default().entry(member).or_default() += difference;
+/// Calls of a pool that are over, by member: one command for many.
+fn fewer((tenant, pool): PoolOf, calls: HashMap<Arc<str>, u64>, replica: &str) -> Run {
+    let mut args = Args::default().text(replica);
+    for (member, count) in calls {
+        args = args.text(&member).number(count);
     }
-
-    fn runs(self, replica: &str, ahead: u64) -> impl Iterator<Item = Run> {
-        self.0.into_iter().filter_map(move |((tenant, pool), mut differences)| {
-            differences.retain(|_, difference| *difference != 0);
-            let keys = Keys::of(tenant, pool);
-            let mut args = Args::default().number(ahead).text(replica).millis(REPLICA_TTL).millis(STATE_TTL);
-            for (member, difference) in &differences {
-                args = args.text(member).difference(*difference);
-            }
-            (!differences.is_empty()).then(|| Run::new(vec![keys.counts(), keys.holders()], args.0))
-        })
-    }
-}
-
-/// Whether the end of that call changes more than how many are in flight.
-pub(super) fn is_more_than_a_count(lease: &Lease, used: Option<u64>) -> bool {
-    lease.trial || (used.is_some() && lease.member.limits.tokens_per_minute > 0)
+    Run::new(vec![Keys::of(tenant, pool).counts()], args.0)
 }
 
 fn served(lease: &Lease, ahead: u64) -> Run {
     note(lease, Args::default().number(ahead).text("served"))
 }
 
-fn over(lease: &Lease, replica: &str, used: Option<u64>) -> Run {
-    let settle = used.filter(|_| lease.member.limits.tokens_per_minute > 0);
+/// What the end of that call changes beside how many are in flight.
+fn over(lease: &Lease, used: Option<u64>) -> Option<Run> {
+    let settled = used.filter(|_| lease.member.limits.tokens_per_minute > 0);
+    if !lease.trial && settled.is_none() {
+        return None;
+    }
     let mut run = note(lease, Args::default().number(0).text("over"));
-    run.push(
-        Args::default()
-            .text(replica)
-            .flag(lease.trial)
-            .number(lease.began)
-            .number(lease.tokens)
-            .optional(settle),
-    );
-    run
+    run.push(Args::default().flag(lease.trial).number(lease.began).number(lease.tokens).optional(settled));
+    Some(run)
 }
 
 fn note(lease: &Lease, args: Args) -> Run {
     let args = args.text(&lease.id.to_string()).text(&lease.member.key).text(&lease.member.credential);
     let keys = Keys::of(lease.tenant, lease.pool);
-    Run::new(vec![keys.pool(), keys.credentials(), keys.counts(), keys.used()], args.0)
+    Run::new(vec![keys.pool(), keys.credentials(), keys.used()], args.0)
 }

@@ -4,6 +4,7 @@
 //! so that the milliseconds that really pass decide nothing.
 
 use crate::support::{redis::Redis, store::Store};
+use futures::future::join_all;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
@@ -16,7 +17,8 @@ use uuid::Uuid;
 const HISTORIES: u64 = 1000;
 const STEPS: usize = 60;
 
-#[tokio::test(flavor = "multi_thread")]
+/// On one thread, so that those who ask at once share a command for certain, in the order in which they ask.
+#[tokio::test]
 async fn memory_and_redis_choose_the_same_from_the_same_history() {
     let url = Redis::shared().await.url();
     let mut workers = JoinSet::new();
@@ -67,7 +69,8 @@ impl History {
             self.memory.pass(Duration::from_millis(10));
             self.redis.pass(Duration::from_millis(10));
             match self.random.random_range(0..20) {
-                0..9 => self.acquire(&at).await,
+                0..7 => self.acquire(&at).await,
+                7..9 => self.acquire_at_once(&at).await,
                 9..16 => self.finish().await,
                 16 => self.pass().await,
                 17 => self.edit(),
@@ -125,14 +128,20 @@ impl History {
             }
         }
         self.redis.flush().await;
-        match <[Acquired; 2]>::try_from(answers).unwrap() {
-            [Acquired::Granted { index: a, lease: one }, Acquired::Granted { index: b, lease: two }] => {
+        let [one, other] = <[Acquired; 2]>::try_from(answers).unwrap();
+        self.compare(one, other, hold.is_some(), at);
+    }
+
+    /// Both stores must have answered the same.
+    fn compare(&mut self, one: Acquired, other: Acquired, ends_by_itself: bool, at: &str) {
+        match (one, other) {
+            (Acquired::Granted { index: a, lease: one }, Acquired::Granted { index: b, lease: two }) => {
                 assert_eq!((a, one.trial, one.marked), (b, two.trial, two.marked), "{at}");
                 self.granted += 1;
-                if hold.is_some() { &mut self.lookaside } else { &mut self.held }.push([one, two]);
+                if ends_by_itself { &mut self.lookaside } else { &mut self.held }.push([one, two]);
             }
-            [Acquired::TrialRunning, Acquired::TrialRunning] => {}
-            [Acquired::Exhausted { first_back: a }, Acquired::Exhausted { first_back: b }] => {
+            (Acquired::TrialRunning, Acquired::TrialRunning) => {}
+            (Acquired::Exhausted { first_back: a }, Acquired::Exhausted { first_back: b }) => {
                 let left = [a, b].map(|back| back.map_or(Duration::ZERO, |(left, _)| left));
                 assert!(
                     a.is_some() == b.is_some() && left[0].abs_diff(left[1]) < Duration::from_secs(1),
@@ -140,6 +149,27 @@ impl History {
                 );
             }
             other => panic!("{at}: {other:?}"),
+        }
+    }
+
+    /// Several ask at the same moment: on Redis they share a command, in memory one comes after the other.
+    async fn acquire_at_once(&mut self, at: &str) {
+        let pool = Arc::new(self.pool.clone());
+        let asks: Vec<_> = (0..self.random.random_range(2..8))
+            .map(|_| Acquire {
+                pool: &pool,
+                tried: &[],
+                failed: None,
+                lease: LeaseId::random(),
+                trial_ttl: Duration::from_secs(35),
+                tokens: self.random.random_range(0..400),
+                hold: None,
+            })
+            .collect();
+        let shared = join_all(asks.iter().map(|ask| self.redis.together(ask))).await;
+        for (place, (ask, shared)) in asks.iter().zip(shared).enumerate() {
+            let alone = self.memory.together(ask).await;
+            self.compare(alone, shared, false, &format!("{at}, caller {place}"));
         }
     }
 

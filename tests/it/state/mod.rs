@@ -1,9 +1,8 @@
 //! Where turns and cooldowns are kept: memory, Redis, and Redis that fails.
 
+mod batch;
 mod histories;
 mod redis_lost;
 mod redis_topologies;
 mod replicas;
 mod stores;
-mod together;
-mod turns;

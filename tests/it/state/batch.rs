@@ -1,5 +1,5 @@
-//! Callers who ask at the same moment: one command for all, and each gets what it would have got by itself. On a runtime of
-//! one thread, where it is certain who asks at the same moment.
+//! Callers who ask at the same moment: one command for all, and each gets what it would have got by itself. Most tests run
+//! on a runtime of one thread, where it is certain who asks at the same moment.
 
 use std::{
     sync::{
@@ -11,21 +11,27 @@ use std::{
 
 use futures::future::join_all;
 use rota::{
-    balance::{LeaseId, Member, Pool, Strategy},
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
+    scripted::{Script, Upstream},
     state::{Acquire, Acquired, Lease, RedisOptions},
 };
+use tokio::{task::JoinSet, time::Instant};
 
 use crate::support::{
     eventually,
+    postgres::Postgres,
     redis::{Redis, patient},
+    rota::Rota,
     store::{Store, ring},
+    world::Scene,
 };
 
 /// Who asks at once.
 const CALLERS: usize = 64;
 const LONG: Duration = Duration::from_secs(600);
+const SOON: Duration = Duration::from_secs(5);
 
-/// An exact replica, and how often it has asked for a pick.
+/// A replica, and how often it has asked for a pick.
 struct Replica {
     store: Store,
     asked: Arc<AtomicU64>,
@@ -95,19 +101,35 @@ fn with(strategy: Strategy, weights: &[u32]) -> Arc<Pool> {
     Arc::new(Pool { strategy, members, ..(*ring).clone() })
 }
 
+fn limited(members: u32, limits: Limits) -> Arc<Pool> {
+    let ring = ring(1..=members);
+    let members = ring.members.iter().map(|member| Member { limits, ..member.clone() }).collect();
+    Arc::new(Pool { members, ..(*ring).clone() })
+}
+
 #[tokio::test]
 async fn one_command_gives_each_the_turn_it_would_have_had() {
     let replica = replica().await;
-    let pools = [ring(1..=4), ring([7]), many(300), with(Strategy::WeightedRoundRobin, &[5, 1, 1])];
+    let pools = [
+        ring(1..=4),
+        ring([7]),
+        many(300),
+        with(Strategy::WeightedRoundRobin, &[5, 1, 1]),
+        with(Strategy::LeastConnections, &[3, 1, 1]),
+        limited(3, Limits { requests_per_minute: 1_000, ..Limits::default() }),
+        limited(3, Limits { max_concurrency: 30, ..Limits::default() }),
+    ];
     for pool in pools {
-        // Alone they ask one by one, and are a round ahead.
+        // Those of a pool that is the same ask one by one.
         let alone = Arc::new(Pool { id: uuid::Uuid::new_v4(), ..(*pool).clone() });
-        let expected = [replica.store.picks(&alone, 3).await, replica.store.picks(&alone, CALLERS).await];
-        assert_eq!(replica.store.picks(&pool, 3).await, expected[0]);
+        let mut expected = Vec::new();
+        for _ in 0..CALLERS {
+            expected.push(replica.store.take(&alone).await.0);
+        }
         let (answers, commands) = replica.at_once(&pool, CALLERS).await;
         assert_eq!(commands, 1);
         let leases = granted(answers);
-        assert_eq!(indices(&leases), expected[1], "{pool:?}");
+        assert_eq!(indices(&leases), expected, "{pool:?}");
 
         let mut held = vec![0; pool.members.len()];
         for (index, lease) in &leases {
@@ -133,14 +155,15 @@ async fn who_cools_has_no_turn_and_who_is_due_a_trial_has_one() {
     assert_eq!([0, 1, 2].map(|member| shares.iter().filter(|&&index| index == member).count()), [32, 0, 32]);
 
     replica.store.pass(LONG);
-    let (answers, _) = replica.at_once(&pool, CALLERS).await;
+    let (answers, commands) = replica.at_once(&pool, CALLERS).await;
+    assert_eq!(commands, 1);
     let leases = granted(answers);
     let trials: Vec<_> = leases.iter().filter(|(_, lease)| lease.trial).collect();
     assert_eq!(trials.len(), 1);
     assert_eq!(leases.iter().filter(|(index, _)| *index == 1).count(), 1, "a trial is one call's");
     assert!(leases.iter().all(|(index, lease)| *index == 1 || !lease.marked));
 
-    // The trial is running: nobody need ask for itself.
+    // The trial is running.
     let (answers, commands) = replica.at_once(&pool, CALLERS).await;
     assert_eq!(commands, 1);
     assert!(granted(answers).iter().all(|(index, _)| *index != 1));
@@ -156,12 +179,39 @@ async fn who_cools_has_no_turn_and_who_is_due_a_trial_has_one() {
 }
 
 #[tokio::test]
+async fn a_limit_is_shared_out_among_those_who_ask_at_once() {
+    let replica = replica().await;
+    for limits in [
+        Limits { max_concurrency: 5, ..Limits::default() },
+        Limits { requests_per_minute: 5, ..Limits::default() },
+    ] {
+        let pool = limited(2, limits);
+        let (answers, commands) = replica.at_once(&pool, CALLERS).await;
+        assert_eq!(commands, 1);
+        let served = answers.iter().filter(|answer| matches!(answer, Acquired::Granted { .. })).count();
+        assert_eq!(served, 10, "{limits:?}");
+        let full = |answer: &&Acquired| matches!(answer, Acquired::Exhausted { first_back: Some(_) });
+        assert_eq!(answers.iter().filter(full).count(), CALLERS - 10);
+    }
+}
+
+/// A batch is bounded, so that a large pool holds up nobody.
+#[tokio::test]
+async fn callers_beyond_what_one_command_bears_have_another() {
+    let replica = replica().await;
+    let pool = with(Strategy::LeastConnections, &[1; 100]);
+    let (answers, commands) = replica.at_once(&pool, CALLERS).await;
+    assert_eq!(commands, 4, "of 20 callers each");
+    assert_eq!(indices(&granted(answers)), (0..CALLERS).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn where_nobody_serves_each_is_told_when_somebody_will() {
     let replica = replica().await;
     let pool = ring(1..=3);
     replica.store.cool(&pool, &[0, 1, 2], LONG).await;
-    let (answers, _) = replica.at_once(&pool, CALLERS).await;
-    assert_eq!(answers.len(), CALLERS);
+    let (answers, commands) = replica.at_once(&pool, CALLERS).await;
+    assert_eq!((answers.len(), commands), (CALLERS, 1));
     for answer in answers {
         match answer {
             Acquired::Exhausted { first_back: Some((left, _)) } => assert!(left <= LONG),
@@ -239,4 +289,103 @@ async fn without_redis_each_is_told() {
         if failed == CALLERS { Ok(()) } else { Err(format!("{failed} failed")) }
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_a_cooldown_ends_under_load_one_trial_goes_over_all_replicas() {
+    let url = Redis::shared().await.url();
+    let replicas = [Replica::start(url.clone()).await, Replica::start(url).await];
+    let pool = ring(1..=3);
+    let (index, lease) = replicas[0].store.take(&pool).await;
+    assert_eq!(index, 0);
+    let short = Duration::from_millis(300);
+    let cooldown = Cooldown {
+        class: ErrorClass::RateLimited,
+        scope: Scope::Member,
+        duration: short,
+        max: short,
+        grows: false,
+        hinted: true,
+        trip_after: 1,
+    };
+    replicas[0].store.fails(&lease, &cooldown).await;
+    // The one trial is held open: whoever else gets that member would be a second one.
+    let trials = Arc::new(AtomicU64::new(0));
+    let mut pickers = JoinSet::new();
+    for replica in &replicas {
+        for _ in 0..8 {
+            let (store, pool, trials) = (replica.store.clone(), pool.clone(), trials.clone());
+            pickers.spawn(async move {
+                let mut picks = 0;
+                while picks < 200 {
+                    let (index, lease) = store.take(&pool).await;
+                    if index == 0 {
+                        assert!(lease.trial && trials.fetch_add(1, Ordering::Relaxed) == 0, "a second call");
+                        continue;
+                    }
+                    picks += u64::from(trials.load(Ordering::Relaxed) == 1);
+                    store.release(&lease, None);
+                }
+            });
+        }
+    }
+    pickers.join_all().await;
+    assert_eq!(trials.load(Ordering::Relaxed), 1);
+}
+
+/// Two replicas of the program under load: fewer commands than calls, a key that fails is left alone, and Redis may go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fleet_under_load_loses_no_call() {
+    let mut redis = Redis::start().await;
+    let upstream = Upstream::start().await.unwrap();
+    let database = Postgres::shared().await.fresh_database();
+    let settings = Rota::builder().redis(redis.url()).database(database);
+    let (first, second) = (settings.start().await, settings.start().await);
+    let scene = Scene::set(&first, &upstream, 4).await;
+    let mirror = scene.through(&second).await;
+    eventually(SOON, async || mirror.ask().await.map(drop).map_err(|status| status.to_string())).await;
+
+    let load = async |seconds: f64| {
+        let end = Instant::now() + Duration::from_secs_f64(seconds);
+        let mut callers = JoinSet::new();
+        for caller in 0..CALLERS {
+            let scene = if caller % 2 == 0 { scene.clone() } else { mirror.clone() };
+            callers.spawn(async move {
+                let mut calls = 0_u64;
+                while Instant::now() < end {
+                    scene.ask().await.unwrap();
+                    calls += 1;
+                }
+                calls
+            });
+        }
+        callers.join_all().await.iter().sum::<u64>()
+    };
+    load(0.5).await;
+    let scripts = async |redis: &Redis| {
+        let stats = redis.command(&["INFO", "commandstats"]).await;
+        let calls = |name: &str| -> u64 {
+            let line = stats.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0,");
+            line.split(',').next().unwrap().parse().unwrap()
+        };
+        calls("cmdstat_evalsha:calls=") + calls("cmdstat_eval:calls=")
+    };
+    let before = scripts(&redis).await;
+    let calls = load(2.0).await;
+    let asked = scripts(&redis).await - before;
+    // What is released takes commands too.
+    println!("{asked} commands for {calls} calls");
+    assert!(asked < calls, "{asked} commands for {calls} calls");
+
+    // One key says 429 from now on: nobody's call fails, and it is left alone.
+    upstream.script(&scene.keys[1], Script::fail_for(429, "600"));
+    load(0.5).await;
+    let hits = scene.hits(&upstream)[1];
+    load(1.0).await;
+    assert_eq!(scene.hits(&upstream)[1], hits, "a key that cools is called");
+
+    redis.kill9();
+    load(1.0).await;
+    redis.restart().await;
+    load(1.0).await;
 }

@@ -1,0 +1,128 @@
+//! What `acquire.lua` is told of a pool whoever asks: its keys and its members, packed once.
+
+use super::{
+    REPLICA_TTL,
+    batch::Caller,
+    codec::{Args, Question, members, ring},
+    keys::Keys,
+    script::Run,
+};
+use crate::{
+    balance::Pool,
+    state::{STATE_TTL, StateError},
+};
+use bytes::Bytes;
+use dashmap::{DashMap, Entry, mapref::one::RefMut};
+use fred::types::Value;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// The time to live of a pool's keys is moved this often: well within that of a replica.
+const REFRESH: Duration = Duration::from_secs(5);
+/// What has not been picked from for this long is forgotten.
+const KEPT: Duration = Duration::from_secs(600);
+/// A command holds up nobody for longer than some milliseconds: it weighs so many members at most, over all its callers.
+const MOST_WEIGHED: usize = 20_000;
+/// The same where it looks at limits or at calls in flight anew for each caller.
+const MOST_LOOKED_AT: usize = 2_000;
+
+/// How many callers may share a command for that pool.
+pub(super) fn most_callers(pool: &Pool) -> usize {
+    let once = pool.members.are_alike() && !pool.strategy.counts_in_flight();
+    let most = if once { MOST_WEIGHED } else { MOST_LOOKED_AT };
+    (most / pool.members.len().max(1)).max(1)
+}
+
+/// The pools that this replica has picked from lately.
+#[derive(Default)]
+pub(super) struct Rosters(DashMap<Uuid, Packed>);
+
+struct Packed {
+    pool: Arc<Pool>,
+    keys: Vec<Value>,
+    /// As `plain.lua` takes the members, where it serves.
+    ring: Option<Bytes>,
+    members: Bytes,
+    /// When the time to live of the pool's keys and of this replica was last moved.
+    refreshed: Option<Instant>,
+    used: Instant,
+}
+
+impl Rosters {
+    /// The run of `acquire.lua` that answers those callers, and whether it moves the time to live of keys and replica.
+    pub(super) fn run(
+        &self,
+        pool: &Arc<Pool>,
+        callers: &[Caller],
+        question: &Question,
+        replica: &str,
+        ahead: u64,
+    ) -> Result<(Run, bool), StateError> {
+        let packed = self.packed(pool)?;
+        let ring = packed.ring.clone().filter(|_| question.failed.is_none() && question.tried.is_empty());
+        let is_fresh = packed.refreshed.is_some_and(|at| at.elapsed() < REFRESH);
+        let mode = match (&ring, &question.holder) {
+            (None, _) => "",
+            (Some(_), None) if is_fresh => "plain",
+            (Some(_), _) => "refresh",
+        };
+        let (holder, ttl) = match &question.holder {
+            Some((holder, ttl)) => (&**holder, *ttl),
+            None => (replica, REPLICA_TTL),
+        };
+        let mut args = Args::default().text(mode);
+        args.0.push(Value::Bytes(ring.unwrap_or_default()));
+        let mut args =
+            args.number(callers.len() as u64).number(ahead).text(holder).millis(ttl).millis(STATE_TTL);
+        args.0.push(Value::Bytes(packed.members.clone()));
+        args.0.push(Value::Bytes(question.packed(pool, callers)?));
+        Ok((Run::of(packed.keys.clone(), args.0), mode != "plain"))
+    }
+
+    /// Notes that the time to live of the pool's keys and of this replica has been moved. Not before it was: what is
+    /// counted for a holder that is not known yet would be taken for a dead one's.
+    pub(super) fn refreshed(&self, pool: &Arc<Pool>) {
+        if let Some(mut packed) = self.0.get_mut(&pool.id).filter(|packed| Arc::ptr_eq(&packed.pool, pool)) {
+            packed.refreshed = Some(Instant::now());
+        }
+    }
+
+    /// Forgets what Redis knows: it is another server, or has lost its memory.
+    pub(super) fn forget_refreshed(&self) {
+        for mut packed in self.0.iter_mut() {
+            packed.refreshed = None;
+        }
+    }
+
+    /// Forgets pools that nobody picks from any more.
+    pub(super) fn sweep(&self) {
+        self.0.retain(|_, packed| packed.used.elapsed() < KEPT);
+    }
+
+    fn packed(&self, pool: &Arc<Pool>) -> Result<RefMut<'_, Uuid, Packed>, StateError> {
+        let fresh = || {
+            Ok(Packed {
+                pool: pool.clone(),
+                keys: Keys::of(pool.tenant, pool.id).all().into_iter().map(Value::from).collect(),
+                ring: ring(pool),
+                members: members(pool)?,
+                refreshed: None,
+                used: Instant::now(),
+            })
+        };
+        match self.0.entry(pool.id) {
+            Entry::Vacant(entry) => Ok(entry.insert(fresh()?)),
+            Entry::Occupied(mut entry) => {
+                let packed = entry.get_mut();
+                packed.used = Instant::now();
+                if !Arc::ptr_eq(&packed.pool, pool) {
+                    *packed = fresh()?;
+                }
+                Ok(entry.into_ref())
+            }
+        }
+    }
+}
