@@ -103,6 +103,6 @@ const fn rpcs(model_type: ModelType) -> &'static [&'static str] {
         ModelType::Rerank => &["InvokeRerank"],
         ModelType::Moderation => &["InvokeModeration"],
         ModelType::SpeechToText => &["InvokeSpeechToText"],
-        ModelType::Tts => &[],
+        ModelType::Tts => &["InvokeTts", "ListTtsVoices"],
     }
 }

@@ -34,6 +34,22 @@ async fn kinds_tell_what_a_credential_needs() {
         assert!(kind.model_types.contains(&ModelType::Llm.into()));
         assert!(kind.rpcs.contains(&"StreamLlm".to_owned()));
     }
+    assert!(kind("openai").model_types.contains(&ModelType::Tts.into()));
+    // Whatever type of model a kind has, an RPC calls it.
+    for kind in &kinds {
+        for model_type in kind.model_types() {
+            let rpc = match model_type {
+                ModelType::Unspecified => panic!("{} lists no type", kind.kind),
+                ModelType::Llm => "InvokeLlm",
+                ModelType::TextEmbedding => "InvokeTextEmbedding",
+                ModelType::Rerank => "InvokeRerank",
+                ModelType::Moderation => "InvokeModeration",
+                ModelType::SpeechToText => "InvokeSpeechToText",
+                ModelType::Tts => "InvokeTts",
+            };
+            assert!(kind.rpcs.contains(&rpc.to_owned()), "{}: {rpc} is not in {:?}", kind.kind, kind.rpcs);
+        }
+    }
     assert_eq!(kind("openai").default_base_url, "https://api.openai.com/v1");
     assert!(kind("openai_compatible").default_base_url.is_empty());
 }
