@@ -1,112 +1,47 @@
 //! Puts everything together: the one place that knows every concrete type.
 
+mod stores;
+
+pub use stores::{open_catalog, operator};
+
 use crate::{
     api::{self, Admin, ConfigApi, GateLayer, InvokeApi, Services},
-    catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
-    gate::{self, Drain, Gate},
+    catalog::Catalog,
+    gate::{Connections, Drain, Gate},
     health::{self, Readiness, RedisNeed, Serving},
     invoke::Engine,
+    net::Port,
     provider::{Drivers, UpstreamClient},
-    settings::{MasterKey, Settings},
-    state::{ChangeFeed, CommandWatch, MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
-    telemetry::{Metrics, Traces},
+    settings::Settings,
+    state::ChangeFeed,
+    tasks::{Task, Tasks},
+    telemetry::Metrics,
 };
-use anyhow::{Context, Result, anyhow};
-use sea_orm::DbErr;
-use secrecy::{ExposeSecret, SecretString};
-use std::{
-    fs,
-    io::{self, ErrorKind, Write},
-    net::SocketAddr,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
-use tokio::{
-    net::TcpListener,
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
-};
+use anyhow::{Context, Result};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+use stores::Stores;
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
+use tonic_health::{
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
 /// Connections that stay open after the last call has ended, such as those of health watchers, get this long.
 const CLOSING: Duration = Duration::from_secs(1);
-/// A start waits for Redis this long, then goes on without.
-const REDIS_AT_START: Duration = Duration::from_secs(2);
-
-/// A start asks for the database after pauses that grow between these.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// A service that is up.
 pub struct App {
     address: SocketAddr,
-    catalog: Catalog,
-    state: Arc<dyn StateStore>,
+    stores: Stores,
+    tasks: Tasks,
+    drain: Drain,
     drain_delay: Duration,
     drain_limit: Duration,
-    drain: Drain,
-    server: JoinHandle<Result<(), tonic::transport::Error>>,
-    traces: Traces,
-}
-
-/// Opens the catalog of these settings, with its schema up to date.
-///
-/// # Errors
-/// Where the database, the data directory or the master key cannot be used.
-pub async fn open_catalog(settings: &Settings) -> Result<Catalog> {
-    if settings.embedded {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&settings.data_dir)
-            .with_context(|| format!("the data directory {} cannot be made", settings.data_dir.display()))?;
-    }
-    let (setting, master_key) = match settings.master_key.clone() {
-        MasterKey::Value(ring) => ("ROTA_MASTER_KEY: ", MasterKeySource::Value(ring)),
-        MasterKey::File(path) => ("--master-key-file: ", MasterKeySource::File(path)),
-        MasterKey::Command(command) => ("--master-key-command: ", MasterKeySource::Command(command)),
-        MasterKey::Own(path) => ("", MasterKeySource::OwnFile(path)),
-    };
-    let catalog = Catalog::open(OpenOptions {
-        database_url: settings.database_url.expose_secret().to_owned(),
-        master_key,
-        networks: settings.upstream.networks,
-        database: settings.database,
-    })
-    .await
-    .map_err(|error| match error {
-        OpenError::MasterKey(error) => anyhow!("{setting}{error}"),
-        error => error.into(),
-    })?;
-    catalog.migrate().await?;
-    Ok(catalog)
-}
-
-/// The same, after a wait where the database is away: whoever starts a fleet starts its parts in any order.
-async fn wait_for_catalog(settings: &Settings) -> Result<Catalog> {
-    let end = Instant::now() + settings.start_wait;
-    let mut pause = FIRST_PAUSE;
-    loop {
-        match open_catalog(settings).await {
-            Err(error) if !settings.embedded && is_away(&error) && Instant::now() + pause < end => {
-                tracing::warn!(error = format!("{error:#}"), again_in = ?pause, "waiting for the database");
-                sleep(pause).await;
-                pause = (pause * 2).min(LAST_PAUSE);
-            }
-            opened => return opened,
-        }
-    }
-}
-
-/// Whether the database cannot be reached, rather than refuses.
-fn is_away(error: &anyhow::Error) -> bool {
-    let away = |error: &OpenError| {
-        matches!(error, OpenError::Database(DbErr::Conn(_) | DbErr::ConnectionAcquire(_)))
-    };
-    error.downcast_ref().is_some_and(away)
+    /// Ends when the last connection has.
+    server: JoinHandle<()>,
+    /// Cancelled at the very end: until then calls that are inside need the tasks of their stores.
+    end: CancellationToken,
 }
 
 impl App {
@@ -116,126 +51,46 @@ impl App {
     /// Where a dependency or the port cannot be had. What had been started is stopped.
     pub async fn start(settings: &Settings) -> Result<Self> {
         let metrics = Arc::new(Metrics::new(settings.metrics_models));
-        let drain = Drain::default();
-        let readiness = Readiness {
-            draining: drain.leaving.clone(),
-            serving: Arc::default(),
-            redis: match (&settings.redis, settings.redis_required) {
-                (None, _) => RedisNeed::None,
-                (_, false) => RedisNeed::Wanted,
-                (_, true) => RedisNeed::Required,
-            },
-            database_away: Arc::default(),
-        };
+        let (drain, end) = (Drain::default(), CancellationToken::new());
+        let tasks = Tasks::new(drain.draining.clone(), metrics.clone());
+        let lasting = tasks.until(end.clone());
+        let readiness = readiness(settings, &drain);
         // First of all: a start may wait, and whoever probes should learn that the process lives.
-        let wanted = settings.admin_listen;
-        match health::serve_probes(wanted.address, readiness.clone(), metrics.clone()).await {
-            Ok((address, _)) => tracing::info!(%address, "probes and metrics over HTTP"),
-            // A second service on one machine, which nobody has told where to be asked.
-            Err(error) if !wanted.given => {
-                tracing::warn!(address = %wanted.address, %error, "no probes and metrics over HTTP: see --admin-listen");
-            }
-            Err(error) => return Err(error).context(format!("cannot listen on {}", wanted.address)),
-        }
-        let catalog = wait_for_catalog(settings).await?;
-        if settings.embedded && catalog.is_empty().await? {
-            let file = settings.operator_token_file();
-            write_operator_token(&catalog, &file).await?;
-            tracing::info!(file = %file.display(), "first start: the operator's token is in this file");
-        }
-        let (state, feed, replica): (Arc<dyn StateStore>, _, _) = match &settings.redis {
-            Some(options) => {
-                let counts = metrics.clone();
-                let watch: CommandWatch =
-                    Arc::new(move |operation, answered, took| counts.command(operation, answered, took));
-                let store =
-                    RedisStore::connect_later(&RedisOptions { watch: Some(watch), ..options.clone() })?;
-                let replica = store.replica().to_owned();
-                let feed = store.change_feed();
-                (shared_state(store, settings.redis_required).await?, Some(feed), replica)
-            }
-            None => (Arc::new(MemoryStore::default()), None, Uuid::new_v4().simple().to_string()),
-        };
-        let traces = match &settings.traces {
-            Some(options) => Traces::start(options, &replica)?,
-            None => Traces::default(),
-        };
-        catalog.load().await.context("the first snapshot")?;
-
-        let listener = TcpListener::bind(settings.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}", settings.listen))?;
-        let address = listener.local_addr()?;
+        open_admin_port(settings, &readiness, &metrics, &lasting).await?;
+        let stores = Stores::open(settings, &metrics, &lasting).await?;
         let drivers = Drivers::new(UpstreamClient::new(&settings.upstream)?);
-        let checked = drivers.clone();
-        let counted = metrics.clone();
-        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let reporter = HealthReporter::new();
+        let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         health::not_serving(&reporter).await;
-        let router = api::router(
-            GateLayer::new(Gate::new(
-                catalog.clone(),
-                drain.clone(),
-                settings.limits,
-                metrics.clone(),
-                traces.clone(),
-            )),
-            Services {
-                health: health_service,
-                admin: Admin::new(catalog.clone(), state.clone()),
-                config: ConfigApi::new(
-                    catalog.clone(),
-                    state.clone(),
-                    drivers.clone(),
-                    drain.draining.clone(),
-                ),
-                invoke: InvokeApi::new(
-                    catalog.clone(),
-                    Arc::new(Engine::new(
-                        catalog.clone(),
-                        state.clone(),
-                        drivers,
-                        settings.retry_budget,
-                        metrics,
-                        traces.clone(),
-                    )),
-                    settings.default_deadline,
-                    drain.stop.clone(),
-                ),
-            },
-            &settings.server,
-        )?;
-        let incoming = gate::connections(
-            listener,
-            settings.server.max_connections,
-            settings.server.tls.clone(),
-            counted,
-        )
-        .await
-        .context("--tls-cert, --tls-key and --tls-client-ca cannot be used together")?;
-        let server = tokio::spawn(
-            router.serve_with_incoming_shutdown(incoming, drain.draining.clone().cancelled_owned()),
+        let gate = Gate::new(
+            stores.catalog.clone(),
+            drain.clone(),
+            settings.limits,
+            metrics.clone(),
+            stores.traces.clone(),
         );
+        let services = Services {
+            health,
+            admin: Admin::new(stores.catalog.clone(), stores.state.clone()),
+            config: ConfigApi::new(
+                stores.catalog.clone(),
+                stores.state.clone(),
+                drivers.clone(),
+                drain.draining.clone(),
+            ),
+            invoke: invoke_api(settings, &stores, drivers.clone(), metrics.clone(), &drain),
+        };
+        let connections = open_port(settings, metrics, &tasks).await?;
+        let address = connections.address();
+        let server = serve(settings, GateLayer::new(gate), services, connections, &tasks)?;
         // Nothing fails any more: calls may come.
-        let _ = readiness.serving.set(Serving { catalog: catalog.clone(), state: state.clone() });
+        let serving = Serving { catalog: stores.catalog.clone(), state: stores.state.clone() };
+        let _ = readiness.serving.set(serving);
         health::begin(&reporter, &readiness).await;
-        tokio::spawn(health::follow(reporter, catalog.clone(), readiness.clone()));
-        tokio::spawn(catalog.clone().follow(drain.draining.clone()));
-        if let Some(feed) = feed {
-            tokio::spawn(tell_of_changes(catalog.clone(), feed, drain.draining.clone()));
-        }
-        let checks = health::run_checks(catalog.clone(), state.clone(), checked, drain.draining.clone());
-        tokio::spawn(checks);
+        start_background(&stores, &tasks, reporter, &readiness, drivers);
         tracing::info!(%address, "listening");
-        Ok(Self {
-            address,
-            catalog,
-            state,
-            drain_delay: settings.drain_delay,
-            drain_limit: settings.drain_limit,
-            drain,
-            server,
-            traces,
-        })
+        let (drain_delay, drain_limit) = (settings.drain_delay, settings.drain_limit);
+        Ok(Self { address, stores, tasks, drain, drain_delay, drain_limit, server, end })
     }
 
     /// Where gRPC is served.
@@ -247,7 +102,13 @@ impl App {
     /// The catalog served.
     #[must_use]
     pub fn catalog(&self) -> &Catalog {
-        &self.catalog
+        &self.stores.catalog
+    }
+
+    /// Waits until a task without which this replica must not serve has failed too often. Then it should shut down, and
+    /// its process exit with an error that names the task.
+    pub async fn given_up(&self) -> Task {
+        self.tasks.given_up().await
     }
 
     /// Says NOT_SERVING, then, after the drain delay, asks connections to end, turns new calls away a moment later, waits
@@ -261,51 +122,135 @@ impl App {
             self.server.abort();
         }
         // Leases of calls that were cut off give themselves back above; this writes it.
-        self.state.flush().await;
-        self.catalog.keep_last_uses().await;
-        self.traces.flush().await;
+        self.stores.state.flush().await;
+        self.stores.catalog.keep_last_uses().await;
+        self.stores.traces.flush().await;
+        self.end.cancel();
         tracing::info!("stopped");
     }
 }
 
-/// State on Redis, which may be away unless it is required.
-async fn shared_state(store: RedisStore, required: bool) -> Result<Arc<dyn StateStore>> {
-    let store = ResilientStore::new(store);
-    match store.wait(REDIS_AT_START).await {
-        Err(error) if required => Err(error.into()),
-        _ => Ok(store),
+fn readiness(settings: &Settings, drain: &Drain) -> Readiness {
+    Readiness {
+        draining: drain.leaving.clone(),
+        serving: Arc::default(),
+        redis: match (&settings.redis, settings.redis_required) {
+            (None, _) => RedisNeed::None,
+            (_, false) => RedisNeed::Wanted,
+            (_, true) => RedisNeed::Required,
+        },
+        database_away: Arc::default(),
     }
 }
 
-/// Carries the word of changes between this replica and the others.
-async fn tell_of_changes(catalog: Catalog, feed: ChangeFeed, stop: CancellationToken) {
+/// Opens the port of probes and metrics, and serves it.
+async fn open_admin_port(
+    settings: &Settings,
+    readiness: &Readiness,
+    metrics: &Arc<Metrics>,
+    tasks: &Tasks,
+) -> Result<()> {
+    let wanted = settings.admin_listen;
+    let port = match Port::bind(wanted.address).await {
+        Ok(port) => Arc::new(port),
+        // A second service on one machine, which nobody has told where to be asked.
+        Err(error) if !wanted.given => {
+            tracing::warn!(address = %wanted.address, %error, "no probes and metrics over HTTP: see --admin-listen");
+            return Ok(());
+        }
+        Err(error) => return Err(error).context(format!("cannot listen on {}", wanted.address)),
+    };
+    tracing::info!(address = %port.address(), "probes and metrics over HTTP");
+    let (readiness, metrics) = (readiness.clone(), metrics.clone());
+    tasks.spawn_endless(Task::AdminServer, move || {
+        health::serve_http(port.clone(), readiness.clone(), metrics.clone())
+    });
+    Ok(())
+}
+
+fn invoke_api(
+    settings: &Settings,
+    stores: &Stores,
+    drivers: Drivers,
+    metrics: Arc<Metrics>,
+    drain: &Drain,
+) -> InvokeApi {
+    let engine = Engine::new(
+        stores.catalog.clone(),
+        stores.state.clone(),
+        drivers,
+        settings.retry_budget,
+        metrics,
+        stores.traces.clone(),
+    );
+    let (catalog, engine) = (stores.catalog.clone(), Arc::new(engine));
+    InvokeApi::new(catalog, engine, settings.default_deadline, drain.stop.clone())
+}
+
+/// Opens the port of gRPC.
+async fn open_port(settings: &Settings, metrics: Arc<Metrics>, tasks: &Tasks) -> Result<Connections> {
+    let port = Port::bind(settings.listen).await;
+    let port = port.with_context(|| format!("cannot listen on {}", settings.listen))?;
+    Connections::to(port, settings.server.max_connections, settings.server.tls.clone(), metrics, tasks)
+        .await
+        .context("--tls-cert, --tls-key and --tls-client-ca cannot be used together")
+}
+
+/// Serves gRPC until the drain, and then until the last connection has ended. A server that fails is made again on the
+/// same port; connections of before end after their calls.
+fn serve(
+    settings: &Settings,
+    gate: GateLayer,
+    services: Services,
+    connections: Connections,
+    tasks: &Tasks,
+) -> Result<JoinHandle<()>> {
+    let (options, connections) = (settings.server.clone(), Arc::new(connections));
+    let router = move || api::router(gate.clone(), services.clone(), &options);
+    // What cannot be served at all fails the start.
+    router()?;
+    Ok(tasks.spawn(Task::Server, move |stop| {
+        let (router, connections) = (router(), connections.clone());
+        async move {
+            if let Err(error) = api::serve(router, &connections, stop).await {
+                tracing::warn!(%error, "gRPC cannot be served");
+            }
+        }
+    }))
+}
+
+/// Starts what goes on beside calls.
+fn start_background(
+    stores: &Stores,
+    tasks: &Tasks,
+    reporter: HealthReporter,
+    readiness: &Readiness,
+    drivers: Drivers,
+) {
+    let catalog = stores.catalog.clone();
+    tasks.spawn(Task::Follower, move |stop| catalog.clone().follow(stop));
+    if let Some(feed) = stores.feed.clone() {
+        let catalog = stores.catalog.clone();
+        let announcements = move || tell_of_changes(catalog.clone(), feed.clone());
+        tasks.spawn_endless(Task::ChangeAnnouncements, announcements);
+    }
+    let (catalog, readiness) = (stores.catalog.clone(), readiness.clone());
+    // It says by itself, once the replica leaves, that nothing is served.
+    tasks
+        .until(readiness.draining.clone())
+        .spawn(Task::Health, move |_| health::follow(reporter.clone(), catalog.clone(), readiness.clone()));
+    let (catalog, state, set) = (stores.catalog.clone(), stores.state.clone(), tasks.clone());
+    tasks.spawn(Task::HealthChecks, move |stop| {
+        health::run_checks(catalog.clone(), state.clone(), drivers.clone(), set.clone(), stop)
+    });
+}
+
+/// Carries word of changes between this replica and the others.
+async fn tell_of_changes(catalog: Catalog, feed: Arc<ChangeFeed>) {
     loop {
         tokio::select! {
             () = catalog.committed() => feed.announce().await,
             () = feed.heard() => catalog.hint(),
-            () = stop.cancelled() => return,
         }
     }
-}
-
-async fn write_operator_token(catalog: &Catalog, path: &Path) -> Result<()> {
-    let (_, secret) = catalog.create_token(operator("first start")).await?;
-    let written = write_secret(path, &secret);
-    written.with_context(|| format!("the operator's token cannot be written to {}", path.display()))
-}
-
-/// A token for the operator, to be made.
-#[must_use]
-pub fn operator(name: &str) -> NewToken {
-    NewToken { role: Some(Role::Operator), name: name.to_owned(), ..NewToken::default() }
-}
-
-fn write_secret(path: &Path, secret: &SecretString) -> io::Result<()> {
-    // An old file may belong to a database that is gone, and may be open to others.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", secret.expose_secret())
 }

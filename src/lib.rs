@@ -3,7 +3,7 @@
 //! The rooms, in the order a call walks through them:
 //!
 //! - [`api`]: the gRPC edge. Authenticates, validates, turns messages into domain values and errors into statuses.
-//! - [`gate`]: what every door shares: limits, panics, connections and TLS.
+//! - [`gate`]: what every door shares: tokens, roles, limits, panics, the drain, connections and TLS.
 //! - [`invoke`]: the engine. Attempts, deadline, the first-content rule.
 //! - [`catalog`]: what tenants configured: storage, secrets, compiled pool snapshots.
 //! - [`state`]: turns, cooldowns and in-flight counts, in memory or in Redis.
@@ -26,9 +26,11 @@ pub mod fuzzing;
 pub mod gate;
 pub mod health;
 pub mod invoke;
+pub mod net;
 pub mod provider;
 pub mod scripted;
 pub mod settings;
 pub mod state;
+pub mod tasks;
 pub mod telemetry;
 pub mod wire;

@@ -9,19 +9,13 @@
 //! so that one of them stops neither the others nor the task.
 
 use futures::FutureExt;
-use std::{
-    collections::VecDeque,
-    fmt,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use tokio::{
     sync::watch,
     task::JoinHandle,
     time::{Instant, sleep},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How long a task that has failed rests, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -115,8 +109,8 @@ pub trait TaskCounts: Send + Sync {
     fn started(&self, task: Task);
     /// A task has panicked, or has ended before it was told to.
     fn failed(&self, task: Task);
-    /// A task has passed over one of the things it works on, since that panicked.
-    fn passed_over(&self, task: Task);
+    /// A task goes on without one of the things it works on, since that panicked.
+    fn contained(&self, task: Task);
 }
 
 /// Starts tasks and starts them again. Cheap to clone; the clones are one set.
@@ -141,7 +135,7 @@ impl Default for Tasks {
 }
 
 impl Tasks {
-    /// A set whose tasks run until `stop` is cancelled, each of which must watch it and end by itself.
+    /// A set whose tasks run until `stop` is cancelled.
     #[must_use]
     pub fn new(stop: CancellationToken, counts: Arc<dyn TaskCounts>) -> Self {
         Self::with(stop, Some(counts))
@@ -163,9 +157,21 @@ impl Tasks {
         Self { set: self.set.clone(), stop }
     }
 
+    /// The same set for tasks that run until the guard is dropped, or until those of this set end.
+    #[must_use]
+    pub fn guarded(&self) -> (Self, DropGuard) {
+        let stop = self.stop.child_token();
+        (self.until(stop.clone()), stop.drop_guard())
+    }
+
     /// Runs what `make` makes, and makes it anew whenever it ends or panics, until this set's `stop` is cancelled. The
-    /// handle ends when the task has ended for good; dropping the handle changes nothing.
-    pub fn spawn<F>(&self, task: Task, make: impl FnMut() -> F + Send + 'static) -> JoinHandle<()>
+    /// future gets that token and must end by itself then. The handle ends when the task has ended for good; dropping the
+    /// handle changes nothing.
+    pub fn spawn<F>(
+        &self,
+        task: Task,
+        make: impl FnMut(CancellationToken) -> F + Send + 'static,
+    ) -> JoinHandle<()>
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -173,6 +179,19 @@ impl Tasks {
             counts.started(task);
         }
         tokio::spawn(supervise(self.set.clone(), self.stop.clone(), task, make))
+    }
+
+    /// The same for a task that never ends by itself: once this set's `stop` is cancelled it is dropped where it waits.
+    pub fn spawn_endless<F>(&self, task: Task, mut make: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn(task, move |stop| {
+            let run = make();
+            async move {
+                stop.run_until_cancelled(run).await;
+            }
+        });
     }
 
     /// Does `work` on one of the many things that `task` works on. `None` where that panics, which is counted, and logged
@@ -183,23 +202,14 @@ impl Tasks {
         thing: &impl fmt::Display,
         work: impl Future<Output = T>,
     ) -> Option<T> {
+        let work = async {
+            #[cfg(debug_assertions)]
+            self.set.injected.strike(&format!("{task}/{thing}"));
+            work.await
+        };
         let done = AssertUnwindSafe(work).catch_unwind().await.ok();
         if done.is_none() {
-            self.set.passed_over(task, thing);
-        }
-        done
-    }
-
-    /// The same for work that waits for nothing.
-    pub fn contain_now<T>(
-        &self,
-        task: Task,
-        thing: &impl fmt::Display,
-        work: impl FnOnce() -> T,
-    ) -> Option<T> {
-        let done = catch_unwind(AssertUnwindSafe(work)).ok();
-        if done.is_none() {
-            self.set.passed_over(task, thing);
+            self.set.contained(task, thing);
         }
         done
     }
@@ -217,26 +227,29 @@ impl Tasks {
 }
 
 impl Set {
-    fn passed_over(&self, task: Task, thing: &impl fmt::Display) {
+    fn contained(&self, task: Task, thing: &impl fmt::Display) {
         if let Some(counts) = &self.counts {
-            counts.passed_over(task);
+            counts.contained(task);
         }
         tracing::error!(%task, %thing, "a panic: the task goes on without this one");
     }
 }
 
-async fn supervise<F>(set: Arc<Set>, stop: CancellationToken, task: Task, mut make: impl FnMut() -> F)
-where
+async fn supervise<F>(
+    set: Arc<Set>,
+    stop: CancellationToken,
+    task: Task,
+    mut make: impl FnMut(CancellationToken) -> F,
+) where
     F: Future<Output = ()>,
 {
-    let mut pause = FIRST_PAUSE;
-    let mut failures = VecDeque::new();
+    let mut failures = Failures::default();
     loop {
         let began = Instant::now();
         let run = async {
             #[cfg(debug_assertions)]
-            set.injected.strike(task);
-            make().await;
+            set.injected.strike(task.name());
+            make(stop.clone()).await;
         };
         let panicked = AssertUnwindSafe(run).catch_unwind().await.is_err();
         if stop.is_cancelled() {
@@ -245,42 +258,53 @@ where
         if let Some(counts) = &set.counts {
             counts.failed(task);
         }
-        if began.elapsed() >= WELL {
-            pause = FIRST_PAUSE;
-        }
+        let (pause, too_often) = failures.note(began, Instant::now());
         let how = if panicked { "panicked" } else { "ended" };
         tracing::error!(%task, again_in = ?pause, "a task has {how}: it is started again");
-        if task.is_critical() && fails_too_often(&mut failures, Instant::now()) {
+        if too_often && task.is_critical() {
             set.given_up.send_if_modified(|given_up| given_up.replace(task).is_none());
         }
         tokio::select! {
             () = sleep(pause) => {}
             () = stop.cancelled() => return,
         }
-        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Notes a failure, and says whether there were too many within too short a time.
-fn fails_too_often(failures: &mut VecDeque<Instant>, now: Instant) -> bool {
-    let (most, within) = GIVEN_UP;
-    failures.push_back(now);
-    failures.retain(|at| now.duration_since(*at) < within);
-    failures.len() >= most
+/// The failures of one task. Time is an argument, so that tests need not wait.
+#[derive(Default)]
+struct Failures {
+    /// How long the task rested after the last one.
+    pause: Duration,
+    recent: VecDeque<Instant>,
+}
+
+impl Failures {
+    /// Notes that the task, which began at that time, has failed now. Says how long it rests, and whether it fails too
+    /// often.
+    fn note(&mut self, began: Instant, now: Instant) -> (Duration, bool) {
+        let was_well = now.duration_since(began) >= WELL;
+        let doubled = (self.pause * 2).min(LONGEST_PAUSE);
+        self.pause = if was_well { FIRST_PAUSE } else { doubled.max(FIRST_PAUSE) };
+        let (most, within) = GIVEN_UP;
+        self.recent.push_back(now);
+        self.recent.retain(|at| now.duration_since(*at) < within);
+        (self.pause, self.recent.len() >= most)
+    }
 }
 
 /// Panics on purpose, for tests of the built program. Only builds with debug assertions have them: `cargo build
 /// --release` leaves this module out, and the variable has no effect.
 #[cfg(debug_assertions)]
 mod injected {
-    use super::Task;
     use parking_lot::Mutex;
-    use std::{collections::HashMap, env};
+    use std::env;
 
     /// `ROTA_INJECT_PANIC=follower:5,health`: the task `follower` panics at each of its next five starts, `health` at one.
+    /// `health_checks/acme/openai/gpt:3`: three checks of that pool panic. A `*` at the beginning stands for any text.
     const VARIABLE: &str = "ROTA_INJECT_PANIC";
 
-    pub(super) struct Panics(Mutex<HashMap<String, u32>>);
+    pub(super) struct Panics(Mutex<Vec<(String, u32)>>);
 
     impl Panics {
         pub(super) fn from_environment() -> Self {
@@ -292,13 +316,18 @@ mod injected {
             Self(Mutex::new(asked.collect()))
         }
 
-        /// Panics where a panic of that task is left.
-        pub(super) fn strike(&self, task: Task) {
+        /// Panics where a panic at that place is left.
+        pub(super) fn strike(&self, place: &str) {
             let mut left = self.0.lock();
-            let Some(times) = left.get_mut(task.name()).filter(|times| **times > 0) else { return };
+            let is_here = |asked: &str| match asked.strip_prefix('*') {
+                Some(end) => place.ends_with(end),
+                None => asked == place,
+            };
+            let here = left.iter_mut().find(|(asked, times)| *times > 0 && is_here(asked));
+            let Some((_, times)) = here else { return };
             *times -= 1;
             drop(left);
-            panic!("injected into the task {task}");
+            panic!("injected into {place}");
         }
     }
 }
@@ -321,8 +350,8 @@ mod tests {
             self.0.lock().push(format!("failed {task}"));
         }
 
-        fn passed_over(&self, task: Task) {
-            self.0.lock().push(format!("passed over {task}"));
+        fn contained(&self, task: Task) {
+            self.0.lock().push(format!("contained {task}"));
         }
     }
 
@@ -331,65 +360,64 @@ mod tests {
         (Tasks::new(stop.clone(), counted.clone()), stop, counted)
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_task_that_ends_or_panics_is_back_until_it_is_told_to_stop() {
         let (tasks, stop, counted) = set();
         let starts = Arc::new(AtomicUsize::new(0));
-        let (made, token) = (starts.clone(), stop.clone());
-        let task = tasks.spawn(Task::Health, move || {
-            let (number, token) = (made.fetch_add(1, Ordering::SeqCst), token.clone());
+        let made = starts.clone();
+        let task = tasks.spawn(Task::Health, move |stop| {
+            let number = made.fetch_add(1, Ordering::SeqCst);
             async move {
                 match number {
                     0 => panic!("first"),
                     1 => {}
-                    _ => token.cancelled().await,
+                    _ => stop.cancelled().await,
                 }
             }
         });
-        sleep(Duration::from_secs(1)).await;
-        assert_eq!(starts.load(Ordering::SeqCst), 3);
+        while starts.load(Ordering::SeqCst) < 3 {
+            sleep(Duration::from_millis(10)).await;
+        }
         assert_eq!(*counted.0.lock(), ["started health", "failed health", "failed health"]);
         stop.cancel();
         task.await.unwrap();
         assert_eq!(starts.load(Ordering::SeqCst), 3);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn pauses_double_up_to_a_bound_and_begin_anew_after_a_good_minute() {
-        let (tasks, _stop, _) = set();
-        let starts = Arc::new(Mutex::new(Vec::new()));
-        let made = starts.clone();
-        drop(tasks.spawn(Task::Health, move || {
-            let number = {
-                let mut starts = made.lock();
-                starts.push(Instant::now());
-                starts.len()
-            };
-            async move {
-                if number == 10 {
-                    sleep(WELL).await;
-                }
-            }
-        }));
-        sleep(Duration::from_secs(200)).await;
-        let starts = starts.lock();
-        let pauses: Vec<_> =
-            starts.windows(2).map(|two| (two[1] - two[0]).as_millis()).take(11).collect();
-        let doubling = [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000];
-        assert_eq!(pauses[..9], doubling);
-        assert_eq!(pauses[9..], [60_100, 200]);
+    #[test]
+    fn pauses_double_up_to_a_bound_and_begin_anew_after_a_good_minute() {
+        let (mut failures, began) = (Failures::default(), Instant::now());
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            pauses.push(failures.note(began, began).0.as_millis());
+        }
+        assert_eq!(pauses, [100, 200, 400, 800, 1600, 3200, 6400, 10_000, 10_000]);
+        assert_eq!(failures.note(began, began + WELL).0, FIRST_PAUSE);
+        assert_eq!(failures.note(began, began).0, FIRST_PAUSE * 2);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn only_a_critical_task_that_fails_five_times_in_a_minute_is_given_up() {
-        let (tasks, _stop, _) = set();
-        drop(tasks.spawn(Task::Health, || async {}));
-        // Fails every 20 s: never five times within a minute.
-        drop(tasks.spawn(Task::Server, || sleep(Duration::from_secs(20))));
-        let waited = tokio::time::timeout(Duration::from_secs(3600), tasks.given_up()).await;
-        assert!(waited.is_err());
-        drop(tasks.spawn(Task::Follower, || async { panic!("always") }));
+    #[test]
+    fn five_failures_within_a_minute_are_too_many() {
+        let begin = Instant::now();
+        let verdicts = |apart: Duration| {
+            let mut failures = Failures::default();
+            [0, 1, 2, 3, 4, 5].map(|number| {
+                let now = begin + apart * number;
+                failures.note(now, now).1
+            })
+        };
+        assert_eq!(verdicts(Duration::from_secs(14)), [false, false, false, false, true, true]);
+        assert_eq!(verdicts(Duration::from_secs(15)), [false; 6]);
+    }
+
+    #[tokio::test]
+    async fn a_critical_task_that_goes_on_failing_is_given_up() {
+        let (tasks, stop, _) = set();
+        drop(tasks.spawn(Task::Health, |_| async {}));
+        let failing = tasks.spawn(Task::Follower, |_| async { panic!("always") });
         assert_eq!(tasks.given_up().await, Task::Follower);
+        stop.cancel();
+        failing.await.unwrap();
     }
 
     #[tokio::test]
@@ -398,7 +426,6 @@ mod tests {
         let contained = tasks.contain(Task::HealthChecks, &"a pool", async { panic!("poison") }).await;
         assert_eq!(contained, None::<()>);
         assert_eq!(tasks.contain(Task::HealthChecks, &"a pool", async { 7 }).await, Some(7));
-        assert_eq!(tasks.contain_now(Task::Follower, &"a row", || panic!("poison")), None::<()>);
-        assert_eq!(*counted.0.lock(), ["passed over health_checks", "passed over follower"]);
+        assert_eq!(*counted.0.lock(), ["contained health_checks"]);
     }
 }

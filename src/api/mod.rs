@@ -24,4 +24,4 @@ pub use admin::Admin;
 pub use config::ConfigApi;
 pub use invoke::InvokeApi;
 pub use layer::GateLayer;
-pub use server::{ServerOptions, Services, router};
+pub use server::{ServerOptions, Services, router, serve};

@@ -1,8 +1,9 @@
 //! The services behind one port, with what is common to them: the gate, limits, compression, health, reflection.
 
 use super::{admin::Admin, config::ConfigApi, invoke::InvokeApi, layer::GateLayer, pb};
-use crate::gate::{Connection, Tls};
+use crate::gate::{Connection, Connections, Tls};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     codec::CompressionEncoding,
     transport::{
@@ -10,9 +11,12 @@ use tonic::{
         server::{Connected, Router, TcpConnectInfo},
     },
 };
-use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::{pb::health_server::HealthServer, server::HealthService};
 use tonic_reflection::server::{Builder, Error};
-use tower::layer::util::{Identity, Stack};
+use tower::{
+    BoxError,
+    layer::util::{Identity, Stack},
+};
 
 /// A peer that does not answer a ping is gone, and what it held is given back.
 const PING: Duration = Duration::from_secs(30);
@@ -39,9 +43,9 @@ type Layers = Stack<GateLayer, Identity>;
 
 /// What is served. Cheap to clone.
 #[derive(Clone)]
-pub struct Services<H> {
+pub struct Services {
     /// `grpc.health.v1`.
-    pub health: HealthServer<H>,
+    pub health: HealthServer<HealthService>,
     /// `rota.v1.AdminService`.
     pub admin: Admin,
     /// `rota.v1.ConfigService`.
@@ -54,11 +58,7 @@ pub struct Services<H> {
 ///
 /// # Errors
 /// Where the compiled protos cannot be read.
-pub fn router<H: Health>(
-    gate: GateLayer,
-    services: Services<H>,
-    options: &ServerOptions,
-) -> Result<Router<Layers>, Error> {
+pub fn router(gate: GateLayer, services: Services, options: &ServerOptions) -> Result<Router<Layers>, Error> {
     let Services { health, admin, config, invoke } = services;
     let max_message_size = options.max_message_size;
     // Compressed requests are understood everywhere; answers go out as they are, since most are small.
@@ -87,6 +87,22 @@ pub fn router<H: Health>(
                 .max_decoding_message_size(max_message_size)
                 .accept_compressed(gzip),
         ))
+}
+
+/// Serves the connections until `stop`, and then until the last of them has ended.
+///
+/// # Errors
+/// Where the router could not be made, the port is closed, or serving fails.
+pub async fn serve(
+    router: Result<Router<Layers>, Error>,
+    connections: &Connections,
+    stop: CancellationToken,
+) -> Result<(), BoxError> {
+    let stopped = async {
+        stop.cancelled().await;
+        connections.close();
+    };
+    Ok(router?.serve_with_incoming_shutdown(connections.incoming()?, stopped).await?)
 }
 
 fn reflection() -> Builder<'static> {

@@ -1,10 +1,11 @@
 //! `rota serve`.
 
 use crate::{app::App, settings::Settings, telemetry};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Serves until SIGTERM or Ctrl-C, then drains. A second signal ends at once.
+/// Serves until SIGTERM or Ctrl-C, then drains. A second signal ends at once. A task without which the replica must not
+/// serve, and which goes on failing, ends it in the same way, as an error.
 pub(super) async fn run(settings: &Settings) -> Result<()> {
     telemetry::log_panics();
     let mut signals = Signals::new()?;
@@ -13,12 +14,21 @@ pub(super) async fn run(settings: &Settings) -> Result<()> {
         app = App::start(settings) => app?,
         () = signals.next() => return Ok(()),
     };
-    signals.next().await;
+    let given_up = tokio::select! {
+        task = app.given_up() => Some(task),
+        () = signals.next() => None,
+    };
+    if let Some(task) = given_up {
+        tracing::error!(%task, "a task goes on failing: this replica stops");
+    }
     tokio::select! {
         () = app.shut_down() => {}
         () = signals.next() => tracing::warn!("a second signal: ending at once"),
     }
-    Ok(())
+    match given_up {
+        Some(task) => bail!("the task {task} failed five times within a minute"),
+        None => Ok(()),
+    }
 }
 
 /// The signals that end a service.

@@ -5,12 +5,16 @@
 //! as it is taken, so that a client learns at once that it must go elsewhere.
 
 use super::tls::{Tls, TlsError};
-use crate::telemetry::{Metrics, OpenConnection};
+use crate::{
+    net::Port,
+    tasks::Tasks,
+    telemetry::{Metrics, OpenConnection},
+};
 use futures::{Stream, StreamExt, future::ready, stream};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
-    io::{self, ErrorKind},
-    mem,
+    io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -18,7 +22,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{Sleep, sleep, timeout},
 };
@@ -31,45 +35,78 @@ const OPENING: Duration = Duration::from_secs(10);
 const PREFACE: usize = 24 + 9;
 /// What is gathered before it is written: a frame of HTTP/2's usual size, and some small ones.
 const GATHERED: usize = (16 << 10) + 1024;
-/// Where the system has no descriptors left, it has none a moment later either.
-const PAUSE: Duration = Duration::from_millis(50);
 
-/// The connections that come to that listener, at most `max_connections` at once. Dropped, it listens no more.
-///
-/// # Errors
-/// Where TLS cannot be served with its files.
-pub async fn connections(
-    listener: TcpListener,
-    max_connections: usize,
-    tls: Option<Tls>,
+/// The connections to a door: its port, how many there may be, and how each begins.
+pub struct Connections {
+    port: Port,
+    tls: Option<watch::Receiver<TlsAcceptor>>,
+    most: usize,
+    places: Arc<Semaphore>,
     metrics: Arc<Metrics>,
-) -> Result<impl Stream<Item = io::Result<Connection>> + use<>, TlsError> {
-    let tls = match tls {
-        Some(tls) => Some(tls.follow().await?),
-        None => None,
-    };
-    let most = max_connections.min(half_of_descriptors());
-    if most < max_connections {
-        tracing::info!(
-            most,
-            asked = max_connections,
-            "connections are bounded by half of the descriptors (ulimit -n)"
-        );
-    }
-    let places = Arc::new(Semaphore::new(most));
-    let taken = stream::unfold((listener, false), |(listener, mut failing)| async move {
-        Some((take(&listener, &mut failing).await, (listener, failing)))
-    });
-    let admitted = taken.filter_map(move |tcp| {
-        let place = places.clone().try_acquire_owned();
-        if place.is_err() {
-            metrics.connection_refused();
+}
+
+impl Connections {
+    /// Those to that port, at most `max_connections` at once.
+    ///
+    /// # Errors
+    /// Where TLS cannot be served with its files.
+    pub async fn to(
+        port: Port,
+        max_connections: usize,
+        tls: Option<Tls>,
+        metrics: Arc<Metrics>,
+        tasks: &Tasks,
+    ) -> Result<Self, TlsError> {
+        let tls = match tls {
+            Some(tls) => Some(tls.follow(tasks).await?),
+            None => None,
+        };
+        let most = max_connections.min(half_of_descriptors());
+        if most < max_connections {
+            tracing::info!(
+                most,
+                asked = max_connections,
+                "connections are bounded by half of the descriptors (ulimit -n)"
+            );
         }
-        ready(place.ok().map(|place| (tcp, Place { _permit: place, _open: metrics.connection() })))
-    });
-    // Each by itself: a slow handshake holds up no other.
-    let opened = admitted.map(move |(tcp, place)| tokio::spawn(open(tcp, tls.clone(), place)));
-    Ok(opened.buffer_unordered(most).filter_map(|opened| ready(opened.ok().flatten().map(Ok))))
+        Ok(Self { port, tls, most, places: Arc::new(Semaphore::new(most)), metrics })
+    }
+
+    /// The connections that come from now on. May be called again once what it returned is gone; those that are open keep
+    /// their places.
+    ///
+    /// # Errors
+    /// Where the port is closed, or the system gives no descriptor.
+    pub fn incoming(&self) -> io::Result<impl Stream<Item = io::Result<Connection>> + use<>> {
+        let taken =
+            stream::unfold(
+                self.port.accept()?,
+                |mut accept| async move { Some((accept.next().await, accept)) },
+            );
+        let (places, metrics) = (self.places.clone(), self.metrics.clone());
+        let admitted = taken.filter_map(move |tcp| {
+            let place = places.clone().try_acquire_owned();
+            if place.is_err() {
+                metrics.connection_refused();
+            }
+            ready(place.ok().map(|place| (tcp, Place { _permit: place, _open: metrics.connection() })))
+        });
+        // Each by itself: a slow handshake holds up no other.
+        let tls = self.tls.clone();
+        let opened = admitted.map(move |(tcp, place)| tokio::spawn(open(tcp, tls.clone(), place)));
+        Ok(opened.buffer_unordered(self.most).filter_map(|opened| ready(opened.ok().flatten().map(Ok))))
+    }
+
+    /// Where they come to.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.port.address()
+    }
+
+    /// Takes no more connections.
+    pub fn close(&self) {
+        self.port.close();
+    }
 }
 
 /// How many descriptors may be connections to this port, of as many as the system gives. The others are for calls to
@@ -79,28 +116,6 @@ fn half_of_descriptors() -> usize {
     let raised = Rlimit { current: limit.maximum, ..limit };
     let raised = setrlimit(Resource::Nofile, raised).map_or(limit.current, |()| limit.maximum);
     raised.and_then(|count| usize::try_from(count / 2).ok()).unwrap_or(usize::MAX)
-}
-
-/// The next connection. That none can be taken is told once, until one is.
-async fn take(listener: &TcpListener, failing: &mut bool) -> TcpStream {
-    loop {
-        match listener.accept().await {
-            Ok((tcp, _)) => {
-                *failing = false;
-                return tcp;
-            }
-            // The peer's doing.
-            Err(error)
-                if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) => {}
-            Err(error) => {
-                if !mem::replace(failing, true) {
-                    tracing::warn!(%error, "cannot accept connections");
-                }
-                // The listener stays ready: asking again at once would take a whole core.
-                sleep(PAUSE).await;
-            }
-        }
-    }
 }
 
 async fn open(tcp: TcpStream, tls: Option<watch::Receiver<TlsAcceptor>>, place: Place) -> Option<Connection> {

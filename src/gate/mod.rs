@@ -23,7 +23,7 @@ mod tls;
 
 pub use access::{Access, Operation};
 pub use admission::{Gate, Inside};
-pub use connections::{Connection, connections};
+pub use connections::{Connection, Connections};
 pub use drain::Drain;
 pub use panics::ContainedBody;
 pub use receive::TimedBody;

@@ -1,5 +1,7 @@
 //! TLS on the gRPC port. Its files are read again while serving: who renews a certificate restarts nothing.
 
+use crate::tasks::{Task, Tasks};
+use parking_lot::Mutex;
 use rustls::{
     RootCertStore, ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
@@ -43,33 +45,11 @@ pub enum TlsError {
 
 impl Tls {
     /// What handshakes are made with: always by the files as they were last found good.
-    pub(super) async fn follow(self) -> Result<watch::Receiver<TlsAcceptor>, TlsError> {
-        let mut seen = self.read().await?;
+    pub(super) async fn follow(self, tasks: &Tasks) -> Result<watch::Receiver<TlsAcceptor>, TlsError> {
+        let seen = self.read().await?;
         let (serve, served) = watch::channel(seen.acceptor()?);
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    () = sleep(LOOK) => {}
-                    () = serve.closed() => return,
-                }
-                // A file that is away for a moment is being replaced.
-                let Ok(found) = self.read().await else { continue };
-                if found.is(&seen) {
-                    continue;
-                }
-                // Once for each state of the files: certificate and key may be replaced one after the other.
-                match found.acceptor() {
-                    Ok(acceptor) => {
-                        let _ = serve.send(acceptor);
-                        tracing::info!("the TLS files have changed: new connections are served with them");
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "the TLS files have changed and cannot be used: the old ones serve on");
-                    }
-                }
-                seen = found;
-            }
-        });
+        let reload = Arc::new(Reload { files: self, seen: Mutex::new(seen), serve });
+        tasks.spawn_endless(Task::TlsReload, move || reload.clone().run());
         Ok(served)
     }
 
@@ -88,6 +68,37 @@ impl Tls {
 
 async fn read(path: &PathBuf) -> Result<Vec<u8>, TlsError> {
     fs::read(path).await.map_err(|error| TlsError::File(path.display().to_string(), error))
+}
+
+/// The task that reads the files again.
+struct Reload {
+    files: Tls,
+    seen: Mutex<Files>,
+    serve: watch::Sender<TlsAcceptor>,
+}
+
+impl Reload {
+    async fn run(self: Arc<Self>) {
+        loop {
+            sleep(LOOK).await;
+            // A file that is away for a moment is being replaced.
+            let Ok(found) = self.files.read().await else { continue };
+            if found.is(&self.seen.lock()) {
+                continue;
+            }
+            // Once for each state of the files: certificate and key may be replaced one after the other.
+            match found.acceptor() {
+                Ok(acceptor) => {
+                    let _ = self.serve.send(acceptor);
+                    tracing::info!("the TLS files have changed: new connections are served with them");
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the TLS files have changed and cannot be used: the old ones serve on");
+                }
+            }
+            *self.seen.lock() = found;
+        }
+    }
 }
 
 /// What the files hold.

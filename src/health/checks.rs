@@ -7,10 +7,10 @@
 
 use crate::{
     balance::{Cooldown, ErrorClass, Failure, HealthCheck, LeaseId, Standing},
-    catalog::Catalog,
-    catalog::{Pool, PoolMember},
+    catalog::{Catalog, ModelKey, Pool, PoolMember},
     provider::Drivers,
     state::{Lease, StateStore, Switch},
+    tasks::{Task, Tasks},
 };
 use futures::StreamExt;
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -23,8 +23,14 @@ const TICK: Duration = Duration::from_millis(500);
 /// Checks at once, over all pools.
 const AT_ONCE: usize = 8;
 
-/// Checks until `stop`.
-pub async fn run(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers, stop: CancellationToken) {
+/// Checks until `stop`. A pool whose check panics is passed over, and checked again when its turn comes.
+pub async fn run(
+    catalog: Catalog,
+    state: Arc<dyn StateStore>,
+    drivers: Drivers,
+    tasks: Tasks,
+    stop: CancellationToken,
+) {
     let mut due: HashMap<Uuid, Instant> = HashMap::new();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -45,8 +51,13 @@ pub async fn run(catalog: Catalog, state: Arc<dyn StateStore>, drivers: Drivers,
             due.insert(pool.roster.id, now + rule.interval);
         }
         let round = futures::stream::iter(ready).for_each_concurrent(AT_ONCE, |(rule, pool)| {
-            let (state, drivers) = (&state, &drivers);
-            async move { check_pool(&pool, rule, state.as_ref(), drivers).await }
+            let (state, drivers, tasks) = (&state, &drivers, &tasks);
+            async move {
+                let ModelKey { tenant, provider, model, .. } = &pool.key;
+                let name = format!("{tenant}/{provider}/{model}");
+                let check = check_pool(&pool, rule, state.as_ref(), drivers);
+                tasks.contain(Task::HealthChecks, &name, check).await;
+            }
         });
         tokio::select! {
             () = stop.cancelled() => return,

@@ -1,8 +1,11 @@
-//! Probes over plain HTTP, for those that do not speak gRPC: `/livez` says that the process runs, `/readyz` that it
+//! The admin port, over plain HTTP, for those that do not speak gRPC: `/livez` says that the process runs, `/readyz` that it
 //! takes calls, `/readyz?verbose` what that depends on. And `/metrics`, in the text format of OpenMetrics.
 
-use super::{Dependency, Readiness, scrape::scrape};
-use crate::telemetry::Metrics;
+use super::{
+    readiness::{Dependency, Readiness},
+    scrape::scrape,
+};
+use crate::{net::Port, telemetry::Metrics};
 use axum::{
     Router,
     extract::RawQuery,
@@ -14,13 +17,8 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{
-    net::TcpListener,
-    sync::Semaphore,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::Semaphore, time::timeout};
 
 /// The most connections at once; others are closed at once.
 const CONNECTIONS: usize = 1024;
@@ -28,19 +26,31 @@ const CONNECTIONS: usize = 1024;
 const HEADERS: Duration = Duration::from_secs(10);
 /// How long a connection may last, whatever happens on it. Who wants more connects again.
 const CONNECTION: Duration = Duration::from_secs(60);
-const PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves probes and metrics until the process ends; `/readyz` answers 503 and why where no calls are taken.
+/// Serves probes and metrics on that port; `/readyz` answers 503 and why where no calls are taken.
 ///
-/// # Errors
-/// Where the address cannot be listened on.
-pub async fn serve_probes(
-    address: SocketAddr,
-    readiness: Readiness,
-    metrics: Arc<Metrics>,
-) -> io::Result<(SocketAddr, JoinHandle<()>)> {
-    let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
+/// Each connection is within bounds: a prober or scraper needs a fraction of them, and who holds one for no good is cut off.
+pub async fn serve_http(port: Arc<Port>, readiness: Readiness, metrics: Arc<Metrics>) {
+    let mut accept = match port.accept() {
+        Ok(accept) => accept,
+        Err(error) => return tracing::warn!(%error, "probes and metrics cannot be served"),
+    };
+    let router = router(readiness, metrics);
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let tcp = accept.next().await;
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
+            let _ = timeout(CONNECTION, http.serve_connection(TokioIo::new(tcp), service)).await;
+            drop(place);
+        });
+    }
+}
+
+fn router(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
     let scraped = readiness.clone();
     let metrics = move || async move {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -59,30 +69,8 @@ pub async fn serve_probes(
         }
         (status, text + word + "\n")
     };
-    let router = Router::new()
+    Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
-        .route("/metrics", get(metrics));
-    Ok((address, tokio::spawn(serve(listener, router))))
-}
-
-/// One connection after the other, each within bounds: a prober or scraper needs a fraction of them, and who holds one
-/// for no good is cut off.
-async fn serve(listener: TcpListener, router: Router) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok((tcp, _)) = listener.accept().await else {
-            // Where the system has no descriptors left, it has none a moment later either.
-            sleep(PAUSE).await;
-            continue;
-        };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
-        let service = TowerToHyperService::new(router.clone());
-        tokio::spawn(async move {
-            let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
-            let _ = timeout(CONNECTION, http.serve_connection(TokioIo::new(tcp), service)).await;
-            drop(place);
-        });
-    }
+        .route("/metrics", get(metrics))
 }

@@ -1,6 +1,6 @@
 //! The metrics of this replica, with what is only asked when somebody looks.
 
-use super::{Readiness, RedisNeed, Serving};
+use super::readiness::{Readiness, RedisNeed, Serving};
 use crate::{
     balance::Standing,
     catalog::{ModelKey, Pool},

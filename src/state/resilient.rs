@@ -13,6 +13,7 @@ use super::{
     StateStore, Switch,
 };
 use crate::balance::{Cooldown, Limits, Member, Pool};
+use crate::tasks::Task;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::{
@@ -24,8 +25,8 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::RwLock,
-    time::{sleep, timeout},
+    sync::{Notify, RwLock},
+    time::sleep,
 };
 
 /// How often a server that is away is asked whether it is back.
@@ -43,6 +44,8 @@ pub struct ResilientStore {
     returning: RwLock<()>,
     /// Releases of that time, to be made after it.
     deferred: Mutex<Option<Vec<Release>>>,
+    /// Wakes the task that brings this replica back.
+    loss: Arc<Notify>,
     this: Weak<Self>,
 }
 
@@ -59,6 +62,7 @@ impl ResilientStore {
             away: AtomicBool::new(false),
             returning: RwLock::new(()),
             deferred: Mutex::new(None),
+            loss: Arc::default(),
             this: this.clone(),
         })
     }
@@ -69,7 +73,8 @@ impl ResilientStore {
     /// Why it did not answer.
     pub async fn wait(&self, limit: Duration) -> Result<(), StateError> {
         let answered = self.shared.wait(limit).await.inspect_err(|error| self.lost(error));
-        tokio::spawn(watch(self.this.clone()));
+        let this = self.this.clone();
+        self.shared.tasks().spawn_endless(Task::RedisWatch, move || watch(this.clone()));
         answered
     }
 
@@ -80,22 +85,13 @@ impl ResilientStore {
         }
         tracing::warn!(%error, "Redis is away: going on with what this replica knows");
         self.shared.reconnect();
-        let this = self.this.clone();
-        tokio::spawn(async move {
-            loop {
-                sleep(PROBE).await;
-                let Some(store) = this.upgrade() else { return };
-                if store.shared.probe().await.is_ok() && store.go_back().await.is_ok() {
-                    tracing::info!("Redis is back: state is shared again");
-                    return;
-                }
-            }
-        });
+        self.loss.notify_one();
     }
 
     async fn go_back(&self) -> Result<(), StateError> {
         let _alone = self.returning.write().await;
-        *self.deferred.lock() = Some(Vec::new());
+        // Some are there where going back has panicked before.
+        self.deferred.lock().get_or_insert_default();
         let restored = self.restore().await;
         if restored.is_ok() {
             self.away.store(false, Ordering::SeqCst);
@@ -114,7 +110,9 @@ impl ResilientStore {
         let known = self.local.known();
         self.shared.set_busy(self.local.busy());
         for pool in &known {
-            self.shared.restore(pool).await?;
+            let restored = self.shared.restore(pool);
+            // A pool whose return panics keeps no other from its own.
+            self.shared.tasks().contain(Task::RedisWatch, &pool.pool, restored).await.transpose()?;
         }
         Ok(())
     }
@@ -162,26 +160,37 @@ impl ResilientStore {
     }
 }
 
-/// Notices a loss while nobody calls, so that readiness tells it and the next caller does not pay for it.
+/// Notices a loss while nobody calls, so that readiness tells it and the next caller does not pay for it; and brings the
+/// replica back.
 ///
-/// A connection that breaks is one even where the next serves at once: behind that may be a server that knows less, such
+/// A connection that breaks is a loss even where the next serves at once: behind that may be a server that knows less, such
 /// as a primary that was a replica, and going back brings what it does not know.
-async fn watch(store: Weak<ResilientStore>) {
-    loop {
-        let Some(broken) = store.upgrade().map(|store| store.shared.broken()) else { return };
-        let mut broken = pin!(broken);
-        let error = loop {
-            if let Ok(error) = timeout(WATCH, &mut broken).await {
-                break error;
+async fn watch(this: Weak<ResilientStore>) {
+    while let Some(store) = this.upgrade() {
+        if store.is_away() {
+            drop(store);
+            sleep(PROBE).await;
+            let Some(store) = this.upgrade() else { return };
+            if store.shared.probe().await.is_ok() && store.go_back().await.is_ok() {
+                tracing::info!("Redis is back: state is shared again");
             }
-            let Some(store) = store.upgrade() else { return };
-            if !store.is_away()
-                && let Err(error) = store.shared.probe().await
-            {
+            continue;
+        }
+        let mut broken = pin!(store.shared.broken());
+        let loss = store.loss.clone();
+        drop(store);
+        let error = loop {
+            tokio::select! {
+                error = &mut broken => break error,
+                () = loss.notified() => break None,
+                () = sleep(WATCH) => {}
+            }
+            let Some(store) = this.upgrade() else { return };
+            if let Err(error) = store.shared.probe().await {
                 break Some(error);
             }
         };
-        if let (Some(store), Some(error)) = (store.upgrade(), error) {
+        if let (Some(store), Some(error)) = (this.upgrade(), error) {
             store.lost(&error);
         }
     }

@@ -9,10 +9,11 @@ mod labels;
 pub use labels::{Model, ModelNames, PickOutcome, Shed, Standings, StoreMode};
 pub(super) use labels::{operation, provider_name};
 
+use crate::tasks::{Task, TaskCounts};
 use dashmap::DashMap;
 use labels::{
     BuildLabels, CallLabels, CommandLabels, ErrorLabels, MemberLabels, PickLabels, ShedLabels, StoreLabels,
-    TokenLabels,
+    TaskLabels, TokenLabels,
 };
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -59,6 +60,8 @@ pub struct Metrics {
     ready: Gauge,
     database: Gauge,
     tasks: Gauge,
+    task_failures: Family<TaskLabels, Counter>,
+    contained_panics: Family<TaskLabels, Counter>,
     models: DashMap<Uuid, Model>,
     names: Mutex<HashSet<Arc<ModelNames>>>,
     most_models: usize,
@@ -89,6 +92,8 @@ impl Metrics {
             ready: Gauge::default(),
             database: Gauge::default(),
             tasks: Gauge::default(),
+            task_failures: Family::default(),
+            contained_panics: Family::default(),
             models: DashMap::new(),
             names: Mutex::default(),
             most_models,
@@ -169,6 +174,16 @@ impl Metrics {
             "rota_runtime_tasks",
             "Tasks of this process that have begun and not ended",
             self.tasks.clone(),
+        );
+        registry.register(
+            "rota_task_failures",
+            "Times that a long-lived task panicked or ended, and was started again",
+            self.task_failures.clone(),
+        );
+        registry.register(
+            "rota_task_contained_panics",
+            "Panics that a task went on after, without the pool, row or tenant that it was working on",
+            self.contained_panics.clone(),
         );
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
@@ -321,9 +336,26 @@ impl Metrics {
         self.revision.set(revision);
     }
 
-    /// How many tasks the runtime has.
+    /// How many tasks the runtime has now.
     pub fn tasks(&self, alive: usize) {
         self.tasks.set(alive as i64);
+    }
+}
+
+impl TaskCounts for Metrics {
+    fn started(&self, task: Task) {
+        // From the start, so that the first failure shows as a step.
+        for counts in [&self.task_failures, &self.contained_panics] {
+            drop(counts.get_or_create(&TaskLabels { task: task.name() }));
+        }
+    }
+
+    fn failed(&self, task: Task) {
+        self.task_failures.get_or_create(&TaskLabels { task: task.name() }).inc();
+    }
+
+    fn contained(&self, task: Task) {
+        self.contained_panics.get_or_create(&TaskLabels { task: task.name() }).inc();
     }
 }
 

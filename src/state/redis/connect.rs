@@ -5,6 +5,7 @@
 
 use super::state_error;
 use crate::state::StateError;
+use crate::tasks::Tasks;
 use fred::{
     clients::WithOptions,
     interfaces::{ClientLike, ClusterInterface, EventInterface, ServerInterface},
@@ -47,6 +48,8 @@ pub struct RedisOptions {
     pub command_timeout: Duration,
     /// Is told of every script that was run: its name, whether the server has answered, and how long that took.
     pub watch: Option<CommandWatch>,
+    /// Where the store's tasks run.
+    pub tasks: Tasks,
 }
 
 /// See [`RedisOptions::watch`].
@@ -61,6 +64,7 @@ impl RedisOptions {
             ca: None,
             command_timeout: Duration::from_millis(250),
             watch: None,
+            tasks: Tasks::default(),
         }
     }
 

@@ -22,6 +22,7 @@ use super::{
     Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, Outcome, STATE_TTL, StateError, Switch,
 };
 use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
+use crate::tasks::{Task, Tasks};
 use batch::Waiting;
 pub use changes::ChangeFeed;
 use codec::Args;
@@ -51,6 +52,7 @@ use tokio::{
     sync::Notify,
     time::{MissedTickBehavior, sleep, timeout},
 };
+use tokio_util::sync::DropGuard;
 use uuid::Uuid;
 use writer::{Note, Writer};
 
@@ -65,10 +67,13 @@ const PROBE_NAMES: u32 = 200_000;
 /// See the module's documentation.
 #[derive(Clone)]
 pub struct RedisStore {
+    /// Ends the tasks with the last clone. It stands first, so that they have ended before what they use is gone.
+    _running: Arc<DropGuard>,
     shared: Arc<Shared>,
 }
 
 struct Shared {
+    tasks: Tasks,
     connection: Arc<Connection>,
     clock: Arc<Clock>,
     replica: String,
@@ -111,10 +116,12 @@ impl RedisStore {
     /// Where the URL is malformed. The text holds no password.
     pub fn connect_later(options: &RedisOptions) -> Result<Self, StateError> {
         let connection = Arc::new(Connection::open(options)?);
+        let (tasks, running) = options.tasks.guarded();
         let replica = Uuid::new_v4().simple().to_string();
         let clock = Arc::new(Clock::default());
         let shared = Arc::new(Shared {
-            writer: Writer::start(connection.clone(), replica.clone()),
+            writer: Writer::start(connection.clone(), replica.clone(), &tasks),
+            tasks: tasks.clone(),
             connection,
             clock,
             replica,
@@ -135,9 +142,11 @@ impl RedisStore {
             busy: DashMap::new(),
             replicas: AtomicU32::new(1),
         });
-        tokio::spawn(beat(Arc::downgrade(&shared)));
-        tokio::spawn(changes::listen(options.clone(), Arc::downgrade(&shared.announced)));
-        Ok(Self { shared })
+        let beating = Arc::downgrade(&shared);
+        tasks.spawn_endless(Task::RedisHeartbeat, move || beat(beating.clone()));
+        let (options, announced) = (options.clone(), Arc::downgrade(&shared.announced));
+        tasks.spawn_endless(Task::RedisChanges, move || changes::listen(options.clone(), announced.clone()));
+        Ok(Self { _running: Arc::new(running), shared })
     }
 
     /// Says that this replica is alive, where it holds calls in flight. It does so by itself every 5 seconds; a test
@@ -205,8 +214,11 @@ impl Shared {
         let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
         for tenant in tenants {
             let args = self.args().text(&self.replica).millis(REPLICA_TTL).millis(STATE_TTL);
-            let alive = self.run::<i64>(&self.heartbeat, vec![holders_of(tenant)], args).await?;
-            self.replicas.store(u32::try_from(alive).unwrap_or(1).max(1), Ordering::Relaxed);
+            let beat = self.run::<i64>(&self.heartbeat, vec![holders_of(tenant)], args);
+            // A tenant whose heartbeat panics keeps no other from its own.
+            if let Some(alive) = self.tasks.contain(Task::RedisHeartbeat, &tenant, beat).await {
+                self.replicas.store(u32::try_from(alive?).unwrap_or(1).max(1), Ordering::Relaxed);
+            }
         }
         Ok(())
     }
@@ -245,6 +257,11 @@ impl RedisStore {
         answered.await.map_err(|_| {
             self.shared.connection.problem().unwrap_or_else(|| StateError("it does not answer".into()))
         })
+    }
+
+    /// Where its tasks run.
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.shared.tasks
     }
 
     /// Connects anew; see [`Connection::renew`].

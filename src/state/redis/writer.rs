@@ -6,17 +6,21 @@ use super::{
     keys::Keys,
     script::{Run, script},
 };
-use crate::state::Lease;
+use crate::{
+    state::Lease,
+    tasks::{Task, Tasks},
+};
 use fred::types::Value;
 use futures::future::join_all;
 use std::{
     collections::HashMap,
+    mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use uuid::Uuid;
 
 /// At most this many notes are on their way at once.
@@ -42,10 +46,17 @@ pub(super) struct Writer {
 
 impl Writer {
     /// The queue needs no bound: there are never more notes than calls, and without Redis each is dropped at once.
-    pub(super) fn start(connection: Arc<Connection>, replica: String) -> Self {
+    pub(super) fn start(connection: Arc<Connection>, replica: String, tasks: &Tasks) -> Self {
         let (notes, inbox) = mpsc::unbounded_channel();
         let dropped = Arc::new(AtomicBool::new(false));
-        tokio::spawn(run(connection, replica, dropped.clone(), inbox));
+        let (inbox, lost, mut began) = (Arc::new(Mutex::new(inbox)), dropped.clone(), false);
+        tasks.spawn(Task::RedisWriter, move |_| {
+            // What one that panicked had taken from the queue is lost with it.
+            if mem::replace(&mut began, true) {
+                lost.store(true, Ordering::Relaxed);
+            }
+            run(connection.clone(), replica.clone(), lost.clone(), inbox.clone())
+        });
         Self { notes, dropped }
     }
 
@@ -70,8 +81,9 @@ async fn run(
     connection: Arc<Connection>,
     replica: String,
     dropped: Arc<AtomicBool>,
-    mut inbox: mpsc::UnboundedReceiver<Note>,
+    inbox: Arc<Mutex<mpsc::UnboundedReceiver<Note>>>,
 ) {
+    let mut inbox = inbox.lock().await;
     let (note, count) = (script!("note"), script!("count",));
     let mut batch = Vec::with_capacity(BATCH);
     let mut failing = false;

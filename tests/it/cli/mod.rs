@@ -3,3 +3,4 @@
 mod doctor;
 mod footprint;
 mod lifecycle;
+mod supervision;

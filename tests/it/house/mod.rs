@@ -20,33 +20,23 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Until its readers give errors of their own.
     ("wire", &["balance", "provider"]),
     ("provider", &["balance", "wire"]),
-    ("state", &["balance"]),
+    ("state", &["balance", "tasks"]),
     ("catalog", &["balance", "provider"]),
     ("invoke", &["balance", "provider", "state", "catalog", "telemetry", "wire"]),
-    ("gate", &["catalog", "telemetry"]),
+    ("gate", &["catalog", "telemetry", "net", "tasks"]),
     ("api", &["balance", "provider", "state", "catalog", "invoke", "telemetry", "gate", "wire"]),
-    ("health", &["catalog", "state", "provider", "balance", "telemetry"]),
-    ("telemetry", &[]),
-    ("tasks", &["telemetry"]),
+    ("health", &["catalog", "state", "provider", "balance", "telemetry", "net", "tasks"]),
+    ("telemetry", &["tasks"]),
+    ("net", &[]),
+    ("tasks", &[]),
     ("settings", &["api", "gate", "catalog", "invoke", "provider", "state", "telemetry"]),
     ("scripted", &[]),
 ];
 const ANY: &[&str] = &["app", "cli", "fuzzing", "lib", "main"];
 
 /// The rooms in which files still use each other in a circle. This list may only shrink.
-const CIRCLES_LEFT: &[&str] = &[
-    "api",
-    "balance",
-    "catalog",
-    "cli",
-    "health",
-    "invoke",
-    "provider",
-    "scripted",
-    "settings",
-    "state",
-    "telemetry",
-];
+const CIRCLES_LEFT: &[&str] =
+    &["balance", "catalog", "cli", "invoke", "provider", "scripted", "settings", "state", "telemetry"];
 
 /// The rooms that may use the generated types. The commands are clients of the API.
 const GENERATED: &[&str] = &["api", "cli"];

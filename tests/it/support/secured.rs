@@ -22,6 +22,11 @@ pub struct Secured {
 impl Secured {
     /// Starts one with that authority's certificate, which asks clients for theirs where told.
     pub async fn start(authority: &Authority, ask_clients: bool) -> Self {
+        Self::start_with(authority, ask_clients, &[]).await
+    }
+
+    /// The same with these environment variables.
+    pub async fn start_with(authority: &Authority, ask_clients: bool, env: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str, text: String| {
             let path = folder.path().join(name);
@@ -37,7 +42,7 @@ impl Secured {
         if ask_clients {
             command.arg("--tls-client-ca").arg(file("ca.pem", authority.ca.pem()));
         }
-        command.current_dir(folder.path());
+        command.current_dir(folder.path()).envs(env.iter().copied());
         let mut process = Process::start(command, folder.path(), "KILL");
         process.wait_for_line(|line| line.contains("listening").then_some(())).await.unwrap();
         let token = fs::read_to_string(folder.path().join("data/operator-token")).unwrap();

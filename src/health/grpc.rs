@@ -1,0 +1,87 @@
+//! What `grpc.health.v1` says.
+
+use super::readiness::Readiness;
+use crate::catalog::Catalog;
+use std::{sync::atomic::Ordering, time::Duration};
+use tokio::time::{Interval, MissedTickBehavior};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+/// How often the database and a required Redis are asked whether they are there.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Services that work from snapshots; `""` is the whole, and `readiness` its other name.
+const FROM_SNAPSHOTS: [&str; 3] = ["", "readiness", "rota.v1.InvokeService"];
+/// Services that need the database.
+const FROM_DATABASE: [&str; 2] = ["rota.v1.ConfigService", "rota.v1.AdminService"];
+
+/// The process alone.
+const LIVENESS: [&str; 1] = ["liveness"];
+
+/// Says that the process lives, and that nothing is served yet.
+pub async fn not_serving(reporter: &HealthReporter) {
+    set(reporter, &LIVENESS, true).await;
+    set(reporter, &FROM_SNAPSHOTS, false).await;
+    set(reporter, &FROM_DATABASE, false).await;
+}
+
+/// Says what is served from the start: the first snapshot has just come from the database.
+pub async fn begin(reporter: &HealthReporter, readiness: &Readiness) {
+    set(reporter, &FROM_SNAPSHOTS, readiness.why_not().is_none()).await;
+    set(reporter, &FROM_DATABASE, true).await;
+}
+
+/// Says what is served since, until the drain.
+pub async fn follow(reporter: HealthReporter, catalog: Catalog, readiness: Readiness) {
+    // Apart: a database that hangs must not hold up what is said of calls.
+    tokio::join!(follow_readiness(&reporter, &readiness), follow_database(&reporter, &catalog, &readiness));
+}
+
+async fn follow_readiness(reporter: &HealthReporter, readiness: &Readiness) {
+    let mut told = None;
+    let mut ticks = ticks();
+    loop {
+        let ready = readiness.why_not().is_none();
+        if told.replace(ready) != Some(ready) {
+            set(reporter, &FROM_SNAPSHOTS, ready).await;
+        }
+        tokio::select! {
+            () = readiness.draining.cancelled() => return set(reporter, &FROM_SNAPSHOTS, false).await,
+            _ = ticks.tick() => {}
+        }
+    }
+}
+
+async fn follow_database(reporter: &HealthReporter, catalog: &Catalog, readiness: &Readiness) {
+    let mut there = true;
+    let mut ticks = ticks();
+    loop {
+        tokio::select! {
+            () = readiness.draining.cancelled() => return set(reporter, &FROM_DATABASE, false).await,
+            _ = ticks.tick() => {}
+        }
+        let now = catalog.ping().await.is_ok();
+        if there != now && !readiness.draining.is_cancelled() {
+            if now {
+                tracing::info!("the database is back");
+            } else {
+                tracing::warn!("the database is away: configuration cannot be changed");
+            }
+            there = now;
+            readiness.database_away.store(!now, Ordering::Relaxed);
+            set(reporter, &FROM_DATABASE, now).await;
+        }
+    }
+}
+
+fn ticks() -> Interval {
+    let mut ticks = tokio::time::interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn set(reporter: &HealthReporter, services: &[&str], serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in services {
+        reporter.set_service_status(*service, status).await;
+    }
+}

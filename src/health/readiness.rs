@@ -1,0 +1,98 @@
+//! Whether calls are taken, and what that depends on.
+
+use crate::{catalog::Catalog, state::StateStore};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+use tokio_util::sync::CancellationToken;
+
+/// Whether calls are taken.
+#[derive(Clone)]
+pub struct Readiness {
+    /// Cancelled when no new calls are taken.
+    pub draining: CancellationToken,
+    /// What serves; not there while the service starts.
+    pub serving: Arc<OnceLock<Serving>>,
+    /// What that needs of Redis.
+    pub redis: RedisNeed,
+    /// Whether the database was away when it was last asked.
+    pub database_away: Arc<AtomicBool>,
+}
+
+/// What calls are served from.
+pub struct Serving {
+    /// What tenants configured.
+    pub catalog: Catalog,
+    /// Where turns and cooldowns live.
+    pub state: Arc<dyn StateStore>,
+}
+
+/// What readiness makes of Redis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisNeed {
+    /// State is in the process.
+    None,
+    /// A replica may go on alone.
+    Wanted,
+    /// No calls are taken without it.
+    Required,
+}
+
+/// One thing that calls or configuration depend on.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dependency {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether it is there.
+    pub there: bool,
+    /// What that means.
+    pub means: &'static str,
+}
+
+impl Readiness {
+    /// Why no calls are taken; none where they are.
+    #[must_use]
+    pub fn why_not(&self) -> Option<&'static str> {
+        match self.serving.get() {
+            _ if self.draining.is_cancelled() => Some("draining"),
+            None => Some("starting"),
+            Some(serving) if self.redis == RedisNeed::Required && serving.state.degraded() => {
+                Some("Redis is required, and away")
+            }
+            Some(_) => None,
+        }
+    }
+
+    /// Everything that counts, one by one.
+    #[must_use]
+    pub fn dependencies(&self) -> Vec<Dependency> {
+        let Some(serving) = self.serving.get() else {
+            return vec![Dependency {
+                name: "calls",
+                there: false,
+                means: "starting: the log says what is waited for",
+            }];
+        };
+        let draining = self.draining.is_cancelled();
+        let mut all = vec![Dependency {
+            name: "calls",
+            there: !draining,
+            means: if draining { "draining" } else { "the first snapshot is loaded" },
+        }];
+        if self.redis != RedisNeed::None {
+            let away = serving.state.degraded();
+            let means = match (away, self.redis) {
+                (false, _) => "turns and cooldowns are shared",
+                (true, RedisNeed::Required) => "away, and required",
+                (true, _) => "away: this replica decides alone",
+            };
+            all.push(Dependency { name: "redis", there: !away, means });
+        }
+        let away = self.database_away.load(Ordering::Relaxed);
+        let means =
+            if away { "away: configuration cannot be changed" } else { "configuration can be changed" };
+        all.push(Dependency { name: "database", there: !away, means });
+        all
+    }
+}
