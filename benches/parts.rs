@@ -117,14 +117,14 @@ async fn filled(folder: &TempDir, tenants: usize) -> Catalog {
     let catalog = app::open_catalog(&Settings::resolve(raw).unwrap()).await.unwrap();
     for tenant in 0..tenants {
         let tenant = format!("tenant-{tenant}");
-        catalog.create_tenant(&tenant, "").await.unwrap();
+        catalog.by_command_line().create_tenant(&tenant, "").await.unwrap();
         let provider = NewProvider {
             name: "upstream".to_owned(),
             kind: "openai_compatible".to_owned(),
             base_url: "http://127.0.0.1:1/v1".to_owned(),
             ..NewProvider::default()
         };
-        catalog.create_provider(&tenant, provider).await.unwrap();
+        catalog.by_command_line().create_provider(&tenant, provider).await.unwrap();
         let model = NewModel {
             key: key(&tenant),
             upstream_model: String::new(),
@@ -132,7 +132,7 @@ async fn filled(folder: &TempDir, tenants: usize) -> Catalog {
             fallbacks: Vec::new(),
             revision: 0,
         };
-        catalog.put_model(model).await.unwrap();
+        catalog.by_command_line().put_model(model).await.unwrap();
     }
     catalog
 }

@@ -3,7 +3,7 @@
 use super::{pb, status, to_pb};
 use crate::{
     balance::ErrorClass,
-    catalog::{Caller, ModelKey, PageRequest, Role, Thing, canonical},
+    catalog::{Caller, ModelKey, PageRequest, ResourceKind, Role, canonical},
     gate::Refusal,
     provider::ModelType,
 };
@@ -24,7 +24,7 @@ pub(super) fn tenant(caller: &Caller, named: &str, field: &str) -> Result<String
     match &caller.tenant {
         Some(own) if named.is_empty() || named == own => Ok(own.clone()),
         // Whether it exists is not this caller's business.
-        Some(_) => Err(status::not_found(Thing::Tenant, named)),
+        Some(_) => Err(status::not_found(ResourceKind::Tenant, named)),
         None if named.is_empty() => Err(status::invalid(field, "is required with an operator's token")),
         None => Ok(named.to_owned()),
     }

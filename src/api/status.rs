@@ -6,7 +6,7 @@
 use super::to_pb;
 use crate::{
     balance::ErrorClass,
-    catalog::{Error, Thing, Violation},
+    catalog::{Error, ResourceKind, Violation},
     gate::Refusal,
     invoke::{CallError, Route},
 };
@@ -50,8 +50,8 @@ pub(super) fn invalid(field: impl Into<String>, description: impl Into<String>) 
     from_catalog(Error::invalid(field, description))
 }
 
-pub(super) fn not_found(thing: Thing, name: &str) -> Status {
-    from_catalog(Error::NotFound(thing, name.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()))
+pub(super) fn not_found(kind: ResourceKind, name: &str) -> Status {
+    from_catalog(Error::NotFound(kind, name.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()))
 }
 
 /// The status of a catalog's refusal.
@@ -61,14 +61,14 @@ pub(super) fn from_catalog(error: Error) -> Status {
         Error::Invalid(violations) => Reply::new(Code::InvalidArgument, "INVALID_FIELD", &text)
             .violations(bad_request(violations))
             .into(),
-        Error::NotFound(thing, name) => Reply::new(Code::NotFound, not_found_reason(thing), &text)
-            .detail("google.rpc.ResourceInfo", &resource(thing, &name))
+        Error::NotFound(kind, name) => Reply::new(Code::NotFound, not_found_reason(kind), &text)
+            .detail("google.rpc.ResourceInfo", &resource(kind, &name))
             .into(),
-        Error::AlreadyExists(thing, name) => Reply::new(Code::AlreadyExists, "ALREADY_EXISTS", &text)
-            .detail("google.rpc.ResourceInfo", &resource(thing, &name))
+        Error::AlreadyExists(kind, name) => Reply::new(Code::AlreadyExists, "ALREADY_EXISTS", &text)
+            .detail("google.rpc.ResourceInfo", &resource(kind, &name))
             .into(),
-        Error::InUse(thing, name) => Reply::new(Code::FailedPrecondition, "IN_USE", &text)
-            .detail("google.rpc.ResourceInfo", &resource(thing, &name))
+        Error::InUse(kind, name) => Reply::new(Code::FailedPrecondition, "IN_USE", &text)
+            .detail("google.rpc.ResourceInfo", &resource(kind, &name))
             .into(),
         Error::StaleRevision { .. } => Reply::new(Code::Aborted, "STALE_REVISION", &text).into(),
         Error::NotEnoughConfigs(_) => {
@@ -78,7 +78,7 @@ pub(super) fn from_catalog(error: Error) -> Status {
         Error::DatabaseUnavailable => {
             Reply::new(Code::Unavailable, "DATABASE_UNAVAILABLE", &text).retry(SOON).into()
         }
-        Error::Internal => Reply::new(Code::Internal, "INTERNAL", &text).into(),
+        Error::Unusable | Error::Internal => Reply::new(Code::Internal, "INTERNAL", &text).into(),
     }
 }
 
@@ -123,15 +123,15 @@ const fn upstream_code(class: ErrorClass) -> Code {
     }
 }
 
-const fn not_found_reason(thing: Thing) -> &'static str {
-    match thing {
-        Thing::Tenant => "TENANT_NOT_FOUND",
-        Thing::Provider => "PROVIDER_NOT_FOUND",
-        Thing::Credential => "CREDENTIAL_NOT_FOUND",
-        Thing::Model => "MODEL_NOT_FOUND",
-        Thing::Config => "CONFIG_NOT_FOUND",
-        Thing::Token => "TOKEN_NOT_FOUND",
-        Thing::Lease => "LEASE_NOT_FOUND",
+const fn not_found_reason(kind: ResourceKind) -> &'static str {
+    match kind {
+        ResourceKind::Tenant => "TENANT_NOT_FOUND",
+        ResourceKind::Provider => "PROVIDER_NOT_FOUND",
+        ResourceKind::Credential => "CREDENTIAL_NOT_FOUND",
+        ResourceKind::Model => "MODEL_NOT_FOUND",
+        ResourceKind::Config => "CONFIG_NOT_FOUND",
+        ResourceKind::Token => "TOKEN_NOT_FOUND",
+        ResourceKind::Lease => "LEASE_NOT_FOUND",
     }
 }
 
@@ -145,9 +145,9 @@ fn bad_request(mut violations: Vec<Violation>) -> BadRequest {
     BadRequest { field_violations: field_violations.collect() }
 }
 
-fn resource(thing: Thing, name: &str) -> ResourceInfo {
+fn resource(kind: ResourceKind, name: &str) -> ResourceInfo {
     ResourceInfo {
-        resource_type: thing.to_string(),
+        resource_type: kind.to_string(),
         resource_name: shortened(name, MAX_NAME),
         ..ResourceInfo::default()
     }
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn a_message_fits_into_a_header_whatever_its_script() {
         for text in ["x", "é", "错误", "🎈", "%", "\n"] {
-            let status = from_catalog(Error::NotFound(Thing::Model, text.repeat(5000)));
+            let status = from_catalog(Error::NotFound(ResourceKind::Model, text.repeat(5000)));
             let encoded = status.into_http::<()>();
             let message = encoded.headers()["grpc-message"].len();
             let details = encoded.headers()["grpc-status-details-bin"].len();

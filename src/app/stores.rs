@@ -4,7 +4,7 @@ use crate::{
     catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
     settings::{MasterKey, Settings},
     state::{ChangeFeed, CommandWatch, MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
-    tasks::Tasks,
+    tasks::{Task, TaskCounts, Tasks},
     telemetry::{Metrics, Traces},
 };
 use anyhow::{Context, Result, anyhow};
@@ -47,6 +47,8 @@ impl Stores {
     /// Where one that is required cannot be had.
     pub(super) async fn open(settings: &Settings, metrics: &Arc<Metrics>, tasks: &Tasks) -> Result<Self> {
         let catalog = wait_for_catalog(settings).await?;
+        let counts = metrics.clone();
+        catalog.on_panic(move || counts.contained(Task::Follower));
         if settings.embedded && catalog.is_empty().await? {
             let file = settings.operator_token_file();
             write_operator_token(&catalog, &file).await?;
@@ -146,7 +148,7 @@ fn is_away(error: &anyhow::Error) -> bool {
 }
 
 async fn write_operator_token(catalog: &Catalog, path: &Path) -> Result<()> {
-    let (_, secret) = catalog.create_token(operator("first start")).await?;
+    let (_, secret) = catalog.by_command_line().create_token(operator("first start")).await?;
     let written = write_secret(path, &secret);
     written.with_context(|| format!("the operator's token cannot be written to {}", path.display()))
 }

@@ -2,8 +2,13 @@
 //!
 //! A refused value is never repeated in the answer: it may be huge, or a secret in the wrong field.
 
-use super::{Error, ModelKey, Violation};
-use crate::provider::guard::{self, Networks};
+use crate::{
+    catalog::types::{
+        error::{Error, Violation},
+        model::ModelKey,
+    },
+    provider::guard::{self, Networks},
+};
 use std::borrow::Cow;
 use url::Url;
 

@@ -18,7 +18,7 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
     let Command::Rotate { dry_run } = command;
     let catalog = app::open_catalog(settings).await?;
-    let rotation = catalog.rotate_master_key(dry_run).await?;
+    let rotation = catalog.by_command_line().rotate_master_key(dry_run).await?;
     print(rotation, dry_run);
     if rotation.unreadable > 0 {
         bail!("some data keys open with no master key of the ring: keep the old ones, and see the log");

@@ -58,8 +58,10 @@ pub(super) async fn run(command: Command, settings: &Settings) -> Result<()> {
         RoleName::Viewer => Role::Viewer,
     });
     let catalog = app::open_catalog(settings).await?;
-    let (_, secret) =
-        catalog.create_token(NewToken { tenant, role, name, expires_at, may_read_credentials }).await?;
+    let (_, secret) = catalog
+        .by_command_line()
+        .create_token(NewToken { tenant, role, name, expires_at, may_read_credentials })
+        .await?;
     print(secret.expose_secret());
     Ok(())
 }

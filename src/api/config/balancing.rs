@@ -94,7 +94,7 @@ impl ConfigApi {
         let credentials = request.credentials.into_iter().collect();
         let (kind, target) = self
             .catalog
-            .trial_target(&key, credentials, &request.config_id, &request.base_url)
+            .config_target(&key, credentials, &request.config_id, &request.base_url)
             .await
             .map_err(status::from_catalog)?;
         let Tried { valid, error_class, message, latency } = self.try_out(kind, &target).await?;
@@ -110,7 +110,7 @@ impl ConfigApi {
         let fields = request.fields.into_iter().collect();
         let (kind, target) = self
             .catalog
-            .credential_trial(&tenant, &request.provider, &request.id, fields)
+            .credential_target(&tenant, &request.provider, &request.id, fields)
             .await
             .map_err(status::from_catalog)?;
         let Tried { valid, error_class, message, latency } = self.try_out(kind, &target).await?;
@@ -145,7 +145,7 @@ impl ConfigApi {
         set.configs.retain(|config| config.id == id);
         set.roster.members = set.configs.iter().map(|config| config.member.clone()).collect();
         let config = self.with_state(set).await.pop();
-        config.ok_or_else(|| status::not_found(crate::catalog::Thing::Config, id))
+        config.ok_or_else(|| status::not_found(crate::catalog::ResourceKind::Config, id))
     }
 
     /// The configs with their live state.

@@ -4,7 +4,7 @@ use super::service::ConfigApi;
 use crate::{
     api::{from_pb, pb, status},
     balance::ErrorClass,
-    catalog::{Caller, ConfigFrom, ModelKey, Thing},
+    catalog::{Caller, ConfigFrom, ModelKey, ResourceKind},
     state::Switch,
 };
 use std::time::Duration;
@@ -71,7 +71,7 @@ impl ConfigApi {
             .configs
             .iter()
             .find(|config| config.id == id)
-            .ok_or_else(|| status::not_found(Thing::Config, id))?;
+            .ok_or_else(|| status::not_found(ResourceKind::Config, id))?;
         let resource = format!("config {} ({id})", config.name);
         self.catalog.by(caller).note(action, key, &resource).await.map_err(status::from_catalog)?;
         self.state.switch(&set.roster, &config.member, switch).await;

@@ -7,7 +7,7 @@ use super::service::InvokeApi;
 use crate::{
     api::{from_pb, pb, status, to_pb},
     balance::{Failure, LeaseId, Limits, Member},
-    catalog::{Caller, ModelKey, Thing},
+    catalog::{Caller, ModelKey, ResourceKind},
     invoke::{ClientLease, LEASE_TTL, LeaseReport},
     provider::ModelType,
     state::Lease,
@@ -124,7 +124,7 @@ impl InvokeApi {
         let call = self.call(metadata, caller, request.key, model_type, options, tokens).await?;
         let granted =
             self.engine.lease(&call, &request.exclude_config_ids).await.map_err(status::from_call)?;
-        let Some(member) = granted.member() else { return Err(status::not_found(Thing::Config, "")) };
+        let Some(member) = granted.member() else { return Err(status::not_found(ResourceKind::Config, "")) };
         let credentials = if caller.may_read_credentials {
             let resource = format!("config {} ({})", member.name, member.id);
             let noted = self.catalog.by(caller).note("Acquire", &granted.pool.key, &resource).await;
@@ -169,7 +169,7 @@ impl InvokeApi {
         if let Some(lease) = &known.lease
             && !self.engine.renew(lease).await
         {
-            return Err(status::not_found(Thing::Lease, &known.id));
+            return Err(status::not_found(ResourceKind::Lease, &known.id));
         }
         Ok(pb::RenewLeaseResponse { expires_at: Some(ends()) })
     }
@@ -208,7 +208,7 @@ impl InvokeApi {
         let key = key.ok_or_else(forged)?;
         let model_type: ModelType = from_pb::model_type(key.model_type, "lease_id")?;
         if caller.tenant.as_ref().is_some_and(|own| *own != key.tenant_id) {
-            return Err(status::not_found(Thing::Lease, id));
+            return Err(status::not_found(ResourceKind::Lease, id));
         }
         let lease = hold.map(|hold| hold.lease().ok_or_else(forged)).transpose()?;
         let key = ModelKey { tenant: key.tenant_id, provider: key.provider, model_type, model: key.model };

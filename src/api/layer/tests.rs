@@ -143,7 +143,7 @@ async fn a_panic_ends_its_own_call_and_no_other() {
 
     let catalog = catalog(folder.path()).await;
     let new = NewToken { role: Some(Role::Operator), ..NewToken::default() };
-    let (_, token) = catalog.create_token(new).await.unwrap();
+    let (_, token) = catalog.by_command_line().create_token(new).await.unwrap();
     let metrics = Arc::new(Metrics::new(10));
     let limits =
         CallLimits { max_calls: 10, receive_timeout: Duration::from_secs(60), ..CallLimits::default() };

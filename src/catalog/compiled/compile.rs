@@ -3,17 +3,27 @@
 //! A pool and a listing are compiled from the same [`Row`]s. A row whose secret does not open takes no part in the pool
 //! and says so in the listing.
 
-use crate::catalog::{
-    Config, ConfigFrom, ConfigSet, INHERIT, PolicySettings, Pool, PoolMember,
-    compiled::load::{Inherit, Parts, source_name},
-    secrets::fields::{self, Holder},
-    secrets::key_ring::{hex, sha256_of},
-    stored::entity::{credentials, lb_configs},
-    write::fallbacks,
-};
 use crate::{
     balance::{self, Limits},
-    provider::{self, KindSpec, Target},
+    catalog::{
+        addresses::{config_address, provider_address},
+        compiled::load::Parts,
+        secrets::{
+            fields::{self, Holder, UNREADABLE},
+            key_ring::{hex, sha256_of},
+        },
+        stored::{
+            columns::{Inherit, in_listing},
+            entity::{credentials, lb_configs},
+            fallbacks,
+        },
+        types::{
+            config::{Config, ConfigFrom, ConfigSet, INHERIT},
+            policy::PolicySettings,
+            pool::{Pool, PoolMember},
+        },
+    },
+    provider::{KindSpec, Target},
 };
 use secrecy::SecretString;
 use std::{
@@ -22,9 +32,13 @@ use std::{
 };
 use url::Url;
 
-/// The warning of what holds a secret that does not open.
-pub const UNREADABLE: &str = "secret cannot be read";
+/// The warning of a config that is the only usable one of a balanced model.
 const ALONE: &str = "the only usable config: nothing to fail over to";
+
+/// Builds with debug assertions panic where a model with this `upstream_model` is compiled, so that tests can see that
+/// such a panic stays with its own model.
+#[cfg(debug_assertions)]
+pub const POISON: &str = "__panic_when_compiled__";
 
 /// One config, compiled.
 pub struct Row {
@@ -32,7 +46,7 @@ pub struct Row {
     pub config: Config,
     /// As stored: which listing it belongs to.
     pub source: String,
-    /// Where it goes; none where its secret or address cannot be read.
+    /// Where it goes. `None` where its secret or its address cannot be read.
     pub target: Option<Target>,
 }
 
@@ -58,48 +72,19 @@ struct Draft<'a> {
     limits: Limits,
 }
 
-/// The holder of a credential's fields.
-pub fn credential_holder(id: uuid::Uuid) -> Holder {
-    Holder { table: "credentials", row: id }
-}
-
-/// The holder of a config's own fields.
-pub fn config_holder(id: uuid::Uuid) -> Holder {
-    Holder { table: "lb_configs", row: id }
-}
-
-/// What a provider's kind can do; logged where this build does not know it.
-pub fn kind_of(parts: &Parts) -> Option<&'static KindSpec> {
-    let kind = provider::kind(&parts.provider.kind);
-    if kind.is_none() {
-        tracing::error!(provider = %parts.provider.id, kind = parts.provider.kind, "unknown kind of provider");
-    }
-    kind
-}
-
-/// A provider's address: its own, else the kind's.
-pub fn provider_address<'a>(kind: &KindSpec, base_url: &'a str) -> &'a str {
-    if base_url.is_empty() { kind.default_base_url.unwrap_or_default() } else { base_url }
-}
-
-/// A config's address: its own, else the provider's.
-pub fn config_address<'a>(kind: &KindSpec, provider: &'a str, own: &'a str) -> &'a str {
-    if own.is_empty() { provider_address(kind, provider) } else { own }
-}
-
 /// The rows of a model's set in ring order, [`INHERIT`] first where it is one of them.
-pub fn rows(parts: &Parts, kind: &'static KindSpec) -> Vec<Row> {
+pub fn rows(parts: &Parts) -> Vec<Row> {
     let state = Inherit::from_name(&parts.model.inherit);
     let inherit =
-        (state != Inherit::LeftOut).then(|| inherit_row(parts, kind, state != Inherit::Disabled)).flatten();
-    let stored = parts.configs.iter().map(|row| stored_row(parts, kind, row));
+        (state != Inherit::LeftOut).then(|| inherit_row(parts, state != Inherit::Disabled)).flatten();
+    let stored = parts.configs.iter().map(|row| stored_row(parts, row));
     inherit.into_iter().chain(stored).collect()
 }
 
-fn inherit_row(parts: &Parts, kind: &'static KindSpec, enabled: bool) -> Option<Row> {
+fn inherit_row(parts: &Parts, enabled: bool) -> Option<Row> {
     let credential = parts.inherit.as_deref()?;
     let draft = Draft { linked: Some(credential), ..bare_inherit(enabled) };
-    Some(compile(parts, kind, &draft, ""))
+    Some(compile(parts, &draft, ""))
 }
 
 fn bare_inherit(enabled: bool) -> Draft<'static> {
@@ -119,20 +104,20 @@ fn bare_inherit(enabled: bool) -> Draft<'static> {
 }
 
 /// The one that serves without balancing. Without a credential only a kind that needs none can be called.
-pub fn single(parts: &Parts, kind: &'static KindSpec) -> Option<Row> {
-    inherit_row(parts, kind, true).or_else(|| {
-        let callable =
-            !needs_credential(kind) && !provider_address(kind, &parts.provider.base_url).is_empty();
-        callable.then(|| compile(parts, kind, &bare_inherit(true), ""))
+pub fn single(parts: &Parts) -> Option<Row> {
+    inherit_row(parts, true).or_else(|| {
+        let callable = !needs_credential(parts.kind)
+            && !provider_address(parts.kind, &parts.provider.base_url).is_empty();
+        callable.then(|| compile(parts, &bare_inherit(true), ""))
     })
 }
 
 /// Whether a kind cannot be called without a credential.
-pub fn needs_credential(kind: &KindSpec) -> bool {
+fn needs_credential(kind: &KindSpec) -> bool {
     kind.credential_fields.iter().any(|field| field.required)
 }
 
-fn stored_row(parts: &Parts, kind: &'static KindSpec, row: &lb_configs::Model) -> Row {
+fn stored_row(parts: &Parts, row: &lb_configs::Model) -> Row {
     let linked = row.credential_id.and_then(|id| parts.credentials.get(&id)).map(AsRef::as_ref);
     let draft = Draft {
         id: row.id.to_string(),
@@ -151,22 +136,22 @@ fn stored_row(parts: &Parts, kind: &'static KindSpec, row: &lb_configs::Model) -
             max_concurrency: limit(row.max_concurrency),
         },
     };
-    compile(parts, kind, &draft, &row.source)
+    compile(parts, &draft, &row.source)
 }
 
 fn limit(stored: i32) -> u32 {
     u32::try_from(stored).unwrap_or_default()
 }
 
-fn compile(parts: &Parts, kind: &'static KindSpec, draft: &Draft<'_>, source: &str) -> Row {
+fn compile(parts: &Parts, draft: &Draft<'_>, source: &str) -> Row {
     let none = format!("m{}.{}", parts.model.id.simple(), draft.ordinal);
     let (values, credential) = match (draft.linked, draft.inline) {
         (Some(linked), _) => (
-            fields::read(Some(kind), &linked.fields, credential_holder(linked.id), &parts.keys),
+            fields::read(Some(parts.kind), &linked.fields, Holder::credential(linked.id), &parts.keys),
             format!("{}.{}", linked.id.simple(), linked.revision),
         ),
         (None, Some(row)) => {
-            let values = fields::read(Some(kind), &row.fields, config_holder(row.id), &parts.keys);
+            let values = fields::read(Some(parts.kind), &row.fields, Holder::config(row.id), &parts.keys);
             let identity = match &values {
                 Ok(values) if !values.is_empty() => {
                     parts.keys.get(&parts.tenant.data_key_id).map(|key| key.identity(values))
@@ -177,7 +162,7 @@ fn compile(parts: &Parts, kind: &'static KindSpec, draft: &Draft<'_>, source: &s
         }
         (None, None) => (Ok(BTreeMap::new()), none),
     };
-    let base_url = config_address(kind, &parts.provider.base_url, draft.base_url);
+    let base_url = config_address(parts.kind, &parts.provider.base_url, draft.base_url);
     let upstream = [draft.upstream_model, &parts.model.upstream_model]
         .into_iter()
         .find(|name| !name.is_empty())
@@ -228,13 +213,14 @@ fn target(
     })
 }
 
-/// What serves calls of this model; none where its kind is unknown.
-pub fn pool(parts: &Parts) -> Option<Pool> {
-    let kind = kind_of(parts)?;
-    let members = rows(parts, kind);
+/// What serves calls of this model.
+pub fn pool(parts: &Parts) -> Pool {
+    #[cfg(debug_assertions)]
+    assert!(parts.model.upstream_model != POISON, "a test asked for this panic");
+    let members = rows(parts);
     // A pool with everything switched off is no pool: the active credential serves, as in Dify.
     let balanced = parts.model.lb_enabled && members.iter().any(|row| row.config.enabled);
-    let rows = if balanced { members } else { single(parts, kind).into_iter().collect() };
+    let rows = if balanced { members } else { single(parts).into_iter().collect() };
     let (mut roster, mut members) = (Vec::new(), Vec::new());
     let mut unreadable = false;
     for row in rows {
@@ -254,9 +240,9 @@ pub fn pool(parts: &Parts) -> Option<Pool> {
         roster.push(row.config.member);
         members.push(PoolMember { id: row.config.id.into(), name: row.config.name.into(), target });
     }
-    Some(Pool {
+    Pool {
         key: parts.key.clone(),
-        kind,
+        kind: parts.kind,
         enabled: parts.model.enabled && parts.provider.enabled,
         balanced,
         policy: PolicySettings::read(&parts.model.policy).policy(),
@@ -264,7 +250,7 @@ pub fn pool(parts: &Parts) -> Option<Pool> {
         unreadable,
         roster: Arc::new(self::roster(parts, roster)),
         members,
-    })
+    }
 }
 
 fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Pool {
@@ -277,14 +263,15 @@ fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Pool {
 }
 
 /// The listing of a model's configs.
-pub fn config_set(parts: &Parts, kind: &'static KindSpec, from: ConfigFrom) -> ConfigSet {
-    let mut rows = rows(parts, kind);
+pub fn config_set(parts: &Parts, from: ConfigFrom) -> ConfigSet {
+    let mut rows = rows(parts);
     // Opened once more for their masks: a pool, which is compiled far more often, needs none.
     let own: HashMap<_, _> = parts.configs.iter().map(|row| (row.id.to_string(), row)).collect();
     for config in rows.iter_mut().map(|row| &mut row.config).filter(|config| config.credential_id.is_empty())
     {
         if let Some(row) = own.get(&config.id) {
-            config.credentials = fields::masked(Some(kind), &row.fields, config_holder(row.id), &parts.keys);
+            config.credentials =
+                fields::masked(Some(parts.kind), &row.fields, Holder::config(row.id), &parts.keys);
         }
     }
     if parts.model.lb_enabled && rows.iter().filter(|row| row.usable()).count() == 1 {
@@ -293,7 +280,7 @@ pub fn config_set(parts: &Parts, kind: &'static KindSpec, from: ConfigFrom) -> C
         }
     }
     let (mut roster, mut configs) = (Vec::new(), Vec::new());
-    for row in rows.into_iter().filter(|row| in_scope(&row.source, from)) {
+    for row in rows.into_iter().filter(|row| in_listing(&row.source, from)) {
         roster.push(row.config.member.clone());
         configs.push(row.config);
     }
@@ -304,9 +291,4 @@ pub fn config_set(parts: &Parts, kind: &'static KindSpec, from: ConfigFrom) -> C
         roster: self::roster(parts, roster),
         configs,
     }
-}
-
-/// Whether a row of that source belongs to that listing.
-pub fn in_scope(source: &str, from: ConfigFrom) -> bool {
-    from == ConfigFrom::Any || source.is_empty() || source == source_name(from)
 }

@@ -1,12 +1,18 @@
-//! Follows the outbox: how a replica learns what others changed.
+//! Follows the outbox: this is how a replica learns what others have changed.
 //!
-//! When the database is gone, it says so once, goes on asking, and catches up when the database is back. A replica that
+//! A change that cannot be loaded is passed over: it never keeps the replica from the next one.
+//!
+//! When the database is gone, the follower says so once, goes on asking, and catches up when the database is back. A replica that
 //! was away for longer than the outbox is kept loads everything anew.
 
 use crate::catalog::{
-    Catalog, Error,
-    stored::database::{Change, now, patiently},
-    stored::entity::outbox,
+    handle::Catalog,
+    stored::{
+        change::Change,
+        database::{now, patiently},
+        entity::outbox,
+    },
+    types::error::Error,
 };
 use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use std::{collections::HashSet, time::Duration};
@@ -36,7 +42,7 @@ impl Catalog {
             tokio::select! {
                 () = cancel.cancelled() => return,
                 _ = ticks.tick() => {}
-                () = self.inner.hinted.notified() => {}
+                () = self.hinted() => {}
             }
             // A refresh is left half done at most; the next start loads anew.
             let caught_up = tokio::select! {
@@ -67,17 +73,10 @@ impl Catalog {
         }
     }
 
-    /// Stores when tokens were last used; what fails is lost until the next use.
-    pub async fn keep_last_uses(&self) {
-        if let Err(error) = self.store_last_uses().await {
-            tracing::warn!(%error, "when tokens were last used was not stored");
-        }
-    }
-
     /// Takes in all there is now.
     pub(in crate::catalog) async fn catch_up(&self) -> Result<(), Error> {
         loop {
-            let Some(seen) = self.snapshot().seen() else { return self.load().await };
+            let Some(seen) = self.cache().seen() else { return self.load().await };
             // Starts with the last one seen: where that is gone, others may be gone behind it.
             let query = outbox::Entity::find()
                 .filter(outbox::Column::Number.gte(seen))
@@ -100,8 +99,11 @@ impl Catalog {
                 .filter_map(Change::from_row)
                 .filter(|change| known.insert(*change))
                 .collect();
-            self.refresh(&changes).await?;
-            self.snapshot().set_seen(last);
+            match self.refresh(&changes).await {
+                Err(Error::DatabaseUnavailable) => return Err(Error::DatabaseUnavailable),
+                // Logged where it happened. Reading the same rows again would fail again.
+                Ok(()) | Err(_) => self.cache().set_seen(last),
+            }
         }
     }
 

@@ -2,16 +2,20 @@
 //!
 //! Start, first call, refresh and listings all read through here, so that they cannot disagree.
 
-use crate::catalog::{
-    ConfigFrom, ModelKey,
-    secrets::fields::Keys,
-    secrets::key_ring::KeyRing,
-    stored::entity::{credentials, data_keys, lb_configs, models, providers, tenants},
+use crate::{
+    catalog::{
+        secrets::{fields::Keys, key_ring::KeyRing, tenant_keys},
+        stored::{
+            entity::{credentials, lb_configs, models, providers, tenants},
+            find,
+        },
+        types::{error::Error, model::ModelKey},
+    },
+    provider::{KindSpec, ModelType},
 };
-use crate::provider::ModelType;
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect,
-    QueryTrait, Statement,
+    QueryTrait, Select, Statement,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -45,6 +49,8 @@ pub struct Parts {
     pub tenant: Arc<tenants::Model>,
     /// Its provider.
     pub provider: Arc<providers::Model>,
+    /// What its provider speaks.
+    pub kind: &'static KindSpec,
     /// Its row.
     pub model: models::Model,
     /// Its configs by ordinal.
@@ -57,51 +63,9 @@ pub struct Parts {
     pub keys: Arc<Keys>,
 }
 
-/// Where a config comes from, as it is stored.
-pub fn source_name(from: ConfigFrom) -> &'static str {
-    match from {
-        ConfigFrom::Any => "",
-        ConfigFrom::PredefinedModel => "predefined-model",
-        ConfigFrom::CustomModel => "custom-model",
-    }
-}
-
-/// What the saved set of a model says of `__inherit__`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Inherit {
-    /// Nothing was said: it is a member.
-    Default,
-    /// A saved set holds it.
-    Enabled,
-    /// A saved set switches it off.
-    Disabled,
-    /// A saved set leaves it out.
-    LeftOut,
-}
-
-impl Inherit {
-    /// As stored.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Default => "default",
-            Self::Enabled => "enabled",
-            Self::Disabled => "disabled",
-            Self::LeftOut => "left_out",
-        }
-    }
-
-    /// From the column; what it does not know is the default.
-    pub fn from_name(name: &str) -> Self {
-        [Self::Enabled, Self::Disabled, Self::LeftOut]
-            .into_iter()
-            .find(|state| state.name() == name)
-            .unwrap_or(Self::Default)
-    }
-}
-
 /// Models, and where the next page begins.
 pub struct Page {
-    /// Those that this build knows.
+    /// Those of a type and a kind that this build knows.
     pub parts: Vec<Parts>,
     /// The last model read, known or not; none where there is no more.
     pub next: Option<Uuid>,
@@ -115,20 +79,7 @@ pub async fn page(
     after: Option<Uuid>,
     size: u64,
 ) -> Result<Page, DbErr> {
-    let mut query = models::Entity::find().order_by_asc(models::Column::Id).limit(size + 1);
-    query = match filter {
-        Filter::All => query,
-        Filter::Tenant(id) => query.filter(models::Column::TenantId.eq(id)),
-        Filter::Provider(id) => query.filter(models::Column::ProviderId.eq(id)),
-        Filter::Type(id, model_type) => query
-            .filter(models::Column::ProviderId.eq(id))
-            .filter(models::Column::ModelType.eq(model_type.name())),
-        Filter::Model(id) => query.filter(models::Column::Id.eq(id)),
-    };
-    if let Some(after) = after {
-        query = query.filter(models::Column::Id.gt(after));
-    }
-    let mut models = query.all(db).await?;
+    let mut models = select(filter, after).limit(size + 1).all(db).await?;
     if models.is_empty() {
         return Ok(Page { parts: Vec::new(), next: None });
     }
@@ -145,7 +96,7 @@ pub async fn page(
     let tenants = tenants::Entity::find().filter(tenants::Column::Id.is_in(of_tenants.clone()));
     let tenants = by_id(tenants.all(db).await?, |row| row.id);
     let credentials = credentials(db, &ids, &of_providers, names).await?;
-    let keys = keys(db, ring, of_tenants).await?;
+    let keys = tenant_keys::of_tenants(db, ring, of_tenants).await?;
     let mut configs: HashMap<Uuid, Vec<lb_configs::Model>> = HashMap::new();
     for row in lb_configs::Entity::find()
         .filter(lb_configs::Column::ModelId.is_in(ids))
@@ -169,6 +120,7 @@ pub async fn page(
             tracing::error!(model = %model.id, "a model is of a type that this build does not know");
             return None;
         };
+        let kind = find::kind(provider).ok()?;
         let inherit = active
             .get(&(provider.id, model.model_type.as_str(), model.name.as_str()))
             .or_else(|| active.get(&(provider.id, "", "")))
@@ -182,6 +134,7 @@ pub async fn page(
             },
             tenant: Arc::clone(tenant),
             provider: Arc::clone(provider),
+            kind,
             configs: configs.remove(&model.id).unwrap_or_default(),
             inherit,
             credentials: Arc::clone(&credentials),
@@ -192,9 +145,39 @@ pub async fn page(
     Ok(Page { parts: parts.collect(), next })
 }
 
-/// One model.
-pub async fn one(db: &impl ConnectionTrait, ring: &KeyRing, model: Uuid) -> Result<Option<Parts>, DbErr> {
-    Ok(page(db, ring, Filter::Model(model), None, 1).await?.parts.pop())
+/// One model that is there.
+///
+/// # Errors
+/// [`Error::Internal`] also where this build does not know its type or its kind.
+pub async fn one(db: &impl ConnectionTrait, ring: &KeyRing, model: Uuid) -> Result<Parts, Error> {
+    page(db, ring, Filter::Model(model), None, 1).await?.parts.pop().ok_or(Error::Internal)
+}
+
+/// The first model after that one.
+pub async fn next(
+    db: &impl ConnectionTrait,
+    filter: Filter,
+    after: Option<Uuid>,
+) -> Result<Option<Uuid>, DbErr> {
+    select(filter, after).select_only().column(models::Column::Id).limit(1).into_tuple().one(db).await
+}
+
+/// Models by id, after that one.
+fn select(filter: Filter, after: Option<Uuid>) -> Select<models::Entity> {
+    let mut query = models::Entity::find().order_by_asc(models::Column::Id);
+    query = match filter {
+        Filter::All => query,
+        Filter::Tenant(id) => query.filter(models::Column::TenantId.eq(id)),
+        Filter::Provider(id) => query.filter(models::Column::ProviderId.eq(id)),
+        Filter::Type(id, model_type) => query
+            .filter(models::Column::ProviderId.eq(id))
+            .filter(models::Column::ModelType.eq(model_type.name())),
+        Filter::Model(id) => query.filter(models::Column::Id.eq(id)),
+    };
+    match after {
+        Some(after) => query.filter(models::Column::Id.gt(after)),
+        None => query,
+    }
 }
 
 fn by_id<R>(rows: Vec<R>, id: impl Fn(&R) -> Uuid) -> HashMap<Uuid, Arc<R>> {
@@ -227,28 +210,6 @@ async fn credentials(
         .all(db)
         .await?;
     Ok(Arc::new(by_id(rows, |row| row.id)))
-}
-
-/// The data keys of tenants, opened. One that no master key opens is left out: what it sealed is unreadable.
-pub async fn keys(
-    db: &impl ConnectionTrait,
-    ring: &KeyRing,
-    tenants: impl IntoIterator<Item = Uuid>,
-) -> Result<HashMap<Uuid, Arc<Keys>>, DbErr> {
-    let rows = data_keys::Entity::find().filter(data_keys::Column::TenantId.is_in(tenants)).all(db).await?;
-    let mut keys: HashMap<Uuid, Keys> = HashMap::new();
-    for row in rows {
-        let Some(key) = ring.data_key(&row) else {
-            tracing::error!(
-                tenant = %row.tenant_id,
-                master_key_id = row.master_key_id,
-                "a data key cannot be opened with this master key ring"
-            );
-            continue;
-        };
-        keys.entry(row.tenant_id).or_default().insert(row.id, Arc::new(key));
-    }
-    Ok(keys.into_iter().map(|(tenant, keys)| (tenant, Arc::new(keys))).collect())
 }
 
 /// A tenant's default model of one type.

@@ -1,6 +1,9 @@
-//! What is compiled from the stored rows: the pools that serve, how they are loaded, and how they are kept up to date.
+//! What serves: pools compiled from the stored rows, kept in memory, and kept up to date.
 
-pub(in crate::catalog) mod compile;
-pub(in crate::catalog) mod follow;
-pub(in crate::catalog) mod load;
-pub(in crate::catalog) mod snapshot;
+pub(super) mod cache;
+pub(super) mod compile;
+pub(super) mod follow;
+pub(super) mod load;
+pub(super) mod refresh;
+pub(super) mod serve;
+pub(super) mod tokens;

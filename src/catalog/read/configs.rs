@@ -1,26 +1,35 @@
-//! Reads of a model's configs, and what a trial of one needs.
+//! Reads of a model's configs, and what their validation needs.
 
-use crate::catalog::{
-    Catalog, Config, ConfigFrom, ConfigSet, Error, INHERIT, ModelKey, Thing,
-    compiled::compile::{self, Row, kind_of, provider_address},
-    compiled::load::{self, Parts},
-    names::{self, Check, shown},
-    secrets::fields,
-    stored::database::{begin_read, locate},
+use crate::{
+    catalog::{
+        addresses::provider_address,
+        compiled::{
+            compile,
+            load::{self, Parts},
+        },
+        handle::Catalog,
+        names::{self, Check, shown},
+        secrets::fields,
+        stored::{database::begin_read, find::locate},
+        types::{
+            config::{ConfigFrom, ConfigSet, INHERIT},
+            error::{Error, ResourceKind},
+            model::ModelKey,
+        },
+    },
+    provider::{KindSpec, Target},
 };
-use crate::provider::{KindSpec, Target};
 use std::collections::BTreeMap;
 use url::Url;
 
 impl Catalog {
     /// Everything a model is compiled from, read at one moment.
-    async fn parts(&self, key: &ModelKey) -> Result<(Parts, &'static KindSpec), Error> {
+    async fn parts(&self, key: &ModelKey) -> Result<Parts, Error> {
         let tx = begin_read(self.db()).await?;
         let located = locate(&tx, key).await?;
-        let parts = load::one(&tx, self.ring(), located.model.id).await?.ok_or(Error::Internal)?;
+        let parts = load::one(&tx, self.ring(), located.model.id).await?;
         tx.commit().await?;
-        let kind = kind_of(&parts).ok_or(Error::Internal)?;
-        Ok((parts, kind))
+        Ok(parts)
     }
 
     /// A model's configs in ring order, `__inherit__` first where it is one.
@@ -28,28 +37,17 @@ impl Catalog {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn configs(&self, key: &ModelKey, from: ConfigFrom) -> Result<ConfigSet, Error> {
-        let key = names::key(key)?;
-        let (parts, kind) = self.parts(&key).await?;
-        Ok(compile::config_set(&parts, kind, from))
+        let parts = self.parts(&*names::key(key)?).await?;
+        Ok(compile::config_set(&parts, from))
     }
 
-    /// One config of a model.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn config(&self, key: &ModelKey, id: &str) -> Result<Config, Error> {
-        let set = self.configs(key, ConfigFrom::Any).await?;
-        let found = set.configs.into_iter().find(|config| config.id == id);
-        found.ok_or_else(|| Error::NotFound(Thing::Config, shown(id)))
-    }
-
-    /// Where a trial of credentials goes: fields that are not stored, a stored config, or a stored config with some
-    /// fields replaced. A stored secret goes to the address it is stored for and nowhere else.
+    /// What a validation of a config's credentials calls: fields that are not stored, a stored config, or a stored config
+    /// with some fields replaced. A stored secret goes to the address it is stored for and nowhere else.
     ///
     /// # Errors
     /// [`Error::Invalid`] for the fields, [`Error::NotFound`] for model and config, [`Error::SecretUnreadable`] for a
     /// stored config.
-    pub async fn trial_target(
+    pub async fn config_target(
         &self,
         key: &ModelKey,
         credentials: BTreeMap<String, String>,
@@ -63,12 +61,13 @@ impl Catalog {
             check.add("base_url", "cannot be given with config_id: a stored secret stays with its address");
         }
         check.finish()?;
-        let (parts, kind) = self.parts(&key).await?;
-        let stored = if config_id.is_empty() { None } else { Some(stored_target(&parts, kind, config_id)?) };
+        let parts = self.parts(&key).await?;
+        let kind = parts.kind;
+        let stored = if config_id.is_empty() { None } else { Some(stored_target(&parts, config_id)?) };
         let old = stored.iter().flat_map(|target| target.fields.iter());
         let old = old.map(|(name, value)| (name.to_owned(), value.clone())).collect();
         let mut check = Check::default();
-        let fields = fields::for_trial(kind, &credentials, &old, "credentials", &mut check);
+        let fields = fields::to_validate(kind, &credentials, &old, "credentials", &mut check);
         check.finish()?;
         if let Some(target) = stored {
             return Ok((kind, Target { fields: fields.into_iter().collect(), ..target }));
@@ -84,12 +83,12 @@ impl Catalog {
     }
 }
 
-fn stored_target(parts: &Parts, kind: &'static KindSpec, id: &str) -> Result<Target, Error> {
-    let row: Option<Row> = if id == INHERIT {
-        compile::single(parts, kind)
+fn stored_target(parts: &Parts, id: &str) -> Result<Target, Error> {
+    let row = if id == INHERIT {
+        compile::single(parts)
     } else {
-        compile::rows(parts, kind).into_iter().find(|row| row.config.id == id)
+        compile::rows(parts).into_iter().find(|row| row.config.id == id)
     };
-    let row = row.ok_or_else(|| Error::NotFound(Thing::Config, shown(id)))?;
+    let row = row.ok_or_else(|| Error::NotFound(ResourceKind::Config, shown(id)))?;
     row.target.ok_or(Error::SecretUnreadable)
 }

@@ -1,4 +1,10 @@
-//! Reads that answer from the database.
+//! What is read from the database and listed.
 
-pub(in crate::catalog) mod configs;
-pub(in crate::catalog) mod overview;
+pub(super) mod audit;
+pub(super) mod configs;
+pub(super) mod credentials;
+pub(super) mod models;
+pub(super) mod overview;
+pub(super) mod providers;
+pub(super) mod tenants;
+pub(super) mod tokens;

@@ -2,18 +2,37 @@
 //!
 //! Each is one snapshot of the database and a fixed number of statements, however much the tenant has.
 
-use crate::catalog::{
-    Catalog, ConfigFrom, ConfigSet, Credential, Error, Model, ModelKey, Page, PageRequest, Provider,
-    compiled::compile::{self, kind_of},
-    compiled::load::{self, Filter},
-    names,
-    stored::database::{self, Paging, begin_read},
-    stored::entity::{credentials, providers},
-    write::credentials::credential,
-    write::models::model,
-    write::providers::{active, provider},
+use crate::{
+    catalog::{
+        compiled::{
+            compile,
+            load::{self, Filter},
+        },
+        handle::Catalog,
+        names,
+        read::{
+            credentials::credential,
+            models::model,
+            providers::{active, provider},
+        },
+        secrets::tenant_keys,
+        stored::{
+            database::begin_read,
+            entity::{credentials, providers},
+            find,
+            paging::Paging,
+        },
+        types::{
+            config::{ConfigFrom, ConfigSet},
+            credential::Credential,
+            error::Error,
+            model::{Model, ModelKey},
+            page::{Page, PageRequest},
+            provider::Provider,
+        },
+    },
+    provider::ModelType,
 };
-use crate::provider::ModelType;
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use std::collections::HashMap;
 use uuid::Uuid;
@@ -58,8 +77,8 @@ impl Catalog {
         let paging = Paging::new(&page, 2)?;
         let (section, after) = paging.place([PROVIDERS, CREDENTIALS, MODELS])?;
         let tx = begin_read(self.db()).await?;
-        let owner = database::tenant(&tx, tenant).await?;
-        let keys = self.keys(&tx, owner.id).await?;
+        let owner = find::tenant(&tx, tenant).await?;
+        let keys = tenant_keys::of_tenant(&tx, self.ring(), owner.id).await?;
         let all = providers::Entity::find().filter(providers::Column::TenantId.eq(owner.id));
         let all = all.order_by_asc(providers::Column::Id).all(&tx).await?;
         let by_id: HashMap<Uuid, &providers::Model> = all.iter().map(|row| (row.id, row)).collect();
@@ -106,8 +125,7 @@ impl Catalog {
             let page = load::page(&tx, self.ring(), Filter::Tenant(owner.id), Some(after), room).await?;
             found.next = page.next.map(|last| Paging::token(MODELS, last)).unwrap_or_default();
             for parts in page.parts {
-                let Some(kind) = kind_of(&parts) else { continue };
-                let set = compile::config_set(&parts, kind, ConfigFrom::Any);
+                let set = compile::config_set(&parts, ConfigFrom::Any);
                 found.models.push((model(parts.model, parts.key), set));
             }
         }
@@ -130,8 +148,8 @@ impl Catalog {
         let paging = Paging::new(&page, 2)?;
         let (_, after) = paging.place([MODELS; 3])?;
         let tx = begin_read(self.db()).await?;
-        let owner = database::tenant(&tx, tenant).await?;
-        let row = database::provider(&tx, owner.id, name).await?;
+        let owner = find::tenant(&tx, tenant).await?;
+        let row = find::provider(&tx, owner.id, name).await?;
         let active = active(&tx, [row.id]).await?.remove(&row.id);
         let filter = Filter::Type(row.id, model_type);
         let page = load::page(&tx, self.ring(), filter, Some(after), paging.size).await?;
@@ -139,7 +157,7 @@ impl Catalog {
             Some(id) => credentials::Entity::find_by_id(id).one(&tx).await?,
             None => None,
         };
-        let keys = self.keys(&tx, owner.id).await?;
+        let keys = tenant_keys::of_tenant(&tx, self.ring(), owner.id).await?;
         tx.commit().await?;
         let models = page.parts.into_iter().map(|parts| {
             let inherit = parts.inherit.map(|inherit| inherit.id);

@@ -3,12 +3,14 @@
 //! Stored as JSON, plain fields as texts, secret ones as `{"key": data key id, "sealed": base64}`. A sealed value that
 //! does not open is never used as a value.
 
-use crate::catalog::{
-    Error, HIDDEN,
-    names::{Check, shown},
-    secrets::key_ring::{DataKey, Place},
+use crate::{
+    catalog::{
+        names::{Check, shown},
+        secrets::key_ring::{DataKey, Place},
+        types::{credential::HIDDEN, error::Error},
+    },
+    provider::{CredentialField, KindSpec},
 };
-use crate::provider::{CredentialField, KindSpec};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -30,6 +32,16 @@ pub struct Holder {
 }
 
 impl Holder {
+    /// A credential.
+    pub fn credential(row: Uuid) -> Self {
+        Self { table: "credentials", row }
+    }
+
+    /// A config with fields of its own.
+    pub fn config(row: Uuid) -> Self {
+        Self { table: "lb_configs", row }
+    }
+
     fn field(self, field: &str) -> Place<'_> {
         Place { table: self.table, row: self.row, field }
     }
@@ -48,6 +60,9 @@ type StoredFields = BTreeMap<String, Stored>;
 /// A stored field does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable;
+
+/// The warning of a row that holds a secret that does not open.
+pub const UNREADABLE: &str = "secret cannot be read";
 
 /// What a set of no fields is stored as.
 pub const NONE: &str = "{}";
@@ -227,10 +242,7 @@ impl Writing<'_> {
         if !field.secret {
             return Ok(Stored::Plain(value.to_owned()));
         }
-        let sealed = self.seal_with.seal(self.holder.field(field.name), value).map_err(|_| {
-            tracing::error!("a secret could not be sealed");
-            Error::Internal
-        })?;
+        let sealed = self.seal_with.seal(self.holder.field(field.name), value)?;
         Ok(Stored::Sealed { key: self.seal_with.id, sealed })
     }
 }
@@ -250,8 +262,8 @@ fn check_value(field: &CredentialField, value: &str, at: &str, check: &mut Check
     }
 }
 
-/// Checks fields that are to be tried, not stored; hidden ones are taken from `stored`.
-pub fn for_trial(
+/// Checks fields that are to be validated and not stored. Hidden ones are taken from `stored`.
+pub fn to_validate(
     kind: &KindSpec,
     given: &BTreeMap<String, String>,
     stored: &BTreeMap<String, SecretString>,

@@ -7,7 +7,7 @@
 //! Beside the data key, and under the same seal, lies the tenant's identity key. It names sets of secrets to the state
 //! store and goes with the tenant from one data key to the next, so that a rotation forgets no cooldown.
 
-use crate::catalog::stored::entity::data_keys;
+use crate::catalog::{stored::entity::data_keys, types::error::Error};
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     digest, hmac, rand,
@@ -78,6 +78,13 @@ pub enum KeyRingError {
 /// A seal could not be made: the random source or the library failed.
 #[derive(Debug)]
 pub struct SealError;
+
+impl From<SealError> for Error {
+    fn from(_: SealError) -> Self {
+        tracing::error!("sealing failed: the random source or the library refuses");
+        Self::Internal
+    }
+}
 
 pub(in crate::catalog) struct Key(Zeroizing<[u8; 32]>);
 

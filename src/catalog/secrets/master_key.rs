@@ -2,7 +2,7 @@
 //!
 //! Read once, at the start. Whatever the source, no error and no log line holds any of it.
 
-use crate::catalog::secrets::key_ring::{Key, KeyRing, KeyRingError};
+use super::key_ring::{Key, KeyRing, KeyRingError};
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     fmt,

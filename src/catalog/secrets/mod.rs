@@ -1,6 +1,7 @@
-//! Secrets: where the master key comes from, sealing, sealed fields, and the rotation of keys.
+//! Secrets: where the master key comes from, sealing, the fields of credentials, and the rotation of keys.
 
-pub(in crate::catalog) mod fields;
-pub(in crate::catalog) mod key_ring;
-pub(in crate::catalog) mod master_key;
-pub(in crate::catalog) mod rotation;
+pub(super) mod fields;
+pub(super) mod key_ring;
+pub(super) mod master_key;
+pub(super) mod rotation;
+pub(super) mod tenant_keys;

@@ -5,14 +5,19 @@
 //! no replica has to load anything. When the database is gone, so is the rotation, until it is called again.
 
 use crate::catalog::{
-    CHECK_VALUE, Catalog, Error, Thing,
-    compiled::compile::{config_holder, credential_holder},
     names,
-    secrets::fields::{self, Holder, Keys},
-    secrets::key_ring::DataKey,
-    stored::database::{self, patiently},
-    stored::entity::{data_keys, meta, tenants},
-    write::audit::Event,
+    secrets::{
+        fields::{self, Holder, Keys},
+        key_ring::DataKey,
+        tenant_keys,
+    },
+    stored::{
+        database::patiently,
+        entity::{data_keys, meta, tenants},
+        find,
+    },
+    types::error::{Error, ResourceKind},
+    write::{audit::Event, writer::Writer},
 };
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
@@ -25,7 +30,7 @@ use std::{
 use uuid::Uuid;
 
 /// The holders of sealed fields: every table with such a column.
-const HOLDERS: [fn(Uuid) -> Holder; 2] = [credential_holder, config_holder];
+const HOLDERS: [fn(Uuid) -> Holder; 2] = [Holder::credential, Holder::config];
 /// Rows a write.
 const BATCH: u64 = 500;
 /// The least pause between two writes: SQLite's waiters poll.
@@ -53,7 +58,7 @@ pub struct MasterRotation {
     pub unreadable: u64,
 }
 
-impl Catalog {
+impl Writer {
     /// Gives a tenant a new data key, seals all its secrets by it, and deletes the old one. Where an earlier call was
     /// cut off, finishes that instead.
     ///
@@ -61,7 +66,7 @@ impl Catalog {
     /// [`Error::NotFound`]; [`Error::DatabaseUnavailable`], after which a call continues.
     pub async fn rotate_tenant_key(&self, tenant: &str) -> Result<TenantRotation, Error> {
         names::tenant("tenant_id", tenant)?;
-        let tenant = patiently(database::tenant(self.db(), tenant)).await?.id;
+        let tenant = patiently(find::tenant(self.catalog.db(), tenant)).await?.id;
         let (mut rotation, dropped) = self.reseal_tenant(tenant).await?;
         rotation.resumed = rotation.resealed > 0 || dropped > 0;
         if !rotation.resumed {
@@ -80,17 +85,14 @@ impl Catalog {
 
     /// From its commit on, all that is new is sealed by the new key.
     pub(in crate::catalog) async fn new_tenant_key(&self, tenant: Uuid) -> Result<(), Error> {
-        let tx = self.quiet_write().await?;
+        let tx = self.begin_unannounced().await?;
         patiently(async {
             let (row, keys) = self.current(&tx, tenant).await?;
             let before = keys.get(&row.data_key_id).map(AsRef::as_ref);
-            let (key, key_row) = self.ring().new_data_key(tenant, before).map_err(|_| {
-                tracing::error!("a data key could not be made");
-                Error::Internal
-            })?;
+            let (key, key_row) = self.catalog.ring().new_data_key(tenant, before)?;
             data_keys::Entity::insert(key_row.into_active_model()).exec_without_returning(&tx).await?;
             let event = Event::new("RotateTenantKey", &row.name, format!("tenant {}", row.name));
-            event.write(&tx, self.actor.as_deref()).await?;
+            self.record(&tx, event).await?;
             tenants::Entity::update_many()
                 .col_expr(tenants::Column::DataKeyId, Expr::value(key.id))
                 .filter(tenants::Column::Id.eq(tenant))
@@ -107,8 +109,8 @@ impl Catalog {
         tenant: Uuid,
     ) -> Result<(tenants::Model, Arc<Keys>), Error> {
         let row = tenants::Entity::find_by_id(tenant).one(tx).await?;
-        let row = row.ok_or_else(|| Error::NotFound(Thing::Tenant, tenant.to_string()))?;
-        Ok((row, self.keys(tx, tenant).await?))
+        let row = row.ok_or_else(|| Error::NotFound(ResourceKind::Tenant, tenant.to_string()))?;
+        Ok((row, tenant_keys::of_tenant(tx, self.catalog.ring(), tenant).await?))
     }
 
     /// Brings all secrets of a tenant under its current key and deletes the keys that nothing names any more; also says
@@ -116,7 +118,7 @@ impl Catalog {
     async fn reseal_tenant(&self, tenant: Uuid) -> Result<(TenantRotation, u64), Error> {
         let mut rotation = TenantRotation::default();
         let of_tenant = data_keys::Entity::find().filter(data_keys::Column::TenantId.eq(tenant));
-        if patiently(of_tenant.limit(2).all(self.db())).await?.len() < 2 {
+        if patiently(of_tenant.limit(2).all(self.catalog.db())).await?.len() < 2 {
             return Ok((rotation, 0));
         }
         for holder in HOLDERS {
@@ -141,7 +143,7 @@ impl Catalog {
         after: Uuid,
         rotation: &mut TenantRotation,
     ) -> Result<Option<Uuid>, Error> {
-        let tx = self.quiet_write().await?;
+        let tx = self.begin_unannounced().await?;
         patiently(async {
             // Read anew each time: another call may have begun another rotation.
             let (row, keys) = self.current(&tx, tenant).await?;
@@ -159,7 +161,7 @@ impl Catalog {
 
     /// Deletes the tenant's keys, but for the current one and those that a row names.
     async fn drop_unused_keys(&self, tenant: Uuid) -> Result<u64, Error> {
-        let tx = self.quiet_write().await?;
+        let tx = self.begin_unannounced().await?;
         patiently(async {
             let (row, _) = self.current(&tx, tenant).await?;
             let old = data_keys::Entity::find()
@@ -190,7 +192,7 @@ impl Catalog {
         let mut after = Uuid::nil();
         loop {
             let began = Instant::now();
-            let tx = self.quiet_write().await?;
+            let tx = self.begin_unannounced().await?;
             let last = patiently(async {
                 let last = self.reseal_data_keys(&tx, after, dry_run, &mut rotation).await?;
                 tx.commit().await?;
@@ -202,16 +204,16 @@ impl Catalog {
         }
         if !dry_run {
             // Last: until here a ring that has only the old key is still the right one.
-            let value = self.ring().check_value().map_err(|_| Error::Internal)?;
-            let tx = self.quiet_write().await?;
+            let value = self.catalog.ring().check_value()?;
+            let tx = self.begin_unannounced().await?;
             patiently(async {
                 meta::Entity::update_many()
                     .col_expr(meta::Column::Value, Expr::value(value))
-                    .filter(meta::Column::Key.eq(CHECK_VALUE))
+                    .filter(meta::Column::Key.eq(meta::MASTER_KEY_CHECK))
                     .exec(&tx)
                     .await?;
                 let event = Event::new("keys rotate", "", "master key");
-                event.write(&tx, self.actor.as_deref()).await?;
+                self.record(&tx, event).await?;
                 tx.commit().await
             })
             .await?;
@@ -226,14 +228,14 @@ impl Catalog {
         dry_run: bool,
         rotation: &mut MasterRotation,
     ) -> Result<Option<Uuid>, Error> {
-        let first = self.ring().first_id();
+        let first = self.catalog.ring().first_id();
         let rows = data_keys::Entity::find()
             .filter(data_keys::Column::Id.gt(after))
             .order_by_asc(data_keys::Column::Id)
             .limit(BATCH);
         let rows = rows.all(tx).await?;
         for row in &rows {
-            let Some(sealed) = self.ring().reseal(row).map_err(|_| Error::Internal)? else {
+            let Some(sealed) = self.catalog.ring().reseal(row)? else {
                 tracing::error!(
                     tenant = %row.tenant_id,
                     master_key_id = row.master_key_id,

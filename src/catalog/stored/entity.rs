@@ -122,7 +122,7 @@ pub mod credentials {
         pub model_type: String,
         pub model: String,
         pub name: String,
-        #[serde(serialize_with = "crate::catalog::write::audit::fields")]
+        #[serde(serialize_with = "crate::catalog::stored::redacted::fields")]
         pub fields: String,
         /// At most one per owner: a unique index says so.
         pub active: bool,
@@ -159,10 +159,10 @@ pub mod models {
         pub inherit: String,
         pub revision: i64,
         /// JSON; empty: all defaults.
-        #[serde(serialize_with = "crate::catalog::write::audit::json")]
+        #[serde(serialize_with = "crate::catalog::stored::redacted::json")]
         pub policy: String,
         /// JSON; empty: none.
-        #[serde(serialize_with = "crate::catalog::write::audit::json")]
+        #[serde(serialize_with = "crate::catalog::stored::redacted::json")]
         pub fallbacks: String,
     }
 
@@ -202,7 +202,7 @@ pub mod lb_configs {
         /// Empty for a linked one: the credential's name takes its place.
         pub name: String,
         pub credential_id: Option<Uuid>,
-        #[serde(serialize_with = "crate::catalog::write::audit::fields")]
+        #[serde(serialize_with = "crate::catalog::stored::redacted::fields")]
         pub fields: String,
         pub enabled: bool,
         pub weight: i32,
@@ -263,6 +263,9 @@ pub mod outbox {
 /// Facts about the database itself, such as the check value of the master key.
 pub mod meta {
     use sea_orm::entity::prelude::*;
+
+    /// The key of the row that tells the right master key.
+    pub const MASTER_KEY_CHECK: &str = "master_key_check";
 
     #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
     #[sea_orm(table_name = "meta")]

@@ -1,14 +1,19 @@
 //! What can be told of a database without serving from it, for `rota doctor`. Makes no file, migrates nothing, writes
 //! nothing, and needs no master key.
 
-use crate::catalog::{
-    CHECK_VALUE, Catalog, DatabaseOptions, KeyRing, OpenError,
-    compiled::compile,
-    connect_options, file_of,
-    stored::entity::{lb_configs, meta, models, providers, tenants},
-    stored::migration::Migrator,
+use crate::{
+    catalog::{
+        addresses::provider_address,
+        handle::Catalog,
+        secrets::key_ring::KeyRing,
+        stored::{
+            connect::{DatabaseOptions, OpenError, connect_options, file_of},
+            entity::{lb_configs, meta, models, providers, tenants},
+            migration::Migrator,
+        },
+    },
+    provider::{self, guard::Networks},
 };
-use crate::provider::{self, guard::Networks};
 use chrono::{DateTime, Utc};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, EntityTrait, QueryFilter,
@@ -78,7 +83,7 @@ impl DatabaseFacts {
         if !SchemaManager::new(&self.db).has_table("meta").await? {
             return Ok(None);
         }
-        let row = meta::Entity::find_by_id(CHECK_VALUE).one(&self.db).await?;
+        let row = meta::Entity::find_by_id(meta::MASTER_KEY_CHECK).one(&self.db).await?;
         Ok(row.map(|row| ring.opens(&row.value)))
     }
 
@@ -117,7 +122,7 @@ impl DatabaseFacts {
         let mut addresses: Vec<_> = providers
             .values()
             .filter_map(|row| {
-                let url = compile::provider_address(provider::kind(&row.kind)?, &row.base_url);
+                let url = provider_address(provider::kind(&row.kind)?, &row.base_url);
                 let (tenant, provider) = (tenant(&row.tenant_id), row.name.clone());
                 Some(Address { tenant, provider, url: url.to_owned() })
             })

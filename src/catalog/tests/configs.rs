@@ -35,11 +35,11 @@ async fn a_refused_set_changes_nothing() {
     }
     let unknown = NewConfig { id: Uuid::now_v7().to_string(), ..inline("x", KEY) };
     let result = bed.save(&key, bad(unknown)).await;
-    assert!(matches!(result, Err(Error::NotFound(Thing::Config, _))));
+    assert!(matches!(result, Err(Error::NotFound(ResourceKind::Config, _))));
     let unlinked =
         NewConfig { credential_id: Uuid::now_v7().to_string(), enabled: Some(true), ..NewConfig::default() };
     let result = bed.save(&key, bad(unlinked)).await;
-    assert!(matches!(result, Err(Error::NotFound(Thing::Credential, _))));
+    assert!(matches!(result, Err(Error::NotFound(ResourceKind::Credential, _))));
     assert_eq!(violated(bed.save(&key, vec![inline("x", KEY); 1001]).await), ["configs"]);
 
     let after = bed.listed(&key).await;
@@ -56,9 +56,9 @@ async fn a_set_is_replaced_and_ordinals_are_never_given_twice() {
     let set = bed.save(&key, vec![inline("c", "sk-c"), a]).await.unwrap();
     let rows: Vec<_> = set.configs.iter().map(|c| (c.name.as_str(), c.member.ordinal, c.weight)).collect();
     assert_eq!(rows, [("renamed", 1, 3), ("c", 3, 1)]);
-    let stale = bed.catalog.update_configs(&key, ConfigFrom::Any, 2, vec![]).await;
+    let stale = bed.catalog.by_command_line().update_configs(&key, ConfigFrom::Any, 2, vec![]).await;
     assert!(matches!(stale, Err(Error::StaleRevision { given: 2, current: 3 })));
-    bed.catalog.update_configs(&key, ConfigFrom::Any, 3, vec![]).await.unwrap();
+    bed.catalog.by_command_line().update_configs(&key, ConfigFrom::Any, 3, vec![]).await.unwrap();
     assert!(bed.listed(&key).await.is_empty());
 }
 
@@ -71,7 +71,7 @@ async fn a_row_keeps_its_secret_but_not_elsewhere() {
     let [a, b] = [again(&set.configs[0]), again(&set.configs[1])];
     assert_eq!(a.credentials["api_key"], "sk-pro************11");
     bed.save(&key, vec![a.clone(), NewConfig { credentials: BTreeMap::new(), ..b.clone() }]).await.unwrap();
-    bed.catalog.set_balancing(&key, true).await.unwrap();
+    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
     assert_eq!(bed.serving(&key), [KEY, OTHER_KEY]);
 
     let path = NewConfig { base_url: "https://one.example/v2".to_owned(), ..a.clone() };
@@ -98,7 +98,7 @@ async fn a_linked_credential_is_used_by_reference() {
     let two = bed.credential("openai", "two", OTHER_KEY).await;
     let set = bed.save(&key, vec![link(&one), link(&two)]).await.unwrap();
     assert_eq!(set.configs[0].name, "one");
-    bed.catalog.set_balancing(&key, true).await.unwrap();
+    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
     assert_eq!(bed.serving(&key), [KEY, OTHER_KEY]);
 
     let change = CredentialChange {
@@ -106,7 +106,11 @@ async fn a_linked_credential_is_used_by_reference() {
         fields: Some(api_key("sk-uno")),
         ..CredentialChange::default()
     };
-    bed.catalog.update_credential("acme", "openai", &one.id.to_string(), change).await.unwrap();
+    bed.catalog
+        .by_command_line()
+        .update_credential("acme", "openai", &one.id.to_string(), change)
+        .await
+        .unwrap();
     assert_eq!(bed.serving(&key), ["sk-uno", OTHER_KEY]);
     let listed = bed.listed(&key).await;
     assert_eq!(listed[0].name, "uno");
@@ -122,7 +126,7 @@ async fn a_linked_credential_is_used_by_reference() {
     assert_eq!(violated(bed.save(&key, vec![elsewhere]).await), ["configs[0].base_url"]);
 
     let before = bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap().revision;
-    bed.catalog.delete_credential("acme", "openai", &one.id.to_string()).await.unwrap();
+    bed.catalog.by_command_line().delete_credential("acme", "openai", &one.id.to_string()).await.unwrap();
     let set = bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap();
     assert!(set.configs.is_empty() && set.revision == before + 1);
 }
@@ -133,20 +137,21 @@ async fn only_credentials_of_this_provider_and_model_can_be_linked() {
     bed.provider("other", "openai", "").await;
     let foreign = bed.credential("other", "one", KEY).await;
     let of_model = new_credential("openai", Some("elsewhere"), "own", KEY);
-    let of_model = bed.catalog.create_credential("acme", of_model).await.unwrap();
+    let of_model = bed.catalog.by_command_line().create_credential("acme", of_model).await.unwrap();
     for credential in [foreign, of_model] {
         let result = bed.save(&key, vec![link(&credential)]).await;
-        assert!(matches!(result, Err(Error::NotFound(Thing::Credential, _))));
+        assert!(matches!(result, Err(Error::NotFound(ResourceKind::Credential, _))));
     }
     let own = new_credential("openai", Some("gpt"), "own", KEY);
-    let own = bed.catalog.create_credential("acme", own).await.unwrap();
+    let own = bed.catalog.by_command_line().create_credential("acme", own).await.unwrap();
     bed.save(&key, vec![link(&own)]).await.unwrap();
 }
 
 #[tokio::test]
 async fn each_source_has_its_own_set() {
     let (bed, key) = Bed::with_model().await;
-    let save = async |from, configs| bed.catalog.update_configs(&key, from, 0, configs).await;
+    let save =
+        async |from, configs| bed.catalog.by_command_line().update_configs(&key, from, 0, configs).await;
     save(ConfigFrom::PredefinedModel, vec![inline("p", KEY)]).await.unwrap();
     save(ConfigFrom::CustomModel, vec![inline("c", OTHER_KEY)]).await.unwrap();
     let names = async |from| {
@@ -158,7 +163,7 @@ async fn each_source_has_its_own_set() {
     assert_eq!(names(ConfigFrom::Any).await, ["p", "c"]);
     let p = bed.listed(&key).await.remove(0);
     let other = save(ConfigFrom::CustomModel, vec![again(&p)]).await;
-    assert!(matches!(other, Err(Error::NotFound(Thing::Config, _))));
+    assert!(matches!(other, Err(Error::NotFound(ResourceKind::Config, _))));
     save(ConfigFrom::CustomModel, vec![]).await.unwrap();
     assert_eq!(names(ConfigFrom::Any).await, ["p"]);
     // Saved with no source named, a row keeps the one it has.
@@ -169,7 +174,7 @@ async fn each_source_has_its_own_set() {
 #[tokio::test]
 async fn trials() {
     let bed = Bed::new().await;
-    bed.catalog.create_tenant("acme", "").await.unwrap();
+    bed.catalog.by_command_line().create_tenant("acme", "").await.unwrap();
     bed.provider("own", "openai_compatible", "https://one.example/v1").await;
     let key = bed.model("own", "m").await;
     let mut row = inline("a", KEY);
@@ -177,7 +182,7 @@ async fn trials() {
     let set = bed.save(&key, vec![row]).await.unwrap();
     let id = set.configs[0].id.as_str();
     let trial = async |fields, id: &str, base_url: &str| {
-        let (_, target) = bed.catalog.trial_target(&key, fields, id, base_url).await?;
+        let (_, target) = bed.catalog.config_target(&key, fields, id, base_url).await?;
         let secret = target.fields.get("api_key").map(|v| v.expose_secret().to_owned()).unwrap_or_default();
         Ok::<_, Error>((target.base_url.to_string(), secret))
     };
@@ -191,5 +196,5 @@ async fn trials() {
     assert_eq!(trial(api_key("sk-y"), id, "").await.unwrap(), pair(two, "sk-y"));
     assert_eq!(violated(trial(none(), id, "https://three.example").await), ["base_url"]);
     assert_eq!(violated(trial(api_key(HIDDEN), "", two).await), ["credentials.api_key"]);
-    assert!(matches!(trial(none(), "nope", "").await, Err(Error::NotFound(Thing::Config, _))));
+    assert!(matches!(trial(none(), "nope", "").await, Err(Error::NotFound(ResourceKind::Config, _))));
 }

@@ -56,20 +56,21 @@ async fn a_rotation_leaves_nothing_under_the_old_key() {
     let (bed, key) = Bed::with_model().await;
     let linked = bed.credential("openai", "one", KEY).await;
     bed.catalog
+        .by_command_line()
         .create_credential("acme", new_credential("openai", Some("gpt"), "two", OTHER_KEY))
         .await
         .unwrap();
     let rows = vec![inherit(true), link(&linked), inline("a", KEY), inline("b", OTHER_KEY)];
     bed.save(&key, rows).await.unwrap();
-    bed.catalog.set_balancing(&key, true).await.unwrap();
+    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
     let before = bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap();
-    bed.catalog.create_tenant("beta", "").await.unwrap();
+    bed.catalog.by_command_line().create_tenant("beta", "").await.unwrap();
     let old = bed.data_keys().await;
     let identities = bed.identities(&key).await;
     let serving = bed.serving(&key);
     assert!(bed.texts().await.contains(&old[0].id.to_string()), "the search finds it");
 
-    assert_eq!(bed.catalog.rotate_tenant_key("acme").await.unwrap(), rotated(4, 0, false));
+    assert_eq!(bed.catalog.by_command_line().rotate_tenant_key("acme").await.unwrap(), rotated(4, 0, false));
     assert!(!bed.texts().await.contains(&old[0].id.to_string()));
     let new = bed.data_keys().await;
     assert_eq!(new.len(), 2);
@@ -87,12 +88,12 @@ async fn a_rotation_leaves_nothing_under_the_old_key() {
     );
     // What is stored after it is under the new key, and once more.
     bed.credential("openai", "later", KEY).await;
-    assert_eq!(bed.catalog.rotate_tenant_key("acme").await.unwrap(), rotated(5, 0, false));
-    assert_eq!(bed.catalog.rotate_tenant_key("beta").await.unwrap(), rotated(0, 0, false));
+    assert_eq!(bed.catalog.by_command_line().rotate_tenant_key("acme").await.unwrap(), rotated(5, 0, false));
+    assert_eq!(bed.catalog.by_command_line().rotate_tenant_key("beta").await.unwrap(), rotated(0, 0, false));
     assert_eq!(bed.data_keys().await.len(), 2);
     assert!(bed.listed(&key).await.iter().all(|config| config.warning.is_empty()));
-    let nobody = bed.catalog.rotate_tenant_key("nobody").await;
-    assert!(matches!(nobody, Err(Error::NotFound(Thing::Tenant, _))));
+    let nobody = bed.catalog.by_command_line().rotate_tenant_key("nobody").await;
+    assert!(matches!(nobody, Err(Error::NotFound(ResourceKind::Tenant, _))));
 }
 
 #[tokio::test]
@@ -102,16 +103,16 @@ async fn a_rotation_that_was_cut_off_is_continued() {
     bed.save(&key, vec![inline("a", OTHER_KEY)]).await.unwrap();
     let [tenant] = <[_; 1]>::try_from(bed.data_keys().await).unwrap();
     // The new key is there, and nothing is under it yet.
-    bed.catalog.new_tenant_key(tenant.tenant_id).await.unwrap();
+    bed.catalog.by_command_line().new_tenant_key(tenant.tenant_id).await.unwrap();
     bed.catalog.load().await.unwrap();
     assert!(bed.listed(&key).await.iter().all(|config| config.readable));
     bed.credential("openai", "new", KEY).await;
-    assert_eq!(bed.catalog.rotate_tenant_key("acme").await.unwrap(), rotated(2, 0, true));
+    assert_eq!(bed.catalog.by_command_line().rotate_tenant_key("acme").await.unwrap(), rotated(2, 0, true));
     let [second] = <[_; 1]>::try_from(bed.data_keys().await).unwrap();
     assert_ne!(second.id, tenant.id);
     assert!(bed.listed(&key).await.iter().all(|config| config.readable));
     // The next one is a new one. So is that of a tenant without secrets whose old key was left.
-    assert_eq!(bed.catalog.rotate_tenant_key("acme").await.unwrap(), rotated(3, 0, false));
+    assert_eq!(bed.catalog.by_command_line().rotate_tenant_key("acme").await.unwrap(), rotated(3, 0, false));
 }
 
 #[tokio::test]
@@ -121,7 +122,7 @@ async fn what_cannot_be_read_is_kept_with_its_key() {
     let first = bed.data_keys().await.remove(0);
     bed.damage(&set.configs[0]).await;
     let damaged = bed.texts().await;
-    assert_eq!(bed.catalog.rotate_tenant_key("acme").await.unwrap(), rotated(1, 1, false));
+    assert_eq!(bed.catalog.by_command_line().rotate_tenant_key("acme").await.unwrap(), rotated(1, 1, false));
     let keys = bed.data_keys().await;
     assert!(keys.len() == 2 && keys.contains(&first), "the old key is kept");
     let row = format!("{{\"api_key\":{{\"key\":\"{}\"", first.id);
@@ -129,11 +130,11 @@ async fn what_cannot_be_read_is_kept_with_its_key() {
     let listed = bed.listed(&key).await;
     assert_eq!([&*listed[0].warning, &*listed[1].warning], ["secret cannot be read", ""]);
     // A damaged row does not stand in the way of the next rotation, and its key goes when it is mended.
-    assert_eq!(bed.catalog.rotate_tenant_key("acme").await.unwrap(), rotated(1, 1, false));
+    assert_eq!(bed.catalog.by_command_line().rotate_tenant_key("acme").await.unwrap(), rotated(1, 1, false));
     assert_eq!(bed.data_keys().await.len(), 2);
     let mended = NewConfig { credentials: api_key(KEY), ..again(&listed[0]) };
     bed.save(&key, vec![mended, again(&listed[1])]).await.unwrap();
-    assert_eq!(bed.catalog.rotate_tenant_key("acme").await.unwrap(), rotated(0, 0, true));
+    assert_eq!(bed.catalog.by_command_line().rotate_tenant_key("acme").await.unwrap(), rotated(0, 0, true));
     assert_eq!(bed.data_keys().await.len(), 1);
 }
 
@@ -143,7 +144,7 @@ async fn a_secret_in_the_clear_goes_nowhere() {
     let credential = bed.credential("openai", "one", KEY).await;
     let set = bed.save(&key, vec![inherit(true), inline("a", KEY)]).await.unwrap();
     let id = &set.configs[1].id;
-    bed.catalog.set_balancing(&key, true).await.unwrap();
+    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
     bed.set_fields(id.parse().unwrap(), "{\"api_key\":\"c2VhbGVk\"}".to_owned()).await;
     let row = entity::credentials::ActiveModel {
         id: Set(credential.id),
@@ -159,7 +160,7 @@ async fn a_secret_in_the_clear_goes_nowhere() {
     let listed = bed.listed(&key).await;
     assert!(listed.iter().all(|config| config.warning == "secret cannot be read"), "{listed:?}");
     for id in [id.as_str(), INHERIT] {
-        let trial = bed.catalog.trial_target(&key, BTreeMap::new(), id, "").await;
+        let trial = bed.catalog.config_target(&key, BTreeMap::new(), id, "").await;
         assert!(matches!(trial, Err(Error::SecretUnreadable)));
     }
     let read = bed.catalog.get_credential("acme", "openai", &credential.id.to_string()).await.unwrap();
@@ -171,17 +172,17 @@ async fn a_secret_in_the_clear_goes_nowhere() {
 #[tokio::test]
 async fn the_master_key_is_rotated_over_all_tenants() {
     let (bed, key) = Bed::with_model().await;
-    bed.catalog.create_tenant("beta", "").await.unwrap();
+    bed.catalog.by_command_line().create_tenant("beta", "").await.unwrap();
     bed.save(&key, vec![inline("a", KEY)]).await.unwrap();
     let ring = format!("2:{OTHER_MASTER},1:{MASTER}");
     let both = open(&bed.dir, &ring).await.unwrap();
-    both.create_tenant("gamma", "").await.unwrap();
+    both.by_command_line().create_tenant("gamma", "").await.unwrap();
     let counts = |resealed, current, unreadable| MasterRotation { resealed, current, unreadable };
     let before = bed.data_keys().await;
-    assert_eq!(both.rotate_master_key(true).await.unwrap(), counts(2, 1, 0));
+    assert_eq!(both.by_command_line().rotate_master_key(true).await.unwrap(), counts(2, 1, 0));
     assert_eq!(bed.data_keys().await, before, "a dry run changes nothing");
-    assert_eq!(both.rotate_master_key(false).await.unwrap(), counts(2, 1, 0));
-    assert_eq!(both.rotate_master_key(false).await.unwrap(), counts(0, 3, 0));
+    assert_eq!(both.by_command_line().rotate_master_key(false).await.unwrap(), counts(2, 1, 0));
+    assert_eq!(both.by_command_line().rotate_master_key(false).await.unwrap(), counts(0, 3, 0));
 
     // Runs are told, a dry one is not.
     let filter = AuditFilter { action: "keys rotate".to_owned(), ..AuditFilter::default() };
@@ -191,7 +192,7 @@ async fn the_master_key_is_rotated_over_all_tenants() {
     assert!(matches!(open(&bed.dir, MASTER).await, Err(OpenError::WrongMasterKey)));
     let new = open(&bed.dir, &format!("2:{OTHER_MASTER}")).await.unwrap();
     new.load().await.unwrap();
-    new.set_balancing(&key, false).await.unwrap();
+    new.by_command_line().set_balancing(&key, false).await.unwrap();
     let listed = new.configs(&key, ConfigFrom::Any).await.unwrap().configs;
     assert!(listed.iter().all(|config| config.readable) && !listed.is_empty());
 
@@ -202,12 +203,16 @@ async fn the_master_key_is_rotated_over_all_tenants() {
         ..Default::default()
     };
     row.update(bed.catalog.db()).await.unwrap();
-    assert_eq!(new.rotate_master_key(false).await.unwrap(), counts(0, 2, 1));
+    assert_eq!(new.by_command_line().rotate_master_key(false).await.unwrap(), counts(0, 2, 1));
     // A new data key lets its tenant store secrets again.
-    let refused = new.update_configs(&key, ConfigFrom::Any, 0, vec![inline("b", OTHER_KEY)]).await;
+    let refused =
+        new.by_command_line().update_configs(&key, ConfigFrom::Any, 0, vec![inline("b", OTHER_KEY)]).await;
     assert!(matches!(refused, Err(Error::Internal)));
-    assert_eq!(new.rotate_tenant_key("acme").await.unwrap(), rotated(0, 1, false));
-    new.update_configs(&key, ConfigFrom::Any, 0, vec![inline("b", OTHER_KEY)]).await.unwrap();
+    assert_eq!(new.by_command_line().rotate_tenant_key("acme").await.unwrap(), rotated(0, 1, false));
+    new.by_command_line()
+        .update_configs(&key, ConfigFrom::Any, 0, vec![inline("b", OTHER_KEY)])
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -216,8 +221,9 @@ async fn a_wrong_master_key_is_refused_before_migrations_run() {
     let db = bed.catalog.db();
     let pending = "DELETE FROM seaql_migrations WHERE version > 'm0001_first'";
     db.execute_unprepared(pending).await.unwrap();
-    assert!(!bed.catalog.migrated().await.unwrap());
+    assert!(!migrated(&bed.catalog).await);
     assert!(matches!(open(&bed.dir, OTHER_MASTER).await, Err(OpenError::WrongMasterKey)));
-    let left = entity::meta::Entity::find().filter(entity::meta::Column::Key.eq(CHECK_VALUE));
+    let left =
+        entity::meta::Entity::find().filter(entity::meta::Column::Key.eq(entity::meta::MASTER_KEY_CHECK));
     assert_eq!(left.all(db).await.unwrap().len(), 1);
 }

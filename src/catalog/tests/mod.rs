@@ -6,16 +6,23 @@ mod fallbacks;
 mod keys;
 mod names;
 mod overview;
+mod poison;
 mod policy;
 mod pools;
 mod replicas;
 
+use super::stored::{entity, migration::Migrator};
 use super::*;
-use crate::provider::ModelType;
+use crate::provider::{ModelType, guard::Networks};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
+use sea_orm_migration::MigratorTrait;
 use secrecy::{ExposeSecret, SecretString};
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 use tempfile::TempDir;
 
@@ -43,7 +50,7 @@ impl Bed {
     /// With tenant `acme`, its provider `openai` and the model `gpt`.
     pub async fn with_model() -> (Self, ModelKey) {
         let bed = Self::new().await;
-        bed.catalog.create_tenant("acme", "Acme").await.unwrap();
+        bed.catalog.by_command_line().create_tenant("acme", "Acme").await.unwrap();
         bed.provider("openai", "openai", "").await;
         let key = bed.model("openai", "gpt").await;
         (bed, key)
@@ -75,21 +82,25 @@ impl Bed {
             base_url: base_url.to_owned(),
             ..NewProvider::default()
         };
-        self.catalog.create_provider("acme", new).await.unwrap();
+        self.catalog.by_command_line().create_provider("acme", new).await.unwrap();
     }
 
     pub async fn model(&self, provider: &str, model: &str) -> ModelKey {
         let key = key(provider, model);
-        self.catalog.put_model(new_model(&key)).await.unwrap();
+        self.catalog.by_command_line().put_model(new_model(&key)).await.unwrap();
         key
     }
 
     pub async fn credential(&self, provider: &str, name: &str, value: &str) -> Credential {
-        self.catalog.create_credential("acme", new_credential(provider, None, name, value)).await.unwrap()
+        self.catalog
+            .by_command_line()
+            .create_credential("acme", new_credential(provider, None, name, value))
+            .await
+            .unwrap()
     }
 
     pub async fn save(&self, key: &ModelKey, configs: Vec<NewConfig>) -> Result<ConfigSet, Error> {
-        self.catalog.update_configs(key, ConfigFrom::Any, 0, configs).await
+        self.catalog.by_command_line().update_configs(key, ConfigFrom::Any, 0, configs).await
     }
 
     pub async fn listed(&self, key: &ModelKey) -> Vec<Config> {
@@ -110,6 +121,11 @@ pub async fn open(dir: &TempDir, master: &str) -> Result<Catalog, OpenError> {
         database: DatabaseOptions { max_connections: 4, ..DatabaseOptions::default() },
     })
     .await
+}
+
+/// Whether no migration is left to run.
+pub async fn migrated(catalog: &Catalog) -> bool {
+    Migrator::get_pending_migrations_read_only(catalog.db()).await.unwrap().is_empty()
 }
 
 pub fn serving(catalog: &Catalog, key: &ModelKey) -> Vec<String> {

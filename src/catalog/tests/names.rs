@@ -9,21 +9,22 @@ async fn a_tenant_comes_and_goes_with_all_it_has() {
     let (bed, key) = Bed::with_model().await;
     bed.credential("openai", "one", KEY).await;
     bed.save(&key, vec![inline("a", KEY)]).await.unwrap();
-    bed.catalog.set_default_model(&key).await.unwrap();
-    let (_, secret) = bed.catalog.create_token(token(Some(Role::Invoker), "acme")).await.unwrap();
+    bed.catalog.by_command_line().set_default_model(&key).await.unwrap();
+    let (_, secret) =
+        bed.catalog.by_command_line().create_token(token(Some(Role::Invoker), "acme")).await.unwrap();
     assert!(bed.catalog.authenticate(secret.expose_secret()).await.unwrap().is_some());
 
     assert!(matches!(
-        bed.catalog.create_tenant("acme", "").await,
-        Err(Error::AlreadyExists(Thing::Tenant, _))
+        bed.catalog.by_command_line().create_tenant("acme", "").await,
+        Err(Error::AlreadyExists(ResourceKind::Tenant, _))
     ));
-    bed.catalog.delete_tenant("acme").await.unwrap();
+    bed.catalog.by_command_line().delete_tenant("acme").await.unwrap();
 
     assert!(bed.catalog.pool(&key).is_none());
     assert!(bed.catalog.authenticate(secret.expose_secret()).await.unwrap().is_none());
-    assert!(matches!(bed.catalog.get_tenant("acme").await, Err(Error::NotFound(Thing::Tenant, _))));
+    assert!(matches!(bed.catalog.get_tenant("acme").await, Err(Error::NotFound(ResourceKind::Tenant, _))));
     let resolved = bed.catalog.resolve("acme", "", ModelType::Llm, "").await;
-    assert!(matches!(resolved, Err(Error::NotFound(Thing::Tenant, _))), "{resolved:?}");
+    assert!(matches!(resolved, Err(Error::NotFound(ResourceKind::Tenant, _))), "{resolved:?}");
 }
 
 fn token(role: Option<Role>, tenant: &str) -> NewToken {
@@ -41,10 +42,17 @@ async fn tokens() {
     let bed = Bed::new().await;
     let catalog = &bed.catalog;
     assert!(catalog.is_empty().await.unwrap());
-    assert_eq!(violated(catalog.create_token(token(None, "")).await), ["role"]);
-    assert_eq!(violated(catalog.create_token(token(Some(Role::Viewer), "")).await), ["tenant_id"]);
-    assert_eq!(violated(catalog.create_token(token(Some(Role::Operator), "acme")).await), ["tenant_id"]);
-    let (made, secret) = catalog.create_token(token(Some(Role::Operator), "")).await.unwrap();
+    assert_eq!(violated(catalog.by_command_line().create_token(token(None, "")).await), ["role"]);
+    assert_eq!(
+        violated(catalog.by_command_line().create_token(token(Some(Role::Viewer), "")).await),
+        ["tenant_id"]
+    );
+    assert_eq!(
+        violated(catalog.by_command_line().create_token(token(Some(Role::Operator), "acme")).await),
+        ["tenant_id"]
+    );
+    let (made, secret) =
+        catalog.by_command_line().create_token(token(Some(Role::Operator), "")).await.unwrap();
     assert!(!catalog.is_empty().await.unwrap());
     let secret = secret.expose_secret();
     assert!(secret.starts_with("rota_") && secret.len() == 48 && secret.starts_with(&made.prefix));
@@ -58,11 +66,11 @@ async fn tokens() {
         assert_eq!(catalog.authenticate(wrong).await.unwrap(), None);
     }
 
-    catalog.revoke_token(&made.id.to_string()).await.unwrap();
+    catalog.by_command_line().revoke_token(&made.id.to_string()).await.unwrap();
     assert_eq!(catalog.authenticate(secret).await.unwrap(), None);
     assert!(!catalog.still_valid(&caller).await);
-    let again = catalog.revoke_token(&made.id.to_string()).await;
-    assert!(matches!(again, Err(Error::NotFound(Thing::Token, _))));
+    let again = catalog.by_command_line().revoke_token(&made.id.to_string()).await;
+    assert!(matches!(again, Err(Error::NotFound(ResourceKind::Token, _))));
 }
 
 #[tokio::test]
@@ -70,12 +78,12 @@ async fn a_token_expires_even_when_it_is_known() {
     let bed = Bed::new().await;
     let past =
         NewToken { expires_at: Some(Utc::now() - TimeDelta::seconds(1)), ..token(Some(Role::Operator), "") };
-    assert_eq!(violated(bed.catalog.create_token(past).await), ["expires_at"]);
+    assert_eq!(violated(bed.catalog.by_command_line().create_token(past).await), ["expires_at"]);
     let soon = NewToken {
         expires_at: Some(Utc::now() + TimeDelta::milliseconds(700)),
         ..token(Some(Role::Operator), "")
     };
-    let (_, secret) = bed.catalog.create_token(soon).await.unwrap();
+    let (_, secret) = bed.catalog.by_command_line().create_token(soon).await.unwrap();
     assert!(bed.catalog.authenticate(secret.expose_secret()).await.unwrap().is_some());
     for _ in 0..200 {
         if bed.catalog.authenticate(secret.expose_secret()).await.unwrap().is_none() {
@@ -90,7 +98,8 @@ async fn a_token_expires_even_when_it_is_known() {
 async fn known_tokens_and_pools_outlive_the_database() {
     let (bed, key) = Bed::with_model().await;
     bed.credential("openai", "one", KEY).await;
-    let (_, secret) = bed.catalog.create_token(token(Some(Role::Invoker), "acme")).await.unwrap();
+    let (_, secret) =
+        bed.catalog.by_command_line().create_token(token(Some(Role::Invoker), "acme")).await.unwrap();
     bed.catalog.authenticate(secret.expose_secret()).await.unwrap();
     bed.catalog.db().clone().close().await.unwrap();
 
@@ -98,7 +107,7 @@ async fn known_tokens_and_pools_outlive_the_database() {
     let named = bed.catalog.resolve("acme", "langgenius/openai/openai", ModelType::Llm, "gpt").await.unwrap();
     let default = bed.catalog.resolve("acme", "", ModelType::Llm, "").await.unwrap();
     assert_eq!((&named.key, &default.key), (&key, &key));
-    let write = bed.catalog.create_tenant("beta", "").await;
+    let write = bed.catalog.by_command_line().create_tenant("beta", "").await;
     assert!(matches!(write, Err(Error::DatabaseUnavailable)), "{write:?}");
     assert!(matches!(bed.catalog.ping().await, Err(Error::DatabaseUnavailable)));
     let miss = bed.catalog.resolve("acme", "openai", ModelType::Llm, "none").await;
@@ -109,17 +118,20 @@ async fn known_tokens_and_pools_outlive_the_database() {
 async fn providers() {
     let bed = Bed::new().await;
     let catalog = &bed.catalog;
-    catalog.create_tenant("acme", "").await.unwrap();
+    catalog.by_command_line().create_tenant("acme", "").await.unwrap();
     let bad = NewProvider {
         name: "No".to_owned(),
         kind: "nope".to_owned(),
         base_url: "ftp://x".to_owned(),
         ..NewProvider::default()
     };
-    assert_eq!(violated(catalog.create_provider("acme", bad).await), ["name", "base_url", "kind"]);
+    assert_eq!(
+        violated(catalog.by_command_line().create_provider("acme", bad).await),
+        ["name", "base_url", "kind"]
+    );
     let homeless =
         NewProvider { name: "x".to_owned(), kind: "openai_compatible".to_owned(), ..NewProvider::default() };
-    assert_eq!(violated(catalog.create_provider("acme", homeless).await), ["base_url"]);
+    assert_eq!(violated(catalog.by_command_line().create_provider("acme", homeless).await), ["base_url"]);
 
     bed.provider("langgenius/openai/openai", "openai", "").await;
     let got = catalog.get_provider("acme", "langgenius/openai/openai").await.unwrap();
@@ -127,20 +139,29 @@ async fn providers() {
     let twice =
         NewProvider { name: "openai".to_owned(), kind: "openai".to_owned(), ..NewProvider::default() };
     assert!(matches!(
-        catalog.create_provider("acme", twice).await,
-        Err(Error::AlreadyExists(Thing::Provider, _))
+        catalog.by_command_line().create_provider("acme", twice).await,
+        Err(Error::AlreadyExists(ResourceKind::Provider, _))
     ));
 
     let change = ProviderChange { enabled: Some(false), revision: 1, ..ProviderChange::default() };
-    assert_eq!(catalog.update_provider("acme", "openai", change.clone()).await.unwrap().revision, 2);
-    let stale = catalog.update_provider("acme", "openai", change).await;
+    assert_eq!(
+        catalog.by_command_line().update_provider("acme", "openai", change.clone()).await.unwrap().revision,
+        2
+    );
+    let stale = catalog.by_command_line().update_provider("acme", "openai", change).await;
     assert!(matches!(stale, Err(Error::StaleRevision { given: 1, current: 2 })));
 
     let key = bed.model("openai", "gpt").await;
-    assert!(matches!(catalog.delete_provider("acme", "openai").await, Err(Error::InUse(Thing::Provider, _))));
-    catalog.delete_model(&key).await.unwrap();
-    catalog.delete_provider("acme", "openai").await.unwrap();
-    assert!(matches!(catalog.get_provider("acme", "openai").await, Err(Error::NotFound(Thing::Provider, _))));
+    assert!(matches!(
+        catalog.by_command_line().delete_provider("acme", "openai").await,
+        Err(Error::InUse(ResourceKind::Provider, _))
+    ));
+    catalog.by_command_line().delete_model(&key).await.unwrap();
+    catalog.by_command_line().delete_provider("acme", "openai").await.unwrap();
+    assert!(matches!(
+        catalog.get_provider("acme", "openai").await,
+        Err(Error::NotFound(ResourceKind::Provider, _))
+    ));
 }
 
 #[tokio::test]
@@ -180,16 +201,16 @@ async fn models() {
         revision: 1,
         ..new_model(&key)
     };
-    assert_eq!(catalog.put_model(put.clone()).await.unwrap().revision, 2);
-    assert!(matches!(catalog.put_model(put).await, Err(Error::StaleRevision { .. })));
+    assert_eq!(catalog.by_command_line().put_model(put.clone()).await.unwrap().revision, 2);
+    assert!(matches!(catalog.by_command_line().put_model(put).await, Err(Error::StaleRevision { .. })));
     // An absent `enabled` leaves it as it is.
-    assert!(!catalog.put_model(new_model(&key)).await.unwrap().enabled);
+    assert!(!catalog.by_command_line().put_model(new_model(&key)).await.unwrap().enabled);
     assert!(!catalog.pool(&key).unwrap().enabled);
-    assert!(catalog.set_model_enabled(&key, true).await.unwrap().enabled);
+    assert!(catalog.by_command_line().set_model_enabled(&key, true).await.unwrap().enabled);
     assert!(catalog.pool(&key).unwrap().enabled);
     let mut other = key.clone();
     other.model_type = ModelType::Rerank;
-    assert_eq!(violated(catalog.put_model(new_model(&other)).await), ["key.model_type"]);
+    assert_eq!(violated(catalog.by_command_line().put_model(new_model(&other)).await), ["key.model_type"]);
     let huge = ModelKey { model: "m".repeat(257), provider: "Bad".to_owned(), ..key.clone() };
     assert_eq!(violated(catalog.get_model(&huge).await), ["key.provider", "key.model"]);
 }
@@ -202,18 +223,21 @@ async fn default_models() {
     let default = async || catalog.resolve("acme", "", ModelType::Llm, "").await.map(|pool| pool.key.clone());
     assert_eq!(catalog.default_model("acme", ModelType::Llm).await.unwrap(), (first.clone(), true));
     assert_eq!(default().await.unwrap(), first);
-    catalog.set_model_enabled(&first, false).await.unwrap();
+    catalog.by_command_line().set_model_enabled(&first, false).await.unwrap();
     assert_eq!(default().await.unwrap(), gpt);
-    assert_eq!(violated(catalog.set_default_model(&first).await), ["key.model"]);
-    catalog.set_model_enabled(&first, true).await.unwrap();
-    catalog.set_default_model(&gpt).await.unwrap();
+    assert_eq!(violated(catalog.by_command_line().set_default_model(&first).await), ["key.model"]);
+    catalog.by_command_line().set_model_enabled(&first, true).await.unwrap();
+    catalog.by_command_line().set_default_model(&gpt).await.unwrap();
     assert_eq!(catalog.default_model("acme", ModelType::Llm).await.unwrap(), (gpt.clone(), false));
     assert_eq!(default().await.unwrap(), gpt);
-    assert!(matches!(catalog.delete_model(&gpt).await, Err(Error::InUse(Thing::Model, _))));
-    catalog.set_default_model(&first).await.unwrap();
-    catalog.delete_model(&gpt).await.unwrap();
+    assert!(matches!(
+        catalog.by_command_line().delete_model(&gpt).await,
+        Err(Error::InUse(ResourceKind::Model, _))
+    ));
+    catalog.by_command_line().set_default_model(&first).await.unwrap();
+    catalog.by_command_line().delete_model(&gpt).await.unwrap();
     let none = catalog.resolve("acme", "", ModelType::TextEmbedding, "").await;
-    assert!(matches!(none, Err(Error::NotFound(Thing::Model, _))));
+    assert!(matches!(none, Err(Error::NotFound(ResourceKind::Model, _))));
 }
 
 #[tokio::test]
@@ -227,9 +251,9 @@ async fn resolve_says_what_is_missing() {
         Err(Error::NotFound(thing, _)) => thing,
         other => panic!("{other:?}"),
     };
-    assert_eq!(missing("nobody", "openai", "gpt").await, Thing::Tenant);
-    assert_eq!(missing("acme", "nobody", "gpt").await, Thing::Provider);
-    assert_eq!(missing("acme", "openai", "none").await, Thing::Model);
+    assert_eq!(missing("nobody", "openai", "gpt").await, ResourceKind::Tenant);
+    assert_eq!(missing("acme", "nobody", "gpt").await, ResourceKind::Provider);
+    assert_eq!(missing("acme", "openai", "none").await, ResourceKind::Model);
     assert_eq!(violated(bed.catalog.resolve("acme", "openai", ModelType::Llm, "").await), ["model"]);
 }
 
@@ -237,7 +261,7 @@ async fn resolve_says_what_is_missing() {
 async fn the_file_is_the_owners_alone_and_the_master_key_must_be_right() {
     use std::os::unix::fs::PermissionsExt;
     let bed = Bed::new().await;
-    bed.catalog.create_tenant("acme", "").await.unwrap();
+    bed.catalog.by_command_line().create_tenant("acme", "").await.unwrap();
     for entry in std::fs::read_dir(bed.dir.path()).unwrap() {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;

@@ -16,7 +16,7 @@ async fn grow(bed: &Bed, provider: &str, models: usize, configs: usize) {
 #[tokio::test]
 async fn a_tenant_is_read_with_as_many_statements_however_large_it_is() {
     let bed = Bed::new().await;
-    bed.catalog.create_tenant("acme", "Acme").await.unwrap();
+    bed.catalog.by_command_line().create_tenant("acme", "Acme").await.unwrap();
     let (catalog, sent) = bed.counted().await;
     let whole = PageRequest { size: 1000, ..PageRequest::default() };
     let mut counts = Vec::new();
@@ -42,7 +42,7 @@ async fn a_set_is_saved_with_as_many_statements_however_large_it_is() {
     let mut counts = Vec::new();
     for size in [3, 300] {
         let set = (0..size).map(|index| inline(&format!("{index}"), KEY)).collect();
-        let saved = catalog.update_configs(&key, ConfigFrom::Any, 0, set).await.unwrap();
+        let saved = catalog.by_command_line().update_configs(&key, ConfigFrom::Any, 0, set).await.unwrap();
         sent();
         // A third is left out, a third is changed, the rest is as it was; some are new.
         let mut set: Vec<_> = saved.configs.iter().skip(size / 3).map(again).collect();
@@ -50,7 +50,7 @@ async fn a_set_is_saved_with_as_many_statements_however_large_it_is() {
             config.weight = Some(7);
         }
         set.extend((0..size / 3).map(|index| inline(&format!("new {index}"), OTHER_KEY)));
-        let saved = catalog.update_configs(&key, ConfigFrom::Any, 0, set).await.unwrap();
+        let saved = catalog.by_command_line().update_configs(&key, ConfigFrom::Any, 0, set).await.unwrap();
         counts.push(sent());
         assert_eq!(saved.configs.len(), size);
         let weighted = saved.configs.iter().filter(|config| config.weight == 7).count();

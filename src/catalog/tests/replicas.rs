@@ -30,17 +30,17 @@ async fn a_follower_learns_what_another_changes() {
     until("the credential", async || serving(&other, &key) == [KEY]).await;
     let late = bed.model("openai", "late").await;
     until("the model", async || other.pool(&late).is_some()).await;
-    bed.catalog.delete_model(&late).await.unwrap();
+    bed.catalog.by_command_line().delete_model(&late).await.unwrap();
     until("the model's end", async || other.pool(&late).is_none()).await;
 
     let new = NewToken { role: Some(Role::Operator), ..NewToken::default() };
-    let (token, secret) = bed.catalog.create_token(new).await.unwrap();
+    let (token, secret) = bed.catalog.by_command_line().create_token(new).await.unwrap();
     assert!(other.authenticate(secret.expose_secret()).await.unwrap().is_some());
-    bed.catalog.revoke_token(&token.id.to_string()).await.unwrap();
+    bed.catalog.by_command_line().revoke_token(&token.id.to_string()).await.unwrap();
     until("the revocation", async || other.authenticate(secret.expose_secret()).await.unwrap().is_none())
         .await;
 
-    bed.catalog.delete_tenant("acme").await.unwrap();
+    bed.catalog.by_command_line().delete_tenant("acme").await.unwrap();
     until("the tenant's end", async || other.pool(&key).is_none()).await;
     cancel.cancel();
     following.await.unwrap();
@@ -51,9 +51,9 @@ async fn a_token_in_use_is_kept_while_its_tenant_is_learnt_of() {
     let bed = Bed::new().await;
     let (replica, sent) = bed.counted().await;
     replica.load().await.unwrap();
-    bed.catalog.create_tenant("acme", "Acme").await.unwrap();
+    bed.catalog.by_command_line().create_tenant("acme", "Acme").await.unwrap();
     let new = NewToken { role: Some(Role::Invoker), tenant: "acme".into(), ..NewToken::default() };
-    let (_, secret) = bed.catalog.create_token(new).await.unwrap();
+    let (_, secret) = bed.catalog.by_command_line().create_token(new).await.unwrap();
     let caller = async || replica.authenticate(secret.expose_secret()).await.unwrap();
     assert!(caller().await.is_some());
 
@@ -62,7 +62,7 @@ async fn a_token_in_use_is_kept_while_its_tenant_is_learnt_of() {
     assert!(caller().await.is_some());
     assert_eq!(sent(), 0, "the database may be away by now");
 
-    bed.catalog.delete_tenant("acme").await.unwrap();
+    bed.catalog.by_command_line().delete_tenant("acme").await.unwrap();
     replica.catch_up().await.unwrap();
     assert!(caller().await.is_none());
 }
@@ -107,9 +107,9 @@ async fn writers_on_two_replicas_leave_no_gap() {
     let writes = (0..20).map(|n| {
         let catalog = if n % 2 == 0 { bed.catalog.clone() } else { other.clone() };
         tokio::spawn(async move {
-            catalog.put_model(new_model(&key("openai", &format!("m{n}")))).await.unwrap();
+            catalog.by_command_line().put_model(new_model(&key("openai", &format!("m{n}")))).await.unwrap();
             // A refused write takes no number.
-            catalog.create_tenant("acme", "").await.unwrap_err();
+            catalog.by_command_line().create_tenant("acme", "").await.unwrap_err();
         })
     });
     for write in futures::future::join_all(writes).await {
@@ -128,9 +128,9 @@ async fn writers_on_two_replicas_leave_no_gap() {
 async fn migrators_take_turns() {
     let dir = TempDir::new().unwrap();
     let (one, two) = (open(&dir, MASTER).await.unwrap(), open(&dir, MASTER).await.unwrap());
-    assert!(!one.migrated().await.unwrap());
+    assert!(!migrated(&one).await);
     let (first, second) = tokio::join!(one.migrate(), two.migrate());
     first.unwrap();
     second.unwrap();
-    assert!(two.migrated().await.unwrap());
+    assert!(migrated(&two).await);
 }

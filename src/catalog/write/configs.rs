@@ -3,23 +3,39 @@
 //! What can be told from the request alone is checked before the write begins, so that a malformed request holds up
 //! nobody; the rest is checked against the stored rows inside the transaction.
 
-use crate::catalog::{
-    Catalog, ConfigFrom, ConfigSet, Error, INHERIT, ModelKey, NewConfig, Thing,
-    compiled::compile::{self, config_address, config_holder, in_scope, kind_of, provider_address},
-    compiled::load::{self, Inherit, Parts, source_name},
-    names::{self, Check, shown},
-    secrets::fields::{self, Writing},
-    secrets::key_ring::DataKey,
-    stored::database::{Located, Scope, check_revision, locate},
-    stored::entity::{credentials, lb_configs},
-    write::audit::Event,
-    write::credentials::sealing_key,
-    write::models,
-    write::providers::same_origin,
+use crate::{
+    balance::Limits,
+    catalog::{
+        addresses::{config_address, provider_address, same_origin},
+        compiled::{
+            compile,
+            load::{self, Parts},
+        },
+        names::{self, Check, shown},
+        secrets::{
+            fields::{self, Holder, Writing},
+            key_ring::DataKey,
+            tenant_keys::sealing_key,
+        },
+        stored::{
+            change::Reload,
+            columns::{Inherit, in_listing, source_name},
+            entity::{credentials, lb_configs},
+            find::{Located, locate},
+        },
+        types::{
+            config::{ConfigFrom, ConfigSet, INHERIT, NewConfig},
+            error::{Error, ResourceKind},
+            model::ModelKey,
+        },
+        write::{
+            audit::{self, Event},
+            writer::{Writer, check_revision},
+        },
+    },
 };
-use crate::{balance::Limits, provider::KindSpec};
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, Iterable,
+    ActiveModelTrait, ColumnTrait, Condition, ConnectionTrait, EntityTrait, IntoActiveModel, Iterable,
     QueryFilter, Set, sea_query::OnConflict,
 };
 use serde_json::json;
@@ -32,7 +48,7 @@ const MOST: usize = 1000;
 const MOST_WEIGHT: i32 = 10_000;
 const MOST_LIMIT: u32 = 1_000_000_000;
 
-impl Catalog {
+impl Writer {
     /// Replaces the configs of that source, and those of none. Rows left out are deleted.
     ///
     /// # Errors
@@ -47,14 +63,13 @@ impl Catalog {
     ) -> Result<ConfigSet, Error> {
         let key = names::key(key)?;
         self.check_request(&configs)?;
-        let write = self.write().await?;
+        let write = self.begin().await?;
         let Located { tenant, model, .. } = locate(&write.tx, &key).await?;
         check_revision(revision, model.lb_revision)?;
-        let parts = load::one(&write.tx, self.ring(), model.id).await?.ok_or(Error::Internal)?;
-        let kind = kind_of(&parts).ok_or(Error::Internal)?;
+        let parts = load::one(&write.tx, self.catalog.ring(), model.id).await?;
         let linked = linked(&write.tx, &parts, &configs).await?;
         let seal_with = sealing_key(&parts.keys, &tenant)?;
-        let plan = Plan { parts: &parts, kind, from, linked, seal_with }.build(&configs)?;
+        let plan = Plan { parts: &parts, from, linked, seal_with }.build(&configs)?;
 
         let event = plan.event(&key, &parts);
         // Two statements whatever the size of the set: a thousand round trips would hold up all other writers.
@@ -77,9 +92,9 @@ impl Catalog {
         update.lb_revision = Set(parts.model.lb_revision + 1);
         let model = update.update(&write.tx).await?;
 
-        let parts = load::one(&write.tx, self.ring(), model.id).await?.ok_or(Error::Internal)?;
-        let set = compile::config_set(&parts, kind, from);
-        write.commit(Some(tenant.id), Scope::Model(model.id), event).await?;
+        let parts = load::one(&write.tx, self.catalog.ring(), model.id).await?;
+        let set = compile::config_set(&parts, from);
+        write.commit(Some(tenant.id), Reload::Model(model.id), event).await?;
         Ok(set)
     }
 
@@ -126,7 +141,7 @@ impl Catalog {
                     check.add(at(&format!("limits.{field}")), format!("is at most {MOST_LIMIT}"));
                 }
             }
-            check.address(&at("base_url"), &config.base_url, self.networks());
+            check.address(&at("base_url"), &config.base_url, self.catalog.networks());
             check.text(&at("upstream_model"), &config.upstream_model);
         }
         check.finish()
@@ -177,7 +192,7 @@ async fn linked(
 ) -> Result<HashMap<Uuid, credentials::Model>, Error> {
     let mut wanted = HashSet::new();
     for id in configs.iter().map(|config| &config.credential_id).filter(|id| !id.is_empty()) {
-        wanted.insert(id.parse::<Uuid>().map_err(|_| Error::NotFound(Thing::Credential, shown(id)))?);
+        wanted.insert(id.parse::<Uuid>().map_err(|_| Error::NotFound(ResourceKind::Credential, shown(id)))?);
     }
     let own = Condition::all()
         .add(credentials::Column::ModelType.eq(parts.model.model_type.as_str()))
@@ -187,11 +202,10 @@ async fn linked(
         .filter(credentials::Column::ProviderId.eq(parts.provider.id))
         .filter(Condition::any().add(credentials::Column::Model.eq("")).add(own))
         .all(db)
-        .await
-        .map_err(|error: DbErr| Error::from(error))?;
+        .await?;
     let found: HashMap<Uuid, credentials::Model> = rows.into_iter().map(|row| (row.id, row)).collect();
     match wanted.iter().find(|id| !found.contains_key(id)) {
-        Some(id) => Err(Error::NotFound(Thing::Credential, id.to_string())),
+        Some(id) => Err(Error::NotFound(ResourceKind::Credential, id.to_string())),
         None => Ok(found),
     }
 }
@@ -199,7 +213,6 @@ async fn linked(
 /// What a request is checked against and built from.
 struct Plan<'a> {
     parts: &'a Parts,
-    kind: &'static KindSpec,
     from: ConfigFrom,
     linked: HashMap<Uuid, credentials::Model>,
     seal_with: &'a DataKey,
@@ -221,7 +234,7 @@ impl Planned {
         let touched: HashSet<Uuid> = self.deleted.iter().copied().chain(changed).collect();
         let before: Vec<_> = parts.configs.iter().filter(|row| touched.contains(&row.id)).collect();
         let after: Vec<_> = self.changed.iter().chain(&self.added).collect();
-        Event::new("UpdateLoadBalancingConfigs", &key.tenant, models::resource(key))
+        Event::new("UpdateLoadBalancingConfigs", &key.tenant, audit::model(key))
             .before(&json!({ INHERIT: parts.model.inherit, "configs": before }))
             .after(&json!({ INHERIT: self.inherit.name(), "configs": after }))
     }
@@ -229,7 +242,7 @@ impl Planned {
 
 impl Plan<'_> {
     fn build(&self, configs: &[NewConfig]) -> Result<Planned, Error> {
-        let in_scope = self.parts.configs.iter().filter(|row| in_scope(&row.source, self.from));
+        let in_scope = self.parts.configs.iter().filter(|row| in_listing(&row.source, self.from));
         let mut old: HashMap<String, &lb_configs::Model> =
             in_scope.map(|row| (row.id.to_string(), row)).collect();
         let mut planned = Planned {
@@ -251,7 +264,7 @@ impl Plan<'_> {
                 planned.added.push(self.row(config, None, ordinal, &at, &mut check)?);
             } else {
                 let row = old.remove(&config.id);
-                let row = row.ok_or_else(|| Error::NotFound(Thing::Config, shown(&config.id)))?;
+                let row = row.ok_or_else(|| Error::NotFound(ResourceKind::Config, shown(&config.id)))?;
                 let new = self.row(config, Some(row), row.ordinal, &at, &mut check)?;
                 if new != *row {
                     planned.changed.push(new);
@@ -278,7 +291,7 @@ impl Plan<'_> {
             None => self.fields(new, old, id, at, check)?,
         };
         if link.is_some() && !new.base_url.is_empty() {
-            let home = provider_address(self.kind, &self.parts.provider.base_url);
+            let home = provider_address(self.parts.kind, &self.parts.provider.base_url);
             if !same_origin(home, &new.base_url) {
                 check.add(
                     format!("{at}.base_url"),
@@ -351,8 +364,8 @@ impl Plan<'_> {
             }
             _ => {
                 let writing = Writing {
-                    kind: self.kind,
-                    holder: config_holder(id),
+                    kind: self.parts.kind,
+                    holder: Holder::config(id),
                     stored: old.map(|row| row.fields.as_str()),
                     keys: &self.parts.keys,
                     seal_with: self.seal_with,
@@ -369,8 +382,8 @@ impl Plan<'_> {
         };
         let home = &self.parts.provider.base_url;
         let moved = |row: &lb_configs::Model| {
-            let before = config_address(self.kind, home, &row.base_url);
-            !same_origin(before, config_address(self.kind, home, &new.base_url))
+            let before = config_address(self.parts.kind, home, &row.base_url);
+            !same_origin(before, config_address(self.parts.kind, home, &new.base_url))
         };
         if kept && old.is_some_and(moved) {
             check.add(

@@ -1,12 +1,12 @@
-//! How configuration is written: each change is one transaction with its outbox row and its audit event.
+//! How configuration is written. `writer` makes a change; the other files say what each change is.
 
-pub(in crate::catalog) mod audit;
-pub(in crate::catalog) mod configs;
-pub(in crate::catalog) mod credentials;
-pub(in crate::catalog) mod defaults;
-pub(in crate::catalog) mod fallbacks;
-pub(in crate::catalog) mod models;
-pub(in crate::catalog) mod policy;
-pub(in crate::catalog) mod providers;
-pub(in crate::catalog) mod tenants;
-pub(in crate::catalog) mod tokens;
+pub(super) mod audit;
+pub(super) mod configs;
+pub(super) mod credentials;
+pub(super) mod defaults;
+pub(super) mod models;
+pub(super) mod policy;
+pub(super) mod providers;
+pub(super) mod tenants;
+pub(super) mod tokens;
+pub(super) mod writer;

@@ -1,37 +1,31 @@
 //! Models: what a tenant can call.
 
 use crate::catalog::{
-    Catalog, Error, Model, ModelKey, NewModel, Page, PageRequest, PolicySettings, Thing,
-    compiled::compile::{self, kind_of},
-    compiled::load::{self, Inherit},
+    compiled::{compile, load},
     names::{self, Check, shown},
-    stored::database::{self, Located, Paging, Scope, check_revision, locate},
-    stored::entity::{credentials, default_models, models, providers},
-    write::audit::Event,
-    write::fallbacks,
-    write::providers::stored_kind,
+    read::models::model,
+    stored::{
+        change::Reload,
+        columns::Inherit,
+        entity::{credentials, default_models, models},
+        fallbacks,
+        find::{self, Located, locate},
+    },
+    types::{
+        error::{Error, ResourceKind},
+        model::{Model, ModelKey, NewModel},
+    },
+    write::{
+        audit::{self, Event},
+        writer::{Write, Writer, check_revision},
+    },
 };
-use crate::provider::ModelType;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, Set,
-    sea_query::{Expr, ExprTrait},
+    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, PaginatorTrait, QueryFilter, Set,
 };
 use uuid::Uuid;
 
-pub(in crate::catalog) fn model(row: models::Model, key: ModelKey) -> Model {
-    Model {
-        upstream_model: row.upstream_model,
-        enabled: row.enabled,
-        fallbacks: fallbacks::read(&row.fallbacks, &key),
-        policy: PolicySettings::read(&row.policy),
-        key,
-        load_balancing_enabled: row.lb_enabled,
-        revision: row.revision,
-    }
-}
-
-impl Catalog {
+impl Writer {
     /// Makes a model or replaces its settings.
     ///
     /// # Errors
@@ -42,17 +36,17 @@ impl Catalog {
         check.text("upstream_model", &new.upstream_model);
         let Some(key) = key else { return Err(check.into_error()) };
         check.finish()?;
-        let write = self.write().await?;
-        let tenant = database::tenant(&write.tx, &key.tenant).await?;
-        let provider = database::provider(&write.tx, tenant.id, &key.provider).await?;
-        let kind = stored_kind(&provider)?;
+        let write = self.begin().await?;
+        let tenant = find::tenant(&write.tx, &key.tenant).await?;
+        let provider = find::provider(&write.tx, tenant.id, &key.provider).await?;
+        let kind = find::kind(&provider)?;
         if !kind.model_types.contains(&key.model_type) {
             let reason = format!("kind {} has no models of this type", kind.name);
             return Err(Error::invalid("key.model_type", reason));
         }
         let fallbacks = fallbacks::checked(&write.tx, tenant.id, &key, &new.fallbacks).await?;
-        let mut event = Event::new("PutModel", &key.tenant, resource(&key));
-        let row = match database::model(&write.tx, provider.id, key.model_type, &key.model).await? {
+        let mut event = Event::new("PutModel", &key.tenant, audit::model(&key));
+        let row = match find::model(&write.tx, provider.id, key.model_type, &key.model).await? {
             Some(row) => {
                 check_revision(new.revision, row.revision)?;
                 event = event.before(&row);
@@ -66,7 +60,7 @@ impl Catalog {
                 update.update(&write.tx).await?
             }
             // A revision says that there was one.
-            None if new.revision != 0 => return Err(Error::NotFound(Thing::Model, shown(&key.model))),
+            None if new.revision != 0 => return Err(Error::NotFound(ResourceKind::Model, shown(&key.model))),
             None => {
                 let row = models::Model {
                     id: Uuid::now_v7(),
@@ -89,76 +83,8 @@ impl Catalog {
                 row
             }
         };
-        write.commit(Some(tenant.id), Scope::Model(row.id), event.after(&row)).await?;
+        write.commit(Some(tenant.id), Reload::Model(row.id), event.after(&row)).await?;
         Ok(model(row, key.into_owned()))
-    }
-
-    /// One model.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn get_model(&self, key: &ModelKey) -> Result<Model, Error> {
-        let key = names::key(key)?;
-        let located = locate(self.db(), &key).await?;
-        Ok(model(located.model, key.into_owned()))
-    }
-
-    /// Models by provider, type and name; of all providers and types where none is given.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for tenant and provider.
-    pub async fn list_models(
-        &self,
-        tenant: &str,
-        provider: &str,
-        model_type: Option<ModelType>,
-        page: PageRequest,
-    ) -> Result<Page<Model>, Error> {
-        let paging = Paging::new(&page, 3)?;
-        let owner = database::tenant(self.db(), tenant).await?;
-        let mut query = models::Entity::find()
-            .find_also_related(providers::Entity)
-            .filter(models::Column::TenantId.eq(owner.id))
-            .order_by_asc(providers::Column::Name)
-            .order_by_asc(models::Column::ModelType)
-            .order_by_asc(models::Column::Name)
-            .limit(paging.size + 1);
-        if !provider.is_empty() {
-            let name = names::provider("provider", provider)?;
-            let row = database::provider(self.db(), owner.id, name).await?;
-            query = query.filter(models::Column::ProviderId.eq(row.id));
-        }
-        if let Some(model_type) = model_type {
-            query = query.filter(models::Column::ModelType.eq(model_type.name()));
-        }
-        if let Some([provider, model_type, name]) = paging.after.as_deref() {
-            let place = Expr::tuple([
-                Expr::col((providers::Entity, providers::Column::Name)),
-                Expr::col((models::Entity, models::Column::ModelType)),
-                Expr::col((models::Entity, models::Column::Name)),
-            ]);
-            let last = Expr::tuple([
-                Expr::value(provider.as_str()),
-                Expr::value(model_type.as_str()),
-                Expr::value(name.as_str()),
-            ]);
-            query = query.filter(place.gt(last));
-        }
-        let rows: Vec<(models::Model, Option<providers::Model>)> = query.all(self.db()).await?;
-        let name = |provider: &Option<providers::Model>| {
-            provider.as_ref().map(|provider| provider.name.clone()).unwrap_or_default()
-        };
-        let page = paging.page(
-            rows,
-            |(row, provider)| vec![name(provider), row.model_type.clone(), row.name.clone()],
-            |(row, provider)| {
-                let model_type = ModelType::from_name(&row.model_type)?;
-                let (tenant, provider) = (tenant.to_owned(), name(&provider));
-                let key = ModelKey { tenant, provider, model_type, model: row.name.clone() };
-                Some(model(row, key))
-            },
-        );
-        Ok(Page { items: page.items.into_iter().flatten().collect(), next: page.next })
     }
 
     /// Deletes a model with its configs and its own credentials. Returns the row ids of its tenant and of itself, for the
@@ -168,14 +94,14 @@ impl Catalog {
     /// [`Error::InUse`] while it is a default model, or another's fallback.
     pub async fn delete_model(&self, key: &ModelKey) -> Result<(Uuid, Uuid), Error> {
         let key = names::key(key)?;
-        let write = self.write().await?;
+        let write = self.begin().await?;
         let Located { tenant, provider, model: row } = locate(&write.tx, &key).await?;
         let defaults = default_models::Entity::find().filter(default_models::Column::ModelId.eq(row.id));
         if defaults.count(&write.tx).await? > 0 {
-            return Err(Error::InUse(Thing::Model, shown(&key.model)));
+            return Err(Error::InUse(ResourceKind::Model, shown(&key.model)));
         }
         if let Some(user) = fallbacks::user_of(&write.tx, tenant.id, &key).await? {
-            return Err(Error::InUse(Thing::Model, shown(&format!("a fallback of {user}"))));
+            return Err(Error::InUse(ResourceKind::Model, shown(&format!("a fallback of {user}"))));
         }
         credentials::Entity::delete_many()
             .filter(credentials::Column::ProviderId.eq(provider.id))
@@ -184,9 +110,9 @@ impl Catalog {
             .exec(&write.tx)
             .await?;
         let id = row.id;
-        let event = Event::new("DeleteModel", &key.tenant, resource(&key)).before(&row);
+        let event = Event::new("DeleteModel", &key.tenant, audit::model(&key)).before(&row);
         row.delete(&write.tx).await?;
-        write.commit(Some(tenant.id), Scope::Model(id), event).await?;
+        write.commit(Some(tenant.id), Reload::Model(id), event).await?;
         Ok((tenant.id, id))
     }
 
@@ -196,17 +122,13 @@ impl Catalog {
     /// [`Error::NotFound`].
     pub async fn set_model_enabled(&self, key: &ModelKey, enabled: bool) -> Result<Model, Error> {
         let key = names::key(key)?;
-        let write = self.write().await?;
-        let Located { tenant, model: row, .. } = locate(&write.tx, &key).await?;
-        let revision = row.revision + 1;
-        let action = if enabled { "EnableModel" } else { "DisableModel" };
-        let event = Event::new(action, &key.tenant, resource(&key)).before(&row);
-        let mut update = row.into_active_model();
+        let write = self.begin().await?;
+        let row = locate(&write.tx, &key).await?.model;
+        let mut update = row.clone().into_active_model();
         update.enabled = Set(enabled);
-        update.revision = Set(revision);
-        let row = update.update(&write.tx).await?;
-        write.commit(Some(tenant.id), Scope::Model(row.id), event.after(&row)).await?;
-        Ok(model(row, key.into_owned()))
+        update.revision = Set(row.revision + 1);
+        let action = if enabled { "EnableModel" } else { "DisableModel" };
+        save(write, action, &key, &row, update).await
     }
 
     /// Switches balancing on or off. The configs are kept.
@@ -215,29 +137,33 @@ impl Catalog {
     /// [`Error::NotEnoughConfigs`] where fewer than two could serve.
     pub async fn set_balancing(&self, key: &ModelKey, on: bool) -> Result<Model, Error> {
         let key = names::key(key)?;
-        let write = self.write().await?;
-        let Located { tenant, model: row, .. } = locate(&write.tx, &key).await?;
+        let write = self.begin().await?;
+        let row = locate(&write.tx, &key).await?.model;
         if on {
-            let parts = load::one(&write.tx, self.ring(), row.id).await?.ok_or(Error::Internal)?;
-            let kind = kind_of(&parts).ok_or(Error::Internal)?;
-            let usable = compile::rows(&parts, kind).iter().filter(|row| row.usable()).count();
+            let parts = load::one(&write.tx, self.catalog.ring(), row.id).await?;
+            let usable = compile::rows(&parts).iter().filter(|row| row.usable()).count();
             if usable < 2 {
                 return Err(Error::NotEnoughConfigs(usable));
             }
         }
-        let lb_revision = row.lb_revision + 1;
-        let action = if on { "EnableModelLoadBalancing" } else { "DisableModelLoadBalancing" };
-        let event = Event::new(action, &key.tenant, resource(&key)).before(&row);
-        let mut update = row.into_active_model();
+        let mut update = row.clone().into_active_model();
         update.lb_enabled = Set(on);
-        update.lb_revision = Set(lb_revision);
-        let row = update.update(&write.tx).await?;
-        write.commit(Some(tenant.id), Scope::Model(row.id), event.after(&row)).await?;
-        Ok(model(row, key.into_owned()))
+        update.lb_revision = Set(row.lb_revision + 1);
+        let action = if on { "EnableModelLoadBalancing" } else { "DisableModelLoadBalancing" };
+        save(write, action, &key, &row, update).await
     }
 }
 
-/// A model as audit events name it.
-pub(in crate::catalog) fn resource(key: &ModelKey) -> String {
-    format!("model {}/{} ({})", key.provider, key.model, key.model_type.name())
+/// Stores a model's row that was there `before`, and commits.
+async fn save(
+    write: Write<'_>,
+    action: &'static str,
+    key: &ModelKey,
+    before: &models::Model,
+    update: models::ActiveModel,
+) -> Result<Model, Error> {
+    let row = update.update(&write.tx).await?;
+    let event = Event::new(action, &key.tenant, audit::model(key)).before(before).after(&row);
+    write.commit(Some(row.tenant_id), Reload::Model(row.id), event).await?;
+    Ok(model(row, key.clone()))
 }

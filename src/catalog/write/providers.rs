@@ -3,69 +3,37 @@
 //! A stored secret goes only where it was meant to: while any is stored under a provider, its address stays on the same
 //! scheme, host and port.
 
-use crate::catalog::{
-    Catalog, Error, NewProvider, Page, PageRequest, Provider, ProviderChange, Thing,
-    compiled::compile::provider_address,
-    names::{self, Check},
-    secrets::fields,
-    stored::database::{self, Paging, Scope, check_revision, taken},
-    stored::entity::{credentials, lb_configs, models, providers, tenants},
-    write::audit::Event,
+use crate::{
+    catalog::{
+        addresses::{provider_address, same_origin},
+        names::{self, Check},
+        read::providers::{active, provider},
+        secrets::fields,
+        stored::{
+            change::Reload,
+            database::taken,
+            entity::{credentials, lb_configs, models, providers, tenants},
+            find,
+        },
+        types::{
+            error::{Error, ResourceKind},
+            provider::{NewProvider, Provider, ProviderChange},
+        },
+        write::{
+            audit::Event,
+            writer::{Writer, check_revision},
+        },
+    },
+    provider,
 };
-use crate::provider::{self, KindSpec, guard};
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, ModelTrait,
-    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Set,
+    PaginatorTrait, QueryFilter, QuerySelect, QueryTrait, Set,
 };
-use std::collections::HashMap;
-use url::Url;
 use uuid::Uuid;
 
 const ORIGIN: &str =
     "another scheme, host or port is refused while secrets are stored under this provider: delete them first";
-
-/// The kind of a stored provider.
-pub(in crate::catalog) fn stored_kind(row: &providers::Model) -> Result<&'static KindSpec, Error> {
-    provider::kind(&row.kind).ok_or_else(|| {
-        tracing::error!(provider = %row.id, kind = row.kind, "this build does not know this kind of provider");
-        Error::Internal
-    })
-}
-
-pub(in crate::catalog) fn provider(
-    row: providers::Model,
-    tenant: &str,
-    active_credential: Option<Uuid>,
-) -> Provider {
-    Provider {
-        tenant: tenant.to_owned(),
-        name: row.name,
-        kind: row.kind,
-        display_name: row.display_name,
-        base_url: row.base_url,
-        enabled: row.enabled,
-        active_credential,
-        revision: row.revision,
-    }
-}
-
-/// The active credentials of providers, by provider.
-pub(in crate::catalog) async fn active(
-    db: &impl ConnectionTrait,
-    providers: impl IntoIterator<Item = Uuid>,
-) -> Result<HashMap<Uuid, Uuid>, DbErr> {
-    let rows: Vec<(Uuid, Uuid)> = credentials::Entity::find()
-        .select_only()
-        .column(credentials::Column::ProviderId)
-        .column(credentials::Column::Id)
-        .filter(credentials::Column::ProviderId.is_in(providers))
-        .filter(credentials::Column::Model.eq(""))
-        .filter(credentials::Column::Active.eq(true))
-        .into_tuple()
-        .all(db)
-        .await?;
-    Ok(rows.into_iter().collect())
-}
 
 /// Whether any secret is stored under a provider: a credential, or a config's own.
 async fn holds_secret(db: &impl ConnectionTrait, provider: Uuid) -> Result<bool, DbErr> {
@@ -90,7 +58,7 @@ async fn holds_secret(db: &impl ConnectionTrait, provider: Uuid) -> Result<bool,
     Ok(inline.iter().any(|json| fields::hold_secret(json)))
 }
 
-impl Catalog {
+impl Writer {
     /// Makes a provider.
     ///
     /// # Errors
@@ -100,7 +68,7 @@ impl Catalog {
         check.note(names::tenant("tenant_id", tenant))?;
         let name = check.note(names::provider("name", &new.name))?;
         check.text("display_name", &new.display_name);
-        check.address("base_url", &new.base_url, self.networks());
+        check.address("base_url", &new.base_url, self.catalog.networks());
         match provider::kind(&new.kind) {
             None if new.kind.is_empty() => check.add("kind", "is required"),
             None => check.add("kind", "is not a kind that this build can talk to"),
@@ -111,8 +79,8 @@ impl Catalog {
         }
         check.finish()?;
         let name = name.unwrap_or_default().to_owned();
-        let write = self.write().await?;
-        let owner = database::tenant(&write.tx, tenant).await?;
+        let write = self.begin().await?;
+        let owner = find::tenant(&write.tx, tenant).await?;
         let row = providers::Model {
             id: Uuid::now_v7(),
             tenant_id: owner.id,
@@ -126,45 +94,10 @@ impl Catalog {
         providers::Entity::insert(row.clone().into_active_model())
             .exec_without_returning(&write.tx)
             .await
-            .map_err(taken(Thing::Provider, &row.name))?;
+            .map_err(taken(ResourceKind::Provider, &row.name))?;
         let event = Event::new("CreateProvider", tenant, format!("provider {}", row.name)).after(&row);
-        write.commit(Some(owner.id), Scope::Provider(row.id), event).await?;
+        write.commit(Some(owner.id), Reload::Provider(row.id), event).await?;
         Ok(provider(row, tenant, None))
-    }
-
-    /// One provider.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn get_provider(&self, tenant: &str, name: &str) -> Result<Provider, Error> {
-        let name = names::provider("provider", name)?;
-        let owner = database::tenant(self.db(), tenant).await?;
-        let row = database::provider(self.db(), owner.id, name).await?;
-        let active = active(self.db(), [row.id]).await?.remove(&row.id);
-        Ok(provider(row, tenant, active))
-    }
-
-    /// A tenant's providers by name.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for the tenant.
-    pub async fn list_providers(&self, tenant: &str, page: PageRequest) -> Result<Page<Provider>, Error> {
-        let paging = Paging::new(&page, 1)?;
-        let owner = database::tenant(self.db(), tenant).await?;
-        let mut query = providers::Entity::find()
-            .filter(providers::Column::TenantId.eq(owner.id))
-            .order_by_asc(providers::Column::Name)
-            .limit(paging.size + 1);
-        if let Some([name]) = paging.after.as_deref() {
-            query = query.filter(providers::Column::Name.gt(name.as_str()));
-        }
-        let rows = query.all(self.db()).await?;
-        let active = active(self.db(), rows.iter().map(|row| row.id)).await?;
-        let item = |row: providers::Model| {
-            let active = active.get(&row.id).copied();
-            provider(row, tenant, active)
-        };
-        Ok(paging.page(rows, |row| vec![row.name.clone()], item))
     }
 
     /// Changes a provider.
@@ -180,11 +113,11 @@ impl Catalog {
         let mut check = Check::default();
         let name = check.note(names::provider("name", name))?;
         check.text("display_name", change.display_name.as_deref().unwrap_or_default());
-        check.address("base_url", change.base_url.as_deref().unwrap_or_default(), self.networks());
+        check.address("base_url", change.base_url.as_deref().unwrap_or_default(), self.catalog.networks());
         check.finish()?;
-        let write = self.write().await?;
-        let owner = database::tenant(&write.tx, tenant).await?;
-        let row = database::provider(&write.tx, owner.id, name.unwrap_or_default()).await?;
+        let write = self.begin().await?;
+        let owner = find::tenant(&write.tx, tenant).await?;
+        let row = find::provider(&write.tx, owner.id, name.unwrap_or_default()).await?;
         check_revision(change.revision, row.revision)?;
         if let Some(base_url) = &change.base_url {
             self.check_move(&write.tx, &row, base_url).await?;
@@ -204,7 +137,7 @@ impl Catalog {
         update.revision = Set(revision);
         let row = update.update(&write.tx).await?;
         let active = active(&write.tx, [row.id]).await?.remove(&row.id);
-        write.commit(Some(owner.id), Scope::Provider(row.id), event.after(&row)).await?;
+        write.commit(Some(owner.id), Reload::Provider(row.id), event.after(&row)).await?;
         Ok(provider(row, tenant, active))
     }
 
@@ -214,7 +147,7 @@ impl Catalog {
         row: &providers::Model,
         base_url: &str,
     ) -> Result<(), Error> {
-        let kind = stored_kind(row)?;
+        let kind = find::kind(row)?;
         let new = provider_address(kind, base_url);
         if new.is_empty() {
             return Err(Error::invalid("base_url", format!("is required for kind {}", kind.name)));
@@ -232,24 +165,16 @@ impl Catalog {
     /// [`Error::InUse`] while it has models.
     pub async fn delete_provider(&self, tenant: &str, name: &str) -> Result<(), Error> {
         let name = names::provider("provider", name)?;
-        let write = self.write().await?;
-        let owner: tenants::Model = database::tenant(&write.tx, tenant).await?;
-        let row = database::provider(&write.tx, owner.id, name).await?;
+        let write = self.begin().await?;
+        let owner: tenants::Model = find::tenant(&write.tx, tenant).await?;
+        let row = find::provider(&write.tx, owner.id, name).await?;
         let models = models::Entity::find().filter(models::Column::ProviderId.eq(row.id));
         if models.count(&write.tx).await? > 0 {
-            return Err(Error::InUse(Thing::Provider, name.to_owned()));
+            return Err(Error::InUse(ResourceKind::Provider, name.to_owned()));
         }
         let id = row.id;
         let event = Event::new("DeleteProvider", tenant, format!("provider {name}")).before(&row);
         row.delete(&write.tx).await?;
-        write.commit(Some(owner.id), Scope::Provider(id), event).await
-    }
-}
-
-/// Whether two addresses have the same scheme, host and port. One that cannot be read is nobody's.
-pub(in crate::catalog) fn same_origin(one: &str, other: &str) -> bool {
-    match (Url::parse(one), Url::parse(other)) {
-        (Ok(one), Ok(other)) => guard::same_origin(&one, &other),
-        _ => false,
+        write.commit(Some(owner.id), Reload::Provider(id), event).await
     }
 }

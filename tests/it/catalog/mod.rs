@@ -9,6 +9,7 @@ pub mod conformance_listing;
 mod conformance_names;
 mod growth;
 mod keys;
+mod poison;
 mod released;
 pub mod scale;
 mod secrets;

@@ -2,10 +2,15 @@
 //! models can be renamed, and a model that is a fallback cannot be deleted.
 
 use crate::catalog::{
-    Error, ModelKey, Thing,
     names::{self, shown},
-    stored::database::{self, Located},
-    stored::entity::{models, providers},
+    stored::{
+        entity::{models, providers},
+        find::{self, Located},
+    },
+    types::{
+        error::{Error, ResourceKind},
+        model::ModelKey,
+    },
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use std::collections::HashMap;
@@ -41,14 +46,14 @@ pub(in crate::catalog) async fn checked(
     for (index, fallback) in fallbacks.iter().enumerate() {
         let at = |field: &str| format!("fallbacks[{index}]{field}");
         if fallback.tenant != key.tenant {
-            return Err(Error::NotFound(Thing::Tenant, shown(&fallback.tenant)));
+            return Err(Error::NotFound(ResourceKind::Tenant, shown(&fallback.tenant)));
         }
         if fallback.model_type != key.model_type {
             return Err(Error::invalid(at(".model_type"), "is not the type of the model"));
         }
         let fallback = names::key_parts(fallback).map_err(|error| error.under(&at("")))?;
         // Says which of provider and model is not there.
-        let Located { .. } = database::locate(db, &fallback).await?;
+        let Located { .. } = find::locate(db, &fallback).await?;
         let name = (fallback.provider.clone(), fallback.model.clone());
         if name == (key.provider.clone(), key.model.clone()) {
             return Err(Error::invalid(at(""), "leads back to this model"));

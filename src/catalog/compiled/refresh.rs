@@ -1,0 +1,233 @@
+//! Loads what this replica serves from: all of it, or what a change touches.
+//!
+//! A panic or a row that cannot be read stops its own model alone. A model whose compiling panics is kept as unusable until
+//! it is changed; one that cannot be read is left out, and its next call tries again.
+
+use crate::catalog::{
+    compiled::{
+        cache::Entry,
+        compile,
+        load::{self, DefaultModel, Filter, Parts},
+    },
+    handle::Catalog,
+    stored::{
+        change::{Change, Reload},
+        database::{begin_read, patiently},
+        entity::{tenants, tokens},
+    },
+    types::{error::Error, model::ModelKey},
+};
+use futures::FutureExt;
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, Statement};
+use std::{
+    collections::HashSet,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+use uuid::Uuid;
+
+impl Catalog {
+    /// Loads everything, 500 models a page. Call it before serving.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`]; what was loaded before stays.
+    pub async fn load(&self) -> Result<(), Error> {
+        let cache = self.cache();
+        let _loading = cache.loading.lock().await;
+        // Read first: what changes during the load is read again from the outbox.
+        let last = patiently(self.last_number()).await?;
+        let mut present = HashSet::new();
+        self.load_pools(Filter::All, &mut present).await?;
+        cache.keep_pools(&present);
+        cache.set_defaults(self.load_defaults(None).await?, |_| true);
+        // After a gap in the outbox a revocation may have been missed.
+        cache.forget_tokens(|_| true);
+        cache.set_seen(last);
+        Ok(())
+    }
+
+    async fn last_number(&self) -> Result<i64, DbErr> {
+        let sql = Statement::from_string(self.db().get_database_backend(), "SELECT last FROM counter");
+        let row = self.db().query_one_raw(sql).await?;
+        row.ok_or_else(|| DbErr::RecordNotFound("counter".to_owned()))?.try_get("", "last")
+    }
+
+    /// Loads anew what changes touch: swaps in what is there and removes what is not.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`] at once. Any other error comes after the other changes are loaded; what its change
+    /// touches is out of memory then, and is loaded by the next call that needs it.
+    pub(in crate::catalog) async fn refresh(&self, changes: &[Change]) -> Result<(), Error> {
+        let cache = self.cache();
+        let _loading = cache.loading.lock().await;
+        let mut tenants = HashSet::new();
+        let mut failed = Ok(());
+        for &change in changes {
+            match self.contain(self.refresh_one(change)).await {
+                Ok(()) => {}
+                Err(Error::DatabaseUnavailable) => return Err(Error::DatabaseUnavailable),
+                Err(error) => {
+                    tracing::error!(?change, %error, "a change cannot be loaded: what it touches left memory");
+                    self.drop_stale(change.reload);
+                    failed = Err(error);
+                }
+            }
+            if !matches!(change.reload, Reload::Token(_)) {
+                tenants.extend(change.tenant);
+            }
+        }
+        for tenant in tenants {
+            let found = self.load_defaults(Some(tenant)).await?;
+            cache.set_defaults(found, |id| id == tenant);
+        }
+        failed
+    }
+
+    async fn refresh_one(&self, change: Change) -> Result<(), Error> {
+        let cache = self.cache();
+        let filter = match change.reload {
+            Reload::Tenant(id) => Filter::Tenant(id),
+            Reload::Provider(id) => Filter::Provider(id),
+            Reload::Model(id) => Filter::Model(id),
+            Reload::Token(id) => {
+                // One that is new may be in use already, and must not need the database again.
+                if !patiently(self.has_token(id)).await? {
+                    cache.forget_tokens(|cached| cached.caller.token == id);
+                }
+                return Ok(());
+            }
+        };
+        let mut present = HashSet::new();
+        self.load_pools(filter, &mut present).await?;
+        // As with tokens: those of a tenant that is new may be in use already.
+        if let Reload::Tenant(id) = change.reload
+            && !patiently(self.has_tenant(id)).await?
+        {
+            cache.forget_tokens(|cached| cached.tenant == Some(id));
+        }
+        // A model that is there can have replaced nothing but itself.
+        if !matches!(filter, Filter::Model(_)) || present.is_empty() {
+            cache.keep_pools_within(change.reload, &present);
+        }
+        Ok(())
+    }
+
+    /// Removes all that a change touches.
+    fn drop_stale(&self, reload: Reload) {
+        let cache = self.cache();
+        cache.keep_pools_within(reload, &HashSet::new());
+        match reload {
+            Reload::Token(id) => cache.forget_tokens(|cached| cached.caller.token == id),
+            Reload::Tenant(id) => cache.forget_tokens(|cached| cached.tenant == Some(id)),
+            Reload::Provider(_) | Reload::Model(_) => {}
+        }
+    }
+
+    /// Loads and swaps in, page by page; notes which models are there.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`], and any other where a single model is asked for. Otherwise a model that cannot be
+    /// read is left out.
+    pub(super) async fn load_pools(&self, filter: Filter, present: &mut HashSet<Uuid>) -> Result<(), Error> {
+        let mut after = None;
+        loop {
+            after = match self.load_page(filter, after, present).await {
+                Ok(next) => next,
+                Err(Error::DatabaseUnavailable) => return Err(Error::DatabaseUnavailable),
+                Err(error) if matches!(filter, Filter::Model(_)) => return Err(error),
+                Err(_) => self.load_each(filter, after, present).await?,
+            };
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Loads a page whose rows cannot be read together, model by model. Returns where the next page begins.
+    async fn load_each(
+        &self,
+        filter: Filter,
+        mut after: Option<Uuid>,
+        present: &mut HashSet<Uuid>,
+    ) -> Result<Option<Uuid>, Error> {
+        for _ in 0..load::PAGE {
+            let Some(model) = patiently(load::next(self.db(), filter, after)).await? else { return Ok(None) };
+            after = Some(model);
+            match self.load_page(Filter::Model(model), None, present).await {
+                Ok(_) => {}
+                Err(Error::DatabaseUnavailable) => return Err(Error::DatabaseUnavailable),
+                Err(_) => tracing::error!(%model, "a model is left out: what is stored of it cannot be read"),
+            }
+        }
+        Ok(after)
+    }
+
+    /// Loads a page and swaps it in. Returns where the next one begins.
+    async fn load_page(
+        &self,
+        filter: Filter,
+        after: Option<Uuid>,
+        present: &mut HashSet<Uuid>,
+    ) -> Result<Option<Uuid>, Error> {
+        let page = self.contain(self.read_page(filter, after)).await?;
+        for parts in page.parts {
+            present.insert(parts.model.id);
+            self.compile(parts);
+        }
+        Ok(page.next)
+    }
+
+    async fn read_page(&self, filter: Filter, after: Option<Uuid>) -> Result<load::Page, Error> {
+        patiently(async {
+            let tx = begin_read(self.db()).await?;
+            let page = load::page(&tx, self.ring(), filter, after, load::PAGE).await?;
+            tx.commit().await?;
+            Ok::<_, DbErr>(page)
+        })
+        .await
+    }
+
+    fn compile(&self, parts: Parts) {
+        let pool = catch_unwind(AssertUnwindSafe(|| Arc::new(compile::pool(&parts)))).ok();
+        if pool.is_none() {
+            self.panicked();
+            let ModelKey { tenant, provider, model, .. } = &parts.key;
+            tracing::error!(tenant, provider, model, "a model is unusable: compiling it panics");
+        }
+        let (tenant, provider, model) = (parts.tenant.id, parts.provider.id, parts.model.id);
+        self.cache().set_pool(parts.key, Entry { tenant, provider, model, pool });
+    }
+
+    /// The default models of a tenant, or of all. Those that cannot be read are none: a call looks its own up.
+    async fn load_defaults(&self, tenant: Option<Uuid>) -> Result<Vec<DefaultModel>, Error> {
+        match self.contain(patiently(load::defaults(self.db(), tenant))).await {
+            Err(Error::Internal) => Ok(Vec::new()),
+            found => found,
+        }
+    }
+
+    /// Runs a step. A panic ends that step alone: it is counted, and is an [`Error::Internal`].
+    async fn contain<T>(&self, step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        AssertUnwindSafe(step).catch_unwind().await.unwrap_or_else(|_| {
+            self.panicked();
+            Err(Error::Internal)
+        })
+    }
+
+    fn panicked(&self) {
+        if let Some(watch) = self.inner.panic_watch.get() {
+            watch();
+        }
+    }
+
+    /// Whether that tenant is there.
+    async fn has_tenant(&self, id: Uuid) -> Result<bool, DbErr> {
+        Ok(tenants::Entity::find_by_id(id).count(self.db()).await? > 0)
+    }
+
+    /// Whether that token is there.
+    async fn has_token(&self, id: Uuid) -> Result<bool, DbErr> {
+        Ok(tokens::Entity::find_by_id(id).count(self.db()).await? > 0)
+    }
+}

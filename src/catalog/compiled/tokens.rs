@@ -1,0 +1,108 @@
+//! Recognises callers by their tokens.
+//!
+//! A token that was valid is kept in memory, so that callers are still known when the database is gone. A revocation
+//! reaches the other replicas through the outbox.
+
+use crate::catalog::{
+    compiled::cache::CachedToken,
+    handle::Catalog,
+    secrets::key_ring::sha256,
+    stored::{
+        database::{now, patiently},
+        entity::{tenants, tokens},
+        find,
+    },
+    types::{
+        access::{Caller, Role},
+        error::Error,
+    },
+};
+use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, QueryFilter};
+use std::sync::Arc;
+
+/// The length of a secret: `rota_` and 43 characters of base64url.
+const SECRET_LENGTH: usize = 48;
+
+impl Catalog {
+    /// Who a secret stands for. `None` for a wrong, revoked or expired one.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`] for one that is not known here yet.
+    pub async fn authenticate(&self, secret: &str) -> Result<Option<Arc<Caller>>, Error> {
+        if secret.len() != SECRET_LENGTH || !secret.starts_with("rota_") {
+            return Ok(None);
+        }
+        self.recognise(sha256(secret.as_bytes())).await
+    }
+
+    /// Whether the token that a call came with is neither revoked nor expired since. While the database is away, one
+    /// that cannot be looked up stays valid.
+    pub async fn still_valid(&self, caller: &Caller) -> bool {
+        !matches!(self.recognise(caller.hash).await, Ok(None))
+    }
+
+    async fn recognise(&self, hash: [u8; 32]) -> Result<Option<Arc<Caller>>, Error> {
+        let cached = match self.cache().token(&hash) {
+            Some(cached) => cached,
+            // Apart, so that what happens once in a while takes no room in every call.
+            None => match Box::pin(self.look_up(hash)).await? {
+                Some(cached) => cached,
+                None => return Ok(None),
+            },
+        };
+        let now = now();
+        if cached.expires_at.is_some_and(|at| at <= now) {
+            self.cache().forget_token(&hash);
+            return Ok(None);
+        }
+        self.cache().used(cached.caller.token, now);
+        Ok(Some(Arc::clone(&cached.caller)))
+    }
+
+    /// Stores when tokens were last used here. What fails is lost until the next use.
+    pub async fn keep_last_uses(&self) {
+        if let Err(error) = self.store_last_uses().await {
+            tracing::warn!(%error, "when tokens were last used was not stored");
+        }
+    }
+
+    /// One statement for each token that was used since the last time.
+    pub(in crate::catalog) async fn store_last_uses(&self) -> Result<(), Error> {
+        let mut uses = self.cache().take_uses();
+        // In one order, so that two replicas never wait for each other.
+        uses.sort_unstable();
+        for (id, at) in uses {
+            let update = tokens::Entity::update_many()
+                .col_expr(tokens::Column::LastUsedAt, at.into())
+                .filter(tokens::Column::Id.eq(id))
+                .filter(tokens::Column::LastUsedAt.is_null().or(tokens::Column::LastUsedAt.lt(at)));
+            patiently(update.exec(self.db())).await?;
+        }
+        Ok(())
+    }
+
+    async fn look_up(&self, hash: [u8; 32]) -> Result<Option<Arc<CachedToken>>, Error> {
+        let before = self.cache().revocations();
+        let query = tokens::Entity::find().filter(tokens::Column::Hash.eq(hash.to_vec()));
+        let Some(row) = patiently(query.one(self.db())).await? else { return Ok(None) };
+        let tenant = match row.tenant_id {
+            None => None,
+            Some(id) => match tenants::Entity::find_by_id(id).one(self.db()).await? {
+                Some(tenant) => Some(tenant.name),
+                // Deleted between the two reads.
+                None => return Ok(None),
+            },
+        };
+        let caller = Arc::new(Caller {
+            token: row.id,
+            role: Role::from_name(&row.role).ok_or_else(|| find::unknown_role(row.id))?,
+            tenant,
+            name: row.name,
+            may_read_credentials: row.may_read_credentials,
+            hash,
+        });
+        let cached = Arc::new(CachedToken { caller, tenant: row.tenant_id, expires_at: row.expires_at });
+        self.cache().keep_token(hash, Arc::clone(&cached), before);
+        Ok(Some(cached))
+    }
+}

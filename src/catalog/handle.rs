@@ -1,0 +1,139 @@
+//! The handle of a catalog, and what its parts share.
+//!
+//! Each part adds the methods of its own purpose to [`Catalog`]: `compiled` serves from memory, `read` lists from the
+//! database. Changes are made through a [`Writer`](crate::catalog::Writer).
+
+use crate::{
+    catalog::{
+        compiled::cache::Cache,
+        secrets::key_ring::KeyRing,
+        stored::{
+            database::patiently,
+            entity::{tenants, tokens},
+        },
+        types::error::Error,
+    },
+    provider::guard::Networks,
+};
+use sea_orm::{ConnectionTrait, DatabaseConnection, EntityTrait, Statement};
+use std::sync::{Arc, OnceLock};
+use tokio::sync::Notify;
+
+/// What tenants configured. A clone is cheap and shares everything.
+#[derive(Clone)]
+pub struct Catalog {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What all clones of a [`Catalog`] share.
+pub(super) struct Inner {
+    pub db: DatabaseConnection,
+    ring: KeyRing,
+    networks: Networks,
+    cache: Cache,
+    /// Woken when this replica has changed something.
+    committed: Notify,
+    /// Woken when another replica may have changed something.
+    hinted: Notify,
+    /// Called for each panic that was caught.
+    pub panic_watch: OnceLock<PanicWatch>,
+}
+
+/// Is told of each panic that the catalog has caught while it loaded configuration.
+type PanicWatch = Box<dyn Fn() + Send + Sync>;
+
+impl Catalog {
+    pub(super) fn new(db: DatabaseConnection, ring: KeyRing, networks: Networks) -> Self {
+        let inner = Inner {
+            db,
+            ring,
+            networks,
+            cache: Cache::default(),
+            committed: Notify::new(),
+            hinted: Notify::new(),
+            panic_watch: OnceLock::new(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Asks the database for an answer.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`].
+    pub async fn ping(&self) -> Result<(), Error> {
+        patiently(async {
+            let one = Statement::from_string(self.db().get_database_backend(), "SELECT 1");
+            self.db().query_one_raw(one).await.map(drop)
+        })
+        .await
+    }
+
+    /// Whether there is no tenant and no token yet.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`].
+    pub async fn is_empty(&self) -> Result<bool, Error> {
+        let token = tokens::Entity::find().one(self.db()).await?;
+        let tenant = tenants::Entity::find().one(self.db()).await?;
+        Ok(token.is_none() && tenant.is_none())
+    }
+
+    /// Waits until this replica has changed something.
+    pub async fn committed(&self) {
+        self.inner.committed.notified().await;
+    }
+
+    /// Another replica may have changed something: [`follow`](Self::follow) reads the outbox at once.
+    pub fn hint(&self) {
+        self.inner.hinted.notify_one();
+    }
+
+    /// Changes when this replica has taken in a change of configuration, whoever's.
+    #[must_use]
+    pub fn version(&self) -> Option<i64> {
+        self.cache().seen()
+    }
+
+    /// Wakes who waits for [`committed`](Self::committed).
+    pub(super) fn announce(&self) {
+        self.inner.committed.notify_one();
+    }
+
+    /// Tells `watch` of each panic that is caught while configuration is loaded. Only the first call has an effect.
+    pub fn on_panic(&self, watch: impl Fn() + Send + Sync + 'static) {
+        let _ = self.inner.panic_watch.set(Box::new(watch));
+    }
+
+    /// Marks bytes that leave this service and come back, such as a lease's.
+    #[must_use]
+    pub fn sign(&self, bytes: &[u8]) -> Vec<u8> {
+        self.ring().sign(bytes)
+    }
+
+    /// Whether a replica with one of our master keys has made that mark.
+    #[must_use]
+    pub fn signed(&self, bytes: &[u8], mark: &[u8]) -> bool {
+        self.ring().signed(bytes, mark)
+    }
+
+    /// Waits until [`hint`](Self::hint) is called.
+    pub(super) async fn hinted(&self) {
+        self.inner.hinted.notified().await;
+    }
+
+    pub(super) fn db(&self) -> &DatabaseConnection {
+        &self.inner.db
+    }
+
+    pub(super) fn ring(&self) -> &KeyRing {
+        &self.inner.ring
+    }
+
+    pub(super) fn networks(&self) -> Networks {
+        self.inner.networks
+    }
+
+    pub(super) fn cache(&self) -> &Cache {
+        &self.inner.cache
+    }
+}

@@ -1,0 +1,100 @@
+//! Opens a catalog: connects, checks the master key, and brings the schema up to date.
+
+use crate::{
+    catalog::{
+        handle::Catalog,
+        secrets::master_key::MasterKeySource,
+        stored::{
+            connect::{DatabaseOptions, OpenError, connect_options, create_file},
+            entity::meta,
+            migration::Migrator,
+        },
+    },
+    provider::guard::Networks,
+};
+use sea_orm::{
+    ConnectionTrait, Database, DbBackend, EntityTrait, IntoActiveModel, SqliteTransactionMode,
+    TransactionOptions, TransactionTrait, sea_query::OnConflict,
+};
+use sea_orm_migration::{MigratorTrait, SchemaManager};
+
+/// Names our advisory lock on PostgreSQL: `rota` in ASCII.
+const MIGRATION_LOCK: i64 = 0x726f_7461;
+
+/// How to open a catalog. There is no `Debug`, since the URL may hold a password.
+pub struct OpenOptions {
+    /// `sqlite://…` or `postgres://…`.
+    pub database_url: String,
+    /// Where the master key comes from.
+    pub master_key: MasterKeySource,
+    /// Which networks a tenant's `base_url` may reach.
+    pub networks: Networks,
+    /// How the database is used.
+    pub database: DatabaseOptions,
+}
+
+impl Catalog {
+    /// Connects, and checks the master key where the database knows one. Does not migrate.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a wrong master key is refused before anything is written.
+    pub async fn open(options: OpenOptions) -> Result<Self, OpenError> {
+        let OpenOptions { database_url, master_key, networks, database } = options;
+        let connect = connect_options(&database_url, database)?;
+        let ring = master_key.ring().await?;
+        if database_url.starts_with("sqlite:") {
+            create_file(&database_url)?;
+        }
+        let catalog = Self::new(Database::connect(connect).await?, ring, networks);
+        catalog.verify_master_key(SchemaManager::new(catalog.db())).await?;
+        Ok(catalog)
+    }
+
+    /// Brings the schema up to date. Several may try at once: they take turns.
+    ///
+    /// # Errors
+    /// [`OpenError`]; a failed migration leaves nothing behind.
+    pub async fn migrate(&self) -> Result<(), OpenError> {
+        let sqlite = self.db().get_database_backend() == DbBackend::Sqlite;
+        let options = TransactionOptions {
+            sqlite_transaction_mode: sqlite.then_some(SqliteTransactionMode::Immediate),
+            ..TransactionOptions::default()
+        };
+        let tx = self.db().begin_with_options(options).await?;
+        if !sqlite {
+            // Held until the commit; a second migrator then finds nothing left to do.
+            let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
+            tx.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
+            tx.execute_unprepared(&lock).await?;
+        }
+        // Again: another start may have been first since.
+        self.verify_master_key(SchemaManager::new(&tx)).await?;
+        Migrator::up(&tx, None).await?;
+        tx.commit().await?;
+        self.keep_check_value().await?;
+        self.verify_master_key(SchemaManager::new(self.db())).await
+    }
+
+    /// Writes the check value where there is none. Two first starts may race: the first one's value stays.
+    async fn keep_check_value(&self) -> Result<(), OpenError> {
+        let value = self.ring().check_value().map_err(|_| OpenError::Seal)?;
+        let row = meta::Model { key: meta::MASTER_KEY_CHECK.to_owned(), value };
+        let first = OnConflict::column(meta::Column::Key).do_nothing().to_owned();
+        meta::Entity::insert(row.into_active_model())
+            .on_conflict(first)
+            .exec_without_returning(self.db())
+            .await?;
+        Ok(())
+    }
+
+    /// Holds the ring against the check value where there is one. It needs no more than the oldest schema.
+    async fn verify_master_key(&self, schema: SchemaManager<'_>) -> Result<(), OpenError> {
+        if !schema.has_table("meta").await? {
+            return Ok(());
+        }
+        match meta::Entity::find_by_id(meta::MASTER_KEY_CHECK).one(schema.get_connection()).await? {
+            Some(row) if !self.ring().opens(&row.value) => Err(OpenError::WrongMasterKey),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A model's balancing policy: what a tenant has set, how it is stored, and the policy that follows from it.
+
+use crate::balance::{Cooldowns, HealthCheck, Policy, Strategy, Timeouts, WhenExhausted};
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// What a tenant has set; what is absent has its default. Durations are stored in milliseconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PolicySettings {
+    /// A [`Strategy::name`].
+    pub strategy: Option<String>,
+    /// 0: each usable config once.
+    pub max_attempts: u32,
+    /// One attempt, of a call that is not streamed.
+    pub attempt_timeout: Option<Millis>,
+    /// Until the first content of a stream.
+    pub first_token_timeout: Option<Millis>,
+    /// Between two events of a stream.
+    pub stream_idle_timeout: Option<Millis>,
+    /// A new connection to the provider.
+    pub connect_timeout: Option<Millis>,
+    /// The whole call.
+    pub total_timeout: Option<Millis>,
+    /// By class; zero is off.
+    pub cooldowns: CooldownSettings,
+    /// Wait instead of failing when nothing may serve.
+    pub wait_when_exhausted: bool,
+    /// The interval and the timeout of active health checks.
+    pub health_check: Option<(Millis, Millis)>,
+}
+
+/// How long each class cools, where it is set.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "each is the class of its name; see `Cooldowns`")]
+pub struct CooldownSettings {
+    pub rate_limited: Option<Millis>,
+    pub quota_exhausted: Option<Millis>,
+    pub authentication: Option<Millis>,
+    pub connection: Option<Millis>,
+    pub timeout: Option<Millis>,
+    pub server_error: Option<Millis>,
+    pub model_unavailable: Option<Millis>,
+    pub max: Option<Millis>,
+}
+
+/// A time in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Millis(pub u64);
+
+impl From<Millis> for Duration {
+    fn from(millis: Millis) -> Self {
+        Self::from_millis(millis.0)
+    }
+}
+
+impl PolicySettings {
+    /// What a row holds. What cannot be read, as after a downgrade, has its default.
+    pub(in crate::catalog) fn read(json: &str) -> Self {
+        if json.is_empty() {
+            return Self::default();
+        }
+        serde_json::from_str(json).unwrap_or_else(|error| {
+            tracing::error!(%error, "a balancing policy cannot be read; its defaults hold");
+            Self::default()
+        })
+    }
+
+    /// What holds.
+    pub(in crate::catalog) fn policy(&self) -> Policy {
+        let usual = Timeouts::default();
+        let or = |time: Option<Millis>, usual| time.map_or(usual, Into::into);
+        let cooldowns = &self.cooldowns;
+        let set = |time: Option<Millis>| time.map(Duration::from);
+        Policy {
+            strategy: self.strategy.as_deref().and_then(Strategy::from_name).unwrap_or_default(),
+            max_attempts: self.max_attempts,
+            timeouts: Timeouts {
+                attempt: or(self.attempt_timeout, usual.attempt),
+                first_token: or(self.first_token_timeout, usual.first_token),
+                stream_idle: or(self.stream_idle_timeout, usual.stream_idle),
+                connect: set(self.connect_timeout),
+                total: set(self.total_timeout),
+            },
+            cooldowns: Cooldowns {
+                rate_limited: set(cooldowns.rate_limited),
+                quota_exhausted: set(cooldowns.quota_exhausted),
+                authentication: set(cooldowns.authentication),
+                connection: set(cooldowns.connection),
+                timeout: set(cooldowns.timeout),
+                server_error: set(cooldowns.server_error),
+                model_unavailable: set(cooldowns.model_unavailable),
+                max: set(cooldowns.max),
+            },
+            when_exhausted: if self.wait_when_exhausted { WhenExhausted::Wait } else { WhenExhausted::Fail },
+            health_check: self.health_check.map(|(interval, timeout)| HealthCheck {
+                interval: interval.into(),
+                timeout: timeout.into(),
+            }),
+        }
+    }
+}

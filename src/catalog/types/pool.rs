@@ -1,0 +1,40 @@
+//! What serves: a model with its members, their addresses and their opened credentials.
+
+use crate::balance;
+use crate::catalog::types::model::ModelKey;
+use crate::provider::{KindSpec, Target};
+use std::sync::Arc;
+
+/// One model, ready to be called: an immutable snapshot, compiled when configuration changes.
+#[derive(Debug)]
+pub struct Pool {
+    /// The model's name.
+    pub key: ModelKey,
+    /// What its provider speaks.
+    pub kind: &'static KindSpec,
+    /// Whether the model and its provider are enabled.
+    pub enabled: bool,
+    /// Whether calls rotate. Where not, `members` is the one credential that serves, or nothing.
+    pub balanced: bool,
+    /// What holds for its calls.
+    pub policy: balance::Policy,
+    /// Models to go on with when this one cannot serve, in order.
+    pub fallbacks: Vec<ModelKey>,
+    /// Whether something was left out because its secret cannot be read.
+    pub unreadable: bool,
+    /// What the state store needs; `roster.members[i]` is the balancer's side of `members[i]`.
+    pub roster: Arc<balance::Pool>,
+    /// Those that may be picked, in ring order.
+    pub members: Vec<PoolMember>,
+}
+
+/// One config, ready to be called.
+#[derive(Debug)]
+pub struct PoolMember {
+    /// Its row id, or [`INHERIT`].
+    pub id: Arc<str>,
+    /// For people.
+    pub name: Arc<str>,
+    /// Where it goes.
+    pub target: Target,
+}
