@@ -8,6 +8,7 @@ use crate::{
     state::Lease,
     telemetry::{AttemptFacts, AttemptSpan, Metrics, Model},
 };
+use futures::FutureExt;
 use std::{mem, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
@@ -100,14 +101,12 @@ impl Attempt {
     ///
     /// # Errors
     /// The failure of `work`, or a timeout.
-    pub(super) async fn run<T>(
+    pub(super) fn run<T>(
         &self,
         work: impl Future<Output = Result<T, Failure>> + Send,
-    ) -> Result<T, Failure> {
-        match timeout_at(self.end, self.span.run(work)).await {
-            Ok(result) => result,
-            Err(_) => Err(Failure::new(ErrorClass::Timeout, "no answer in time")),
-        }
+    ) -> impl Future<Output = Result<T, Failure>> + Send {
+        let late = |_| Err(Failure::new(ErrorClass::Timeout, "no answer in time"));
+        timeout_at(self.end, self.span.run(work)).map(move |result| result.unwrap_or_else(late))
     }
 
     /// Since the attempt began.

@@ -21,7 +21,6 @@ const MAX_POLL: Duration = Duration::from_millis(100);
 pub(super) type FirstBack = (Duration, ErrorClass);
 
 /// What a pick is asked for.
-#[derive(Clone, Copy)]
 pub(super) struct PickRequest<'a> {
     /// The pool to pick from.
     pub(super) pool: &'a Arc<Pool>,
@@ -61,33 +60,33 @@ impl Engine {
     pub(super) async fn wait_for_member(
         &self,
         request: &PickRequest<'_>,
-        mut failed: Option<Attempt>,
+        mut failed: Option<Box<Attempt>>,
     ) -> Picked {
-        let PickRequest { pool, tried, tokens, deadline, lifetime, waits_for_trial } = *request;
+        let pool = request.pool;
         if !pool.balanced {
-            let member = if tried.is_empty() { Ok((0, None)) } else { Err(None) };
+            let member = if request.tried.is_empty() { Ok((0, None)) } else { Err(None) };
             return Picked { member, degraded: false };
         }
         let mut span = self.traces.pick();
         let mut degraded = false;
         let mut poll = MIN_POLL;
         let member = loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let (trial_ttl, hold) = match lifetime {
+            let left = request.deadline.saturating_duration_since(Instant::now());
+            let (trial_ttl, hold) = match request.lifetime {
                 LeaseLifetime::Attempt(limit) => (limit.min(left).min(MAX_TRIAL), None),
                 LeaseLifetime::Expiring(ttl) => (ttl, Some(ttl)),
             };
             let ask = Acquire {
                 pool: &pool.roster,
-                tried,
-                failed: failed.as_ref().and_then(Attempt::failure),
+                tried: request.tried,
+                failed: failed.as_ref().and_then(|attempt| attempt.failure()),
                 lease: LeaseId::random(),
                 trial_ttl,
-                tokens,
+                tokens: request.tokens,
                 hold,
             };
             let log = if tracing::enabled!(Level::DEBUG) {
-                Box::pin(explained_span(pool, self.state.as_ref(), tried)).await
+                Box::pin(explained_span(pool, self.state.as_ref(), request.tried)).await
             } else {
                 Span::none()
             };
@@ -104,8 +103,8 @@ impl Engine {
             match answer.acquired {
                 Acquired::Granted { index, lease } => break Ok((index, Some(lease))),
                 Acquired::Exhausted { first_back } => break Err(first_back),
-                Acquired::TrialRunning if !waits_for_trial => break Err(None),
-                Acquired::TrialRunning if Instant::now() + poll < deadline => {
+                Acquired::TrialRunning if !request.waits_for_trial => break Err(None),
+                Acquired::TrialRunning if Instant::now() + poll < request.deadline => {
                     sleep(poll).await;
                     poll = (poll * 2).min(MAX_POLL);
                 }

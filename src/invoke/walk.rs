@@ -131,6 +131,7 @@ impl<'a, T: Send> Walk<'a, T> {
         }
         let driver = self.engine.driver(pool)?;
         let timeouts = &pool.policy.timeouts;
+        // In a box, since it is rare and every call has to have room for it.
         let mut failed = None;
         loop {
             let pick = PickRequest {
@@ -169,7 +170,7 @@ impl<'a, T: Send> Walk<'a, T> {
             let next = self.next(pool, progress, is_last, &failure, cut_short);
             self.route.failed(member, failure, took, cooldown);
             match next {
-                Next::Member => failed = Some(attempt),
+                Next::Member => failed = Some(Box::new(attempt)),
                 Next::Pool => {
                     attempt.write_failure().await;
                     return Ok(PoolOutcome::NextPool(None));
