@@ -1,24 +1,25 @@
 //! How much of this replica one tenant may have: calls at once, and calls begun in a second.
 //!
-//! They protect the process, and its other tenants, from one. Each replica counts by itself; limits that hold over a
-//! whole fleet are those of a config.
+//! These limits protect the process, and its other tenants, from one tenant. Each replica counts by itself. Limits that
+//! hold over a whole fleet are those of a config.
 
 use super::refusal::Refusal;
-use parking_lot::Mutex;
-use std::{
-    collections::HashMap,
-    num::NonZeroU32,
-    sync::Arc,
-    time::{Duration, Instant},
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, MonotonicClock, Reference},
+    middleware::NoOpMiddleware,
+    nanos::Nanos,
+    state::keyed::HashMapStateStore,
 };
+use parking_lot::Mutex;
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 
-/// When to come again where a call must end first: nobody knows when one does.
+/// When to come again if a call must end first. Nobody knows when one does.
 const SOON: Duration = Duration::from_millis(100);
-/// So many tenants are kept without a look at which of them are idle.
-const FEW: usize = 1024;
-const SECOND: Duration = Duration::from_secs(1);
+/// How often the rates of idle tenants are forgotten. By then their buckets are full again.
+const SWEEP: Duration = Duration::from_secs(1);
 
-/// What a replica takes of calls.
+/// How many calls a replica serves.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct CallLimits {
     /// The most at once.
@@ -27,136 +28,129 @@ pub struct CallLimits {
     pub tenant_max_calls: usize,
     /// The most of one tenant that begin in a second; 0: no limit.
     pub tenant_calls_per_second: u32,
-    /// How long a request may take to come in whole.
+    /// The longest time for a whole request to arrive.
     pub receive_timeout: Duration,
 }
 
 /// See the module's documentation.
-pub struct TenantLimits {
+pub struct TenantLimits<C: Clock = MonotonicClock> {
     max_calls: usize,
-    per_second: Option<NonZeroU32>,
-    tenants: Mutex<Tenants>,
+    rates: Option<Rates<C>>,
+    in_flight: Arc<InFlight>,
 }
 
-struct Tenants {
-    by_id: HashMap<Arc<str>, Tenant>,
-    /// How many there are when the idle ones are swept out.
-    sweep_at: usize,
-}
-
-#[derive(Default)]
-struct Tenant {
-    inside: usize,
-    bucket: Bucket,
-}
+/// The calls in flight of each tenant that has any.
+type InFlight = Mutex<HashMap<Arc<str>, usize>>;
 
 impl TenantLimits {
     pub fn new(limits: CallLimits) -> Self {
+        Self::with_clock(limits, MonotonicClock)
+    }
+}
+
+impl<C: Clock> TenantLimits<C> {
+    fn with_clock(limits: CallLimits, clock: C) -> Self {
         Self {
             max_calls: limits.tenant_max_calls,
-            per_second: NonZeroU32::new(limits.tenant_calls_per_second),
-            tenants: Mutex::new(Tenants { by_id: HashMap::new(), sweep_at: FEW }),
+            rates: NonZeroU32::new(limits.tenant_calls_per_second).map(|rate| Rates::new(rate, clock)),
+            in_flight: Arc::default(),
         }
     }
 
-    /// Counts a call of that tenant until what is returned is dropped; none where there is no limit.
-    pub fn enter(self: &Arc<Self>, tenant: &str) -> Result<Option<TenantCall>, Refusal> {
-        self.enter_at(tenant, Instant::now())
-    }
-
-    fn enter_at(self: &Arc<Self>, id: &str, now: Instant) -> Result<Option<TenantCall>, Refusal> {
-        if self.max_calls == 0 && self.per_second.is_none() {
+    /// Counts a call of that tenant until what is returned is dropped. None if there is no limit.
+    pub fn enter(&self, tenant: &str) -> Result<Option<TenantCall>, Refusal> {
+        if self.max_calls == 0 && self.rates.is_none() {
             return Ok(None);
         }
-        let mut tenants = self.tenants.lock();
-        let known = tenants.by_id.get_key_value(id).map(|(id, _)| Arc::clone(id));
-        let id = known.unwrap_or_else(|| {
-            tenants.sweep(now);
-            Arc::from(id)
-        });
-        let tenant = tenants.by_id.entry(Arc::clone(&id)).or_default();
+        let id: Arc<str> = tenant.into();
+        let mut in_flight = self.in_flight.lock();
+        let calls = in_flight.get(&id).copied().unwrap_or_default();
         // First, so that a call that must wait for another takes no token.
-        if self.max_calls != 0 && tenant.inside >= self.max_calls {
+        if self.max_calls != 0 && calls >= self.max_calls {
             return Err(Refusal::TenantCalls { retry_after: SOON });
         }
-        if let Some(per_second) = self.per_second {
-            let taken = tenant.bucket.take(per_second, now);
-            taken.map_err(|retry_after| Refusal::TenantRate { retry_after })?;
+        if let Some(rates) = &self.rates {
+            rates.take(&id).map_err(|retry_after| Refusal::TenantRate { retry_after })?;
         }
-        tenant.inside += 1;
-        Ok(Some(TenantCall { limits: Arc::clone(self), id }))
+        in_flight.insert(Arc::clone(&id), calls + 1);
+        Ok(Some(TenantCall { in_flight: Arc::clone(&self.in_flight), id }))
     }
 }
 
-impl Tenants {
-    /// Forgets those who are as if they had never called. Done when as many again have come as stayed the last time,
-    /// which costs each that comes a constant share.
-    fn sweep(&mut self, now: Instant) {
-        if self.by_id.len() >= self.sweep_at {
-            self.by_id.retain(|_, tenant| tenant.inside > 0 || !tenant.bucket.is_full(now));
-            self.sweep_at = FEW.max(self.by_id.len() * 2);
-        }
-    }
-}
-
-/// A call that counts for its tenant, until it is dropped.
+/// A call that counts for its tenant until it is dropped.
 pub struct TenantCall {
-    limits: Arc<TenantLimits>,
+    in_flight: Arc<InFlight>,
     id: Arc<str>,
 }
 
 impl Drop for TenantCall {
     fn drop(&mut self) {
-        if let Some(tenant) = self.limits.tenants.lock().by_id.get_mut(&self.id) {
-            tenant.inside -= 1;
+        let mut in_flight = self.in_flight.lock();
+        if let Some(calls) = in_flight.get_mut(&self.id) {
+            *calls -= 1;
+            if *calls == 0 {
+                in_flight.remove(&self.id);
+            }
         }
     }
 }
 
-/// A token bucket that holds one second's worth, told by the one moment at which it is full again (the generic cell rate
-/// algorithm). None: it has been full since the start.
-#[derive(Default)]
-struct Bucket {
-    full_at: Option<Instant>,
+/// A token bucket for each tenant that has called lately. It holds the tokens of one second.
+struct Rates<C: Clock> {
+    buckets: RateLimiter<Arc<str>, HashMapStateStore<Arc<str>>, C, NoOpMiddleware<C::Instant>>,
+    swept: Mutex<C::Instant>,
 }
 
-impl Bucket {
+impl<C: Clock> Rates<C> {
+    fn new(per_second: NonZeroU32, clock: C) -> Self {
+        let swept = Mutex::new(clock.now());
+        Self { buckets: RateLimiter::hashmap_with_clock(Quota::per_second(per_second), clock), swept }
+    }
+
     /// Takes a token.
     ///
     /// # Errors
-    /// In how long there is one.
-    fn take(&mut self, per_second: NonZeroU32, now: Instant) -> Result<(), Duration> {
-        let one = SECOND / per_second.get();
-        let lacks =
-            self.full_at.map_or(Duration::ZERO, |full_at| full_at.saturating_duration_since(now)) + one;
-        // As tokens come, not a second: the two differ by rounding.
-        match lacks.checked_sub(one * per_second.get()) {
-            None | Some(Duration::ZERO) => {
-                self.full_at = Some(now + lacks);
-                Ok(())
-            }
-            Some(wait) => Err(wait),
-        }
+    /// The time until there is one.
+    fn take(&self, id: &Arc<str>) -> Result<(), Duration> {
+        self.forget_idle();
+        let taken = self.buckets.check_key(id);
+        // The clock has gone on since then: a wait that is over is still a refusal.
+        taken.map_err(|until| until.wait_time_from(self.buckets.clock().now()).max(Duration::from_nanos(1)))
     }
 
-    fn is_full(&self, now: Instant) -> bool {
-        self.full_at.is_none_or(|full_at| full_at <= now)
+    /// A bucket that is full again is as if its tenant had never called. Each bucket is looked at in a few sweeps and
+    /// then gone, so a sweep costs each tenant that comes a constant share.
+    fn forget_idle(&self) {
+        let now = self.buckets.clock().now();
+        let mut swept = self.swept.lock();
+        if now.duration_since(*swept) >= Nanos::from(SWEEP) {
+            *swept = now;
+            drop(swept);
+            self.buckets.retain_recent();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use governor::clock::FakeRelativeClock;
     use proptest::prelude::*;
 
-    fn limits(tenant_max_calls: usize, tenant_calls_per_second: u32) -> Arc<TenantLimits> {
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn limits(
+        tenant_max_calls: usize,
+        tenant_calls_per_second: u32,
+    ) -> (TenantLimits<FakeRelativeClock>, FakeRelativeClock) {
         let limits = CallLimits { tenant_max_calls, tenant_calls_per_second, ..CallLimits::default() };
-        Arc::new(TenantLimits::new(limits))
+        let clock = FakeRelativeClock::default();
+        (TenantLimits::with_clock(limits, clock.clone()), clock)
     }
 
     #[test]
     fn calls_at_once_are_counted_by_tenant() {
-        let limits = limits(2, 0);
+        let (limits, _) = limits(2, 0);
         let held: Vec<_> = (0..2).map(|_| limits.enter("a").unwrap().unwrap()).collect();
         let over = limits.enter("a").map(drop).unwrap_err();
         assert!(matches!(over, Refusal::TenantCalls { retry_after: SOON }), "{over:?}");
@@ -167,41 +161,40 @@ mod tests {
 
     #[test]
     fn a_call_that_waits_for_another_takes_no_token() {
-        let limits = limits(1, 2);
-        let now = Instant::now();
-        let held = limits.enter_at("a", now).unwrap();
+        let (limits, _) = limits(1, 2);
+        let held = limits.enter("a").unwrap();
         for _ in 0..10 {
-            let over = limits.enter_at("a", now).map(drop).unwrap_err();
+            let over = limits.enter("a").map(drop).unwrap_err();
             assert!(matches!(over, Refusal::TenantCalls { .. }), "{over:?}");
         }
         drop(held);
-        drop(limits.enter_at("a", now).unwrap());
-        let over = limits.enter_at("a", now).map(drop).unwrap_err();
+        drop(limits.enter("a").unwrap());
+        let over = limits.enter("a").map(drop).unwrap_err();
         assert_eq!(over.retry_after(), Some(Duration::from_millis(500)));
         assert!(matches!(over, Refusal::TenantRate { .. }), "{over:?}");
     }
 
     #[test]
     fn tenants_who_are_idle_are_forgotten() {
-        let limits = limits(5, 1);
-        let begin = Instant::now();
-        let _held = limits.enter_at("busy", begin).unwrap();
+        let (limits, clock) = limits(5, 1);
+        let _held = limits.enter("busy").unwrap();
         for second in 0..100 {
-            let now = begin + SECOND * second;
             for i in 0..500 {
-                drop(limits.enter_at(&format!("{second}-{i}"), now).unwrap());
+                drop(limits.enter(&format!("{second}-{i}")).unwrap());
             }
+            clock.advance(SECOND);
         }
-        let tenants = limits.tenants.lock();
-        assert!(tenants.by_id.len() <= FEW, "{}", tenants.by_id.len());
-        assert_eq!(tenants.by_id["busy"].inside, 1);
+        let buckets = limits.rates.as_ref().unwrap().buckets.len();
+        assert!(buckets <= 1024, "{buckets}");
+        let in_flight = limits.in_flight.lock();
+        assert_eq!((in_flight.len(), in_flight["busy"]), (1, 1));
     }
 
     #[test]
     fn without_limits_nothing_is_kept() {
-        let limits = limits(0, 0);
+        let (limits, _) = limits(0, 0);
         assert!(limits.enter("a").unwrap().is_none());
-        assert!(limits.tenants.lock().by_id.is_empty());
+        assert!(limits.in_flight.lock().is_empty() && limits.rates.is_none());
     }
 
     proptest! {
@@ -210,17 +203,22 @@ mod tests {
             per_second in 1..2000u32,
             pauses in prop::collection::vec(0..3_000_000u64, 1..300),
         ) {
-            let rate = NonZeroU32::new(per_second).unwrap();
-            let (mut bucket, begin) = (Bucket::default(), Instant::now());
-            let (mut now, mut taken) = (begin, Vec::new());
+            const MOMENT: Duration = Duration::from_nanos(1);
+            let (clock, id) = (FakeRelativeClock::default(), Arc::from("a"));
+            let rates = Rates::new(NonZeroU32::new(per_second).unwrap(), clock.clone());
+            let (mut now, mut taken) = (Duration::ZERO, Vec::new());
             for pause in pauses {
-                now += Duration::from_micros(pause / u64::from(per_second));
-                if let Err(wait) = bucket.take(rate, now) {
+                let pause = Duration::from_micros(pause / u64::from(per_second));
+                clock.advance(pause);
+                now += pause;
+                if let Err(wait) = rates.take(&id) {
                     prop_assert!(!wait.is_zero() && wait <= SECOND / per_second, "{wait:?}");
                     // Not a moment before, and then surely.
-                    prop_assert!(bucket.take(rate, now + wait.saturating_sub(Duration::from_nanos(1))).is_err());
+                    clock.advance(wait - MOMENT);
+                    prop_assert!(rates.take(&id).is_err());
+                    clock.advance(MOMENT);
                     now += wait;
-                    prop_assert!(bucket.take(rate, now).is_ok());
+                    prop_assert!(rates.take(&id).is_ok());
                 }
                 taken.push(now);
             }
@@ -231,11 +229,11 @@ mod tests {
                 }
             }
             // One that has rested gets a whole second's worth at once, and no more.
-            now += SECOND;
+            clock.advance(SECOND);
             for _ in 0..per_second {
-                prop_assert!(bucket.take(rate, now).is_ok());
+                prop_assert!(rates.take(&id).is_ok());
             }
-            prop_assert!(bucket.take(rate, now).is_err());
+            prop_assert!(rates.take(&id).is_err());
         }
     }
 }
