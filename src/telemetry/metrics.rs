@@ -1,10 +1,13 @@
-//! Every metric: its name, its labels, its buckets. Names and units follow OpenTelemetry's conventions for RPC and
-//! generative AI where they have one, written as Prometheus has it; the others begin with `rota_`.
+//! Every metric. Names and units follow OpenTelemetry's conventions for RPC and generative AI where these have one, written
+//! as Prometheus writes them. The others begin with `rota_`.
 //!
-//! Labels are bounded: by model only the first so many that are called have labels of their own, and the rest share
-//! `other`. No label holds a caller's text beside the names that tenants gave.
+//! The number of series is bounded: only the first models that are called have labels of their own, up to a setting, and
+//! the rest share `other`. No label holds a caller's text except the names that tenants gave.
 
+mod definitions;
 mod labels;
+#[cfg(test)]
+mod tests;
 
 pub use labels::{Model, ModelNames, PickOutcome, Shed, Standings, StoreMode};
 pub(super) use labels::{operation, provider_name};
@@ -12,8 +15,8 @@ pub(super) use labels::{operation, provider_name};
 use crate::tasks::{Task, TaskCounts};
 use dashmap::DashMap;
 use labels::{
-    BuildLabels, CallLabels, CommandLabels, ErrorLabels, MemberLabels, PickLabels, ShedLabels, StoreLabels,
-    TaskLabels, TokenLabels,
+    CallLabels, CommandLabels, ErrorLabels, MemberLabels, PickLabels, ShedLabels, StoreLabels, TaskLabels,
+    TokenLabels,
 };
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -24,22 +27,9 @@ use prometheus_client::{
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use uuid::Uuid;
 
-/// Seconds, as OpenTelemetry advises for RPC.
-const RPC_SECONDS: &[f64] =
-    &[0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 120.0];
-/// Seconds, as OpenTelemetry advises for operations of models.
-const MODEL_SECONDS: &[f64] =
-    &[0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
-/// Tokens, as OpenTelemetry advises.
-const TOKENS: &[f64] =
-    &[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0, 4_194_304.0];
-/// Seconds of a pick or a command: from a step in memory to a Redis that is about to count as away.
-const PICK_SECONDS: &[f64] =
-    &[0.000_005, 0.000_02, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0];
-
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// All of them. One a service.
+/// All metrics of one service.
 pub struct Metrics {
     registry: Registry,
     calls: Histograms<CallLabels>,
@@ -69,127 +59,6 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// With labels of their own for so many models.
-    #[must_use]
-    pub fn new(most_models: usize) -> Self {
-        let mut metrics = Self {
-            registry: Registry::default(),
-            calls: Family::new_with_constructor(|| Histogram::new(RPC_SECONDS.iter().copied())),
-            in_flight: Gauge::default(),
-            sheds: Family::default(),
-            panics: Counter::default(),
-            connections: Gauge::default(),
-            refused: Counter::default(),
-            attempts: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
-            first: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
-            tokens: Family::new_with_constructor(|| Histogram::new(TOKENS.iter().copied())),
-            picks: Family::new_with_constructor(|| Histogram::new(PICK_SECONDS.iter().copied())),
-            commands: Family::new_with_constructor(|| Histogram::new(PICK_SECONDS.iter().copied())),
-            cooldowns: Family::default(),
-            members: Family::default(),
-            shared: Family::default(),
-            revision: Gauge::default(),
-            ready: Gauge::default(),
-            database: Gauge::default(),
-            tasks: Gauge::default(),
-            task_failures: Family::default(),
-            contained_panics: Family::default(),
-            models: DashMap::new(),
-            names: Mutex::default(),
-            most_models,
-            other: Model::other(),
-        };
-        metrics.register();
-        metrics
-    }
-
-    fn register(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "rpc_server_call_duration_seconds",
-            "Calls of this service, until their last message",
-            self.calls.clone(),
-        );
-        registry.register("rota_calls_in_flight", "Calls that are being served", self.in_flight.clone());
-        registry.register(
-            "rota_sheds",
-            "Calls that were turned away, since the replica or their tenant had as many as it may",
-            self.sheds.clone(),
-        );
-        // From the start, so that the first one shows as a step.
-        for shed in [Shed::Overloaded, Shed::TenantCalls, Shed::TenantRate] {
-            drop(self.sheds.get_or_create(&shed.labels()));
-        }
-        registry.register("rota_connections", "Connections to the gRPC port", self.connections.clone());
-        registry.register(
-            "rota_connections_refused",
-            "Connections that were closed since there were as many as there may be",
-            self.refused.clone(),
-        );
-        registry.register("rota_panics", "Calls that ended in a panic, told INTERNAL", self.panics.clone());
-        registry.register(
-            "gen_ai_client_operation_duration_seconds",
-            "Attempts at a provider, until the answer or a stream's first content; error_type is empty where one served",
-            self.attempts.clone(),
-        );
-        registry.register(
-            "gen_ai_client_operation_time_to_first_chunk_seconds",
-            "From a streamed call's arrival to its first content, failed attempts included",
-            self.first.clone(),
-        );
-        registry.register(
-            "gen_ai_client_token_usage",
-            "Tokens of a call, as the provider counted them",
-            self.tokens.clone(),
-        );
-        registry.register(
-            "rota_pick_duration_seconds",
-            "Asking the state store who serves next",
-            self.picks.clone(),
-        );
-        registry.register(
-            "rota_state_store_command_duration_seconds",
-            "Commands to Redis, until it has answered or its time was over",
-            self.commands.clone(),
-        );
-        registry.register("rota_cooldowns", "Failures that asked for a cooldown", self.cooldowns.clone());
-        registry.register(
-            "rota_pool_members",
-            "Configs of the models that this replica has called, by how they stand",
-            self.members.clone(),
-        );
-        registry.register(
-            "rota_state_store",
-            "1 for where turns and cooldowns live now: memory, shared, or alone while Redis is away",
-            self.shared.clone(),
-        );
-        registry.register(
-            "rota_config_revision",
-            "The last change of configuration that this replica has taken in",
-            self.revision.clone(),
-        );
-        registry.register("rota_ready", "1 while calls are taken", self.ready.clone());
-        registry.register("rota_database_up", "1 while the database answers", self.database.clone());
-        registry.register(
-            "rota_runtime_tasks",
-            "Tasks of this process that have begun and not ended",
-            self.tasks.clone(),
-        );
-        registry.register(
-            "rota_task_failures",
-            "Times that a long-lived task panicked or ended, and was started again",
-            self.task_failures.clone(),
-        );
-        registry.register(
-            "rota_task_contained_panics",
-            "Panics that a task went on after, without the pool, row or tenant that it was working on",
-            self.contained_panics.clone(),
-        );
-        let build = Family::<BuildLabels, Gauge>::default();
-        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
-        registry.register("rota_build", "This build", build);
-    }
-
     /// All of them in the text format of OpenMetrics.
     #[must_use]
     pub fn render(&self) -> String {
@@ -206,7 +75,7 @@ impl Metrics {
         InFlight(Arc::clone(self))
     }
 
-    /// A call was turned away.
+    /// A call was refused by a limit.
     pub fn shed(&self, why: Shed) {
         self.sheds.get_or_create(&why.labels()).inc();
     }
@@ -218,7 +87,7 @@ impl Metrics {
         OpenConnection(Arc::clone(self))
     }
 
-    /// A connection was closed, for there were as many as there may be.
+    /// A connection was closed, because there were as many as allowed.
     pub fn connection_refused(&self) {
         self.refused.inc();
     }
@@ -234,7 +103,7 @@ impl Metrics {
         self.calls.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// How labels name the model of that row. `names` is asked once a model.
+    /// The labels of the model of that row. `names` is called once for each model.
     pub fn model(&self, row: Uuid, names: impl FnOnce() -> ModelNames) -> Model {
         if let Some(model) = self.models.get(&row) {
             return model.clone();
@@ -245,7 +114,7 @@ impl Metrics {
         self.models.entry(row).or_insert_with(|| self.with_names(names())).clone()
     }
 
-    /// The model of those names, which it may share with another row: of a model that is gone.
+    /// The model of those names. Another row, of a model that was deleted, may have the same.
     fn with_names(&self, names: ModelNames) -> Model {
         let mut known = self.names.lock();
         if let Some(names) = known.get(&names) {
@@ -300,7 +169,7 @@ impl Metrics {
         self.cooldowns.get_or_create(&labels).inc();
     }
 
-    /// How a model's pool stands.
+    /// The state of a model's pool.
     pub fn pool(&self, model: &Model, standings: Standings) {
         let counts = [
             ("eligible", standings.eligible),
@@ -312,7 +181,7 @@ impl Metrics {
         }
     }
 
-    /// A model is gone: its pool is told no more. What was counted stays, and its place with it, so that models that come
+    /// A model was deleted: its pool is no longer reported. Its counters stay and keep its place, so that models that come
     /// and go do not make ever more labels.
     pub fn forget(&self, model: &Model) {
         for standing in ["eligible", "cooling", "waiting"] {
@@ -326,7 +195,7 @@ impl Metrics {
         self.database.set(database.into());
     }
 
-    /// Where state lives now, and which change of configuration is served.
+    /// Where state lives now, and which revision of the configuration is served.
     pub fn service(&self, mode: StoreMode, revision: i64) {
         for (known, name) in
             [(StoreMode::Memory, "memory"), (StoreMode::Shared, "shared"), (StoreMode::Alone, "alone")]
@@ -374,96 +243,5 @@ pub struct OpenConnection(Arc<Metrics>);
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connections.dec();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn names(model: &str) -> ModelNames {
-        ModelNames {
-            tenant: "acme".into(),
-            provider: "mine".into(),
-            kind: "openai",
-            model_type: "llm",
-            model: model.into(),
-        }
-    }
-
-    #[test]
-    fn a_model_that_was_made_again_goes_on_with_its_series() {
-        let metrics = Metrics::new(10);
-        for row in 1..=2 {
-            let model = metrics.model(Uuid::from_u128(row), || names("again"));
-            metrics.attempt(&model, None, Duration::from_millis(30));
-        }
-        let text = metrics.render();
-        let counts: Vec<_> = text
-            .lines()
-            .filter(|line| line.starts_with("gen_ai_client_operation_duration_seconds_count"))
-            .collect();
-        assert_eq!(counts.len(), 1, "{counts:?}");
-        assert!(counts[0].ends_with(" 2"), "{counts:?}");
-    }
-
-    #[test]
-    fn what_happens_is_counted_under_its_labels() {
-        let metrics = Arc::new(Metrics::new(10));
-        let model = metrics.model(Uuid::from_u128(1), || names("a \"b\"\n"));
-        let inside = metrics.begin();
-        metrics.attempt(&model, Some("TIMEOUT"), Duration::from_millis(30));
-        metrics.attempt(&model, None, Duration::from_millis(30));
-        metrics.tokens(&model, 10, 0);
-        metrics.cooldown(&model, "TIMEOUT");
-        metrics.pool(&model, Standings { eligible: 2, cooling: 1, waiting: 0 });
-        metrics.service(StoreMode::Alone, 7);
-        metrics.pick(PickOutcome::Granted, Duration::from_micros(3));
-        metrics.command("acquire", false, Duration::from_millis(250));
-        metrics.call("rota.v1.InvokeService/InvokeLlm", "OK", Duration::from_millis(31));
-        let text = metrics.render();
-        let labels = "gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"openai\",\
-                      gen_ai_request_model=\"a \\\"b\\\"\\n\",rota_provider=\"mine\",rota_tenant=\"acme\"";
-        for line in [
-            format!("gen_ai_client_operation_duration_seconds_count{{{labels},error_type=\"TIMEOUT\"}} 1"),
-            format!("gen_ai_client_operation_duration_seconds_count{{{labels},error_type=\"\"}} 1"),
-            format!("gen_ai_client_token_usage_sum{{{labels},gen_ai_token_type=\"input\"}} 10.0"),
-            format!("rota_cooldowns_total{{{labels},error_type=\"TIMEOUT\"}} 1"),
-            format!("rota_pool_members{{{labels},standing=\"eligible\"}} 2"),
-            "rota_calls_in_flight 1".to_owned(),
-            "rota_config_revision 7".to_owned(),
-            "rota_state_store{mode=\"alone\"} 1".to_owned(),
-            "rota_state_store{mode=\"shared\"} 0".to_owned(),
-            "rota_pick_duration_seconds_count{outcome=\"granted\"} 1".to_owned(),
-            "rota_state_store_command_duration_seconds_count{operation=\"acquire\",outcome=\"failed\"} 1"
-                .to_owned(),
-            "rpc_server_call_duration_seconds_count{rpc_method=\"rota.v1.InvokeService/InvokeLlm\",\
-             rpc_response_status_code=\"OK\"} 1"
-                .to_owned(),
-        ] {
-            assert!(text.lines().any(|told| told == line), "{line}\nis not in\n{text}");
-        }
-        drop(inside);
-        assert!(metrics.render().contains("rota_calls_in_flight 0"));
-        assert!(!text.contains("type=\"output\""));
-    }
-
-    #[test]
-    fn many_models_do_not_make_many_labels() {
-        let metrics = Metrics::new(2);
-        for row in 0..1000u128 {
-            let model = metrics.model(Uuid::from_u128(row), || names(&row.to_string()));
-            metrics.attempt(&model, None, Duration::ZERO);
-        }
-        let text = metrics.render();
-        let lines = text.lines().filter(|line| line.contains("operation_duration_seconds_count"));
-        assert_eq!(lines.count(), 3);
-        assert!(text.contains("gen_ai_request_model=\"other\""));
-        // One that is gone keeps its place.
-        for model in metrics.models() {
-            metrics.forget(&model);
-        }
-        let model = metrics.model(Uuid::from_u128(5000), || names("late"));
-        assert_eq!(model.model, "other");
     }
 }

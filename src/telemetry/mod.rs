@@ -32,8 +32,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs each panic as one line: where, not what. Its text may hold what a caller sent or a secret. Where nothing logs
-/// errors it is told as before.
+/// Logs each panic as one line: where it was, but not its text, which may hold a secret or what a caller sent. If errors are
+/// not logged, the hook from before is called.
 pub fn log_panics() {
     let before = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
@@ -45,10 +45,10 @@ pub fn log_panics() {
     }));
 }
 
-/// Starts logging what `filter` lets through. Without effect where something logs already.
+/// Starts to log what `filter` lets through. It has no effect if logging has started already.
 ///
 /// # Errors
-/// Where `filter` is malformed.
+/// If `filter` is malformed.
 pub fn init(filter: &str, format: LogFormat) -> Result<(), ParseError> {
     let builder = fmt::fmt().with_env_filter(EnvFilter::try_new(filter)?).with_writer(stderr);
     let done = match format {

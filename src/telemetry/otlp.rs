@@ -1,7 +1,10 @@
-//! Carries finished spans to a collector over OTLP, in a task of its own.
+//! Sends finished spans to a collector over OTLP, in a task of its own.
 //!
-//! No call waits for it. Spans wait in a bounded queue and are dropped where it is full; a collector that is away or
-//! hangs costs the spans of that time and nothing else. The log says once that it is away and once that it is back.
+//! No call waits for it. Spans wait in a bounded queue and are dropped if it is full. A collector that is away or hangs
+//! costs the spans of that time and nothing else. The log says once that it is away and once that it is back.
+//!
+//! The queue is ours and not the SDK's `BatchSpanProcessor`: that one keeps its count of dropped spans to itself, and its
+//! thread blocks on each export and on shutdown.
 
 use super::TraceOptions;
 use opentelemetry::Context;
@@ -29,22 +32,22 @@ use tokio::{
 };
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Error};
 
-/// So many spans wait at most: some megabytes.
+/// The most spans that wait: some megabytes.
 const QUEUE: usize = 2048;
-/// So many go at once.
+/// The most spans in one request.
 const BATCH: usize = 512;
-/// How long the first of a batch waits for more.
-const PAUSE: Duration = Duration::from_secs(1);
+/// How long the first span of a batch waits for more.
+const FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 /// A collector that takes longer counts as away.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// What a shutdown spends on what is still waiting.
-const LAST_CHANCE: Duration = Duration::from_millis(1500);
-/// Of what a collector says, so many characters are logged.
-const SAID: usize = 200;
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a shutdown waits for the last spans to be sent.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(1500);
+/// The most characters of a collector's message in the log.
+const MAX_MESSAGE: usize = 200;
 
-/// Where spans are put when they end. Cheap to clone; the task ends with its last clone.
+/// The spans that have ended and are not yet sent. Cheap to clone; the task ends with the last clone.
 #[derive(Debug, Clone)]
-pub(super) struct Outbox {
+pub(super) struct SpanQueue {
     items: mpsc::Sender<Item>,
     dropped: Arc<AtomicU64>,
 }
@@ -52,27 +55,27 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 enum Item {
     Span(Box<SpanData>),
-    /// Say when all before is sent.
+    /// Answer when all before it is sent.
     Flush(oneshot::Sender<()>),
 }
 
-impl Outbox {
-    /// Starts the task. Connects when there is something to send.
-    pub(super) fn open(options: &TraceOptions, resource: &Resource) -> Result<Self, Error> {
-        let mut endpoint = Endpoint::from_shared(options.endpoint.clone())?.connect_timeout(PATIENCE);
+impl SpanQueue {
+    /// Starts the task. It connects when there is something to send.
+    pub(super) fn start(options: &TraceOptions, resource: &Resource) -> Result<Self, Error> {
+        let mut endpoint = Endpoint::from_shared(options.endpoint.clone())?.connect_timeout(EXPORT_TIMEOUT);
         if endpoint.uri().scheme_str() == Some("https") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
         }
         let (items, inbox) = mpsc::channel(QUEUE);
         let dropped = Arc::new(AtomicU64::new(0));
         let client = TraceServiceClient::new(endpoint.connect_lazy());
-        let courier =
-            Courier { endpoint, client, resource: resource.into(), dropped: dropped.clone(), away: false };
-        tokio::spawn(courier.run(inbox));
+        let exporter =
+            Exporter { endpoint, client, resource: resource.into(), dropped: dropped.clone(), away: false };
+        tokio::spawn(exporter.run(inbox));
         Ok(Self { items, dropped })
     }
 
-    /// Sends what is waiting, as far as that goes in [`LAST_CHANCE`].
+    /// Sends the spans that wait, as far as that goes in [`FLUSH_TIMEOUT`].
     pub(super) async fn flush(&self) {
         let sent = async {
             let (done, sent) = oneshot::channel();
@@ -80,13 +83,13 @@ impl Outbox {
                 let _ = sent.await;
             }
         };
-        if timeout(LAST_CHANCE, sent).await.is_err() {
+        if timeout(FLUSH_TIMEOUT, sent).await.is_err() {
             tracing::warn!("the last traces were not taken in time: they are dropped");
         }
     }
 }
 
-impl SpanProcessor for Outbox {
+impl SpanProcessor for SpanQueue {
     fn on_start(&self, _span: &mut Span, _context: &Context) {}
 
     fn on_end(&self, span: SpanData) {
@@ -95,7 +98,7 @@ impl SpanProcessor for Outbox {
         }
     }
 
-    // Both block where they do anything: see `flush`.
+    // Both would have to block. `flush` takes their place.
     fn force_flush(&self) -> OTelSdkResult {
         Ok(())
     }
@@ -105,8 +108,8 @@ impl SpanProcessor for Outbox {
     }
 }
 
-/// The task.
-struct Courier {
+/// The task that sends.
+struct Exporter {
     endpoint: Endpoint,
     client: TraceServiceClient<Channel>,
     resource: ResourceAttributesWithSchema,
@@ -114,10 +117,10 @@ struct Courier {
     away: bool,
 }
 
-impl Courier {
+impl Exporter {
     async fn run(mut self, mut inbox: mpsc::Receiver<Item>) {
         while let Some(first) = inbox.recv().await {
-            let due = Instant::now() + PAUSE;
+            let due = Instant::now() + FLUSH_INTERVAL;
             let mut batch = Vec::new();
             let mut next = Some(first);
             let mut flushed = None;
@@ -130,7 +133,7 @@ impl Courier {
                 next = if more { timeout_at(due, inbox.recv()).await.ok().flatten() } else { None };
             }
             if !batch.is_empty() {
-                self.deliver(batch).await;
+                self.export(batch).await;
             }
             if let Some(done) = flushed {
                 let _ = done.send(());
@@ -138,12 +141,12 @@ impl Courier {
         }
     }
 
-    async fn deliver(&mut self, batch: Vec<SpanData>) {
+    async fn export(&mut self, batch: Vec<SpanData>) {
         let count = batch.len() as u64;
         let problem = self.send(batch).await.err();
         if let Some(reason) = problem {
             self.dropped.fetch_add(count, Ordering::Relaxed);
-            // A connection on which nothing comes back would be taken for a good one for minutes.
+            // Otherwise a connection that never answers would be used for minutes.
             self.client = TraceServiceClient::new(self.endpoint.connect_lazy());
             if !std::mem::replace(&mut self.away, true) {
                 tracing::warn!(reason, "the trace collector is away: traces are dropped");
@@ -154,13 +157,14 @@ impl Courier {
         }
     }
 
-    /// Why it was not taken, where it was not.
+    /// # Errors
+    /// Why the collector did not take the batch.
     async fn send(&mut self, batch: Vec<SpanData>) -> Result<(), String> {
         let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
         let request = ExportTraceServiceRequest { resource_spans };
-        let said = |message: &str| message.chars().take(SAID).collect::<String>();
-        match timeout(PATIENCE, self.client.export(request)).await {
-            Err(_) => Err(format!("no answer in {PATIENCE:?}")),
+        let said = |message: &str| message.chars().take(MAX_MESSAGE).collect::<String>();
+        match timeout(EXPORT_TIMEOUT, self.client.export(request)).await {
+            Err(_) => Err(format!("no answer in {EXPORT_TIMEOUT:?}")),
             Ok(Err(status)) => Err(format!("{:?}: {}", status.code(), said(status.message()))),
             Ok(Ok(answer)) => match answer.into_inner().partial_success {
                 Some(partly) if partly.rejected_spans > 0 => {
@@ -169,5 +173,34 @@ impl Courier {
                 _ => Ok(()),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use opentelemetry::trace::{Tracer, TracerProvider};
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    #[tokio::test]
+    async fn a_collector_that_hangs_costs_spans_that_are_counted_and_no_time() {
+        let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", hanging.local_addr().unwrap());
+        let options = TraceOptions { endpoint, sample: 1.0 };
+        let queue = SpanQueue::start(&options, &Resource::builder_empty().build()).unwrap();
+        let provider = SdkTracerProvider::builder().with_span_processor(queue.clone()).build();
+        let tracer = provider.tracer("test");
+        let end = |count: usize| (0..count).for_each(|_| drop(tracer.start("span")));
+        // The task takes a batch and waits for the collector. The others fill the queue.
+        end(BATCH);
+        while queue.items.capacity() < QUEUE {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 0);
+        end(QUEUE + 7);
+        assert_eq!(queue.dropped.load(Ordering::Relaxed), 7);
+        let began = Instant::now();
+        queue.flush().await;
+        assert!(began.elapsed() < FLUSH_TIMEOUT * 2, "{:?}", began.elapsed());
     }
 }
