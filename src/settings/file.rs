@@ -14,7 +14,7 @@ pub const FILE: &str = "rota.toml";
 /// them and get a warning; the flag is refused like any unknown flag.
 const REMOVED: [(&str, &str); 1] = [(
     "turns",
-    "was removed in 0.1.0: every pick asks Redis, and callers of one moment share a command. Delete it, nothing replaces it",
+    "was removed in 0.1.0: every pick asks Redis, and callers that ask at the same moment share a command. Nothing replaces it",
 )];
 
 /// The settings as they are given, and what to say about them once logging has started.

@@ -4,15 +4,14 @@ use clap::Args;
 use serde::Deserialize;
 use std::path::PathBuf;
 
-// Headings of `--help`.
-const ADDRESSES: &str = "Addresses and TLS";
-const STORAGE: &str = "Storage";
+// Headings of `--help`, which the reference of settings in docs/ has too.
+const SERVING: &str = "Serving";
+const DATABASE: &str = "Database";
 const REDIS: &str = "Redis";
-const SECRETS: &str = "Master key (or ROTA_MASTER_KEY)";
-const UPSTREAM: &str = "Calls to providers";
-const LIMITS: &str = "Limits of calls";
+const PROVIDERS: &str = "Providers";
+const LIMITS: &str = "Calls and limits";
 const REPORTS: &str = "Logs, metrics and traces";
-const STARTING: &str = "Start and stop";
+const MASTER_KEY: &str = "Master key, if not in ROTA_MASTER_KEY";
 
 /// Settings as they are given. All are optional: [`Settings::resolve`](super::Settings::resolve) checks them and fills in
 /// the defaults. Most are text, so that one start reports every bad value and not the first alone.
@@ -20,41 +19,51 @@ const STARTING: &str = "Start and stop";
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RawSettings {
     /// The address that serves gRPC [default: 127.0.0.1:50051]
-    #[arg(long, global = true, env = "ROTA_LISTEN", value_name = "ADDRESS", help_heading = ADDRESSES)]
+    #[arg(long, global = true, env = "ROTA_LISTEN", value_name = "ADDRESS", help_heading = SERVING)]
     pub listen: Option<String>,
     /// The address that serves /livez, /readyz and /metrics over plain HTTP [default: 127.0.0.1:9464, or none if that is
     /// taken]
-    #[arg(long, global = true, env = "ROTA_ADMIN_LISTEN", value_name = "ADDRESS", help_heading = ADDRESSES)]
+    #[arg(long, global = true, env = "ROTA_ADMIN_LISTEN", value_name = "ADDRESS", help_heading = SERVING)]
     pub admin_listen: Option<String>,
     /// The server's certificate and those that lead from it to an authority, in PEM [default: none, plain text]
-    #[arg(long, global = true, env = "ROTA_TLS_CERT", value_name = "FILE", help_heading = ADDRESSES)]
+    #[arg(long, global = true, env = "ROTA_TLS_CERT", value_name = "FILE", help_heading = SERVING)]
     pub tls_cert: Option<PathBuf>,
     /// The certificate's key, in PEM
-    #[arg(long, global = true, env = "ROTA_TLS_KEY", value_name = "FILE", help_heading = ADDRESSES)]
+    #[arg(long, global = true, env = "ROTA_TLS_KEY", value_name = "FILE", help_heading = SERVING)]
     pub tls_key: Option<PathBuf>,
     /// The authorities of clients, in PEM. Clients without a certificate of theirs are refused [default: none is asked
     /// for]
-    #[arg(long, global = true, env = "ROTA_TLS_CLIENT_CA", value_name = "FILE", help_heading = ADDRESSES)]
+    #[arg(long, global = true, env = "ROTA_TLS_CLIENT_CA", value_name = "FILE", help_heading = SERVING)]
     pub tls_client_ca: Option<PathBuf>,
+    /// How long a start waits for PostgreSQL [default: 60s]
+    #[arg(long, global = true, env = "ROTA_START_WAIT", value_name = "TIME", help_heading = SERVING)]
+    pub start_wait: Option<String>,
+    /// How long to take new calls after SIGTERM, while health says NOT_SERVING. It gives clients and load balancers time to
+    /// go elsewhere before they are refused [default: 0s]
+    #[arg(long, global = true, env = "ROTA_DRAIN_DELAY", value_name = "TIME", help_heading = SERVING)]
+    pub drain_delay: Option<String>,
+    /// How long to wait after that for calls in flight to end [default: 30s]
+    #[arg(long, global = true, env = "ROTA_DRAIN_LIMIT", value_name = "TIME", help_heading = SERVING)]
+    pub drain_limit: Option<String>,
 
     /// The directory of the SQLite database, the master key and the operator's token [default: ./rota-data]
-    #[arg(long, global = true, env = "ROTA_DATA_DIR", value_name = "DIRECTORY", help_heading = STORAGE)]
+    #[arg(long, global = true, env = "ROTA_DATA_DIR", value_name = "DIRECTORY", help_heading = DATABASE)]
     pub data_dir: Option<PathBuf>,
     /// The database: `sqlite://…` or `postgres://…` [default: SQLite in the data directory]
-    #[arg(long, global = true, env = "ROTA_DATABASE_URL", value_name = "URL", hide_env_values = true, help_heading = STORAGE)]
+    #[arg(long, global = true, env = "ROTA_DATABASE_URL", value_name = "URL", hide_env_values = true, help_heading = DATABASE)]
     pub database_url: Option<String>,
     /// The most database connections of this replica [default: 8]
-    #[arg(long, global = true, env = "ROTA_DATABASE_CONNECTIONS", value_name = "COUNT", help_heading = STORAGE)]
+    #[arg(long, global = true, env = "ROTA_DATABASE_CONNECTIONS", value_name = "COUNT", help_heading = DATABASE)]
     pub database_connections: Option<u32>,
     /// The longest time to connect to the database, to wait for a free connection, or to wait for SQLite's write lock
     /// [default: 5s]
-    #[arg(long, global = true, env = "ROTA_DATABASE_WAIT", value_name = "TIME", help_heading = STORAGE)]
+    #[arg(long, global = true, env = "ROTA_DATABASE_WAIT", value_name = "TIME", help_heading = DATABASE)]
     pub database_wait: Option<String>,
     /// The longest time that a statement may run on PostgreSQL [default: 10s]
-    #[arg(long, global = true, env = "ROTA_DATABASE_STATEMENT_TIMEOUT", value_name = "TIME", help_heading = STORAGE)]
+    #[arg(long, global = true, env = "ROTA_DATABASE_STATEMENT_TIMEOUT", value_name = "TIME", help_heading = DATABASE)]
     pub database_statement_timeout: Option<String>,
     /// Log every SQL statement, without its values [default: off]
-    #[arg(long, global = true, env = "ROTA_DATABASE_LOG", num_args = 0..=1, default_missing_value = "true", help_heading = STORAGE)]
+    #[arg(long, global = true, env = "ROTA_DATABASE_LOG", num_args = 0..=1, default_missing_value = "true", help_heading = DATABASE)]
     pub database_log: Option<bool>,
 
     /// The Redis that holds the state that all replicas share: `redis://…`, `redis-cluster://…` or `redis-sentinel://…`;
@@ -72,49 +81,42 @@ pub struct RawSettings {
     #[arg(long, global = true, env = "ROTA_REDIS_REQUIRED", num_args = 0..=1, default_missing_value = "true", help_heading = REDIS)]
     pub redis_required: Option<bool>,
 
-    /// A file that holds the master key ring
-    #[arg(long, global = true, env = "ROTA_MASTER_KEY_FILE", value_name = "FILE", help_heading = SECRETS)]
-    pub master_key_file: Option<PathBuf>,
-    /// A command for `sh -c` that writes the master key ring to its output
-    #[arg(long, global = true, env = "ROTA_MASTER_KEY_COMMAND", value_name = "COMMAND", hide_env_values = true, help_heading = SECRETS)]
-    pub master_key_command: Option<String>,
-
     /// Whether base URLs may reach private and loopback addresses: `private` or `public`
     /// [default: private while --listen is loopback, else public]
-    #[arg(long, global = true, env = "ROTA_UPSTREAM_NETWORKS", value_name = "NETWORKS", help_heading = UPSTREAM)]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_NETWORKS", value_name = "NETWORKS", help_heading = PROVIDERS)]
     pub upstream_networks: Option<String>,
     /// The longest time to connect to a provider, unless a policy says otherwise [default: 5s]
-    #[arg(long, global = true, env = "ROTA_UPSTREAM_CONNECT_TIMEOUT", value_name = "TIME", help_heading = UPSTREAM)]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_CONNECT_TIMEOUT", value_name = "TIME", help_heading = PROVIDERS)]
     pub upstream_connect_timeout: Option<String>,
     /// The most idle connections to keep to each provider [default: 256]
-    #[arg(long, global = true, env = "ROTA_UPSTREAM_IDLE_CONNECTIONS", value_name = "COUNT", help_heading = UPSTREAM)]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_IDLE_CONNECTIONS", value_name = "COUNT", help_heading = PROVIDERS)]
     pub upstream_idle_connections: Option<usize>,
     /// How long to keep an idle connection to a provider [default: 50s]
-    #[arg(long, global = true, env = "ROTA_UPSTREAM_IDLE_TIME", value_name = "TIME", help_heading = UPSTREAM)]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_IDLE_TIME", value_name = "TIME", help_heading = PROVIDERS)]
     pub upstream_idle_time: Option<String>,
     /// The largest answer of a provider, unless it is streamed, such as `96MiB` [default: 96MiB]
-    #[arg(long, global = true, env = "ROTA_UPSTREAM_MAX_ANSWER", value_name = "SIZE", help_heading = UPSTREAM)]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_MAX_ANSWER", value_name = "SIZE", help_heading = PROVIDERS)]
     pub upstream_max_answer: Option<String>,
     /// Authorities that sign providers' certificates, in PEM, beside those the system trusts
-    #[arg(long, global = true, env = "ROTA_UPSTREAM_CA", value_name = "FILE", help_heading = UPSTREAM)]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_CA", value_name = "FILE", help_heading = PROVIDERS)]
     pub upstream_ca: Option<PathBuf>,
     /// A proxy for all calls to providers: `http://host:port` or `https://host:port`. The proxy then decides which names
     /// lead where [default: none]
-    #[arg(long, global = true, env = "ROTA_UPSTREAM_PROXY", value_name = "URL", hide_env_values = true, help_heading = UPSTREAM)]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_PROXY", value_name = "URL", hide_env_values = true, help_heading = PROVIDERS)]
     pub upstream_proxy: Option<String>,
-    /// Retries per call and model after server errors, timeouts and broken connections [default: 0.2]
-    #[arg(long, global = true, env = "ROTA_RETRY_SHARE", value_name = "SHARE", help_heading = UPSTREAM)]
-    pub retry_share: Option<f32>,
-    /// Retries a second, per model and replica, in addition to that share [default: 10]
-    #[arg(long, global = true, env = "ROTA_RETRY_RATE", value_name = "COUNT", help_heading = UPSTREAM)]
-    pub retry_rate: Option<u32>,
 
-    /// The largest gRPC message to accept, such as `32MiB` [default: 32MiB]
-    #[arg(long, global = true, env = "ROTA_MAX_MESSAGE_SIZE", value_name = "SIZE", help_heading = LIMITS)]
-    pub max_message_size: Option<String>,
     /// The longest time of a call that has no deadline of its own [default: 600s]
     #[arg(long, global = true, env = "ROTA_DEFAULT_DEADLINE", value_name = "TIME", help_heading = LIMITS)]
     pub default_deadline: Option<String>,
+    /// Retries per call and model after server errors, timeouts and broken connections [default: 0.2]
+    #[arg(long, global = true, env = "ROTA_RETRY_SHARE", value_name = "SHARE", help_heading = LIMITS)]
+    pub retry_share: Option<f32>,
+    /// Retries a second, per model and replica, in addition to that share [default: 10]
+    #[arg(long, global = true, env = "ROTA_RETRY_RATE", value_name = "COUNT", help_heading = LIMITS)]
+    pub retry_rate: Option<u32>,
+    /// The largest gRPC message to accept, such as `32MiB` [default: 32MiB]
+    #[arg(long, global = true, env = "ROTA_MAX_MESSAGE_SIZE", value_name = "SIZE", help_heading = LIMITS)]
+    pub max_message_size: Option<String>,
     /// The longest time for a whole request to arrive [default: 60s]
     #[arg(long, global = true, env = "ROTA_RECEIVE_TIMEOUT", value_name = "TIME", help_heading = LIMITS)]
     pub receive_timeout: Option<String>,
@@ -151,14 +153,10 @@ pub struct RawSettings {
     #[arg(long, global = true, env = "ROTA_TRACE_SAMPLE", value_name = "SHARE", help_heading = REPORTS)]
     pub trace_sample: Option<f64>,
 
-    /// How long a start waits for PostgreSQL [default: 60s]
-    #[arg(long, global = true, env = "ROTA_START_WAIT", value_name = "TIME", help_heading = STARTING)]
-    pub start_wait: Option<String>,
-    /// How long to take new calls after SIGTERM, while health says NOT_SERVING. It gives clients and load balancers time to
-    /// go elsewhere before they are refused [default: 0s]
-    #[arg(long, global = true, env = "ROTA_DRAIN_DELAY", value_name = "TIME", help_heading = STARTING)]
-    pub drain_delay: Option<String>,
-    /// How long to wait after that for calls in flight to end [default: 30s]
-    #[arg(long, global = true, env = "ROTA_DRAIN_LIMIT", value_name = "TIME", help_heading = STARTING)]
-    pub drain_limit: Option<String>,
+    /// A file that holds the master key ring
+    #[arg(long, global = true, env = "ROTA_MASTER_KEY_FILE", value_name = "FILE", help_heading = MASTER_KEY)]
+    pub master_key_file: Option<PathBuf>,
+    /// A command for `sh -c` that writes the master key ring to its output
+    #[arg(long, global = true, env = "ROTA_MASTER_KEY_COMMAND", value_name = "COMMAND", hide_env_values = true, help_heading = MASTER_KEY)]
+    pub master_key_command: Option<String>,
 }

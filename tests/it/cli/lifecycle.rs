@@ -264,6 +264,47 @@ fn bad_settings_are_all_named_and_no_password_is_shown() {
 }
 
 #[test]
+fn a_removed_setting_is_a_warning_but_its_flag_is_refused() {
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    std::fs::write(folder.path().join("rota.toml"), "turns = \"64\"\nlog = \"info\"\n").unwrap();
+    let rota = env!("CARGO_BIN_EXE_rota");
+    let run = |args: &[&str]| {
+        let mut command = std::process::Command::new(rota);
+        command
+            .args(args)
+            .current_dir(folder.path())
+            .env_clear()
+            .env("ROTA_TURNS", "64")
+            .env("NO_COLOR", "1");
+        command.output().unwrap()
+    };
+    for (args, level) in [(&["migrate"], "WARN"), (&["doctor"], "warning")] {
+        let output = run(args);
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
+        for name in ["rota.toml: `turns` was removed", "ROTA_TURNS was removed"] {
+            let text = said(&output);
+            let line = text.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{text}"));
+            assert!(line.contains(level), "{line}");
+        }
+    }
+    let output = run(&["serve", "--turns", "64"]);
+    assert!(!output.status.success());
+    assert!(said(&output).contains("unexpected argument '--turns'"), "{}", said(&output));
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rota.toml"), "listen = \"here\"\n").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rota"));
+    command.arg("migrate").current_dir(folder.path()).env_clear();
+    let output = command.env("ROTA_LISTEN", "").env("ROTA_MAX_CALLS", " ").output().unwrap();
+    // Neither an error of ROTA_MAX_CALLS nor the default of --listen.
+    assert!(!output.status.success());
+    assert_eq!(said(&output).trim(), "rota: --listen: is not an address and port, such as 127.0.0.1:50051");
+}
+
+#[test]
 fn log_settings_are_checked_too() {
     for (args, setting) in [
         (["serve", "--log-format=xml"], "--log-format"),
