@@ -1,19 +1,34 @@
-//! Rota decides which credential or endpoint serves the next model call, makes that call, and moves on when one fails.
+//! Rota picks the credential or endpoint that serves the next model call, makes the call, and moves on when it fails.
 //!
-//! The rooms, in the order a call walks through them:
+//! # The rooms
 //!
-//! - [`api`]: the gRPC edge. Authenticates, validates, turns messages into domain values and errors into statuses.
+//! In the order in which a call passes through them:
+//!
 //! - [`gate`]: what every door shares: tokens, roles, limits, panics, the drain, connections and TLS.
-//! - [`invoke`]: the engine. Attempts, deadline, the first-content rule.
-//! - [`catalog`]: what tenants configured: storage, secrets, compiled pool snapshots.
-//! - [`state`]: turns, cooldowns and in-flight counts, in memory or in Redis.
-//! - [`provider`]: one driver a wire protocol, behind one trait.
-//! - [`balance`]: the heart, pure: who serves next, what a failure means, how long it cools.
+//! - [`api`]: the gRPC door. It translates between messages and domain types, and decides nothing.
+//! - [`invoke`]: the engine: attempts, deadlines, streams, fallbacks and leases.
+//! - [`catalog`]: what tenants configure: storage, secrets, and the compiled pools that serve calls.
+//! - [`state`]: turns, cooldowns and calls in flight, in memory or on Redis.
+//! - [`provider`]: one driver per kind of provider: addresses, signing, sending and error classes.
+//! - [`wire`]: vendors' formats: pure functions between bytes and domain types.
+//! - [`balance`]: the pure rules: which member serves next, what a failure means, how long it cools.
 //!
-//! Beside them: [`app`] puts everything together, [`settings`] says what can be set, [`health`] reports readiness,
-//! [`telemetry`] logs, [`cli`] holds the commands, [`scripted`] is an upstream for the demo and the tests.
+//! Beside them:
 //!
-//! Arrows point one way: `api -> invoke -> {catalog -> provider, state} -> balance`; a test walks the imports.
+//! - [`app`]: the composition root. It builds and starts everything.
+//! - [`tasks`]: the long-lived tasks of the process, supervised.
+//! - [`net`]: the accept loop of every listener.
+//! - [`health`]: liveness, readiness and active health checks.
+//! - [`telemetry`]: logs, metrics and traces.
+//! - [`settings`]: every setting, with its default and its check.
+//! - [`cli`]: the commands.
+//! - [`scripted`]: an upstream that misbehaves on demand, for the demo and the tests.
+//!
+//! # Who may import whom
+//!
+//! Imports point one way: `api -> gate`, `api -> invoke -> {catalog, state, provider} -> balance`, `catalog -> provider` and
+//! `provider -> wire`. `balance` and `wire` import none of the others. No two files import each other in a circle. A test
+//! checks both (`tests/it/house/`).
 
 pub mod api;
 pub mod app;

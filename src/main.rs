@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// A call allocates some hundred times, mostly little.
+/// A call makes some hundred small allocations.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

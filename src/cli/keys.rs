@@ -1,4 +1,4 @@
-//! `rota keys`.
+//! `rota keys`: rotates the master key.
 
 use crate::{app, catalog::MasterRotation, settings::Settings};
 use anyhow::{Result, bail};

@@ -1,4 +1,4 @@
-//! `rota migrate`.
+//! `rota migrate`: migrates the database and exits.
 
 use crate::{app, settings::Settings};
 use anyhow::Result;

@@ -1,4 +1,4 @@
-//! `rota serve`.
+//! `rota serve`: migrates the database and serves until a signal.
 
 use crate::{app::App, settings::Settings, telemetry};
 use anyhow::{Result, bail};

@@ -1,4 +1,4 @@
-//! `rota token`.
+//! `rota token`: creates tokens without a running service.
 
 use crate::{
     app,

@@ -1,16 +1,8 @@
-//! The vendors' APIs that a scripted upstream speaks. Adding one: a file that implements [`Dialect`], and a line here.
+//! What the dialects of the vendors have in common.
 
-use super::{Recorded, anthropic::Anthropic, cohere::Cohere, gemini::Gemini, openai::OpenAi};
+use super::Recorded;
 use axum::body::Bytes;
 use serde_json::{Value, json};
-
-/// Every dialect. The first that knows a request as its own answers it; the last takes what is left.
-static DIALECTS: &[&dyn Dialect] = &[&Anthropic, &Cohere, &Gemini, &OpenAi];
-
-/// The dialect of that request.
-pub(super) fn of(request: &Recorded) -> &'static dyn Dialect {
-    DIALECTS.iter().copied().find(|dialect| dialect.serves(request)).unwrap_or(&OpenAi)
-}
 
 /// What one vendor's API looks like. It answers the same to the same request.
 pub(super) trait Dialect: Sync {

@@ -1,4 +1,4 @@
-//! An endpoint that no driver knows: `{…}/anything/{…}` tells what came in, whosever credentials it came with.
+//! An endpoint that no driver knows: `{…}/anything/{…}` returns what came in, for the credentials of any vendor.
 
 use super::{
     Recorded,

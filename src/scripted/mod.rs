@@ -1,9 +1,9 @@
 //! A scripted upstream: a server on loopback that speaks the vendors' protocols and misbehaves on demand.
 //!
-//! `rota demo` and the tests call it in place of a provider. Each request is answered in the dialect of the vendor it is
-//! for; `{…}/anything/{…}` tells what came in. What it does is scripted per API key ([`Script`]). Invariant: without a
-//! script it answers well, and says in its answer which key served. It stops when its [`Upstream`] is dropped; calls then
-//! cannot connect.
+//! `rota demo` and the tests call it in place of a provider. It answers each request in the dialect of the vendor that the
+//! request is for. `{…}/anything/{…}` returns what came in. A [`Script`] per API key says what it does. Without a script it
+//! answers well and says in its answer which key served. It stops when its [`Upstream`] is dropped; calls then cannot
+//! connect.
 
 mod anthropic;
 mod cohere;
@@ -11,15 +11,18 @@ mod dialect;
 mod echo;
 mod gemini;
 mod openai;
+mod recorded;
 mod script;
+mod vendors;
 
+pub use recorded::Recorded;
 pub use script::Script;
 
 use axum::{
     Router,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, Method, StatusCode, Uri, header},
+    http::{HeaderMap, Method, Uri},
     response::Response,
 };
 use futures::stream;
@@ -40,23 +43,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// How many requests are remembered.
 const REMEMBERED: usize = 1000;
-
-/// A request as it came in.
-#[derive(Clone)]
-pub struct Recorded {
-    /// The API key, from where its vendor looks for it; empty where there was none.
-    pub key: String,
-    /// Such as `POST`.
-    pub method: Method,
-    /// Such as `/v1/chat/completions`.
-    pub path: String,
-    /// What follows the `?`; empty where nothing does.
-    pub query: String,
-    /// The JSON body; what is no JSON, as text.
-    pub body: Value,
-    /// The headers, the key among them.
-    pub headers: HeaderMap,
-}
 
 /// A running scripted upstream.
 pub struct Upstream {
@@ -184,7 +170,7 @@ async fn serve(
         serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
     let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
     let mut request = Recorded { key: String::new(), method, path, query, body, headers };
-    let dialect = dialect::of(&request);
+    let dialect = vendors::of(&request);
     request.key = dialect.key(&request).unwrap_or_default().to_owned();
     let mut in_flight = InFlight::new(Arc::clone(&shared));
     *shared.hits.lock().entry(request.key.clone()).or_default() += 1;
@@ -244,12 +230,4 @@ fn remember(shared: &Shared, request: Recorded) {
         requests.pop_front();
     }
     requests.push_back(request);
-}
-
-/// A reply of JSON, all at once.
-fn json_reply(status: StatusCode, body: &Value) -> Reply {
-    let mut reply = Reply { status, ..Reply::default() };
-    reply.headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-    reply.steps.push_back(Step::Send(body.to_string().into()));
-    reply
 }

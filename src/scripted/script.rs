@@ -1,10 +1,10 @@
-//! What a scripted upstream does with a request, in whichever dialect. Invariant: a stream sends what comes before its
-//! content before anything else happens, so "after 0 chunks" is still before the first content.
+//! What a scripted upstream does with a request, in any dialect. A stream first sends everything that comes before its
+//! content, so "after 0 chunks" is still before the first content.
 
 use super::{
     Recorded,
     dialect::{self, Answer, Dialect, Pieces},
-    echo, json_reply,
+    echo,
 };
 use axum::{
     body::Bytes,
@@ -246,4 +246,12 @@ fn stretched(piece: &Bytes, length: usize) -> Bytes {
 /// The first half of it.
 fn half(bytes: &[u8]) -> Bytes {
     bytes.iter().take(bytes.len() / 2).copied().collect()
+}
+
+/// A reply of JSON, all at once.
+fn json_reply(status: StatusCode, body: &Value) -> Reply {
+    let mut reply = Reply { status, ..Reply::default() };
+    reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply.steps.push_back(Step::Send(body.to_string().into()));
+    reply
 }

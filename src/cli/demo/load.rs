@@ -1,9 +1,9 @@
-//! The calls: half of them unary, half streamed, at a steady pace, while the state of the configs is read beside them.
+//! Makes the calls at a steady pace, half of them unary and half streamed, and reads the state of the configs meanwhile.
 
 use super::{
     screen::Screen,
     stage::{Authorized, FAILING, Stage, model},
-    tally::Tally,
+    tally::{Outcome, Tally},
 };
 use crate::api::pb::{self, invoke_service_client::InvokeServiceClient};
 use anyhow::{Result, anyhow};
@@ -26,9 +26,6 @@ const IN_FLIGHT: usize = 32;
 const FRAME: Duration = Duration::from_millis(125);
 /// No call of the demo may take longer.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-/// How a call ended: the way it took, or what the caller was told.
-pub(super) type Outcome = Result<pb::Route, Status>;
 
 /// Makes the calls and shows them.
 pub(super) async fn run(calls: u64, stage: &Stage, screen: &mut Screen) -> Result<Tally> {

@@ -1,8 +1,7 @@
-//! `rota demo`: the whole service, a scripted upstream in place of a provider, and real calls between them.
+//! `rota demo`: the whole service with a scripted upstream in place of a provider, and real calls between them.
 //!
-//! It decides nothing of its own: what it shows comes back in the answers of the API. It runs embedded, in a temporary
-//! directory that goes with it, whatever database or Redis is set. The upstream lives in this process: it is gone when
-//! the demo is.
+//! The demo decides nothing itself: everything that it shows comes from the answers of the API. It runs embedded in a
+//! temporary directory, whatever database or Redis is set. The upstream runs in the same process and ends with it.
 
 mod load;
 mod report;

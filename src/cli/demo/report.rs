@@ -1,4 +1,4 @@
-//! The demo's words before and after the calls.
+//! Prints what the demo says before and after the calls.
 
 use super::{
     stage::{FAILING, MODEL, PROVIDER, Stage},

@@ -1,6 +1,6 @@
-//! What a person sees while the calls run: bars in a terminal, a line a second where there is none.
+//! Shows the calls while they run: bars in a terminal, or a line per second without one.
 //!
-//! It writes to standard output and lets a reader that has gone away be: the calls go on.
+//! It writes to standard output. If the reader of that output is gone, the calls go on.
 
 use super::tally::{Member, Tally};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -1,4 +1,4 @@
-//! What the demo plays on: the service, the upstream, and a tenant with three keys, made through the API.
+//! Sets the demo up: the service, the upstream, and a tenant with three keys, created through the API.
 
 use crate::{
     api::pb::{self, config_service_client::ConfigServiceClient, invoke_service_client::InvokeServiceClient},

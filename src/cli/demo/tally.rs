@@ -1,12 +1,13 @@
-//! What has happened so far, as the answers of the API tell it.
+//! Counts what has happened so far, from the answers of the API.
 
-use super::{
-    load::Outcome,
-    stage::{FAILING, NAMES},
-};
-use crate::api::pb::{ErrorClass, LoadBalancingConfig};
+use super::stage::{FAILING, NAMES};
+use crate::api::pb::{ErrorClass, LoadBalancingConfig, Route};
 use std::{mem, time::Duration};
 use tokio::time::Instant;
+use tonic::Status;
+
+/// How a call ended: its route, or the error that the caller got.
+pub(super) type Outcome = Result<Route, Status>;
 
 /// The calls so far.
 pub(super) struct Tally {

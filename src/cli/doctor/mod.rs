@@ -1,10 +1,11 @@
-//! `rota doctor`: looks at all that a service needs, and says what is wrong and what to do.
+//! `rota doctor`: checks everything that serving needs, and says what is wrong and what to do.
 //!
-//! It changes nothing, and each check is bounded in time. What cannot be looked at leaves the other checks alone.
+//! It changes nothing. Each check has a time limit. A check that fails does not stop the others.
 
 mod model;
 mod places;
 mod report;
+mod shared;
 
 use crate::{
     catalog::{DatabaseFacts, KeyRing, MasterKeySource},
@@ -16,17 +17,8 @@ use chrono::Utc;
 use clap::Args;
 use report::Report;
 use secrecy::ExposeSecret;
-use std::{
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use shared::{LIMIT, clock, open_to_others};
 use tokio::time::timeout;
-
-/// The longest that one check may take.
-const LIMIT: Duration = Duration::from_secs(5);
-/// Clocks may be apart by this much, in milliseconds.
-const CLOCKS_APART: i64 = 2000;
 
 #[derive(Args)]
 pub(super) struct Options {
@@ -73,7 +65,14 @@ pub(super) async fn run(
     if let (Some(tenant), Some(model)) = (&options.tenant, &options.model) {
         match (facts, ring) {
             (Some(facts), Some(ring)) => {
-                let walk = model::Walk { tenant, model, options, settings: &settings };
+                let walk = model::Walk {
+                    tenant,
+                    provider: &options.provider,
+                    model_type: &options.model_type,
+                    model,
+                    probe: options.probe,
+                    settings: &settings,
+                };
                 walk.report(facts.catalog(ring, settings.upstream.networks), &mut report).await;
             }
             _ => report.failure(
@@ -217,22 +216,6 @@ async fn master_key(
         None => report.warning(NAME, "well formed; not tried", "mend the database first"),
     }
     Some(ring)
-}
-
-/// Whether somebody else than the owner may read or write, and the mode.
-fn open_to_others(path: &Path) -> Option<(PathBuf, u32)> {
-    let mode = path.metadata().ok()?.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then(|| (path.to_owned(), mode))
-}
-
-/// How far another clock is ahead of ours, in milliseconds.
-fn clock(report: &mut Report, name: &str, ahead: i64) {
-    if ahead.saturating_abs() > CLOCKS_APART {
-        let found = format!("{ahead} ms ahead of this machine");
-        report.warning(name, found, "let NTP set both clocks: `timedatectl set-ntp true`");
-    } else {
-        report.ok(name, format!("{ahead} ms ahead of this machine"));
-    }
 }
 
 #[expect(clippy::print_stdout, reason = "what the command is for")]

@@ -1,6 +1,6 @@
-//! One model, walked as a call would: which config serves next, and why not the others.
+//! Walks one model as a call would: says which config serves next, and why the others do not.
 
-use super::{LIMIT, Options, report::Report};
+use super::{report::Report, shared::LIMIT};
 use crate::{
     balance::ErrorClass,
     catalog::{Catalog, ConfigFrom, Error, PageRequest, Pool},
@@ -14,18 +14,23 @@ use tokio::time::{sleep, timeout};
 
 const NAME: &str = "model";
 
-/// What is walked.
+/// The model to walk, and how.
 pub(super) struct Walk<'a> {
     pub(super) tenant: &'a str,
+    /// Empty if the model's name is enough.
+    pub(super) provider: &'a str,
+    /// As the command line names it.
+    pub(super) model_type: &'a str,
     pub(super) model: &'a str,
-    pub(super) options: &'a Options,
+    /// Whether to ask the provider as well.
+    pub(super) probe: bool,
     pub(super) settings: &'a Settings,
 }
 
 impl Walk<'_> {
     pub(super) async fn report(&self, catalog: Catalog, report: &mut Report) {
         match timeout(LIMIT * 2, self.walk(&catalog, report)).await {
-            Ok(Ok(Some((pool, picked)))) if self.options.probe => self.probe(&pool, &picked, report).await,
+            Ok(Ok(Some((pool, picked)))) if self.probe => self.ask_provider(&pool, &picked, report).await,
             Ok(Ok(_)) => {}
             Ok(Err(error)) => {
                 report.failure(NAME, error.to_string(), "correct --tenant, --provider, --type and --model");
@@ -40,7 +45,7 @@ impl Walk<'_> {
         catalog: &Catalog,
         report: &mut Report,
     ) -> Result<Option<(std::sync::Arc<Pool>, String)>, Error> {
-        let Some(model_type) = ModelType::from_name(&self.options.model_type) else {
+        let Some(model_type) = ModelType::from_name(self.model_type) else {
             return Err(Error::invalid("--type", "is none of those that `rota doctor --help` names"));
         };
         let provider = self.provider(catalog, model_type).await?;
@@ -89,8 +94,8 @@ impl Walk<'_> {
 
     /// The provider that was named, or the only one with such a model.
     async fn provider(&self, catalog: &Catalog, model_type: ModelType) -> Result<String, Error> {
-        if !self.options.provider.is_empty() {
-            return Ok(self.options.provider.clone());
+        if !self.provider.is_empty() {
+            return Ok(self.provider.to_owned());
         }
         let mut found = Vec::new();
         let mut page = PageRequest::default();
@@ -135,7 +140,7 @@ impl Walk<'_> {
     }
 
     /// Asks the provider with the credentials of that config.
-    async fn probe(&self, pool: &Pool, picked: &str, report: &mut Report) {
+    async fn ask_provider(&self, pool: &Pool, picked: &str, report: &mut Report) {
         const NAME: &str = "probe";
         let Ok(client) = UpstreamClient::new(&self.settings.upstream) else {
             return report.failure(NAME, "TLS cannot be set up", "install the system's root certificates");

@@ -1,6 +1,9 @@
-//! The places that a service reaches: its folder, Redis, and the providers.
+//! Checks the places that Rota uses: its data directory, Redis, the collector and the providers.
 
-use super::{LIMIT, clock, open_to_others, report::Report};
+use super::{
+    report::Report,
+    shared::{LIMIT, clock, open_to_others},
+};
 use crate::{
     catalog::DatabaseFacts,
     provider::{Networks, Unreachable, check_url, reach},

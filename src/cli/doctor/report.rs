@@ -1,4 +1,4 @@
-//! What the doctor says, for people and for machines.
+//! The report of the doctor, for people and for machines.
 
 use serde::Serialize;
 use std::fmt::Write;

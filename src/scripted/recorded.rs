@@ -1,0 +1,21 @@
+//! A request that the scripted upstream got.
+
+use axum::http::{HeaderMap, Method};
+use serde_json::Value;
+
+/// A request as it came in.
+#[derive(Clone)]
+pub struct Recorded {
+    /// The API key, from where its vendor looks for it; empty where there was none.
+    pub key: String,
+    /// Such as `POST`.
+    pub method: Method,
+    /// Such as `/v1/chat/completions`.
+    pub path: String,
+    /// What follows the `?`; empty where nothing does.
+    pub query: String,
+    /// The JSON body; what is no JSON, as text.
+    pub body: Value,
+    /// The headers, the key among them.
+    pub headers: HeaderMap,
+}
