@@ -48,7 +48,7 @@ impl App {
     /// Starts serving. Returns when the port is open and the first snapshot loaded.
     ///
     /// # Errors
-    /// Where a dependency or the port cannot be had. What had been started is stopped.
+    /// Where a dependency or the port cannot be had.
     pub async fn start(settings: &Settings) -> Result<Self> {
         let metrics = Arc::new(Metrics::new(settings.metrics_models));
         let (drain, end) = (Drain::default(), CancellationToken::new());
@@ -161,9 +161,9 @@ async fn open_admin_port(
         Err(error) => return Err(error).context(format!("cannot listen on {}", wanted.address)),
     };
     tracing::info!(address = %port.address(), "probes and metrics over HTTP");
-    let (readiness, metrics) = (readiness.clone(), metrics.clone());
+    let (readiness, metrics, set) = (readiness.clone(), metrics.clone(), tasks.clone());
     tasks.spawn_endless(Task::AdminServer, move || {
-        health::serve_http(port.clone(), readiness.clone(), metrics.clone())
+        health::serve_http(port.clone(), readiness.clone(), metrics.clone(), set.clone())
     });
     Ok(())
 }
@@ -196,8 +196,8 @@ async fn open_port(settings: &Settings, metrics: Arc<Metrics>, tasks: &Tasks) ->
         .context("--tls-cert, --tls-key and --tls-client-ca cannot be used together")
 }
 
-/// Serves gRPC until the drain, and then until the last connection has ended. A server that fails is made again on the
-/// same port; connections of before end after their calls.
+/// Serves gRPC until the drain, and then until the last connection has ended. A server that fails is made anew on the same
+/// port. Connections of the old one end after their calls.
 fn serve(
     settings: &Settings,
     gate: GateLayer,

@@ -1,6 +1,6 @@
 //! Listening on a port: one accept loop for every listener of the process.
 //!
-//! Where the system has no descriptors left, accepting pauses and is told once, instead of taking a whole core.
+//! When the system has no descriptors left, accepting pauses, and the log says so once. Otherwise it would take a whole core.
 
 use parking_lot::Mutex;
 use std::{
@@ -17,7 +17,7 @@ use tokio::{
 /// Where the system has no descriptors left, it has none a moment later either.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A port that is listened on. Whoever serves it may panic and serve it again: the port is kept meanwhile, and those who
+/// A port that is listened on. A task that serves it may fail and serve it again: the port is kept meanwhile, and clients that
 /// connect wait.
 pub struct Port {
     address: SocketAddr,
@@ -54,7 +54,7 @@ impl Port {
         Ok(Accept { listener: TcpListener::from_std(listener)?, failing: false })
     }
 
-    /// Listens no more, once those who accept have gone too.
+    /// Stops listening, once every [`Accept`] is gone, too.
     pub fn close(&self) {
         *self.listener.lock() = None;
     }

@@ -1,8 +1,8 @@
 //! The long-lived tasks of the process, supervised.
 //!
 //! A task that panics, or ends before it was told to, is started again: after 100 ms at first, after at most 10 s when it
-//! goes on failing. Each failure is counted and logged under the task's name. A replica lives on without most tasks for
-//! that long. Without its server or its follower it does not: when one of these fails five times within a minute,
+//! goes on failing. Each failure is counted and logged under the name of the task. A replica can do without most tasks for that
+//! long, but not without its server or its follower. When one of these fails five times within a minute,
 //! [`Tasks::given_up`] says so, and the process should drain and exit.
 //!
 //! A task that works on many things of tenants (rows, pools) catches a panic for each of them with [`Tasks::contain`],
@@ -36,7 +36,7 @@ pub enum Task {
     ChangeAnnouncements,
     /// Tells `grpc.health.v1` what is served.
     Health,
-    /// Probes what tenants configured, where their policies ask for it.
+    /// Probes credentials and endpoints, where the policy of a model asks for it.
     HealthChecks,
     /// Serves probes and metrics over plain HTTP.
     AdminServer,

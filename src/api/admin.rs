@@ -13,7 +13,7 @@ use secrecy::ExposeSecret;
 use std::sync::Arc;
 use tonic::{Request, Response, Status, async_trait};
 
-/// See the module's documentation.
+/// Serves `rota.v1.AdminService`.
 #[derive(Clone)]
 pub struct Admin {
     catalog: Catalog,
@@ -21,7 +21,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Serves that catalog, and forgets the state of what is deleted.
+    /// Serves that catalog. The state of what is deleted is deleted, too.
     #[must_use]
     pub fn new(catalog: Catalog, state: Arc<dyn StateStore>) -> Self {
         Self { catalog, state }

@@ -1,4 +1,4 @@
-//! Messages to domain values. What cannot be read is a violation, with the field's path.
+//! Turns messages into domain values. A value that cannot be read is a violation, which names the path of its field.
 
 use super::{pb, status, to_pb};
 use crate::{
@@ -13,13 +13,13 @@ use serde_json::Map;
 use std::{sync::Arc, time::Duration};
 use tonic::{Request, Status};
 
-/// Who makes a call. The gate has put it there; without it nothing is answered.
+/// Who makes the call, as the gate has noted it. Without that nothing is answered.
 pub(super) fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
     let caller = request.extensions().get::<Arc<Caller>>().cloned();
     caller.ok_or_else(|| status::from_refusal(Refusal::TokenInvalid))
 }
 
-/// The tenant that a request is about: the token's own, or for an operator the one named.
+/// The tenant that a request is about: the token's own tenant or, with an operator's token, the tenant that is named.
 pub(super) fn tenant(caller: &Caller, named: &str, field: &str) -> Result<String, Status> {
     match &caller.tenant {
         Some(own) if named.is_empty() || named == own => Ok(own.clone()),
@@ -30,7 +30,7 @@ pub(super) fn tenant(caller: &Caller, named: &str, field: &str) -> Result<String
     }
 }
 
-/// The key of a request that must name a model, its provider in its one spelling.
+/// Reads the key of a request that must name a model. The provider's name is brought to its one spelling.
 pub(super) fn key(caller: &Caller, key: Option<pb::ModelKey>, field: &str) -> Result<ModelKey, Status> {
     let key = key.ok_or_else(|| status::invalid(field, "is required"))?;
     let tenant = tenant(caller, &key.tenant_id, &format!("{field}.tenant_id"))?;
@@ -38,12 +38,12 @@ pub(super) fn key(caller: &Caller, key: Option<pb::ModelKey>, field: &str) -> Re
     Ok(ModelKey { tenant, provider: canonical(&key.provider).to_owned(), model_type, model: key.model })
 }
 
-/// A model type that must be there.
+/// Reads a model type that is required.
 pub(super) fn model_type(value: i32, field: &str) -> Result<ModelType, Status> {
     optional_model_type(value, field)?.ok_or_else(|| status::invalid(field, "is required"))
 }
 
-/// A model type, or none.
+/// Reads a model type that may be missing.
 pub(super) fn optional_model_type(value: i32, field: &str) -> Result<Option<ModelType>, Status> {
     let Ok(value) = pb::ModelType::try_from(value) else {
         return Err(status::invalid(field, "is not a model type"));
@@ -70,7 +70,7 @@ pub(super) fn role(value: i32, field: &str) -> Result<Option<Role>, Status> {
     }
 }
 
-/// An error class, or none.
+/// Reads an error class that may be missing.
 pub(super) fn class(value: i32, field: &str) -> Result<Option<ErrorClass>, Status> {
     match pb::ErrorClass::try_from(value) {
         Ok(pb::ErrorClass::Unspecified) => Ok(None),
@@ -85,7 +85,7 @@ pub(super) fn page(size: i32, token: String) -> PageRequest {
     PageRequest { size, token }
 }
 
-/// A span of time that is not negative.
+/// Reads a duration, which must not be negative.
 pub(super) fn duration(duration: prost_types::Duration, field: &str) -> Result<Duration, Status> {
     // The conversion of prost-types overflows at the least number of seconds.
     if duration.seconds < 0 || duration.nanos < 0 {
@@ -101,8 +101,8 @@ pub(super) fn time(timestamp: Timestamp, field: &str) -> Result<DateTime<Utc>, S
         .ok_or_else(|| status::invalid(field, "is not a time"))
 }
 
-/// A free-form map as JSON. Whole numbers lose the fraction that a Struct gives every number: providers refuse
-/// `"max_tokens": 100.0`.
+/// Reads a free-form map as JSON. A Struct gives every number a fraction, and providers refuse `"max_tokens": 100.0`, so whole
+/// numbers lose it.
 pub(super) fn json_map(fields: Struct, field: &str) -> Result<Map<String, serde_json::Value>, Status> {
     fields.fields.into_iter().map(|(name, value)| Ok((name, json(value, field)?))).collect()
 }

@@ -1,4 +1,4 @@
-//! What holds for whatever a client sends: the fuzz target of this room.
+//! What must hold for any bytes that a client sends: the fuzz target of this room.
 
 use super::{admin, config, invoke, pb, status};
 use crate::catalog::{Caller, Error, Role, Violation};
@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use uuid::Uuid;
 
-/// Requests as they come off the wire: read, or refused with INVALID_ARGUMENT and the field that is wrong.
+/// Reads requests as they come off the wire. Each is read, or refused with INVALID_ARGUMENT and the field that is wrong.
 pub fn requests(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
     // An operator, who names the tenant: with a tenant's own token another tenant is NOT_FOUND.
@@ -31,7 +31,7 @@ pub fn requests(data: &[u8]) {
     }
 }
 
-/// However many fields are wrong, and whatever their names.
+/// Refuses any number of wrong fields with any names.
 fn violated(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let violations: Vec<_> = text

@@ -1,6 +1,7 @@
-//! Every call of our services goes through the gate: this layer says what it asks in gRPC's words, and what it answers.
+//! Takes every call of our services through the gate. This layer reads what the gate needs from gRPC's headers, and says
+//! in gRPC's words what the gate answers.
 //!
-//! Health and reflection pass without a token, and only their panics are contained.
+//! Health and reflection need no token, and only their panics are contained.
 
 use super::{operations, status};
 use crate::gate::{Gate, Inside, Refusal};
@@ -21,7 +22,7 @@ use tower::{Layer, Service};
 pub struct GateLayer(Arc<Gate>);
 
 impl GateLayer {
-    /// Behind that gate.
+    /// Puts services behind that gate.
     #[must_use]
     pub fn new(gate: Gate) -> Self {
         Self(Arc::new(gate))
@@ -101,7 +102,7 @@ where
     }
 }
 
-/// The secret in `authorization: Bearer …`.
+/// Reads the secret in `authorization: Bearer …`.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, secret) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
@@ -113,21 +114,21 @@ fn refuse(mut inside: Inside, refusal: Refusal) -> Response<Body> {
     status.into_http()
 }
 
-/// Notes the status in headers that may hold it.
+/// Notes the status where these headers hold it.
 fn note_status(inside: &mut Inside, headers: &HeaderMap) {
     if let Some(code) = headers.get("grpc-status") {
         inside.ended(code_name(Code::from_bytes(code.as_bytes())));
     }
 }
 
-/// The trailers of an answer that has panicked.
+/// Makes the trailers of an answer that has panicked.
 fn panicked() -> Result<Frame<Bytes>, Status> {
     let mut trailers = HeaderMap::new();
     status::from_refusal(Refusal::Panicked).add_header(&mut trailers)?;
     Ok(Frame::trailers(trailers))
 }
 
-/// The code's name in the protocol.
+/// Names a code as the protocol does.
 const fn code_name(code: Code) -> &'static str {
     match code {
         Code::Ok => "OK",

@@ -1,10 +1,10 @@
-//! The gRPC door: reads messages, hands them on, writes answers. It decides nothing.
+//! The gRPC door. It reads messages, hands them on, and writes answers; it decides nothing.
 //!
 //! - `server`: the services behind one port.
 //! - `layer`: takes each call through the gate.
 //! - `operations`: the RPCs, and what each asks of its caller.
 //! - `admin`, `config`, `invoke`: a file or a folder for each service.
-//! - `pb`: the generated contract. `from_pb` and `to_pb`: messages to domain values and back.
+//! - `pb`: the generated contract. `from_pb` and `to_pb` turn its messages into domain values and back.
 //! - `status`: every error's code, reason and details, in one place.
 
 mod admin;

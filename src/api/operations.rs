@@ -95,7 +95,8 @@ static BY_PATH: LazyLock<HashMap<String, Access>> = LazyLock::new(|| {
     rows.collect()
 });
 
-/// The RPC at that path, named `package.Service/Method`; `None` for those that are not ours, such as health and reflection.
+/// Finds the RPC at that path. Its name is `package.Service/Method`. `None` for RPCs that are not ours, such as health and
+/// reflection.
 pub(super) fn at(path: &str) -> Option<Operation> {
     let (path, access) = BY_PATH.get_key_value(path)?;
     Some(Operation { name: path.trim_start_matches('/'), access: *access })

@@ -1,4 +1,4 @@
-//! The services behind one port, with what is common to them: the gate, limits, compression, health, reflection.
+//! The services behind one port, and what they share: the gate, limits, compression, health and reflection.
 
 use super::{admin::Admin, config::ConfigApi, invoke::InvokeApi, layer::GateLayer, pb};
 use crate::gate::{Connection, Connections, Tls};
@@ -18,12 +18,12 @@ use tower::{
     layer::util::{Identity, Stack},
 };
 
-/// A peer that does not answer a ping is gone, and what it held is given back.
+/// How often a peer is pinged. A peer that does not answer is gone, and what it held is given back.
 const PING: Duration = Duration::from_secs(30);
 
-/// A connection may reset so many streams before it has made use of any (CVE-2023-44487, "rapid reset").
+/// How many streams a connection may reset before they were served (CVE-2023-44487, "rapid reset").
 const RESETS: usize = 20;
-/// Metadata of one call, in bytes.
+/// The most metadata of one call, in bytes.
 const MAX_METADATA: u32 = 16 << 10;
 
 /// How gRPC is served.
@@ -34,7 +34,7 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// The most calls at once on one connection.
     pub streams_per_connection: u32,
-    /// None: plain text.
+    /// `None` serves plain text.
     pub tls: Option<Tls>,
 }
 
@@ -54,7 +54,7 @@ pub struct Services {
     pub invoke: InvokeApi,
 }
 
-/// Our services, health and reflection, behind the gate.
+/// Puts our services, health and reflection behind the gate.
 ///
 /// # Errors
 /// Where the compiled protos cannot be read.

@@ -1,7 +1,7 @@
 //! Every error's gRPC code, reason and details, in one place.
 //!
-//! Details are `google.rpc` messages, at most [`MAX_DETAILS`] bytes in all: they travel in a trailer, whose size peers
-//! limit. Nothing here can hold a secret: the texts come from us, or from a driver that has cleaned them.
+//! Details are `google.rpc` messages of at most [`MAX_DETAILS`] bytes in all, since they travel in a trailer, whose size
+//! peers limit. Nothing here can hold a secret: the texts are ours, or come from a driver that has cleaned them.
 
 use super::to_pb;
 use crate::{
@@ -17,10 +17,10 @@ use tonic::{Code, Status};
 use tonic_types::pb::{BadRequest, ErrorInfo, ResourceInfo, RetryInfo, bad_request::FieldViolation};
 
 const MAX_DETAILS: usize = 4096;
-/// In bytes as a header carries them: clients refuse answers whose headers are over 8 KiB, details included.
+/// In bytes as a header carries them. Clients refuse answers whose headers, with the details, are over 8 KiB.
 const MAX_MESSAGE: usize = 1024;
 const MAX_NAME: usize = 256;
-/// How much of a caller's own text an answer repeats, as in the catalog.
+/// How many characters of a caller's own text an answer repeats, as in the catalog.
 const MAX_SHOWN: usize = 64;
 const MAX_VIOLATIONS: usize = 16;
 /// How long a caller should stay away where nothing better is known.
@@ -180,14 +180,14 @@ impl Reply {
         self.detail("google.rpc.RetryInfo", &RetryInfo { retry_delay: Some(to_pb::duration(after)) })
     }
 
-    /// Adds the fields that are wrong: the first, as many as there is room for.
+    /// Adds the fields that are wrong, as many of the first as there is room for.
     fn violations(self, mut request: BadRequest) -> Self {
         let room = self.room();
         while request.encoded_len() > room && request.field_violations.pop().is_some() {}
         self.detail("google.rpc.BadRequest", &request)
     }
 
-    /// Adds the route; attempt messages are cut first, then left out, so that it fits.
+    /// Adds the route. To make it fit, messages of attempts are cut first, and then attempts are left out.
     fn route(self, route: Route) -> Self {
         let mut route = to_pb::route(route);
         let room = self.room();
@@ -227,7 +227,7 @@ impl From<Reply> for Status {
     }
 }
 
-/// The text as far as it fits into [`MAX_MESSAGE`], percent-encoded as gRPC sends it.
+/// Cuts the text so that it fits into [`MAX_MESSAGE`] when it is percent-encoded, as gRPC sends it.
 fn fitted(text: &str) -> String {
     let mut room = MAX_MESSAGE;
     for (at, c) in text.char_indices() {

@@ -1,4 +1,4 @@
-//! Domain values to messages. What the domain holds can always be said, so nothing here fails.
+//! Turns domain values into messages. A message can hold every domain value, so nothing here fails.
 
 use super::pb;
 use crate::{
@@ -103,7 +103,7 @@ pub(super) fn usage(usage: TokenUsage, latency: Duration, first_token: Option<Du
     }
 }
 
-/// A JSON object as a Struct; none for anything else.
+/// Turns a JSON object into a Struct. `None` for other JSON.
 pub(super) fn structure(value: serde_json::Value) -> Option<Struct> {
     let serde_json::Value::Object(map) = value else { return None };
     Some(Struct { fields: map.into_iter().map(|(name, value)| (name, json_value(value))).collect() })

@@ -1,8 +1,8 @@
 //! The gate itself: a token, a role, limits, and a count of what is inside.
 //!
-//! Once it is closed, new calls are turned away and those inside are waited for; beyond a bound on those inside they are
-//! turned away too, before anything is done for them. When the database is gone, tokens that have been seen before still
-//! open the gate.
+//! Once the gate is closed, new calls are turned away, and the calls inside are waited for. When there are as many calls
+//! inside as there may be, new ones are turned away before anything is done for them. While the database is away, tokens that
+//! were seen before still open the gate.
 
 use super::{
     access::Operation,
@@ -21,7 +21,7 @@ use http_body::{Body, Frame};
 use std::{sync::Arc, time::Instant};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-/// See the module's documentation. Cheap to clone; the clones are one.
+/// See the module's documentation. Clones share all their state.
 #[derive(Clone)]
 pub struct Gate {
     catalog: Catalog,
@@ -33,7 +33,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Turns calls away once `drain` has closed and beyond those limits.
+    /// A gate that is closed by `drain` and has those limits.
     #[must_use]
     pub fn new(
         catalog: Catalog,
@@ -61,10 +61,10 @@ impl Gate {
         }
     }
 
-    /// Who makes that call, by the secret of its token, where the call may be made now.
+    /// Says who makes the call, by the secret of its token.
     ///
     /// # Errors
-    /// Why it is turned away.
+    /// Where the call is turned away.
     pub async fn admit(&self, inside: &mut Inside, token: Option<&str>) -> Result<Arc<Caller>, Refusal> {
         if self.drain.closed.is_cancelled() {
             return Err(Refusal::Draining);
@@ -94,10 +94,11 @@ impl Gate {
         Ok(caller)
     }
 
-    /// Does `call`, whose panic ends it alone, until calls inside are to end.
+    /// Runs a call. Its panic ends this call alone.
     ///
     /// # Errors
-    /// Where it has panicked, or is ended. Dropping a call ends its upstream request and gives back what it held.
+    /// Where it panics, or where the calls inside are ended. Dropping a call ends its upstream request and gives back what
+    /// it held.
     pub async fn run<T>(&self, inside: &Inside, call: impl Future<Output = T>) -> Result<T, Refusal> {
         tokio::select! {
             answer = inside.span.run(self.contained(call)) => answer,
@@ -105,20 +106,20 @@ impl Gate {
         }
     }
 
-    /// The same for what needs no token and is not counted.
+    /// Runs what needs no token and is not counted. Its panic ends it alone.
     ///
     /// # Errors
-    /// Where it has panicked.
+    /// Where it panics.
     pub async fn contained<T>(&self, call: impl Future<Output = T>) -> Result<T, Refusal> {
         contained(call, &self.metrics).await.ok_or(Refusal::Panicked)
     }
 
-    /// A request's body, which fails with `late` where its end does not come in time.
+    /// Bounds how long the body of a request may take to come. It fails with `late`.
     pub fn received<B: Body>(&self, body: B, late: fn() -> B::Error) -> TimedBody<B> {
         TimedBody::new(body, self.limits.receive_timeout, late)
     }
 
-    /// An answer's body, which ends with `last` where making it panics.
+    /// Contains panics in the body of an answer. The body ends with `last` then.
     pub fn contained_body<B: Body>(
         &self,
         body: B,
@@ -128,7 +129,7 @@ impl Gate {
     }
 }
 
-/// One call, from the gate to the last frame of its answer.
+/// One call, from its arrival to the last frame of its answer.
 pub struct Inside {
     _token: TaskTrackerToken,
     _in_flight: InFlight,

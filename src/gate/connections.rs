@@ -1,8 +1,8 @@
-//! Connections to the gRPC port: how many, and how long one may take to begin.
+//! Connections to a door: how many there may be, and how long one may take to begin.
 //!
-//! A connection begins with a handshake, where TLS is served, and the preface of HTTP/2. A peer that does not come so far
-//! in time is cut off; one that does is HTTP/2's to watch, which pings it. Beyond the bound a connection is closed as soon
-//! as it is taken, so that a client learns at once that it must go elsewhere.
+//! A connection begins with a handshake, where TLS is served, and the preface of HTTP/2. A peer that does not get so far in
+//! time is cut off. After that HTTP/2 watches the peer and pings it. Beyond the bound a connection is closed as soon as it is
+//! accepted, so that a client learns at once that it must go elsewhere.
 
 use super::tls::{Tls, TlsError};
 use crate::{
@@ -33,7 +33,7 @@ use tokio_util::either::Either;
 const OPENING: Duration = Duration::from_secs(10);
 /// The preface of HTTP/2, and the head of the frame of settings that must follow it.
 const PREFACE: usize = 24 + 9;
-/// What is gathered before it is written: a frame of HTTP/2's usual size, and some small ones.
+/// How much is gathered before it is written, in bytes: a frame of HTTP/2's usual size, and some small ones.
 const GATHERED: usize = (16 << 10) + 1024;
 
 /// The connections to a door: its port, how many there may be, and how each begins.
@@ -46,7 +46,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Those to that port, at most `max_connections` at once.
+    /// Connections to that port, at most `max_connections` at once.
     ///
     /// # Errors
     /// Where TLS cannot be served with its files.
@@ -72,8 +72,7 @@ impl Connections {
         Ok(Self { port, tls, most, places: Arc::new(Semaphore::new(most)), metrics })
     }
 
-    /// The connections that come from now on. May be called again once what it returned is gone; those that are open keep
-    /// their places.
+    /// Accepts connections from now on. After a failure it may be called again; connections that are open keep their places.
     ///
     /// # Errors
     /// Where the port is closed, or the system gives no descriptor.
@@ -97,7 +96,7 @@ impl Connections {
         Ok(opened.buffer_unordered(self.most).filter_map(|opened| ready(opened.ok().flatten().map(Ok))))
     }
 
-    /// Where they come to.
+    /// The address of the port.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.port.address()
@@ -109,8 +108,8 @@ impl Connections {
     }
 }
 
-/// How many descriptors may be connections to this port, of as many as the system gives. The others are for calls to
-/// providers, the database and Redis: who only connects must not take those away.
+/// Half of the descriptors that the system gives. The other half is for calls to providers, the database and Redis: a client
+/// that only connects must not take those away.
 fn half_of_descriptors() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, ..limit };
@@ -141,16 +140,16 @@ struct Place {
 
 /// One connection.
 ///
-/// It says that it cannot write several pieces at once. To one that can, h2 hands each frame of more than 256 bytes by
-/// itself: a message of 300 bytes and its trailers would be two writes, and two wake-ups of the client. So frames of up to
-/// 1 KiB are gathered by h2, and what is larger joins its head here.
+/// It says that it cannot write several pieces at once. Otherwise h2 would hand it each frame of more than 256 bytes by
+/// itself: a message of 300 bytes and its trailers would be two writes, and would wake the client twice. So h2 gathers frames
+/// of up to 1 KiB, and larger ones join their heads here.
 pub struct Connection {
     io: BufWriter<Either<TcpStream, Box<TlsStream<TcpStream>>>>,
     opening: Option<Opening>,
     _place: Place,
 }
 
-/// Until the preface is there.
+/// What is known of a connection until its preface is there.
 struct Opening {
     late: Pin<Box<Sleep>>,
     missing: usize,

@@ -1,4 +1,4 @@
-//! TLS on the gRPC port. Its files are read again while serving: who renews a certificate restarts nothing.
+//! TLS on a port. Its files are read again while serving, so a certificate is renewed without a restart.
 
 use crate::tasks::{Task, Tasks};
 use parking_lot::Mutex;
@@ -18,33 +18,33 @@ const LOOK: Duration = Duration::from_secs(10);
 /// The files that TLS is served with, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tls {
-    /// The server's certificate, and those that lead from it to an authority.
+    /// The server's certificate, and the certificates that lead from it to an authority.
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
-    /// The authorities of clients, who then must show a certificate. None: they need none.
+    /// The authorities that sign clients' certificates. `None` asks clients for no certificate.
     pub client_ca: Option<PathBuf>,
 }
 
 /// Why TLS cannot be served with those files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// One cannot be read.
+    /// A file cannot be read.
     #[error("{0}: {1}")]
     File(String, io::Error),
-    /// One is not what it should be.
+    /// A file does not hold what it should.
     #[error("{0}")]
     Pem(#[from] pem::Error),
-    /// They do not go together.
+    /// The certificate and the key do not go together.
     #[error("{0}")]
     Pair(#[from] rustls::Error),
-    /// No client can be told by these authorities.
+    /// These authorities cannot tell any client.
     #[error("{0}")]
     ClientCa(#[from] VerifierBuilderError),
 }
 
 impl Tls {
-    /// What handshakes are made with: always by the files as they were last found good.
+    /// What handshakes use: always the files as they were when they last could be used.
     pub(super) async fn follow(self, tasks: &Tasks) -> Result<watch::Receiver<TlsAcceptor>, TlsError> {
         let seen = self.read().await?;
         let (serve, served) = watch::channel(seen.acceptor()?);
@@ -70,7 +70,7 @@ async fn read(path: &PathBuf) -> Result<Vec<u8>, TlsError> {
     fs::read(path).await.map_err(|error| TlsError::File(path.display().to_string(), error))
 }
 
-/// The task that reads the files again.
+/// Reads the files again, in a task.
 struct Reload {
     files: Tls,
     seen: Mutex<Files>,

@@ -1,9 +1,9 @@
-//! Active health checks: asks members that cool or idle how they are, where their model's policy says so.
+//! Active health checks. Where the policy of a model asks for it, members that cool or are idle are probed.
 //!
-//! One replica checks a pool at a time: it claims the round in the state store. A check is the driver's cheapest
-//! authenticated call. Where it succeeds, cooldowns that say nothing of limits end early; where it fails, an idle member
-//! cools as after a failed call. Traffic's own trials are left alone. While Redis is away, each replica
-//! checks for itself.
+//! One replica checks a pool at a time: it claims the round in the state store. A probe is the driver's cheapest
+//! authenticated call. A probe that succeeds ends a cooldown early, unless the cooldown says something of limits. A probe
+//! that fails cools an idle member, as a failed call does. Members whose trial is due are left to calls. While Redis is
+//! away, each replica checks for itself.
 
 use crate::{
     balance::{Cooldown, ErrorClass, Failure, HealthCheck, LeaseId, Standing},
@@ -18,12 +18,12 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-/// How often it looks whose turn it is.
+/// How often pools are looked through for those that are due.
 const TICK: Duration = Duration::from_millis(500);
-/// Checks at once, over all pools.
+/// How many pools are checked at once.
 const AT_ONCE: usize = 8;
 
-/// Checks until `stop`. A pool whose check panics is passed over, and checked again when its turn comes.
+/// Checks until `stop`. A pool whose check panics is left out, and checked again when it is due.
 pub async fn run(
     catalog: Catalog,
     state: Arc<dyn StateStore>,
@@ -109,7 +109,7 @@ async fn check_pool(pool: &Pool, rule: HealthCheck, state: &dyn StateStore, driv
     }
 }
 
-/// What a failed check costs. A server without a list of models is not unwell.
+/// The cooldown for a failed probe. A server that has no list of models is not unwell.
 fn asked_for(pool: &Pool, failure: &Failure) -> Option<Cooldown> {
     if !failure.class.health_check_ends() {
         return None;

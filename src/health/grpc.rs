@@ -6,10 +6,10 @@ use std::{sync::atomic::Ordering, time::Duration};
 use tokio::time::{Interval, MissedTickBehavior};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-/// How often the database and a required Redis are asked whether they are there.
+/// How often the database and a required Redis are asked whether they answer.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Services that work from snapshots; `""` is the whole, and `readiness` its other name.
+/// Services that work from snapshots. `""` is the whole, and `readiness` is another name of it.
 const FROM_SNAPSHOTS: [&str; 3] = ["", "readiness", "rota.v1.InvokeService"];
 /// Services that need the database.
 const FROM_DATABASE: [&str; 2] = ["rota.v1.ConfigService", "rota.v1.AdminService"];
@@ -24,13 +24,13 @@ pub async fn not_serving(reporter: &HealthReporter) {
     set(reporter, &FROM_DATABASE, false).await;
 }
 
-/// Says what is served from the start: the first snapshot has just come from the database.
+/// Says what is served at the start, when the first snapshot has just come from the database.
 pub async fn begin(reporter: &HealthReporter, readiness: &Readiness) {
     set(reporter, &FROM_SNAPSHOTS, readiness.why_not().is_none()).await;
     set(reporter, &FROM_DATABASE, true).await;
 }
 
-/// Says what is served since, until the drain.
+/// Says what is served from then on, until the drain.
 pub async fn follow(reporter: HealthReporter, catalog: Catalog, readiness: Readiness) {
     // Apart: a database that hangs must not hold up what is said of calls.
     tokio::join!(follow_readiness(&reporter, &readiness), follow_database(&reporter, &catalog, &readiness));

@@ -1,11 +1,11 @@
-//! The admin port, over plain HTTP, for those that do not speak gRPC: `/livez` says that the process runs, `/readyz` that it
-//! takes calls, `/readyz?verbose` what that depends on. And `/metrics`, in the text format of OpenMetrics.
+//! The admin port, for programs that do not speak gRPC. `/livez` says that the process runs, `/readyz` that it takes calls,
+//! and `/readyz?verbose` what that depends on. `/metrics` is in the text format of OpenMetrics.
 
 use super::{
     readiness::{Dependency, Readiness},
     scrape::scrape,
 };
-use crate::{net::Port, telemetry::Metrics};
+use crate::{net::Port, tasks::Tasks, telemetry::Metrics};
 use axum::{
     Router,
     extract::RawQuery,
@@ -20,22 +20,22 @@ use hyper_util::{
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::Semaphore, time::timeout};
 
-/// The most connections at once; others are closed at once.
+/// The most connections at once. Further ones are closed at once.
 const CONNECTIONS: usize = 1024;
 /// How long a request's head may take to come, and a connection be idle.
 const HEADERS: Duration = Duration::from_secs(10);
-/// How long a connection may last, whatever happens on it. Who wants more connects again.
+/// How long a connection may last. A client that needs more connects again.
 const CONNECTION: Duration = Duration::from_secs(60);
 
 /// Serves probes and metrics on that port; `/readyz` answers 503 and why where no calls are taken.
 ///
-/// Each connection is within bounds: a prober or scraper needs a fraction of them, and who holds one for no good is cut off.
-pub async fn serve_http(port: Arc<Port>, readiness: Readiness, metrics: Arc<Metrics>) {
+/// Connections are bounded in number and time. A prober or scraper needs a fraction of that.
+pub async fn serve_http(port: Arc<Port>, readiness: Readiness, metrics: Arc<Metrics>, tasks: Tasks) {
     let mut accept = match port.accept() {
         Ok(accept) => accept,
         Err(error) => return tracing::warn!(%error, "probes and metrics cannot be served"),
     };
-    let router = router(readiness, metrics);
+    let router = router(readiness, metrics, tasks);
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let tcp = accept.next().await;
@@ -50,11 +50,11 @@ pub async fn serve_http(port: Arc<Port>, readiness: Readiness, metrics: Arc<Metr
     }
 }
 
-fn router(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
+fn router(readiness: Readiness, metrics: Arc<Metrics>, tasks: Tasks) -> Router {
     let scraped = readiness.clone();
     let metrics = move || async move {
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        ([(header::CONTENT_TYPE, kind)], scrape(&scraped, &metrics).await)
+        ([(header::CONTENT_TYPE, kind)], scrape(&scraped, &metrics, &tasks).await)
     };
     let ready = move |RawQuery(query): RawQuery| async move {
         let (status, word) = match readiness.why_not() {

@@ -1,4 +1,4 @@
-//! Liveness and readiness, told by `grpc.health.v1` and over plain HTTP; and active checks of what tenants configured.
+//! Liveness and readiness, over `grpc.health.v1` and plain HTTP, and active checks of what tenants configured.
 //!
 //! - `readiness`: whether calls are taken, and what that depends on.
 //! - `grpc`: what `grpc.health.v1` says.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 pub struct Readiness {
     /// Cancelled when no new calls are taken.
     pub draining: CancellationToken,
-    /// What serves; not there while the service starts.
+    /// What serves. It is empty while the service starts.
     pub serving: Arc<OnceLock<Serving>>,
     /// What that needs of Redis.
     pub redis: RedisNeed,
@@ -28,12 +28,12 @@ pub struct Serving {
     pub state: Arc<dyn StateStore>,
 }
 
-/// What readiness makes of Redis.
+/// How readiness depends on Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedisNeed {
     /// State is in the process.
     None,
-    /// A replica may go on alone.
+    /// A replica may go on without it.
     Wanted,
     /// No calls are taken without it.
     Required,
@@ -51,7 +51,7 @@ pub struct Dependency {
 }
 
 impl Readiness {
-    /// Why no calls are taken; none where they are.
+    /// Why no calls are taken. `None` while they are.
     #[must_use]
     pub fn why_not(&self) -> Option<&'static str> {
         match self.serving.get() {
@@ -64,7 +64,7 @@ impl Readiness {
         }
     }
 
-    /// Everything that counts, one by one.
+    /// Lists everything that calls or configuration depend on.
     #[must_use]
     pub fn dependencies(&self) -> Vec<Dependency> {
         let Some(serving) = self.serving.get() else {

@@ -1,23 +1,24 @@
-//! The metrics of this replica, with what is only asked when somebody looks.
+//! The metrics of this replica, with those that are only read when somebody scrapes.
 
 use super::readiness::{Readiness, RedisNeed, Serving};
 use crate::{
     balance::Standing,
     catalog::{ModelKey, Pool},
     provider::ModelType,
+    tasks::{Task, Tasks},
     telemetry::{Metrics, Model, Standings, StoreMode},
 };
 use futures::{StreamExt, stream};
 use std::{sync::atomic::Ordering, time::Duration};
 use tokio::{runtime::Handle, time::timeout};
 
-/// How many pools are asked of the state store at once, and for how long in all: whoever scrapes must get an answer from a
-/// replica whose Redis hangs.
+/// How many pools are asked of the state store at once, and how long all of them may take. A scrape must get an answer even
+/// when Redis hangs.
 const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All metrics as text.
-pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics) -> String {
+pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics, tasks: &Tasks) -> String {
     // A database that has not answered yet is what a start waits for.
     let database = readiness.serving.get().is_some() && !readiness.database_away.load(Ordering::Relaxed);
     metrics.readiness(readiness.why_not().is_none(), database);
@@ -28,7 +29,11 @@ pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics) -> String {
             _ => StoreMode::Shared,
         };
         metrics.service(mode, serving.catalog.version().unwrap_or_default());
-        let looks = stream::iter(metrics.models()).map(|model| look(serving, metrics, model));
+        let looks = stream::iter(metrics.models()).map(|model| async move {
+            // A pool that makes this panic must not keep every other from being told.
+            let name = format!("{}/{}/{}", model.tenant, model.provider, model.model);
+            tasks.contain(Task::AdminServer, &name, look(serving, metrics, model)).await;
+        });
         // Those that have not answered in time keep what they last said.
         let _ = timeout(PATIENCE, looks.buffer_unordered(AT_ONCE).collect::<()>()).await;
     }
@@ -36,7 +41,7 @@ pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics) -> String {
     metrics.render()
 }
 
-/// Takes down how a model's pool stands.
+/// Notes how the pool of a model stands.
 async fn look(serving: &Serving, metrics: &Metrics, model: Model) {
     let Some(model_type) = ModelType::from_name(model.model_type) else { return };
     let key = ModelKey {

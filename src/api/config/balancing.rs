@@ -11,7 +11,7 @@ use crate::{
 use std::time::{Duration, Instant};
 use tonic::Status;
 
-/// A validation asks the provider for at most this long.
+/// How long a validation waits for the provider.
 const VALIDATION_LIMIT: Duration = Duration::from_secs(10);
 
 impl ConfigApi {
@@ -117,7 +117,7 @@ impl ConfigApi {
         Ok(pb::ValidateCredentialResponse { valid, error_class, message, latency })
     }
 
-    /// Asks the provider, for so long at most, whether a credential works.
+    /// Asks the provider whether a credential works.
     async fn try_out(&self, kind: &'static KindSpec, target: &Target) -> Result<Tried, Status> {
         let driver = self
             .drivers
@@ -148,14 +148,14 @@ impl ConfigApi {
         config.ok_or_else(|| status::not_found(crate::catalog::ResourceKind::Config, id))
     }
 
-    /// The configs with their live state.
+    /// Adds their live state to the configs of a set.
     pub(super) async fn with_state(&self, set: ConfigSet) -> Vec<pb::LoadBalancingConfig> {
         let state = self.state.inspect(&set.roster).await;
         listed(set, state)
     }
 }
 
-/// What came of trying a credential, as both validations answer it.
+/// The result of trying a credential, as both validations answer it.
 struct Tried {
     valid: bool,
     error_class: i32,
@@ -163,7 +163,7 @@ struct Tried {
     latency: Option<prost_types::Duration>,
 }
 
-/// A set's configs with what is known of each.
+/// The configs of a set, each with its live state.
 pub(super) fn listed(set: ConfigSet, state: Inspection) -> Vec<pb::LoadBalancingConfig> {
     let states = state.members.into_iter().map(|member| (member.cooling(state.now), member.in_flight));
     set.configs.into_iter().zip(states).map(|(config, state)| config_out(config, state)).collect()

@@ -1,4 +1,4 @@
-//! Credentials. Secrets come in; only masks go out.
+//! Credentials. Secrets come in, and only masked secrets go out.
 
 use super::{mask::Mask, service::ConfigApi};
 use crate::{
@@ -131,7 +131,7 @@ pub(super) fn credential_in(
     Ok((tenant, new))
 }
 
-/// The model that a credential belongs to; none where no name is given.
+/// Reads the model that a credential belongs to. `None` where no name is given.
 fn model(model_type: i32, name: String, field: &str) -> Result<Option<(ModelType, String)>, Status> {
     if name.is_empty() {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! ConfigService's part of the fuzz target `requests`: those that are more than ids and texts.
+//! ConfigService's part of the fuzz target `requests`: the requests that hold more than ids and texts.
 
 use super::{balancing, cooldown, credentials, models, policy};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
 use prost::{DecodeError, Message};
 use tonic::Status;
 
-/// Reads a request as its RPC does, as far as that needs no catalog.
+/// Reads a request as its RPC does, up to the point where a catalog is needed.
 pub(in crate::api) fn read(
     kind: u8,
     bytes: &[u8],

@@ -3,11 +3,11 @@
 use crate::api::status;
 use tonic::Status;
 
-/// Which fields an update changes: those of its mask, or without one those that are there.
+/// Which fields an update changes: the fields of its mask or, without a mask, the fields that are set.
 pub(super) struct Mask(Option<Vec<String>>);
 
 impl Mask {
-    /// Refuses a path that is none of `known`.
+    /// Reads a mask. Refuses a path that is not in `known`.
     pub(super) fn read(mask: Option<prost_types::FieldMask>, known: &[&str]) -> Result<Self, Status> {
         let Some(mask) = mask.filter(|mask| !mask.paths.is_empty()) else { return Ok(Self(None)) };
         if mask.paths.iter().any(|path| !known.contains(&path.as_str())) {
@@ -16,7 +16,7 @@ impl Mask {
         Ok(Self(Some(mask.paths)))
     }
 
-    /// `value`, where the mask names `path`, or where there is no mask and it is `present`.
+    /// Returns `value` where the mask names `path`, or where there is no mask and the field is `present`.
     pub(super) fn pick<T>(&self, path: &str, present: bool, value: T) -> Option<T> {
         let chosen = match &self.0 {
             Some(paths) => paths.iter().any(|named| named == path),

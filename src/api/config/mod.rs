@@ -1,5 +1,5 @@
 //! ConfigService: providers, credentials, models and their balancing configs. Each RPC is a method of [`ConfigApi`], in the
-//! file of what it is about; `rpcs` lists them.
+//! file of the resource that it is about. `rpcs` lists them.
 
 mod balancing;
 mod cooldown;

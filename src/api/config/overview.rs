@@ -1,4 +1,4 @@
-//! What this build can talk to, and reads over many things at once.
+//! The kinds of providers that this build knows, and reads of many resources at once.
 
 use super::{
     balancing, credentials::credential_out, models::model_out, providers::provider_out, service::ConfigApi,
@@ -95,7 +95,7 @@ fn kind_out(kind: &KindSpec) -> pb::ProviderKind {
     }
 }
 
-/// The RPCs that call models of a type.
+/// Lists the RPCs that call models of a type.
 const fn rpcs(model_type: ModelType) -> &'static [&'static str] {
     match model_type {
         ModelType::Llm => &["InvokeLlm", "StreamLlm"],

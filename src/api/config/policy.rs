@@ -57,7 +57,7 @@ pub(super) fn change_in(
     Ok((key, Change::read(&policy, &mask)?))
 }
 
-/// What to change: the new value of each field that is to change.
+/// The new value of each field that is to change.
 #[expect(
     clippy::option_option,
     reason = "outside: whether to change it; inside: the value, none for the default"
@@ -174,7 +174,7 @@ impl Change {
     }
 }
 
-/// Whole milliseconds, rounded up: only zero means off.
+/// Rounds up to whole milliseconds, since only zero means off.
 fn millis(duration: Duration, field: &str) -> Result<Millis, Status> {
     let time = from_pb::duration(duration, field)?;
     u64::try_from(time.as_nanos().div_ceil(1_000_000))
@@ -182,7 +182,7 @@ fn millis(duration: Duration, field: &str) -> Result<Millis, Status> {
         .map_err(|_| status::invalid(field, "is too long"))
 }
 
-/// What is set, for callers.
+/// Tells callers what is set.
 pub(super) fn out(settings: &PolicySettings) -> pb::BalancingPolicy {
     let time = |value: Option<Millis>| value.map(|value| to_pb::duration(value.into()));
     let cooldowns = &settings.cooldowns;

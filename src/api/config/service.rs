@@ -1,4 +1,4 @@
-//! What ConfigService works with.
+//! What the RPCs of ConfigService share.
 
 use crate::{catalog::Catalog, provider::Drivers, state::StateStore};
 use std::sync::Arc;
@@ -14,8 +14,8 @@ pub struct ConfigApi {
 }
 
 impl ConfigApi {
-    /// Serves that catalog, with the state of its pools, and validates over those drivers. Watches end when `stop` is
-    /// cancelled.
+    /// Serves that catalog and the state of its pools. Credentials are validated through those drivers. Watches end when
+    /// `stop` is cancelled.
     pub fn new(
         catalog: Catalog,
         state: Arc<dyn StateStore>,

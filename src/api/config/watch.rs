@@ -1,4 +1,4 @@
-//! WatchPool: the state of a pool, again after every change.
+//! WatchPool: sends the state of a pool, and sends it again after every change.
 
 use super::{balancing, service::ConfigApi};
 use crate::{
@@ -10,7 +10,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 use std::time::Duration;
 use tonic::Status;
 
-/// How often it looks. The state store pushes nothing, and configuration reaches other replicas this often as well.
+/// How often the state is read. The state store pushes nothing, and configuration reaches other replicas this often, too.
 const INTERVAL: Duration = Duration::from_millis(250);
 
 pub(super) type PoolStream = BoxStream<'static, Result<pb::WatchPoolResponse, Status>>;
@@ -48,7 +48,7 @@ struct Watch {
 }
 
 impl Watch {
-    /// The next state that differs from the last.
+    /// Waits for a state that differs from the last one.
     async fn changed(&mut self) -> Result<pb::PoolState, Status> {
         loop {
             if self.last.is_some() {
@@ -72,7 +72,7 @@ impl Watch {
 }
 
 impl Watch {
-    /// The configs. Asks the database only after a change, and goes on without it.
+    /// Reads the configs. The database is asked only after a change; while it is away, the configs known last stand.
     async fn configs(&mut self) -> Result<ConfigSet, Status> {
         let catalog = &self.api.catalog;
         let version = catalog.version();
@@ -92,7 +92,7 @@ impl Watch {
     }
 }
 
-/// A cooldown that runs on is no change.
+/// Removes the time that is left of cooldowns: a cooldown that runs on is no change.
 fn without_clocks(mut state: pb::PoolState) -> pb::PoolState {
     for config in &mut state.configs {
         config.ttl = None;

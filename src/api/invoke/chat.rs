@@ -11,13 +11,13 @@ use crate::{
 use prost_types::Struct;
 use tonic::{Request, Status};
 
-/// What an answer costs where nothing bounds it: an order of magnitude, for limits.
+/// What an answer costs, in tokens, where nothing bounds it. Limits need only the order of magnitude.
 const ANSWER_TOKENS: u64 = 256;
 
 const ROLES: [&str; 4] = ["system", "user", "assistant", "tool"];
 
 impl InvokeApi {
-    /// A chat call, whole or streamed: both requests have the same fields.
+    /// Reads a chat call, unary or streamed. Both requests have the same fields.
     pub(super) async fn chat(
         &self,
         request: Request<impl Into<pb::InvokeLlmRequest>>,
@@ -68,14 +68,14 @@ pub(super) fn request_in(
     })
 }
 
-/// About how many tokens the call will use: those of the conversation, and the most that it lets the model write.
+/// Estimates how many tokens the call will use: those of the conversation, and the most that the model may write.
 pub(super) fn tokens(request: &ChatRequest) -> u64 {
     let most = ["max_completion_tokens", "max_tokens"];
     let answer = most.iter().find_map(|name| request.parameters.get(*name)?.as_u64());
     estimate_chat(request).saturating_add(answer.unwrap_or(ANSWER_TOKENS))
 }
 
-/// How a part of the request is named, where something is wrong with it.
+/// Names a part of the request in an error.
 type Field<'f> = &'f dyn Fn() -> String;
 
 fn message_in(message: pb::Message, field: Field<'_>) -> Result<Message, Status> {

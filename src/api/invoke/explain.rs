@@ -38,7 +38,7 @@ impl InvokeApi {
     }
 }
 
-/// Without balancing the active credential serves, whatever the configs say.
+/// Without balancing, the active credential serves every call.
 fn unbalanced(set: ConfigSet) -> pb::ExplainResponse {
     let candidates = set.configs.into_iter().map(|config| {
         let eligible = config.id == INHERIT;

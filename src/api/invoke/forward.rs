@@ -15,9 +15,10 @@ use tonic::{Request, Status};
 const METHODS: [Method; 7] =
     [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
 
-/// In bytes. A longer one may make a URL that cannot be sent, which must not look like the provider's fault.
+/// The longest query, in bytes. A longer one may make a URL that cannot be sent, and that must not look like the
+/// provider's fault.
 const MAX_QUERY: usize = 8192;
-/// Names and values together, in bytes.
+/// The most headers, in bytes of their names and values.
 const MAX_HEADERS: usize = 32 << 10;
 
 impl InvokeApi {

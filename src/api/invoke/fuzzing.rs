@@ -9,7 +9,7 @@ use crate::{
 use prost::{DecodeError, Message};
 use tonic::Status;
 
-/// Reads a request as its RPC does, as far as that needs no catalog.
+/// Reads a request as its RPC does, up to the point where a catalog is needed.
 pub(in crate::api) fn read(
     kind: u8,
     bytes: &[u8],
@@ -47,7 +47,7 @@ pub(in crate::api) fn read(
     })
 }
 
-/// A conversation that is read goes on to the drivers.
+/// Hands a conversation that could be read on to the drivers.
 fn conversation(request: pb::InvokeLlmRequest, caller: &Caller) -> Result<(), Status> {
     let pb::InvokeLlmRequest { key, options, messages, parameters, tools, stop } = request;
     let chat = chat::request_in(messages, parameters, tools, stop, options.as_ref())?;

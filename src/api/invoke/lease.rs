@@ -1,7 +1,7 @@
 //! Acquire, RenewLease, Release.
 //!
-//! A lease id is the lease itself, signed with the master key: any replica can end it, nothing is looked up, and nobody
-//! can make one up or bend one to another pool.
+//! A lease id is the lease itself, signed with the master key. So any replica can end it without a lookup, and nobody can
+//! forge one or turn one to another pool.
 
 use super::service::InvokeApi;
 use crate::{
@@ -26,7 +26,7 @@ const MAX_LEASE_ID: usize = 4096;
 /// HMAC-SHA256.
 const MARK: usize = 32;
 
-/// What a lease id holds. No secret: row ids, names, and the digests that cooldowns are kept under.
+/// What a lease id holds. It holds no secret, but row ids, names, and the digests that cooldowns are kept under.
 #[derive(Clone, PartialEq, Message)]
 struct Ticket {
     #[prost(message, optional, tag = "1")]
@@ -36,7 +36,7 @@ struct Ticket {
     hold: Option<Hold>,
 }
 
-/// A [`Lease`] on its way.
+/// A [`Lease`] as it travels.
 #[derive(Clone, PartialEq, Message)]
 struct Hold {
     #[prost(string, tag = "1")]

@@ -1,5 +1,4 @@
-//! InvokeService: calls that are balanced. `rpcs` lists them; what a call needs to be read and answered stands in the
-//! file of what it is about.
+//! InvokeService: calls that are balanced. `rpcs` lists the RPCs. Each other file reads and answers one sort of call.
 
 mod chat;
 mod explain;

@@ -19,11 +19,11 @@ use tonic::Status;
 /// Messages of a streamed answer.
 pub(super) type Pieces<M> = BoxStream<'static, Result<M, Status>>;
 
-/// An answer that somebody reads ends by itself at its deadline. One that still stands after this much more is not read.
+/// An answer that somebody reads ends by itself at its deadline. An answer that is still open this much later has no reader.
 const UNREAD: Duration = Duration::from_secs(1);
 
-/// The pieces of a streamed answer as messages, of which `message` makes one; the first gets the route. Nothing is read
-/// ahead: a slow reader slows the provider, until the call's deadline. Cancelling `stop` ends it.
+/// Turns the pieces of a streamed answer into messages. `message` makes each; the first gets the route. Nothing is read
+/// ahead, so a slow reader slows the provider until the call's deadline. Cancelling `stop` ends the stream.
 pub(super) fn pieces<E: StreamEvent, M: Send + 'static>(
     answer: Streamed<E>,
     stop: CancellationToken,
@@ -48,8 +48,8 @@ pub(super) fn pieces<E: StreamEvent, M: Send + 'static>(
     ended_unread(pieces.boxed(), deadline)
 }
 
-/// Ends pieces that nobody takes: a caller that stops reading would hold its config, and the provider's connection, for as
-/// long as it likes.
+/// Ends a stream that nobody reads. Otherwise a caller that stops reading would hold its config, and the provider's
+/// connection, for as long as it likes.
 fn ended_unread<M: Send + 'static>(pieces: Pieces<M>, deadline: Instant) -> Pieces<M> {
     let pieces = Arc::new(Mutex::new(Some(pieces)));
     let watched = Arc::downgrade(&pieces);

@@ -1,4 +1,4 @@
-//! What InvokeService works with, and what all its calls have in common: the model and the deadline.
+//! What the RPCs of InvokeService share: the engine, and how a call names its model and its deadline.
 
 use crate::{
     api::{from_pb, pb, status},
@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, metadata::MetadataMap};
 
-/// The engine stops this much before the client's deadline, so that the client gets the reason instead of its own
-/// timeout: 2 %, and never less than this.
+/// The engine stops this much before the client's deadline: 2 % of the time, and at least this long. So the client gets
+/// the reason instead of its own timeout.
 const LEAST_MARGIN: Duration = Duration::from_millis(10);
 const MARGIN_SHARE: u32 = 50;
 
@@ -26,7 +26,7 @@ pub struct InvokeApi {
 }
 
 impl InvokeApi {
-    /// Serves that catalog's models. A call without a deadline gets `default_deadline`; streams end when `stop` is
+    /// Serves the models of that catalog. A call without a deadline gets `default_deadline`. Streams end when `stop` is
     /// cancelled.
     #[must_use]
     pub fn new(
@@ -38,7 +38,7 @@ impl InvokeApi {
         Self { catalog, engine, default_deadline, stop }
     }
 
-    /// A call of that model, with its deadline.
+    /// Makes a call of that model, with its deadline.
     pub(super) async fn call(
         &self,
         metadata: &MetadataMap,
@@ -72,7 +72,7 @@ impl InvokeApi {
     }
 }
 
-/// What every call says beside its input: the tenant, and the most attempts.
+/// Reads what every call says beside its input: the tenant, and how many attempts it may make.
 pub(super) fn call_in(
     caller: &Caller,
     key: &pb::ModelKey,
@@ -90,7 +90,7 @@ pub(super) fn call_in(
     Ok((tenant, max_attempts))
 }
 
-/// The client's deadline, from the `grpc-timeout` header: at most 8 digits and a unit.
+/// Reads the client's deadline from the `grpc-timeout` header: at most 8 digits and a unit.
 ///
 /// See the [gRPC over HTTP/2 protocol](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
 fn client_timeout(metadata: &MetadataMap) -> Option<Duration> {
