@@ -26,7 +26,7 @@ use rota::{
     catalog::{Catalog, ModelKey, NewModel, NewProvider},
     provider::ModelType,
     settings::{RawSettings, Settings},
-    wire::sse::Parser,
+    wire::{Decoder, sse::EventStream},
 };
 use std::sync::Arc;
 use support::{
@@ -169,7 +169,7 @@ fn parse_a_stream(bencher: Bencher<'_, '_>, events: usize) {
     let event = r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"word "},"logprobs":null,"finish_reason":null}]}"#;
     let stream = format!("{event}\n\n").repeat(events);
     bencher.counter(divan::counter::BytesCount::of_str(&stream)).bench_local(|| {
-        let (mut parser, mut found) = (Parser::new(8 << 20), 0);
+        let (mut parser, mut found) = (EventStream::new(8 << 20), 0);
         for piece in black_box(stream.as_bytes()).chunks(1400) {
             parser.push(piece).unwrap();
             found += parser.by_ref().count();

@@ -11,7 +11,7 @@ use crate::{
     health::{self, Readiness, RedisNeed, Serving},
     invoke::Engine,
     net::Port,
-    provider::{Drivers, UpstreamClient},
+    provider::{Registry, UpstreamClient},
     settings::Settings,
     state::ChangeFeed,
     tasks::{Task, Tasks},
@@ -58,7 +58,7 @@ impl App {
         // First of all: a start may wait, and whoever probes should learn that the process lives.
         open_admin_port(settings, &readiness, &metrics, &lasting).await?;
         let stores = Stores::open(settings, &metrics, &lasting).await?;
-        let drivers = Drivers::new(UpstreamClient::new(&settings.upstream)?);
+        let drivers = Registry::new(UpstreamClient::new(&settings.upstream)?);
         let reporter = HealthReporter::new();
         let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
         health::not_serving(&reporter).await;
@@ -171,7 +171,7 @@ async fn open_admin_port(
 fn invoke_api(
     settings: &Settings,
     stores: &Stores,
-    drivers: Drivers,
+    drivers: Registry,
     metrics: Arc<Metrics>,
     drain: &Drain,
 ) -> InvokeApi {
@@ -225,7 +225,7 @@ fn start_background(
     tasks: &Tasks,
     reporter: HealthReporter,
     readiness: &Readiness,
-    drivers: Drivers,
+    drivers: Registry,
 ) {
     let catalog = stores.catalog.clone();
     tasks.spawn(Task::Follower, move |stop| catalog.clone().follow(stop));

@@ -5,7 +5,8 @@ use crate::{
     balance::ErrorClass,
     catalog::{ModelKey, Role},
     invoke::Route,
-    provider::{ModelType, TokenUsage},
+    provider::ModelType,
+    wire::TokenUsage,
 };
 use chrono::{DateTime, Utc};
 use prost_types::{Struct, Timestamp, Value, value::Kind};

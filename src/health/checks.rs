@@ -8,7 +8,7 @@
 use crate::{
     balance::{Cooldown, ErrorClass, Failure, HealthCheck, LeaseId, Standing},
     catalog::{Catalog, ModelKey, Pool, PoolMember},
-    provider::Drivers,
+    provider::Registry,
     state::{Lease, StateStore, Switch},
     tasks::{Task, Tasks},
 };
@@ -27,7 +27,7 @@ const AT_ONCE: usize = 8;
 pub async fn run(
     catalog: Catalog,
     state: Arc<dyn StateStore>,
-    drivers: Drivers,
+    drivers: Registry,
     tasks: Tasks,
     stop: CancellationToken,
 ) {
@@ -66,7 +66,7 @@ pub async fn run(
     }
 }
 
-async fn check_pool(pool: &Pool, rule: HealthCheck, state: &dyn StateStore, drivers: &Drivers) {
+async fn check_pool(pool: &Pool, rule: HealthCheck, state: &dyn StateStore, drivers: &Registry) {
     // A little less than the interval: the next round must find it free.
     if !state.claim_check(&pool.roster, rule.interval.mul_f64(0.9)).await {
         return;

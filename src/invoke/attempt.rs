@@ -4,9 +4,9 @@ use super::{Call, Engine, lease_guard::LeaseGuard, reply::Reply};
 use crate::{
     balance::{Cooldown, ErrorClass, Failure, Timeouts},
     catalog::{Pool, PoolMember},
-    provider::TokenUsage,
     state::Lease,
     telemetry::{AttemptFacts, AttemptSpan, Metrics, Model},
+    wire::TokenUsage,
 };
 use futures::FutureExt;
 use std::{mem, sync::Arc, time::Duration};
@@ -69,7 +69,7 @@ impl Attempt {
         let span = engine.traces.attempt(&AttemptFacts {
             tenant: &pool.key.tenant,
             provider: &pool.key.provider,
-            kind: pool.kind.name,
+            kind: pool.kind.telemetry_name,
             model_type: pool.key.model_type.name(),
             model: &pool.key.model,
             upstream_model: &member.target.model,

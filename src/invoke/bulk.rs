@@ -2,7 +2,10 @@
 //! joined in the order of the texts.
 
 use super::{Call, CallError, Engine, Served};
-use crate::provider::{EmbeddingReply, EmbeddingRequest, estimate_text};
+use crate::{
+    provider::estimate_text,
+    wire::{EmbeddingReply, EmbeddingRequest},
+};
 use futures::{StreamExt, TryStreamExt, stream};
 
 /// How many requests of one call may be on their way at once, however many configs there are.

@@ -3,7 +3,8 @@
 use super::{Call, CallError, Engine, ExplainInput, explain};
 use crate::{
     catalog::Pool,
-    provider::{ChatRequest, Content, Countable, Driver, Message, TokenCount, Vocabulary, count},
+    provider::{Countable, Driver, TokenCount, Vocabulary, count},
+    wire::{ChatRequest, Content, Message},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use rand::seq::SliceRandom;

@@ -36,12 +36,13 @@ pub use stream::Streamed;
 use crate::{
     balance::{ErrorClass, Failure},
     catalog::{Catalog, ModelKey, Pool},
-    provider::{
-        ChatEvent, ChatReply, ChatRequest, Driver, Drivers, ModerationReply, RerankReply, RerankRequest,
-        SpeechReply, SpeechRequest, SpokenRequest, Target, Voice,
-    },
+    provider::{Driver, Registry, Target},
     state::StateStore,
     telemetry::{Metrics, Model, ModelNames, Traces},
+    wire::{
+        ChatEvent, ChatReply, ChatRequest, ModerationReply, RerankReply, RerankRequest, SpeechReply,
+        SpeechRequest, SpokenRequest, Voice,
+    },
 };
 use attempt::CallMode;
 use budget::RetryBudgets;
@@ -134,7 +135,7 @@ pub enum CallError {
 pub struct Engine {
     catalog: Catalog,
     state: Arc<dyn StateStore>,
-    drivers: Drivers,
+    drivers: Registry,
     budgets: RetryBudgets,
     latencies: MinLatencies,
     metrics: Arc<Metrics>,
@@ -147,7 +148,7 @@ impl Engine {
     pub fn new(
         catalog: Catalog,
         state: Arc<dyn StateStore>,
-        drivers: Drivers,
+        drivers: Registry,
         budget: RetryBudget,
         metrics: Arc<Metrics>,
         traces: Traces,
@@ -301,7 +302,7 @@ impl Engine {
         self.metrics.model(pool.roster.id, || ModelNames {
             tenant: pool.key.tenant.clone(),
             provider: pool.key.provider.clone(),
-            kind: pool.kind.name,
+            kind: pool.kind.telemetry_name,
             model_type: pool.key.model_type.name(),
             model: pool.key.model.clone(),
         })

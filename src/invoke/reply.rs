@@ -1,6 +1,6 @@
 //! What the engine reads in providers' answers.
 
-use crate::provider::{
+use crate::wire::{
     ChatEvent, ChatReply, EmbeddingReply, ModerationReply, RerankReply, SpeechReply, TokenUsage,
 };
 use bytes::Bytes;

@@ -4,29 +4,32 @@
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
 use super::{
-    ChatReply, ChatRequest, ChatStream, CredentialField, Driver, KindSpec, ModelType, Target, UpstreamClient,
-    client::{self, join, with_version},
-    redact::Redactor,
-    stream::answered,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Rule, Target, UpstreamClient,
+    address::{join, with_version},
+    call::Call,
+    client, openai,
 };
-use crate::balance::Failure;
-use crate::wire::{
-    anthropic::{answer, request, stream},
-    openai,
+use crate::{
+    balance::{ErrorClass, Failure},
+    wire::{
+        ChatReply, ChatRequest, StreamReader,
+        anthropic::{answer, request, stream::Events},
+        openai::answer::models,
+    },
 };
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::Value;
+use http::{HeaderName, HeaderValue, Request};
+use std::sync::Arc;
 use url::Url;
 
 /// The path of the API's one generation.
 const API: &str = "v1";
 
-/// The version whose wire format this is (Anthropic's API reference, "Versions").
+/// The version whose format this is (<https://docs.claude.com/en/api/versioning>).
 const VERSION: &str = "2023-06-01";
 
 /// Anthropic itself, and what serves its API at another address.
-pub(super) const ANTHROPIC: KindSpec = KindSpec {
+pub(super) static ANTHROPIC: KindSpec = KindSpec {
     name: "anthropic",
     display_name: "Anthropic",
     model_types: &[ModelType::Llm],
@@ -54,31 +57,65 @@ pub(super) const ANTHROPIC: KindSpec = KindSpec {
             help: "Sent as anthropic-beta: names of beta features, separated by commas.",
         },
     ],
+    telemetry_name: "anthropic",
+    // Gateways that serve this API give OpenAI's codes as well.
+    errors: &[ERRORS, openai::errors::ERRORS],
 };
 
-/// The fields of a message that counting takes; it refuses others.
-const COUNTED: &[&str] = &["model", "messages", "system", "tools", "tool_choice", "thinking"];
+/// <https://docs.claude.com/en/api/errors>. Without credit, and beyond a spend limit, Anthropic answers 400 and a text:
+/// <https://docs.claude.com/en/api/rate-limits>.
+pub(super) const ERRORS: &[Rule] = &[
+    Rule::money("billing_error", PAGE),
+    Rule::code("authentication_error", ErrorClass::Authentication, PAGE),
+    Rule::text([INVALID, "Your credit balance is too low", ""], ErrorClass::QuotaExhausted, ""),
+    Rule::text(
+        [INVALID, "You have reached your specified API usage limits", ""],
+        ErrorClass::QuotaExhausted,
+        LIMITS,
+    ),
+    Rule::text(
+        [INVALID, "You have reached your specified workspace API usage limits", ""],
+        ErrorClass::QuotaExhausted,
+        LIMITS,
+    ),
+    Rule::word("rate_limit_error", ErrorClass::RateLimited, PAGE),
+    Rule::word("permission_error", ErrorClass::ModelUnavailable, PAGE),
+    Rule::word("not_found_error", ErrorClass::ModelUnavailable, PAGE),
+    Rule::word("timeout_error", ErrorClass::Timeout, PAGE),
+    Rule::word(INVALID, ErrorClass::BadRequest, PAGE),
+    Rule::word("request_too_large", ErrorClass::BadRequest, PAGE),
+];
+const INVALID: &str = "invalid_request_error";
+const PAGE: &str = "https://docs.claude.com/en/api/errors";
+const LIMITS: &str = "https://docs.claude.com/en/api/rate-limits";
+
+/// The credential's fields that go out as headers (<https://docs.claude.com/en/api/overview>, "Authentication";
+/// <https://docs.claude.com/en/api/beta-headers>).
+const HEADERS: [(HeaderName, &str); 3] = [
+    (HeaderName::from_static("x-api-key"), "api_key"),
+    (ANTHROPIC_VERSION, "anthropic_version"),
+    (HeaderName::from_static("anthropic-beta"), "anthropic_beta"),
+];
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+
+/// Makes the driver.
+pub(super) fn driver(client: UpstreamClient) -> Arc<dyn Driver> {
+    Arc::new(Anthropic { client })
+}
 
 /// Speaks Anthropic's Messages API.
-pub(super) struct Anthropic {
+struct Anthropic {
     client: UpstreamClient,
 }
 
 impl Anthropic {
-    pub(super) fn new(client: UpstreamClient) -> Self {
-        Self { client }
+    fn call<'c>(&'c self, target: &'c Target) -> Call<'c> {
+        Call::new(&self.client, self, target)
     }
+}
 
-    async fn post(
-        &self,
-        target: &Target,
-        path: &[&str],
-        body: &Value,
-        redactor: &Redactor,
-    ) -> Result<client::Response, Failure> {
-        let url = join(&with_version(&target.base_url, API), path);
-        self.client.post(url, headers(target)?, body, redactor).await
-    }
+fn url(target: &Target, path: &[&str]) -> Url {
+    join(&with_version(&target.base_url, API), path)
 }
 
 #[async_trait]
@@ -88,82 +125,74 @@ impl Driver for Anthropic {
     }
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::chat(&target.model, request, false)?;
-        let response = self.post(target, &["messages"], &body, &redactor).await?;
-        answer::message(&self.client.read(response).await?, &redactor)
+        let response = call.post(url(target, &["messages"]), &body).await?;
+        call.read(response, answer::message).await
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::chat(&target.model, request, true)?;
-        let response = self.post(target, &["messages"], &body, &redactor).await?;
-        answered(&self.client, response, redactor, stream::Events::default()).await
+        let response = call.post(url(target, &["messages"]), &body).await?;
+        call.stream(response, StreamReader::of_events(Events::default())).await
     }
 
-    /// By `POST /messages/count_tokens`, which knows a part of the fields of a message (Anthropic's API reference,
-    /// "Count tokens in a Message").
     async fn count_tokens(&self, target: &Target, request: &ChatRequest) -> Result<Option<u32>, Failure> {
-        let redactor = Redactor::new(target);
-        let mut body = request::chat(&target.model, request, false)?;
-        if let Some(body) = body.as_object_mut() {
-            body.retain(|name, _| COUNTED.contains(&name.as_str()));
-        }
-        let response = self.post(target, &["messages", "count_tokens"], &body, &redactor).await?;
-        answer::count(&self.client.read(response).await?, &redactor).map(Some)
+        let call = self.call(target);
+        let body = request::count(&target.model, request)?;
+        let response = call.post(url(target, &["messages", "count_tokens"]), &body).await?;
+        call.read(response, answer::count).await.map(Some)
     }
 
-    fn authorize(&self, target: &Target, _url: &mut Url) -> Result<HeaderMap, Failure> {
-        headers(target)
+    fn sign(&self, target: &Target, request: &mut Request<Payload>) -> Result<(), Failure> {
+        let headers = request.headers_mut();
+        headers.insert(ANTHROPIC_VERSION, HeaderValue::from_static(VERSION));
+        for (name, field) in HEADERS {
+            client::put_field(headers, name, target, field, "")?;
+        }
+        Ok(())
     }
 
     /// By the list of models: it costs no tokens.
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
-        let redactor = Redactor::new(target);
-        let url = join(&with_version(&target.base_url, API), &["models"]);
-        let response = self.client.get(url, headers(target)?, &redactor).await?;
-        openai::answer::models(&self.client.read(response).await?, &redactor)
+        let call = self.call(target);
+        let response = call.get(url(target, &["models"])).await?;
+        call.read(response, models).await
     }
-}
-
-/// The credential as headers (Anthropic's API reference, "Authentication" and "Beta headers").
-fn headers(target: &Target) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::new();
-    let names = [
-        ("x-api-key", "api_key"),
-        ("anthropic-version", "anthropic_version"),
-        ("anthropic-beta", "anthropic_beta"),
-    ];
-    for (name, field) in names {
-        client::put_field(&mut headers, HeaderName::from_static(name), target, field, "")?;
-    }
-    headers.entry("anthropic-version").or_insert(HeaderValue::from_static(VERSION));
-    Ok(headers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::ErrorClass;
+    use crate::provider::{Networks, UpstreamOptions};
+    use http::HeaderMap;
 
-    #[test]
-    fn credentials_become_headers() {
-        let target = |fields: &[(&str, &str)]| Target {
+    /// The headers of a request after it is signed.
+    fn signed(fields: &[(&str, &str)]) -> Result<HeaderMap, Failure> {
+        let target = Target {
             base_url: "http://h/".parse().unwrap(),
             model: "m".into(),
             fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect(),
         };
-        let sent = headers(&target(&[("api_key", " k\n"), ("anthropic_beta", "a,b")])).unwrap();
+        let client = UpstreamClient::new(&UpstreamOptions::new(Networks::Private)).unwrap();
+        let mut request = Request::new(Payload::default());
+        driver(client).sign(&target, &mut request).map(|()| request.headers().clone())
+    }
+
+    #[test]
+    fn credentials_become_headers() {
+        let sent = signed(&[("api_key", " k\n"), ("anthropic_beta", "a,b")]).unwrap();
         assert_eq!(
             (&sent["x-api-key"], &sent["anthropic-version"]),
             (&"k".parse().unwrap(), &VERSION.parse().unwrap())
         );
         assert_eq!(sent["anthropic-beta"], "a,b");
         assert!(sent["x-api-key"].is_sensitive());
-        let sent = headers(&target(&[("api_key", "k"), ("anthropic_version", "2099-01-01")])).unwrap();
+        let sent = signed(&[("api_key", "k"), ("anthropic_version", "2099-01-01")]).unwrap();
         assert_eq!(sent["anthropic-version"], "2099-01-01");
         assert!(!sent.contains_key("anthropic-beta"));
-        let failure = headers(&target(&[("api_key", "se\ncret")])).unwrap_err();
+        let failure = signed(&[("api_key", "se\ncret")]).unwrap_err();
         assert_eq!(failure.class, ErrorClass::Authentication);
         assert!(!failure.message.contains("cret"), "{}", failure.message);
     }

@@ -6,16 +6,15 @@
 //! `CONNECTION` or `TIMEOUT`.
 
 use super::{
-    ByteStream, Target, classify,
+    Target,
     connect::{Connector, Proxy, certificates},
     guard::{Guard, Networks, Refused, Unresolved, check_host},
-    redact::Redactor,
 };
 use crate::balance::{ErrorClass, Failure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::{Buf, Bytes, buf::Chain};
-use futures::StreamExt;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header, uri::Scheme};
+use futures::{StreamExt, stream::BoxStream};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header, uri::Scheme};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -26,12 +25,7 @@ use hyper_util::{
 use percent_encoding::percent_decode_str;
 use rustix::io::Errno;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
-use std::{
-    error::Error,
-    io,
-    time::{Duration, SystemTime},
-};
+use std::{error::Error, io, time::Duration};
 use url::Url;
 
 /// How much of an error's body is read, in bytes.
@@ -46,12 +40,42 @@ const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
 pub struct BuildError(#[from] rustls::Error);
 
 /// A provider's answer, whose body has not been read.
-pub(crate) type Response = http::Response<Incoming>;
+pub(super) type Response = http::Response<Incoming>;
 
-/// The body of a request, in pieces that are not copied into one.
-pub(crate) type Payload = [Bytes; 3];
+/// The body of a request, in pieces that are never copied into one. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Payload([Bytes; 3]);
+
 /// The same as it is sent.
 type Pieces = Chain<Bytes, Chain<Bytes, Bytes>>;
+
+impl Payload {
+    /// The pieces in their order.
+    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
+        self.0.iter().filter(|piece| !piece.is_empty())
+    }
+}
+
+impl From<Bytes> for Payload {
+    fn from(body: Bytes) -> Self {
+        Self([body, Bytes::new(), Bytes::new()])
+    }
+}
+
+impl From<[Bytes; 3]> for Payload {
+    fn from(pieces: [Bytes; 3]) -> Self {
+        Self(pieces)
+    }
+}
+
+/// Signs requests to one target, as its driver does.
+pub(super) trait Sign: Send + Sync {
+    /// Signs a finished request, right before it is sent.
+    fn sign(&self, request: &mut Request<Payload>) -> Result<(), Failure>;
+}
+
+/// Bytes, in pieces as they come. Dropping it ends the upstream request.
+pub type ByteStream = BoxStream<'static, Result<Bytes, Failure>>;
 
 /// How upstream servers are called.
 #[derive(Debug, Clone)]
@@ -133,57 +157,8 @@ impl UpstreamClient {
         self.networks
     }
 
-    /// Gets what is there, and returns the answer where the status is 2xx.
-    pub(super) async fn get(
-        &self,
-        url: Url,
-        headers: HeaderMap,
-        redactor: &Redactor,
-    ) -> Result<Response, Failure> {
-        self.ask(Method::GET, &url, headers, whole(Bytes::new()))?.success(self, redactor).await
-    }
-
-    /// Posts JSON, and returns the answer to it where the status is 2xx.
-    pub(super) async fn post(
-        &self,
-        url: Url,
-        mut headers: HeaderMap,
-        body: &impl Serialize,
-        redactor: &Redactor,
-    ) -> Result<Response, Failure> {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        // What the drivers write has texts for keys and finite numbers: it can be written.
-        let body = serde_json::to_vec(body)
-            .map_err(|_| Failure::new(ErrorClass::BadRequest, "the request cannot be written as JSON"))?;
-        self.ask(Method::POST, &url, headers, whole(body.into()))?.success(self, redactor).await
-    }
-
-    /// Posts a body of that content type, and returns the answer to it where the status is 2xx.
-    pub(super) async fn post_pieces(
-        &self,
-        url: Url,
-        mut headers: HeaderMap,
-        content_type: HeaderValue,
-        body: Payload,
-        redactor: &Redactor,
-    ) -> Result<Response, Failure> {
-        headers.insert(header::CONTENT_TYPE, content_type);
-        self.ask(Method::POST, &url, headers, body)?.success(self, redactor).await
-    }
-
-    /// Sends a request and returns whatever answer comes.
-    pub(super) async fn exchange(
-        &self,
-        method: Method,
-        url: Url,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<Response, Failure> {
-        self.ask(method, &url, headers, whole(body))?.answer(self).await
-    }
-
     /// Reads a whole answer.
-    pub(crate) async fn read(&self, response: Response) -> Result<Bytes, Failure> {
+    pub(super) async fn read(&self, response: Response) -> Result<Bytes, Failure> {
         let mut body = response.into_body();
         let first = match data(&mut body).await? {
             Some(first) if body.is_end_stream() && first.len() <= self.max_answer => return Ok(first),
@@ -202,59 +177,58 @@ impl UpstreamClient {
         Ok(whole.into())
     }
 
-    /// A request on its way. What it is made of takes no room in what waits for its answer.
-    fn ask(
+    /// Sends a request to that address, signed. What the request is made of takes no room in what waits for its answer.
+    pub(super) fn send(
         &self,
-        method: Method,
         url: &Url,
-        mut headers: HeaderMap,
-        body: Payload,
-    ) -> Result<Asked, Failure> {
+        mut request: Request<Payload>,
+        signer: &dyn Sign,
+    ) -> Result<Sent, Failure> {
         check_host(url, self.networks).map_err(refused)?;
-        let uri = Uri::try_from(url.as_str())
+        *request.uri_mut() = Uri::try_from(url.as_str())
             .map_err(|_| Failure::new(ErrorClass::BadRequest, "the provider's URL is malformed"))?;
+        let plain = request.uri().scheme() == Some(&Scheme::HTTP);
+        let headers = request.headers_mut();
         for (name, value) in USUAL {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
         }
-        if let Some(authorization) = &self.proxy_authorization
-            && uri.scheme() == Some(&Scheme::HTTP)
-        {
+        if plain && let Some(authorization) = &self.proxy_authorization {
             headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
         }
-        let mut request = Request::new(body);
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
         // Only over TLS may HTTP/2 have been agreed on.
-        let again = (request.uri().scheme() == Some(&Scheme::HTTPS)).then(|| Box::new(request.clone()));
-        Ok(Asked { first: self.http.request(request.map(sent)), again })
+        let again = (!plain).then(|| Box::new(request.clone()));
+        Ok(Sent { first: self.signed(request, signer)?, again })
+    }
+
+    fn signed(&self, mut request: Request<Payload>, signer: &dyn Sign) -> Result<ResponseFuture, Failure> {
+        signer.sign(&mut request)?;
+        Ok(self
+            .http
+            .request(request.map(|Payload([head, middle, tail])| Full::new(head.chain(middle.chain(tail))))))
     }
 }
 
 /// A request on its way.
-struct Asked {
+pub(super) struct Sent {
     first: ResponseFuture,
-    /// The same, where it may have to go again.
+    /// The same without its signature, where it may have to go again.
     again: Option<Box<Request<Payload>>>,
 }
 
-impl Asked {
-    async fn answer(self, client: &UpstreamClient) -> Result<Response, Failure> {
+impl Sent {
+    /// Waits for whatever answer comes. The request goes once more, signed anew, where the provider has certainly not
+    /// looked at it.
+    pub(super) async fn answer(
+        self,
+        client: &UpstreamClient,
+        signer: &dyn Sign,
+    ) -> Result<Response, Failure> {
         match (self.first.await, self.again) {
             (Err(error), Some(again)) if is_untouched(&error) => {
-                client.http.request(again.map(sent)).await.map_err(failure_of_send)
+                client.signed(*again, signer)?.await.map_err(failure_of_send)
             }
             (answer, _) => answer.map_err(failure_of_send),
         }
-    }
-
-    async fn success(self, client: &UpstreamClient, redactor: &Redactor) -> Result<Response, Failure> {
-        let response = self.answer(client).await?;
-        if response.status().is_success() {
-            return Ok(response);
-        }
-        // Apart, so that what happens once in a while takes no room in every call.
-        Err(Box::pin(refusal(response, redactor)).await)
     }
 }
 
@@ -278,15 +252,6 @@ fn proxy_of(text: &str) -> Option<Proxy> {
     Some(Proxy { address: address.parse().ok()?, authorization: authorization.flatten() })
 }
 
-/// A body in one piece.
-fn whole(body: Bytes) -> Payload {
-    [body, Bytes::new(), Bytes::new()]
-}
-
-fn sent([head, middle, tail]: Payload) -> Full<Pieces> {
-    Full::new(head.chain(middle.chain(tail)))
-}
-
 /// The next bytes of a body; none at its end.
 async fn data(body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
     while let Some(frame) = body.frame().await {
@@ -299,36 +264,8 @@ async fn data(body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
 }
 
 /// The body of an answer as it comes.
-pub(crate) fn body(response: Response) -> ByteStream {
+pub(super) fn body(response: Response) -> ByteStream {
     response.into_body().into_data_stream().map(|chunk| chunk.map_err(failure)).boxed()
-}
-
-/// The URL of a path below the base, whose own path stays.
-pub(super) fn join(base: &Url, path: &[&str]) -> Url {
-    let mut url = base.clone();
-    // Fails for URLs without a host alone, which no `base_url` is; the client refuses them.
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(path);
-    }
-    url
-}
-
-/// The base, with the version of the API where there is no path at all: a vendor's own clients add it by themselves, so
-/// that people leave it out.
-pub(super) fn with_version(base: &Url, version: &str) -> Url {
-    if base.path() == "/" { join(base, &[version]) } else { base.clone() }
-}
-
-/// The base without a version of the API at its end, for a vendor whose paths have one.
-pub(super) fn without_version(base: &Url, versions: &[&str]) -> Url {
-    let mut url = base.clone();
-    let path = base.path().trim_end_matches('/');
-    if let Some((root, last)) = path.rsplit_once('/')
-        && versions.contains(&last)
-    {
-        url.set_path(root);
-    }
-    url
 }
 
 /// Puts a field of the credential into a header, marked sensitive; an empty one is left out.
@@ -351,13 +288,6 @@ pub(super) fn put_field(
         headers.insert(name, value);
     }
     Ok(())
-}
-
-/// What an answer that is no success means. What cannot be read of its body is left out.
-async fn refusal(response: Response, redactor: &Redactor) -> Failure {
-    let (head, mut body) = response.into_parts();
-    let (body, _) = read_error(&mut body).await;
-    classify::of_answer(head.status, &head.headers, &body, redactor, SystemTime::now())
 }
 
 /// Reads the start of an error's body, and whether the connection broke meanwhile. More may follow.
@@ -453,36 +383,4 @@ fn is_ours(error: &io::Error) -> bool {
 
 fn refused(reason: Refused) -> Failure {
     Failure { unsent: true, ..Failure::new(ErrorClass::Connection, reason.to_string()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_version_is_there_once() {
-        let with =
-            [("https://h", "/v1"), ("https://h/", "/v1"), ("https://h/v1/", "/v1/"), ("https://h/a", "/a")];
-        for (base, path) in with {
-            assert_eq!(with_version(&base.parse().unwrap(), "v1").path(), path, "{base}");
-        }
-        let without =
-            [("https://h", "/"), ("https://h/v2", "/"), ("https://h/a/v1/", "/a"), ("https://h/v3", "/v3")];
-        for (base, path) in without {
-            assert_eq!(without_version(&base.parse().unwrap(), &["v1", "v2"]).path(), path, "{base}");
-        }
-    }
-
-    #[test]
-    fn the_base_path_is_kept() {
-        let table = [
-            ("https://h/v1", "https://h/v1/chat/completions"),
-            ("https://h/v1/", "https://h/v1/chat/completions"),
-            ("https://h", "https://h/chat/completions"),
-            ("https://h:8443/a/b%20c", "https://h:8443/a/b%20c/chat/completions"),
-        ];
-        for (base, url) in table {
-            assert_eq!(join(&base.parse().unwrap(), &["chat", "completions"]).as_str(), url);
-        }
-    }
 }

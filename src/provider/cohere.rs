@@ -4,20 +4,26 @@
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
 use super::{
-    ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
-    ModelType, RerankReply, RerankRequest, Target, UpstreamClient,
-    client::{self, join, without_version},
-    redact::Redactor,
-    stream::answered,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Rule, Status, Target, UpstreamClient,
+    address::{join, without_version},
+    call::Call,
+    client, openai,
 };
-use crate::balance::Failure;
-use crate::wire::{
-    cohere::{answer, request, stream},
-    rerank,
+use crate::{
+    balance::{ErrorClass, Failure},
+    wire::{
+        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, RerankReply, RerankRequest, StreamReader,
+        cohere::{
+            answer::{self, TIMED_OUT},
+            request,
+            stream::Events,
+        },
+        rerank,
+    },
 };
 use async_trait::async_trait;
-use http::{HeaderMap, header};
-use serde_json::Value;
+use http::{Request, header};
+use std::sync::Arc;
 use url::Url;
 
 /// What may stand at the end of a base that is copied from an endpoint.
@@ -25,34 +31,54 @@ const VERSIONS: &[&str] = &["v1", "v2"];
 
 /// Cohere itself, and what serves its API at another address. The version is part of each path: one of them has
 /// another than the rest.
-pub(super) const COHERE: KindSpec = KindSpec {
+pub(super) static COHERE: KindSpec = KindSpec {
     name: "cohere",
     display_name: "Cohere",
     model_types: &[ModelType::Llm, ModelType::TextEmbedding, ModelType::Rerank],
     default_base_url: Some("https://api.cohere.com"),
     credential_fields: &[CredentialField::api_key(true, "A trial or production key.")],
+    telemetry_name: "cohere",
+    errors: &[ERRORS, openai::errors::ERRORS],
 };
 
+/// Cohere's errors have no type and no code. 429 is the answer to a trial key's calls a minute and a month alike.
+pub(super) const ERRORS: &[Rule] = &[
+    // The finish reason of an answer.
+    Rule::word(TIMED_OUT, ErrorClass::Timeout, CHAT),
+    Rule::text(["", "You are using a Trial key", "API calls / month"], ErrorClass::QuotaExhausted, PAGE),
+    // Those of 429 again: in a stream no status says it.
+    Rule::text(["", "You are using a Trial key", "API calls / minute"], ErrorClass::RateLimited, PAGE),
+    Rule::text(["", "You are past the per minute request limit", ""], ErrorClass::RateLimited, PAGE),
+    Rule::text(["", "trial token rate limit exceeded", ""], ErrorClass::RateLimited, PAGE),
+    Rule::text(
+        ["", "finetuned model with name ", " is not ready for serving"],
+        ErrorClass::ModelUnavailable,
+        PAGE,
+    ),
+    // For a word on its deny list.
+    Rule::status(Status::Is(498), ErrorClass::ContentFiltered, CHAT),
+];
+const PAGE: &str = "https://docs.cohere.com/reference/errors";
+const CHAT: &str = "https://docs.cohere.com/reference/chat";
+
+/// Makes the driver.
+pub(super) fn driver(client: UpstreamClient) -> Arc<dyn Driver> {
+    Arc::new(Cohere { client })
+}
+
 /// Speaks Cohere's API.
-pub(super) struct Cohere {
+struct Cohere {
     client: UpstreamClient,
 }
 
 impl Cohere {
-    pub(super) fn new(client: UpstreamClient) -> Self {
-        Self { client }
+    fn call<'c>(&'c self, target: &'c Target) -> Call<'c> {
+        Call::new(&self.client, self, target)
     }
+}
 
-    async fn post(
-        &self,
-        target: &Target,
-        path: &str,
-        body: &Value,
-        redactor: &Redactor,
-    ) -> Result<client::Response, Failure> {
-        let url = join(&without_version(&target.base_url, VERSIONS), &["v2", path]);
-        self.client.post(url, headers(target)?, body, redactor).await
-    }
+fn url(target: &Target, path: &[&str]) -> Url {
+    join(&without_version(&target.base_url, VERSIONS), path)
 }
 
 #[async_trait]
@@ -62,74 +88,77 @@ impl Driver for Cohere {
     }
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::chat(&target.model, request, false)?;
-        let response = self.post(target, "chat", &body, &redactor).await?;
-        answer::message(&self.client.read(response).await?, &redactor)
+        let response = call.post(url(target, &["v2", "chat"]), &body).await?;
+        call.read(response, answer::message).await
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::chat(&target.model, request, true)?;
-        let response = self.post(target, "chat", &body, &redactor).await?;
-        answered(&self.client, response, redactor, stream::Events::default()).await
+        let response = call.post(url(target, &["v2", "chat"]), &body).await?;
+        call.stream(response, StreamReader::of_events(Events::default())).await
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::embeddings(&target.model, request);
-        let response = self.post(target, "embed", &body, &redactor).await?;
-        answer::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
+        let response = call.post(url(target, &["v2", "embed"]), &body).await?;
+        call.read(response, |body| answer::embeddings(body, request.texts.len())).await
     }
 
     async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
-        let redactor = Redactor::new(target);
-        let response = self.post(target, "rerank", &rerank::body(&target.model, request), &redactor).await?;
-        answer::rerank(&self.client.read(response).await?, request, &redactor)
+        let call = self.call(target);
+        let body = rerank::body(&target.model, request);
+        let response = call.post(url(target, &["v2", "rerank"]), &body).await?;
+        call.read(response, |body| answer::rerank(body, request)).await
     }
 
-    /// The API reference, "Embed": at most 96 texts a call.
+    /// At most 96 texts a call (<https://docs.cohere.com/reference/embed>).
     fn embedding_batch(&self, _target: &Target) -> usize {
         96
     }
 
-    fn authorize(&self, target: &Target, _url: &mut Url) -> Result<HeaderMap, Failure> {
-        headers(target)
+    fn sign(&self, target: &Target, request: &mut Request<Payload>) -> Result<(), Failure> {
+        client::put_field(request.headers_mut(), header::AUTHORIZATION, target, "api_key", "Bearer ")
     }
 
-    /// By a list of one model: it costs no tokens. Version 2 has no such call ("List Models").
+    /// By a list of one model: it costs no tokens. Version 2 has no such call
+    /// (<https://docs.cohere.com/reference/list-models>).
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
-        let redactor = Redactor::new(target);
-        let mut url = join(&without_version(&target.base_url, VERSIONS), &["v1", "models"]);
-        url.query_pairs_mut().append_pair("page_size", "1");
-        let response = self.client.get(url, headers(target)?, &redactor).await?;
-        answer::models(&self.client.read(response).await?)
+        let call = self.call(target);
+        let mut url = url(target, &["v1", "models"]);
+        url.set_query(Some("page_size=1"));
+        let response = call.get(url).await?;
+        call.read(response, answer::models).await
     }
-}
-
-/// The credential as a header (API reference, "Authentication").
-fn headers(target: &Target) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::new();
-    client::put_field(&mut headers, header::AUTHORIZATION, target, "api_key", "Bearer ")?;
-    Ok(headers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::ErrorClass;
+    use crate::provider::{Networks, UpstreamOptions};
+    use http::HeaderMap;
+
+    /// The headers of a request after it is signed.
+    fn signed(fields: &[(&str, &str)]) -> Result<HeaderMap, Failure> {
+        let target = Target {
+            base_url: "http://h/".parse().unwrap(),
+            model: "m".into(),
+            fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect(),
+        };
+        let client = UpstreamClient::new(&UpstreamOptions::new(Networks::Private)).unwrap();
+        let mut request = Request::new(Payload::default());
+        driver(client).sign(&target, &mut request).map(|()| request.headers().clone())
+    }
 
     #[test]
     fn the_credential_becomes_a_sensitive_header() {
-        let target = |key: &str| Target {
-            base_url: "http://h/".parse().unwrap(),
-            model: "m".into(),
-            fields: [("api_key".to_owned(), key.into())].into(),
-        };
-        let sent = headers(&target(" k\n")).unwrap();
+        let sent = signed(&[("api_key", " k\n")]).unwrap();
         assert_eq!(sent["authorization"], "Bearer k");
         assert!(sent["authorization"].is_sensitive());
-        let failure = headers(&target("se\ncret")).unwrap_err();
+        let failure = signed(&[("api_key", "se\ncret")]).unwrap_err();
         assert_eq!(failure.class, ErrorClass::Authentication);
         assert!(!failure.message.contains("cret"), "{}", failure.message);
     }

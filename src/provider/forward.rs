@@ -4,16 +4,13 @@
 //! replaces the credential; no secret of the credential comes back, in a header or the body. When the server is gone,
 //! it fails with `CONNECTION` or `TIMEOUT`.
 
-use super::{
-    ByteStream, Driver, Target, UpstreamClient, classify, client,
-    redact::{Blotter, Redactor},
-};
+use super::{ByteStream, Driver, Target, UpstreamClient, call::Call, client, redact::Blotter};
 use crate::balance::{ErrorClass, Failure};
 use bytes::Bytes;
 use futures::{StreamExt, future::ready, stream};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use percent_encoding::percent_decode_str;
-use std::{collections::BTreeMap, time::SystemTime};
+use std::collections::BTreeMap;
 use url::Url;
 
 /// What is never taken from one side to the other: it belongs to one connection (RFC 9110, section 7.6.1).
@@ -171,14 +168,16 @@ pub(super) async fn forward(
     target: &Target,
     request: &ForwardRequest,
 ) -> Result<Forwarded, Failure> {
-    let mut url = request
+    let url = request
         .path
         .below(&target.base_url, &request.query)
         .ok_or_else(|| Failure::new(ErrorClass::BadRequest, "the path leaves the provider's base_url"))?;
-    let mut headers = request.headers.clone();
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.extend(driver.authorize(target, &mut url)?);
-    let response = client.exchange(request.method.clone(), url, headers, request.body.clone()).await?;
+    let mut sent = Request::new(request.body.clone().into());
+    *sent.method_mut() = request.method.clone();
+    sent.headers_mut().clone_from(&request.headers);
+    sent.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let call = Call::new(client, driver, target);
+    let response = call.exchange(url, sent).await?;
     let blotter = Blotter::new(target, driver.spec());
     let (status, headers) = (response.status(), response.headers().clone());
     let reply = |body: ByteStream| ForwardReply {
@@ -191,8 +190,7 @@ pub(super) async fn forward(
     }
     let mut response = response;
     let (start, broke) = client::read_error(response.body_mut()).await;
-    let redactor = Redactor::new(target);
-    let failure = classify::of_answer(status, &headers, &start, &redactor, SystemTime::now());
+    let failure = call.refused(status, &headers, &start);
     let rest =
         broke.map_or_else(|| client::body(response), |failure| stream::once(ready(Err(failure))).boxed());
     let answer = || reply(stream::once(ready(Ok(start.into()))).chain(rest).boxed());

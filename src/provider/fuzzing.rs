@@ -3,17 +3,13 @@
 
 #![expect(clippy::missing_panics_doc, reason = "that is what they are for")]
 
-use super::{
-    ChatEvent, ChatRequest, EmbeddingReply, RerankReply, RerankRequest, Target, classify,
-    redact::Redactor,
-    retry_after,
-    stream::{Frames, chat_events},
-};
+use super::{Target, classify::Classifier, kind, kinds, stream::chat_events};
 use crate::{
     balance::{ErrorClass, Failure},
     wire::{
-        anthropic, cohere, gemini, openai,
-        sse::{Event, Parser, Unreadable},
+        ChatEvent, ChatRequest, Decoder, EmbeddingReply, Frame, ProviderError, ReadError, ReadFrames,
+        RerankReply, RerankRequest, StreamReader, WriteError, anthropic, cohere, gemini, openai, retry_after,
+        sse::EventStream,
     },
 };
 use futures::{StreamExt, stream as streams};
@@ -52,7 +48,7 @@ pub fn sse(data: &[u8]) {
 /// has said that it is done.
 pub fn stream(data: &[u8]) {
     let (pieces, bytes) = cut(data);
-    streamed(&pieces, bytes, || openai::answer::Chunks, |data| data == "[DONE]");
+    streamed(&pieces, bytes, || openai::stream::Chunks, |data| data == b"[DONE]");
     streamed(&pieces, bytes, anthropic::stream::Events::default, |data| typed(data, "message_stop"));
     // These say so by a finish reason alone.
     streamed(&pieces, bytes, gemini::stream::Chunks::default, |_| false);
@@ -63,12 +59,12 @@ pub fn stream(data: &[u8]) {
 pub fn error_body(data: &[u8]) {
     let data = with_secrets(data);
     let Some((status, headers, body)) = answer(&data) else { return };
-    let failure = classify::of_answer(status, &headers, body, &redactor(), SystemTime::UNIX_EPOCH);
-    assert_eq!(failure.http_status, Some(status.as_u16()));
-    check_hint(failure.retry_after);
-    check_text(&failure);
-    if let Ok(value) = serde_json::from_slice(body) {
-        check_text(&classify::of_value(&value, &redactor()));
+    for classifier in classifiers() {
+        let failure = classifier.answer(status, &headers, body, SystemTime::UNIX_EPOCH);
+        assert_eq!(failure.http_status, Some(status.as_u16()));
+        check_hint(failure.retry_after);
+        check_text(&failure);
+        check_text(&classifier.unread(ReadError::Reported(Box::new(ProviderError::read(body)))));
     }
 }
 
@@ -84,20 +80,20 @@ pub fn reset_headers(data: &[u8]) {
 pub fn answers(data: &[u8]) {
     let data = with_secrets(data);
     let Some((count, body)) = data.split_first() else { return };
-    let (count, redactor) = (usize::from(*count), &redactor());
+    let count = usize::from(*count);
     let at = |value: &Value, path: &str| value.pointer(path).cloned().unwrap_or_default();
 
-    let read = openai::answer::completion(body, redactor);
+    let read = openai::answer::completion(body);
     whole(body, read, |value, _| !at(value, "/choices/0").is_null());
-    whole(body, openai::answer::models(body, redactor), |value, ()| at(value, "/data").is_array());
+    whole(body, openai::answer::models(body), |value, ()| at(value, "/data").is_array());
     let usable = |_: &Value, reply: &EmbeddingReply| {
         reply.vectors.len() == count
             && reply.vectors.iter().all(|vector| !vector.is_empty() && vector.iter().all(|x| x.is_finite()))
     };
-    whole(body, openai::answer::embeddings(body, count, redactor), usable);
-    whole(body, gemini::answer::embeddings(body, count, redactor), usable);
-    whole(body, cohere::answer::embeddings(body, count, redactor), usable);
-    whole(body, openai::judge::moderation(body, redactor), |value, _| at(value, "/results/0") != Value::Null);
+    whole(body, openai::answer::embeddings(body, count), usable);
+    whole(body, gemini::answer::embeddings(body, count), usable);
+    whole(body, cohere::answer::embeddings(body, count), usable);
+    whole(body, openai::judge::moderation(body), |value, _| at(value, "/results/0") != Value::Null);
     let request = RerankRequest {
         query: String::new(),
         documents: vec![String::new(); count],
@@ -110,16 +106,14 @@ pub fn answers(data: &[u8]) {
             && ranked.iter().all(|one| one.index < count && one.score.is_finite())
             && ranked.is_sorted_by(|a, b| a.score >= b.score && a.index != b.index)
     };
-    whole(body, openai::judge::rerank(body, &request, redactor), ordered);
-    whole(body, cohere::answer::rerank(body, &request, redactor), ordered);
-    whole(body, openai::speech::reply(body, redactor), |value, _| at(value, "/text").is_string());
-    whole(body, anthropic::answer::message(body, redactor), |value, _| at(value, "/content").is_array());
-    whole(body, gemini::answer::message(body, redactor), |value, _| !at(value, "/candidates/0").is_null());
-    whole(body, gemini::answer::count(body, redactor), |value, count| at(value, "/totalTokens") == *count);
-    whole(body, cohere::answer::message(body, redactor), |value, _| at(value, "/message").is_object());
-    whole(body, anthropic::answer::count(body, redactor), |value, count| {
-        at(value, "/input_tokens") == *count
-    });
+    whole(body, openai::judge::rerank(body, &request), ordered);
+    whole(body, cohere::answer::rerank(body, &request), ordered);
+    whole(body, openai::answer::transcription(body), |value, _| at(value, "/text").is_string());
+    whole(body, anthropic::answer::message(body), |value, _| at(value, "/content").is_array());
+    whole(body, gemini::answer::message(body), |value, _| !at(value, "/candidates/0").is_null());
+    whole(body, gemini::answer::count(body), |value, count| at(value, "/totalTokens") == *count);
+    whole(body, cohere::answer::message(body), |value, _| at(value, "/message").is_object());
+    whole(body, anthropic::answer::count(body), |value, count| at(value, "/input_tokens") == *count);
 }
 
 /// The body that each driver makes of a conversation: one, or a refusal that is the request's.
@@ -132,7 +126,7 @@ pub fn bodies(request: &ChatRequest) {
     for make in [openai, anthropic::request::chat, cohere::request::chat, gemini] {
         match make("m", request, true) {
             Ok(body) => assert!(body.is_object(), "{body}"),
-            Err(failure) => assert_eq!(failure.class, ErrorClass::BadRequest, "{}", failure.message),
+            Err(WriteError(why)) => assert!(!why.is_empty(), "a refusal without a reason"),
         }
     }
 }
@@ -152,8 +146,8 @@ fn cut(data: &[u8]) -> (Vec<&[u8]>, &[u8]) {
 }
 
 /// Everything up to an error, and the error.
-fn events(pieces: &[&[u8]], limit: usize) -> (Vec<Event>, Option<Unreadable>) {
-    let (mut parser, mut found) = (Parser::new(limit), Vec::new());
+fn events(pieces: &[&[u8]], limit: usize) -> (Vec<Frame>, Option<ReadError>) {
+    let (mut parser, mut found) = (EventStream::new(limit), Vec::new());
     for piece in pieces {
         let pushed = parser.push(piece);
         let before = found.len();
@@ -171,10 +165,16 @@ fn events(pieces: &[&[u8]], limit: usize) -> (Vec<Event>, Option<Unreadable>) {
 }
 
 /// One vendor's stream. `ends` knows the data of its last frame.
-fn streamed<F: Frames>(pieces: &[&[u8]], bytes: &[u8], frames: impl Fn() -> F, ends: impl Fn(&str) -> bool) {
+fn streamed<F: ReadFrames>(
+    pieces: &[&[u8]],
+    bytes: &[u8],
+    frames: impl Fn() -> F,
+    ends: impl Fn(&[u8]) -> bool,
+) {
     let read = |pieces: &[&[u8]], last: Option<Failure>| -> Vec<Result<ChatEvent, Failure>> {
         let chunks: Vec<_> = pieces.iter().map(|piece| Ok(piece.to_vec())).chain(last.map(Err)).collect();
-        let events = chat_events(streams::iter(chunks), redactor(), frames());
+        let events =
+            chat_events(streams::iter(chunks), StreamReader::of_events(frames()), classifier("openai"));
         RUNTIME.with(|runtime| runtime.block_on(events.collect()))
     };
     let whole = read(&[bytes], None);
@@ -183,7 +183,7 @@ fn streamed<F: Frames>(pieces: &[&[u8]], bytes: &[u8], frames: impl Fn() -> F, e
     let failed = whole.iter().position(Result::is_err);
     assert!(failed.is_none_or(|at| at + 1 == whole.len()), "goes on after its first failure");
     let (frames, _) = events(&[bytes], usize::MAX / 2);
-    let done = frames.iter().any(|frame| frame.name != "error" && ends(frame.data.trim()));
+    let done = frames.iter().any(|frame| frame.name != "error" && ends(frame.data.trim_ascii()));
     let finished = whole.iter().flatten().any(|event| !event.finish_reason.is_empty());
     assert!(failed.is_some() || finished || done, "ends well, and nobody has said so");
     for failure in whole.iter().filter_map(|item| item.as_ref().err()) {
@@ -195,8 +195,8 @@ fn streamed<F: Frames>(pieces: &[&[u8]], bytes: &[u8], frames: impl Fn() -> F, e
 }
 
 /// Whether this is a JSON object of that type.
-fn typed(data: &str, kind: &str) -> bool {
-    serde_json::from_str::<Value>(data).is_ok_and(|value| value["type"] == kind)
+fn typed(data: &[u8], kind: &str) -> bool {
+    serde_json::from_slice::<Value>(data).is_ok_and(|value| value["type"] == kind)
 }
 
 /// The target's credential, in place of its marks.
@@ -234,10 +234,10 @@ fn answer(data: &[u8]) -> Option<(StatusCode, HeaderMap, &[u8])> {
 }
 
 /// What holds for each whole answer: one that was read is a JSON object without an error in it, and `is_one`.
-fn whole<T>(body: &[u8], read: Result<T, Failure>, is_one: impl Fn(&Value, &T) -> bool) {
+fn whole<T>(body: &[u8], read: Result<T, ReadError>, is_one: impl Fn(&Value, &T) -> bool) {
     let reply = match read {
         Ok(reply) => reply,
-        Err(failure) => return check_text(&failure),
+        Err(error) => return check_text(&classifier("openai").unread(error)),
     };
     assert!(serde_json::from_slice::<IgnoredAny>(body).is_ok(), "a success from what is no JSON");
     // What is JSON to a reader that skips most of it need not be a value: 1e999, a half of a surrogate pair.
@@ -258,9 +258,15 @@ fn check_hint(hint: Option<Duration>) {
     assert!(hint.is_none_or(|hint| !hint.is_zero() && hint <= retry_after::LONGEST), "{hint:?}");
 }
 
-fn redactor() -> Redactor {
+fn classifier(name: &str) -> Classifier {
     let fields = [("api_key".to_owned(), SECRETS[0].into()), ("organization".to_owned(), SECRETS[1].into())];
     let base_url = url::Url::parse("http://a/");
     #[expect(clippy::expect_used, reason = "it is a URL")]
-    Redactor::new(&Target { base_url: base_url.expect("a URL"), model: String::new(), fields: fields.into() })
+    let target = Target { base_url: base_url.expect("a URL"), model: String::new(), fields: fields.into() };
+    #[expect(clippy::expect_used, reason = "it is a kind")]
+    Classifier::new(kind(name).expect("a kind"), &target)
+}
+
+fn classifiers() -> impl Iterator<Item = Classifier> {
+    kinds().map(|kind| classifier(kind.name))
 }

@@ -4,59 +4,97 @@
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
 use super::{
-    ChatReply, ChatRequest, ChatStream, CredentialField, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
-    ModelType, Target, UpstreamClient,
-    client::{self, join, with_version},
-    redact::Redactor,
-    stream::answered,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Rule, Target, UpstreamClient,
+    address::{join, with_version},
+    call::Call,
+    client, openai,
 };
-use crate::balance::Failure;
-use crate::wire::gemini::{answer, request, stream};
+use crate::{
+    balance::{ErrorClass, Failure},
+    wire::{
+        ChatReply, ChatRequest, DAILY_QUOTA, EmbeddingReply, EmbeddingRequest, StreamReader,
+        gemini::{
+            answer::{self, PROMPT_BLOCKED},
+            request,
+            stream::Chunks,
+        },
+    },
+};
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName};
-use serde_json::{Value, json};
+use http::{HeaderName, Request};
+use std::sync::Arc;
 use url::Url;
 
 /// The generation of the API that this is.
 const API: &str = "v1beta";
 
 /// Google's, and what serves its API at another address.
-pub(super) const GEMINI: KindSpec = KindSpec {
+pub(super) static GEMINI: KindSpec = KindSpec {
     name: "gemini",
     display_name: "Google Gemini",
     model_types: &[ModelType::Llm, ModelType::TextEmbedding],
     default_base_url: Some("https://generativelanguage.googleapis.com/v1beta"),
     credential_fields: &[CredentialField::api_key(true, "From Google AI Studio.")],
+    telemetry_name: "gcp.gemini",
+    errors: &[ERRORS, openai::errors::ERRORS],
 };
 
+/// Google's reasons, which errors bear in their details, and texts where they bear none. A wrong key is refused with 400.
+pub(super) const ERRORS: &[Rule] = &[
+    Rule::money("BILLING_DISABLED", REASONS),
+    Rule::money(DAILY_QUOTA, "https://ai.google.dev/gemini-api/docs/rate-limits"),
+    Rule::code("API_KEY_INVALID", ErrorClass::Authentication, REASONS),
+    Rule::code("API_KEY_SERVICE_BLOCKED", ErrorClass::Authentication, REASONS),
+    Rule::code("API_KEY_HTTP_REFERRER_BLOCKED", ErrorClass::Authentication, REASONS),
+    Rule::code("API_KEY_IP_ADDRESS_BLOCKED", ErrorClass::Authentication, REASONS),
+    Rule::code("ACCESS_TOKEN_EXPIRED", ErrorClass::Authentication, REASONS),
+    Rule::code("SERVICE_DISABLED", ErrorClass::Authentication, REASONS),
+    Rule::code("CONSUMER_INVALID", ErrorClass::Authentication, REASONS),
+    Rule::code("CONSUMER_SUSPENDED", ErrorClass::Authentication, REASONS),
+    Rule::code(PROMPT_BLOCKED, ErrorClass::ContentFiltered, "https://ai.google.dev/api/generate-content"),
+    // A country without a free tier.
+    Rule::text(
+        ["FAILED_PRECONDITION", "Gemini API free tier is not available", ""],
+        ErrorClass::QuotaExhausted,
+        PAGE,
+    ),
+    // A caller from where it does not serve.
+    Rule::text(
+        ["FAILED_PRECONDITION", "User location is not supported", ""],
+        ErrorClass::ModelUnavailable,
+        PAGE,
+    ),
+    // A key that was found in public.
+    Rule::text(
+        ["PERMISSION_DENIED", "Your API key was reported as leaked", ""],
+        ErrorClass::Authentication,
+        PAGE,
+    ),
+];
+const REASONS: &str = "https://github.com/googleapis/googleapis/blob/master/google/api/error_reason.proto";
+const PAGE: &str = "https://ai.google.dev/gemini-api/docs/troubleshooting";
+
+/// Makes the driver.
+pub(super) fn driver(client: UpstreamClient) -> Arc<dyn Driver> {
+    Arc::new(Gemini { client })
+}
+
 /// Speaks Google's Gemini API.
-pub(super) struct Gemini {
+struct Gemini {
     client: UpstreamClient,
 }
 
 impl Gemini {
-    pub(super) fn new(client: UpstreamClient) -> Self {
-        Self { client }
-    }
-
-    async fn post(
-        &self,
-        target: &Target,
-        method: &str,
-        body: &Value,
-        redactor: &Redactor,
-    ) -> Result<client::Response, Failure> {
-        let (collection, name) = resource(&target.model);
-        let mut url = join(&with_version(&target.base_url, API), &[collection, &format!("{name}:{method}")]);
-        if method == STREAM {
-            // Else it comes as one JSON array.
-            url.set_query(Some("alt=sse"));
-        }
-        self.client.post(url, headers(target)?, body, redactor).await
+    fn call<'c>(&'c self, target: &'c Target) -> Call<'c> {
+        Call::new(&self.client, self, target)
     }
 }
 
-const STREAM: &str = "streamGenerateContent";
+/// The address of a method of the target's model.
+fn url(target: &Target, method: &str) -> Url {
+    let (collection, name) = resource(&target.model);
+    join(&with_version(&target.base_url, API), &[collection, &format!("{name}:{method}")])
+}
 
 #[async_trait]
 impl Driver for Gemini {
@@ -65,36 +103,34 @@ impl Driver for Gemini {
     }
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::chat(resource(&target.model).1, request)?;
-        let response = self.post(target, "generateContent", &body, &redactor).await?;
-        answer::message(&self.client.read(response).await?, &redactor)
+        let response = call.post(url(target, "generateContent"), &body).await?;
+        call.read(response, answer::message).await
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::chat(resource(&target.model).1, request)?;
-        let response = self.post(target, STREAM, &body, &redactor).await?;
-        answered(&self.client, response, redactor, stream::Chunks::default()).await
+        let mut url = url(target, "streamGenerateContent");
+        // Else it comes as one JSON array.
+        url.set_query(Some("alt=sse"));
+        let response = call.post(url, &body).await?;
+        call.stream(response, StreamReader::of_events(Chunks::default())).await
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::embeddings(&full_name(target), request);
-        let response = self.post(target, "batchEmbedContents", &body, &redactor).await?;
-        answer::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
+        let response = call.post(url(target, "batchEmbedContents"), &body).await?;
+        call.read(response, |body| answer::embeddings(body, request.texts.len())).await
     }
 
-    /// By `:countTokens`, as a whole request: so it counts tools and system messages too.
     async fn count_tokens(&self, target: &Target, request: &ChatRequest) -> Result<Option<u32>, Failure> {
-        let redactor = Redactor::new(target);
-        let mut body = request::chat(resource(&target.model).1, request)?;
-        if let Some(body) = body.as_object_mut() {
-            body.insert("model".into(), full_name(target).into());
-        }
-        let body = json!({ "generateContentRequest": body });
-        let response = self.post(target, "countTokens", &body, &redactor).await?;
-        answer::count(&self.client.read(response).await?, &redactor).map(Some)
+        let call = self.call(target);
+        let body = request::count(resource(&target.model).1, &full_name(target), request)?;
+        let response = call.post(url(target, "countTokens"), &body).await?;
+        call.read(response, answer::count).await.map(Some)
     }
 
     /// More are refused ("at most 100 requests can be in one batch").
@@ -102,17 +138,19 @@ impl Driver for Gemini {
         100
     }
 
-    fn authorize(&self, target: &Target, _url: &mut Url) -> Result<HeaderMap, Failure> {
-        headers(target)
+    /// By a header (<https://ai.google.dev/gemini-api/docs/api-key>).
+    fn sign(&self, target: &Target, request: &mut Request<Payload>) -> Result<(), Failure> {
+        let name = HeaderName::from_static("x-goog-api-key");
+        client::put_field(request.headers_mut(), name, target, "api_key", "")
     }
 
     /// By the list of models: it costs no tokens.
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let mut url = join(&with_version(&target.base_url, API), &["models"]);
         url.set_query(Some("pageSize=1"));
-        let response = self.client.get(url, headers(target)?, &redactor).await?;
-        answer::models(&self.client.read(response).await?, &redactor)
+        let response = call.get(url).await?;
+        call.read(response, answer::models).await
     }
 }
 
@@ -131,33 +169,30 @@ fn full_name(target: &Target) -> String {
     format!("{collection}/{name}")
 }
 
-/// The credential as a header ("Using Gemini API keys").
-fn headers(target: &Target) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::new();
-    let name = HeaderName::from_static("x-goog-api-key");
-    client::put_field(&mut headers, name, target, "api_key", "")?;
-    Ok(headers)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::ErrorClass;
+    use crate::provider::{Fields, Networks, UpstreamOptions};
+    use http::HeaderMap;
 
-    fn target(key: &str) -> Target {
-        Target {
-            base_url: "http://h/v1beta".parse().unwrap(),
+    /// The headers of a request after it is signed.
+    fn signed(fields: &[(&str, &str)]) -> Result<HeaderMap, Failure> {
+        let target = Target {
+            base_url: "http://h/".parse().unwrap(),
             model: "m".into(),
-            fields: [("api_key".to_owned(), key.into())].into(),
-        }
+            fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect(),
+        };
+        let client = UpstreamClient::new(&UpstreamOptions::new(Networks::Private)).unwrap();
+        let mut request = Request::new(Payload::default());
+        driver(client).sign(&target, &mut request).map(|()| request.headers().clone())
     }
 
     #[test]
     fn the_key_is_a_sensitive_header_and_nothing_else() {
-        let sent = headers(&target(" k\n")).unwrap();
+        let sent = signed(&[("api_key", " k\n")]).unwrap();
         assert_eq!((sent.len(), &sent["x-goog-api-key"]), (1, &"k".parse().unwrap()));
         assert!(sent["x-goog-api-key"].is_sensitive());
-        let failure = headers(&target("se\ncret")).unwrap_err();
+        let failure = signed(&[("api_key", "se\ncret")]).unwrap_err();
         assert_eq!(failure.class, ErrorClass::Authentication);
         assert!(!failure.message.contains("cret"), "{}", failure.message);
     }
@@ -173,8 +208,9 @@ mod tests {
             ("a%2Fb", "/v1beta/models/a%252Fb:generateContent"),
         ];
         for (model, path) in table {
-            let (collection, name) = resource(model);
-            let url = join(&target("k").base_url, &[collection, &format!("{name}:generateContent")]);
+            let base_url = "http://h/v1beta".parse().unwrap();
+            let target = Target { base_url, model: model.to_owned(), fields: Fields::default() };
+            let url = url(&target, "generateContent");
             assert_eq!((url.path(), url.query()), (path, None));
         }
     }

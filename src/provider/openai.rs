@@ -4,48 +4,61 @@
 //! Invariant: the credential goes out in headers marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
+pub(super) mod errors;
 mod kinds;
 
 pub(super) use kinds::{AZURE_OPENAI, OPENAI, OPENAI_COMPATIBLE};
 
 use super::{
-    ByteStream, ChatReply, ChatRequest, ChatStream, Driver, EmbeddingReply, EmbeddingRequest, KindSpec,
-    ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, Target,
-    UpstreamClient, Vocabulary, Voice, client, redact::Redactor, stream,
+    ByteStream, ChatStream, Driver, KindSpec, Payload, Target, UpstreamClient, Vocabulary, call::Call, client,
 };
-use crate::balance::Failure;
-use crate::wire::{
-    openai::{answer, judge, request, speech},
-    rerank,
+use crate::{
+    balance::Failure,
+    wire::{
+        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, ModerationReply, ReadError, RerankReply,
+        RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, StreamReader, Voice,
+        openai::{answer, form, judge, request, speech, stream::Chunks},
+        rerank,
+    },
 };
 use async_trait::async_trait;
-use http::HeaderMap;
+use http::{HeaderValue, Request, header};
 use kinds::Dialect;
-use serde::Serialize;
-use serde_json::json;
+use std::sync::Arc;
 use url::Url;
 
+/// The path of the endpoint for chats.
+const CHAT: &[&str] = &["chat", "completions"];
+
+/// OpenAI's driver.
+pub(super) fn openai(client: UpstreamClient) -> Arc<dyn Driver> {
+    Arc::new(OpenAi { client, spec: &OPENAI, dialect: kinds::PLAIN })
+}
+
+/// That of other servers with the same API.
+pub(super) fn compatible(client: UpstreamClient) -> Arc<dyn Driver> {
+    Arc::new(OpenAi { client, spec: &OPENAI_COMPATIBLE, dialect: kinds::COMPATIBLE })
+}
+
+/// Azure's.
+pub(super) fn azure(client: UpstreamClient) -> Arc<dyn Driver> {
+    Arc::new(OpenAi { client, spec: &AZURE_OPENAI, dialect: kinds::AZURE })
+}
+
 /// Speaks OpenAI's API for one kind.
-pub(super) struct OpenAi {
+struct OpenAi {
     client: UpstreamClient,
     spec: &'static KindSpec,
     dialect: Dialect,
 }
 
 impl OpenAi {
-    pub(super) fn new(client: UpstreamClient, spec: &'static KindSpec) -> Self {
-        Self { client, spec, dialect: Dialect::of(spec) }
+    fn call<'c>(&'c self, target: &'c Target) -> Call<'c> {
+        Call::new(&self.client, self, target)
     }
 
-    async fn post(
-        &self,
-        target: &Target,
-        path: &[&str],
-        body: &impl Serialize,
-        redactor: &Redactor,
-    ) -> Result<client::Response, Failure> {
-        let url = (self.dialect.url)(target, path);
-        self.client.post(url, self.dialect.headers(target)?, body, redactor).await
+    fn url(&self, target: &Target, path: &[&str]) -> Url {
+        (self.dialect.url)(target, path)
     }
 }
 
@@ -56,77 +69,83 @@ impl Driver for OpenAi {
     }
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::chat(&target.model, request, false)?;
-        let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
-        answer::completion(&self.client.read(response).await?, &redactor)
+        let response = call.post(self.url(target, CHAT), &body).await?;
+        call.read(response, answer::completion).await
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::chat(&target.model, request, true)?;
-        let response = self.post(target, &["chat", "completions"], &body, &redactor).await?;
-        stream::answered(&self.client, response, redactor, answer::Chunks).await
+        let response = call.post(self.url(target, CHAT), &body).await?;
+        call.stream(response, StreamReader::of_events(Chunks)).await
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = request::embeddings(&target.model, request, self.dialect.sends_input_type);
-        let response = self.post(target, &["embeddings"], &body, &redactor).await?;
-        answer::embeddings(&self.client.read(response).await?, request.texts.len(), &redactor)
+        let response = call.post(self.url(target, &["embeddings"]), &body).await?;
+        call.read(response, |body| answer::embeddings(body, request.texts.len())).await
     }
 
     async fn moderate(&self, target: &Target, text: &str) -> Result<ModerationReply, Failure> {
-        let redactor = Redactor::new(target);
-        let body = json!({ "model": target.model, "input": text });
-        let response = self.post(target, &["moderations"], &body, &redactor).await?;
-        judge::moderation(&self.client.read(response).await?, &redactor)
+        let call = self.call(target);
+        let body = request::moderation(&target.model, text);
+        let response = call.post(self.url(target, &["moderations"]), &body).await?;
+        call.read(response, judge::moderation).await
     }
 
     async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
-        let redactor = Redactor::new(target);
-        let response =
-            self.post(target, &["rerank"], &rerank::body(&target.model, request), &redactor).await?;
-        judge::rerank(&self.client.read(response).await?, request, &redactor)
+        let call = self.call(target);
+        let body = rerank::body(&target.model, request);
+        let response = call.post(self.url(target, &["rerank"]), &body).await?;
+        call.read(response, |body| judge::rerank(body, request)).await
     }
 
     async fn transcribe(&self, target: &Target, request: &SpeechRequest) -> Result<SpeechReply, Failure> {
-        let redactor = Redactor::new(target);
-        let url = (self.dialect.url)(target, &["audio", "transcriptions"]);
-        let (content_type, form) = speech::form(&target.model, request)?;
-        let headers = self.dialect.headers(target)?;
-        let response = self.client.post_pieces(url, headers, content_type, form, &redactor).await?;
-        speech::reply(&self.client.read(response).await?, &redactor)
+        let call = self.call(target);
+        let form = form::transcription(&target.model, request)?;
+        let response = call.post_form(self.url(target, &["audio", "transcriptions"]), form).await?;
+        call.read(response, answer::transcription).await
     }
 
-    fn vocabulary(&self, model: &str) -> Option<Vocabulary> {
-        Vocabulary::of_openai(model)
-    }
-
-    fn authorize(&self, target: &Target, url: &mut Url) -> Result<HeaderMap, Failure> {
-        self.dialect.complete(target, url);
-        self.dialect.headers(target)
-    }
-
+    /// The audio is the body itself. Text is none: an error, or a page of something in between.
     async fn speak(&self, target: &Target, request: &SpokenRequest) -> Result<ByteStream, Failure> {
-        let redactor = Redactor::new(target);
+        let call = self.call(target);
         let body = speech::body(&target.model, request);
-        let response = self.post(target, &["audio", "speech"], &body, &redactor).await?;
-        speech::audio(&self.client, response, &redactor).await
+        let response = call.post(self.url(target, &["audio", "speech"]), &body).await?;
+        let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
+        if content_type.starts_with(b"application/json") {
+            return call.read(response, |body| Err(answer::no_audio(body))).await;
+        }
+        if content_type.starts_with(b"text/") {
+            return Err(call.unread(ReadError::MALFORMED));
+        }
+        Ok(client::body(response))
     }
 
     fn voices(&self) -> &'static [Voice] {
         speech::VOICES
     }
 
+    fn vocabulary(&self, model: &str) -> Option<Vocabulary> {
+        Vocabulary::of_openai(model)
+    }
+
     fn embedding_batch(&self, target: &Target) -> usize {
         kinds::embedding_batch(target)
     }
 
+    fn sign(&self, target: &Target, request: &mut Request<Payload>) -> Result<(), Failure> {
+        self.dialect.sign(target, request)
+    }
+
+    /// By the list of models: it costs no tokens.
     async fn validate(&self, target: &Target) -> Result<(), Failure> {
-        let redactor = Redactor::new(target);
-        let url = (self.dialect.url)(target, &["models"]);
-        let response = self.client.get(url, self.dialect.headers(target)?, &redactor).await?;
-        answer::models(&self.client.read(response).await?, &redactor)
+        let call = self.call(target);
+        let response = call.get(self.url(target, &["models"])).await?;
+        call.read(response, answer::models).await
     }
 }

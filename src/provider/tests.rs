@@ -2,8 +2,11 @@
 
 use super::*;
 use crate::{
-    balance::ErrorClass,
+    balance::{ErrorClass, Failure},
     scripted::{Script, Upstream},
+    wire::{
+        ChatEvent, ChatReply, ChatRequest, Content, EmbeddingRequest, Message, TokenUsage, Tool, ToolCall,
+    },
 };
 use futures::StreamExt;
 use serde_json::{Value, json};
@@ -14,7 +17,7 @@ const KEY: &str = "key-hunter2hunter2";
 
 struct Rig {
     upstream: Upstream,
-    drivers: Drivers,
+    drivers: Registry,
     kind: String,
 }
 
@@ -23,7 +26,7 @@ impl Rig {
         let client = UpstreamClient::new(&UpstreamOptions::new(Networks::Private)).unwrap();
         Self {
             upstream: Upstream::start().await.unwrap(),
-            drivers: Drivers::new(client),
+            drivers: Registry::new(client),
             kind: kind.to_owned(),
         }
     }
@@ -92,9 +95,9 @@ fn usage() -> TokenUsage {
 
 #[test]
 fn every_kind_has_a_driver() {
-    let drivers = Drivers::new(UpstreamClient::new(&UpstreamOptions::new(Networks::Public)).unwrap());
+    let drivers = Registry::new(UpstreamClient::new(&UpstreamOptions::new(Networks::Public)).unwrap());
     for spec in kinds() {
-        assert_eq!(drivers.get(spec.name).unwrap().spec().name, spec.name);
+        assert!(std::ptr::eq(drivers.get(spec.name).unwrap().spec(), spec), "{}", spec.name);
         assert_eq!(kind(spec.name).unwrap().name, spec.name);
         if let Some(url) = spec.default_base_url {
             check_url(url, Networks::Public).unwrap();
@@ -392,7 +395,7 @@ async fn a_server_that_is_gone_is_a_connection_failure() {
 #[tokio::test]
 async fn refused_addresses_are_never_called() {
     let rig = Rig::start("openai_compatible").await;
-    let public = Drivers::new(UpstreamClient::new(&UpstreamOptions::new(Networks::Public)).unwrap());
+    let public = Registry::new(UpstreamClient::new(&UpstreamOptions::new(Networks::Public)).unwrap());
     let public = public.get("openai").unwrap();
     let port = rig.target().base_url.port().unwrap();
     let literal = rig.target();
@@ -416,7 +419,7 @@ async fn addresses_are_judged_after_resolving() {
         let connector = connect::Connector::new(guard, None, Vec::new(), Duration::from_secs(5)).unwrap();
         let executor = hyper_util::rt::TokioExecutor::new();
         let http = hyper_util::client::legacy::Client::builder(executor)
-            .build::<_, http_body_util::Empty<Bytes>>(connector);
+            .build::<_, http_body_util::Empty<bytes::Bytes>>(connector);
         client::failure_of_send(http.get(url()).await.unwrap_err()).message
     };
     assert_eq!(said(Networks::Public).await, "address not allowed: loopback");

@@ -1,7 +1,7 @@
 //! How many tokens a request is: counted where the model's vocabulary is known, else estimated. Pure; counting is slow
 //! enough to stay off the runtime's threads.
 
-use super::{ChatRequest, Content, Part};
+use crate::wire::{ChatRequest, Content, Part};
 use tiktoken_rs::{
     CoreBPE, bpe_for_tokenizer,
     tokenizer::{Tokenizer, get_tokenizer},
@@ -154,7 +154,7 @@ fn has_wide_gap(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Media, Message, Tool};
+    use crate::wire::{Media, Message, Tool};
 
     fn texts(texts: &[&str], model: &str) -> TokenCount {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();

@@ -9,8 +9,8 @@ mod labels;
 #[cfg(test)]
 mod tests;
 
+pub(super) use labels::operation;
 pub use labels::{Model, ModelNames, PickOutcome, Shed, Standings, StoreMode};
-pub(super) use labels::{operation, provider_name};
 
 use crate::tasks::{Task, TaskCounts};
 use dashmap::DashMap;

@@ -9,10 +9,7 @@ mod spans;
 
 pub use spans::{AttemptSpan, CallSpan, PickSpan};
 
-use super::{
-    metrics::{operation, provider_name},
-    otlp::SpanQueue,
-};
+use super::{metrics::operation, otlp::SpanQueue};
 use http::HeaderMap;
 use opentelemetry::{
     Context, KeyValue,
@@ -55,7 +52,7 @@ pub struct AttemptFacts<'a> {
     pub tenant: &'a str,
     /// The tenant's name for the provider.
     pub provider: &'a str,
-    /// The kind of provider.
+    /// OpenTelemetry's name for the kind of provider (`gen_ai.provider.name`).
     pub kind: &'static str,
     /// What the model does, as `llm`.
     pub model_type: &'static str,
@@ -125,7 +122,7 @@ impl Traces {
             let name: Cow<'static, str> = format!("{operation} {}", facts.model).into();
             let mut attributes = vec![
                 KeyValue::new("gen_ai.operation.name", operation),
-                KeyValue::new("gen_ai.provider.name", provider_name(facts.kind)),
+                KeyValue::new("gen_ai.provider.name", facts.kind),
                 KeyValue::new("gen_ai.request.model", facts.model.to_owned()),
                 KeyValue::new("rota.provider", facts.provider.to_owned()),
                 KeyValue::new("rota.tenant.id", facts.tenant.to_owned()),

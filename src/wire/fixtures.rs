@@ -1,30 +1,24 @@
 //! What the tests of the vendors' formats share.
 
-use super::{ChatEvent, ToolCall};
-use crate::balance::{ErrorClass, Failure};
-use crate::provider::{
-    Target,
-    redact::Redactor,
-    stream::{Frames, chat_events},
-};
-use futures::{StreamExt, stream};
+use super::{ChatEvent, ReadError, ReadFrames, StreamReader, ToolCall};
 
-type Items = Vec<Result<ChatEvent, Failure>>;
+type Items = Vec<Result<ChatEvent, ReadError>>;
 
-/// For a target whose key is `hunter2hunter2`.
-pub(crate) fn redactor() -> Redactor {
-    let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
-    Redactor::new(&Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields })
-}
-
-/// All that a stream of these chunks says.
-pub(crate) async fn items(frames: impl Frames, chunks: Vec<Vec<u8>>) -> Items {
-    chat_events(stream::iter(chunks.into_iter().map(Ok)), redactor(), frames).collect().await
+/// All that a stream of these chunks says, until it ends.
+pub(crate) fn items(frames: impl ReadFrames, chunks: &[&[u8]]) -> Items {
+    let mut reader = StreamReader::of_events(frames);
+    let mut items = Vec::new();
+    for chunk in chunks {
+        reader.push(chunk);
+        items.extend(reader.by_ref());
+    }
+    items.extend(reader.end().err().map(Err));
+    items
 }
 
 /// The same without the events that say nothing: those are signs of life.
-pub(crate) async fn words(frames: impl Frames, chunks: Vec<Vec<u8>>) -> Items {
-    let mut items = items(frames, chunks).await;
+pub(crate) fn words(frames: impl ReadFrames, chunks: &[&[u8]]) -> Items {
+    let mut items = items(frames, chunks);
     items.retain(|item| item != &Ok(ChatEvent::default()));
     items
 }
@@ -42,27 +36,33 @@ pub(crate) fn call(index: i32, id: &str, name: &str, arguments: &str) -> ChatEve
 }
 
 /// Holds what is read of a fixture against what it says, cut in two at every byte, and into single bytes.
-pub(crate) async fn same_wherever_cut(
-    fixture: &str,
-    read: impl AsyncFn(Vec<Vec<u8>>) -> Items,
-    expected: &Items,
-) {
+pub(crate) fn same_wherever_cut(fixture: &str, read: impl Fn(&[&[u8]]) -> Items, expected: &Items) {
     let bytes = fixture.as_bytes();
     for cut in 0..=bytes.len() {
         let (a, b) = bytes.split_at(cut);
-        assert_eq!(&read(vec![a.to_vec(), b.to_vec()]).await, expected, "cut at {cut}");
+        assert_eq!(&read(&[a, b]), expected, "cut at {cut}");
     }
-    assert_eq!(&read(bytes.iter().map(|byte| vec![*byte]).collect()).await, expected, "byte by byte");
+    assert_eq!(&read(&bytes.chunks(1).collect::<Vec<_>>()), expected, "byte by byte");
 }
 
-/// The failure that a stream ends with; none where it ends well.
-pub(crate) async fn end_of(frames: impl Frames, text: &str) -> Option<ErrorClass> {
-    let items = items(frames, vec![text.into()]).await;
-    items.last().and_then(|item| item.as_ref().err()).map(|failure| failure.class)
+/// The error that a stream ends with; none where it ends well.
+pub(crate) fn end_of(frames: impl ReadFrames, text: &str) -> Option<ReadError> {
+    items(frames, &[text.as_bytes()]).pop().and_then(Result::err)
 }
 
-/// Whether a stream of these chunks, whatever they are, ends with a failure, and no worse.
-pub(crate) fn fails(frames: impl Frames, chunks: Vec<Vec<u8>>) -> bool {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-    runtime.block_on(items(frames, chunks)).last().is_some_and(Result::is_err)
+/// Whether a stream of these chunks, whatever they are, ends with an error, and no worse.
+pub(crate) fn fails(frames: impl ReadFrames, chunks: &[Vec<u8>]) -> bool {
+    let chunks: Vec<&[u8]> = chunks.iter().map(Vec::as_slice).collect();
+    items(frames, &chunks).last().is_some_and(Result::is_err)
+}
+
+/// What a provider reports as an error: its code or else its type, and its text.
+pub(crate) fn reported<T: std::fmt::Debug>(read: Result<T, ReadError>) -> (String, String) {
+    match read.unwrap_err() {
+        ReadError::Reported(error) => {
+            let code = if error.code.is_empty() { error.kind } else { error.code };
+            (code, error.message.unwrap_or_default())
+        }
+        other => panic!("{other:?}"),
+    }
 }

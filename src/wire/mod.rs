@@ -1,22 +1,38 @@
-//! Vendors' protocols as pure code, and the domain types that every protocol is translated to and from.
+//! Providers' protocols as pure code. Each turns the domain types of a call (a chat, an embedding, …) into bytes and
+//! bytes into domain types.
+//!
+//! - Domain types: [`ChatRequest`] and its like. They belong to no vendor and not to the gRPC contract either.
+//! - A folder a protocol: `request.rs` writes what a client sends, `answer.rs` reads what it gets back, and `stream.rs`
+//!   reads the frames of a streamed answer.
+//! - [`StreamReader`] reads a stream in two steps: a [`Decoder`] such as [`sse`] cuts the bytes into frames, and a
+//!   protocol's [`ReadFrames`] says what they mean.
+//! - [`ProviderError`] is an error as the provider words it, and [`retry_after`] reads how long it asks callers to stay
+//!   away. What an error means for the provider is decided in `provider/`, and so is the removal of secrets.
+//!
+//! Invariants: no I/O, no clock, no other room. What is not the protocol is an error, never an empty success.
 
-pub(crate) mod answer;
+mod answer;
 pub(crate) mod anthropic;
 mod chat;
 pub(crate) mod cohere;
 mod embedding;
+mod error;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub(crate) mod gemini;
-pub(crate) mod media;
+mod media;
 mod moderation;
 pub(crate) mod openai;
 pub(crate) mod rerank;
+pub(crate) mod retry_after;
 mod speech;
 pub mod sse;
+mod stream;
 
 pub use chat::*;
 pub use embedding::*;
+pub use error::{DAILY_QUOTA, ProviderError, ReadError, WriteError};
 pub use moderation::*;
-pub use rerank::*;
+pub use rerank::{Ranked, RerankReply, RerankRequest};
 pub use speech::*;
+pub use stream::{Decoder, Frame, ReadFrames, Said, StreamReader};

@@ -1,7 +1,6 @@
 //! Reranking of documents, as the drivers and the edge share it, and what most vendors' wires have in common.
 
-use super::{TokenUsage, answer::server_error};
-use crate::balance::Failure;
+use super::{ReadError, TokenUsage};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -37,7 +36,7 @@ pub struct Ranked {
 /// The body of `POST /rerank`, as [Cohere](https://docs.cohere.com/reference/rerank) has it, and
 /// [Jina](https://jina.ai/reranker/), [vLLM](https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#re-rank-api)
 /// and others after it.
-pub(crate) fn body(model: &str, request: &RerankRequest) -> Value {
+pub fn body(model: &str, request: &RerankRequest) -> Value {
     let mut body = json!({ "model": model, "query": request.query, "documents": request.documents });
     if request.top_n > 0
         && let Some(body) = body.as_object_mut()
@@ -49,20 +48,20 @@ pub(crate) fn body(model: &str, request: &RerankRequest) -> Value {
 
 /// One document's place in such an answer.
 #[derive(Deserialize)]
-pub(crate) struct Place {
+pub(super) struct Place {
     index: usize,
     relevance_score: f64,
 }
 
 /// An order of the request's documents; the best first, whatever order they come in.
-pub(crate) fn order(places: Vec<Place>, request: &RerankRequest) -> Result<Vec<Ranked>, Failure> {
+pub(super) fn order(places: Vec<Place>, request: &RerankRequest) -> Result<Vec<Ranked>, ReadError> {
     let mut results = Vec::new();
     let mut seen = vec![false; request.documents.len()];
     for place in places {
         // Neither a document that is not there nor one twice.
         let first = seen.get_mut(place.index).is_some_and(|seen| !std::mem::replace(seen, true));
         if !first || !place.relevance_score.is_finite() {
-            return Err(server_error("the provider's order of the documents is none"));
+            return Err(ReadError::Malformed("the provider's order of the documents is none"));
         }
         results.push(Ranked { index: place.index, score: place.relevance_score });
     }
@@ -76,7 +75,6 @@ pub(crate) fn order(places: Vec<Place>, request: &RerankRequest) -> Result<Vec<R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::ErrorClass;
 
     fn request(documents: usize, top_n: u32) -> RerankRequest {
         RerankRequest { query: "q".into(), documents: vec!["d".into(); documents], top_n }
@@ -98,7 +96,7 @@ mod tests {
         assert_eq!(read(&shuffled, 3, 2), Ok(vec![1, 2]));
         let twice = json!([{"index": 0, "relevance_score": 1}, {"index": 0, "relevance_score": 1}]);
         for wrong in [shuffled, twice] {
-            assert_eq!(read(&wrong, 2, 0).unwrap_err().class, ErrorClass::ServerError, "{wrong}");
+            assert!(matches!(read(&wrong, 2, 0), Err(ReadError::Malformed(_))), "{wrong}");
         }
     }
 

@@ -5,31 +5,18 @@
 //! Pure, linear in the bytes, and bounded in memory. `id` and `retry` are for clients that reconnect, which none here
 //! does: they are read over.
 
+use super::{Decoder, Frame, ReadError, ReadFrames, StreamReader};
 use std::collections::VecDeque;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// One event.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Event {
-    /// Its type; empty where none was given.
-    pub name: String,
-    /// Its lines of data, with line feeds between them.
-    pub data: String,
-}
+/// How many bytes of an event are held until it ends.
+const MAX_EVENT: usize = 8 << 20;
 
-/// Why no more can be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unreadable {
-    /// An event is larger than the limit.
-    TooLarge,
-    /// It is not UTF-8.
-    NotText,
-}
-
-/// Takes bytes, gives events.
+/// Takes the bytes of an event stream, gives its events: a frame's name is the event's type, and its data are the event's
+/// lines of data with line feeds between them.
 #[derive(Debug)]
-pub struct Parser {
+pub struct EventStream {
     limit: usize,
     /// The line that has not ended yet.
     line: Vec<u8>,
@@ -38,11 +25,11 @@ pub struct Parser {
     /// No line has ended yet: a byte order mark may stand before the first.
     at_start: bool,
     /// The event that has not ended yet; its data with a line feed behind every line.
-    open: Event,
-    ready: VecDeque<Event>,
+    open: Frame,
+    ready: VecDeque<Frame>,
 }
 
-impl Parser {
+impl EventStream {
     /// For events of so many bytes at most.
     pub fn new(limit: usize) -> Self {
         Self {
@@ -50,30 +37,9 @@ impl Parser {
             line: Vec::new(),
             after_return: false,
             at_start: true,
-            open: Event::default(),
+            open: Frame::default(),
             ready: VecDeque::new(),
         }
-    }
-
-    /// Takes the next bytes. After an error it is of no more use.
-    pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), Unreadable> {
-        while let Some(first) = bytes.first() {
-            if std::mem::take(&mut self.after_return) && *first == b'\n' {
-                bytes = bytes.get(1..).unwrap_or_default();
-                continue;
-            }
-            let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-            if self.line.len() + line.len() + self.open.data.len() + self.open.name.len() > self.limit {
-                return Err(Unreadable::TooLarge);
-            }
-            self.line.extend_from_slice(line);
-            let Some((ending, rest)) = rest.split_first() else { return Ok(()) };
-            self.after_return = *ending == b'\r';
-            self.end_line()?;
-            bytes = rest;
-        }
-        Ok(())
     }
 
     /// How many bytes of an event that has not ended are held.
@@ -82,12 +48,12 @@ impl Parser {
         self.line.len() + self.open.name.len() + self.open.data.len()
     }
 
-    fn end_line(&mut self) -> Result<(), Unreadable> {
+    fn end_line(&mut self) -> Result<(), ReadError> {
         let mut line = self.line.as_slice();
         if std::mem::take(&mut self.at_start) {
             line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         }
-        let line = std::str::from_utf8(line).map_err(|_| Unreadable::NotText)?;
+        let line = std::str::from_utf8(line).map_err(|_| ReadError::MALFORMED)?;
         if line.is_empty() {
             let mut event = std::mem::take(&mut self.open);
             // The line feed behind the last line. Without any data there is no event, whatever its name.
@@ -100,8 +66,8 @@ impl Parser {
             match field {
                 "event" => value.clone_into(&mut self.open.name),
                 "data" => {
-                    self.open.data.push_str(value);
-                    self.open.data.push('\n');
+                    self.open.data.extend_from_slice(value.as_bytes());
+                    self.open.data.push(b'\n');
                 }
                 // A comment has an empty field; what is unknown is ignored.
                 _ => {}
@@ -112,11 +78,40 @@ impl Parser {
     }
 }
 
-/// Gives the events that are whole, in order; `None` until more have come.
-impl Iterator for Parser {
-    type Item = Event;
+impl<F: ReadFrames> StreamReader<EventStream, F> {
+    /// Reads an event stream whose events are this vendor's frames.
+    pub fn of_events(frames: F) -> Self {
+        Self::new(EventStream::new(MAX_EVENT), frames)
+    }
+}
 
-    fn next(&mut self) -> Option<Event> {
+impl Decoder for EventStream {
+    fn push(&mut self, mut bytes: &[u8]) -> Result<(), ReadError> {
+        while let Some(first) = bytes.first() {
+            if std::mem::take(&mut self.after_return) && *first == b'\n' {
+                bytes = bytes.get(1..).unwrap_or_default();
+                continue;
+            }
+            let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
+            if self.line.len() + line.len() + self.open.data.len() + self.open.name.len() > self.limit {
+                return Err(ReadError::TooLarge);
+            }
+            self.line.extend_from_slice(line);
+            let Some((ending, rest)) = rest.split_first() else { return Ok(()) };
+            self.after_return = *ending == b'\r';
+            self.end_line()?;
+            bytes = rest;
+        }
+        Ok(())
+    }
+}
+
+/// Gives the events that are whole, in order; `None` until more have come.
+impl Iterator for EventStream {
+    type Item = Frame;
+
+    fn next(&mut self) -> Option<Frame> {
         self.ready.pop_front()
     }
 }
@@ -126,9 +121,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse(chunks: &[&[u8]]) -> Result<Vec<(String, String)>, Unreadable> {
+    fn parse(chunks: &[&[u8]]) -> Result<Vec<(String, String)>, ReadError> {
         match outcome(chunks, 1 << 20) {
-            (events, None) => Ok(events.into_iter().map(|event| (event.name, event.data)).collect()),
+            (events, None) => {
+                let text = |data| String::from_utf8(data).unwrap();
+                Ok(events.into_iter().map(|event| (event.name, text(event.data))).collect())
+            }
             (_, Some(error)) => Err(error),
         }
     }
@@ -189,15 +187,15 @@ mod tests {
 
     #[test]
     fn what_is_too_large_or_no_text_is_told() {
-        assert_eq!(parse(&[b"data: \xff\n\n"]), Err(Unreadable::NotText));
-        let mut parser = Parser::new(100);
+        assert_eq!(parse(&[b"data: \xff\n\n"]), Err(ReadError::MALFORMED));
+        let mut parser = EventStream::new(100);
         let line = format!("data: {}\n", "x".repeat(40));
         parser.push(line.as_bytes()).unwrap();
         parser.push(line.as_bytes()).unwrap();
-        assert_eq!(parser.push(line.as_bytes()), Err(Unreadable::TooLarge));
-        assert_eq!(Parser::new(100).push(&[b'x'; 101]), Err(Unreadable::TooLarge));
+        assert_eq!(parser.push(line.as_bytes()), Err(ReadError::TooLarge));
+        assert_eq!(EventStream::new(100).push(&[b'x'; 101]), Err(ReadError::TooLarge));
         // Comments are not kept.
-        let mut parser = Parser::new(100);
+        let mut parser = EventStream::new(100);
         for _ in 0..100 {
             parser.push(b": ping\n").unwrap();
         }
@@ -222,8 +220,8 @@ mod tests {
     ];
 
     /// Everything up to an error, and the error.
-    fn outcome(chunks: &[&[u8]], limit: usize) -> (Vec<Event>, Option<Unreadable>) {
-        let mut parser = Parser::new(limit);
+    fn outcome(chunks: &[&[u8]], limit: usize) -> (Vec<Frame>, Option<ReadError>) {
+        let mut parser = EventStream::new(limit);
         let mut events = Vec::new();
         for chunk in chunks {
             let pushed = parser.push(chunk);

@@ -18,7 +18,7 @@ impl ConfigApi {
         _caller: &Caller,
         _request: pb::ListProviderKindsRequest,
     ) -> Result<pb::ListProviderKindsResponse, Status> {
-        Ok(pb::ListProviderKindsResponse { kinds: provider::kinds().iter().map(kind_out).collect() })
+        Ok(pb::ListProviderKindsResponse { kinds: provider::kinds().map(kind_out).collect() })
     }
 
     pub(super) async fn get_configurations(

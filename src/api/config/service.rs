@@ -1,6 +1,6 @@
 //! What the RPCs of ConfigService share.
 
-use crate::{catalog::Catalog, provider::Drivers, state::StateStore};
+use crate::{catalog::Catalog, provider::Registry, state::StateStore};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 pub struct ConfigApi {
     pub(super) catalog: Catalog,
     pub(super) state: Arc<dyn StateStore>,
-    pub(super) drivers: Drivers,
+    pub(super) drivers: Registry,
     pub(super) stop: CancellationToken,
 }
 
@@ -19,7 +19,7 @@ impl ConfigApi {
     pub fn new(
         catalog: Catalog,
         state: Arc<dyn StateStore>,
-        drivers: Drivers,
+        drivers: Registry,
         stop: CancellationToken,
     ) -> Self {
         Self { catalog, state, drivers, stop }

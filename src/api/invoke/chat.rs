@@ -4,9 +4,8 @@ use super::service::InvokeApi;
 use crate::{
     api::{from_pb, pb, status, to_pb},
     invoke::{Call, Streamed},
-    provider::{
-        ChatEvent, ChatRequest, Content, Media, Message, ModelType, Part, Tool, ToolCall, estimate_chat,
-    },
+    provider::{ModelType, estimate_chat},
+    wire::{ChatEvent, ChatRequest, Content, Media, Message, Part, Tool, ToolCall},
 };
 use prost_types::Struct;
 use tonic::{Request, Status};

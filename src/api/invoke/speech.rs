@@ -3,7 +3,8 @@
 use super::{pieces::Pieces, pieces::pieces, service::InvokeApi};
 use crate::{
     api::{from_pb, pb, status, to_pb},
-    provider::{ModelType, SpeechRequest, SpokenRequest, estimate_text},
+    provider::{ModelType, estimate_text},
+    wire::{SpeechRequest, SpokenRequest},
 };
 use bytes::Bytes;
 use tonic::{Request, Status};

@@ -3,7 +3,8 @@
 use super::service::InvokeApi;
 use crate::{
     api::{from_pb, pb, status, to_pb},
-    provider::{EmbeddingRequest, ModelType, RerankRequest, estimate_text},
+    provider::{ModelType, estimate_text},
+    wire::{EmbeddingRequest, RerankRequest},
 };
 use tonic::{Request, Status};
 

@@ -5,7 +5,7 @@ use crate::{
     balance::ErrorClass,
     catalog::{Catalog, ConfigFrom, Error, PageRequest, Pool},
     invoke::{ExplainInput, Reason, explain},
-    provider::{Drivers, ModelType, UpstreamClient},
+    provider::{ModelType, Registry, UpstreamClient},
     settings::Settings,
     state::{Inspection, RedisStore},
 };
@@ -145,7 +145,7 @@ impl Walk<'_> {
         let Ok(client) = UpstreamClient::new(&self.settings.upstream) else {
             return report.failure(NAME, "TLS cannot be set up", "install the system's root certificates");
         };
-        let drivers = Drivers::new(client);
+        let drivers = Registry::new(client);
         let member = pool.members.iter().find(|member| *member.id == *picked);
         let (Some(driver), Some(member)) = (drivers.get(pool.kind.name), member) else {
             return report.failure(NAME, "the config cannot be called", "see its address and credentials");

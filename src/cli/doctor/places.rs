@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     catalog::DatabaseFacts,
-    provider::{Networks, Unreachable, check_url, reach},
+    provider::{Networks, Unreachable, check_url, probe},
     settings::Settings,
     state::RedisFacts,
 };
@@ -119,7 +119,7 @@ pub(super) async fn collector(settings: &Settings, report: &mut Report) {
         return;
     };
     let next = "start it, or correct --otlp-endpoint; calls are served without";
-    match timeout(LIMIT, reach(&url, None)).await {
+    match timeout(LIMIT, probe(&url, None)).await {
         Ok(Ok(address)) => report.ok(NAME, format!("{address} takes connections")),
         Ok(Err(error)) => report.warning(NAME, error.to_string(), next),
         Err(_) => report.warning(NAME, "no connection in time", next),
@@ -150,7 +150,7 @@ pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report
     });
     if let Some(proxy) = &settings.upstream.proxy {
         let Ok(url) = Url::parse(proxy.expose_secret()) else { return };
-        return match timeout(LIMIT, reach(&url, None)).await {
+        return match timeout(LIMIT, probe(&url, None)).await {
             Ok(Ok(_)) => report.ok("proxy", "takes connections; it reaches the providers"),
             _ => report.failure("proxy", "takes no connection", "start it, or correct --upstream-proxy"),
         };
@@ -161,7 +161,7 @@ pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report
     let end = Instant::now() + ALL_PROVIDERS;
     let asked = futures::stream::iter(origins).map(|(origin, (url, who))| async move {
         let limit = end.min(Instant::now() + LIMIT);
-        (origin, who, timeout_at(limit, reach(&url, Some(networks))).await)
+        (origin, who, timeout_at(limit, probe(&url, Some(networks))).await)
     });
     let mut asked = asked.buffered(AT_ONCE);
     while let Some((origin, who, outcome)) = asked.next().await {

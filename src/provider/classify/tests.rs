@@ -1,13 +1,34 @@
 //! One test a row of the tables.
 
 use super::*;
-use crate::wire::fixtures::redactor;
+use crate::{
+    provider::fixtures::classifier,
+    wire::{
+        ReadFrames, anthropic, cohere,
+        fixtures::items,
+        gemini::{self, answer::PROMPT_BLOCKED},
+    },
+};
 use ErrorClass::*;
-use serde_json::json;
+use serde_json::{Value, json};
+use std::time::Duration;
 
-fn answer(status: u16, body: &str) -> Failure {
+/// An answer without success of a provider of that kind.
+fn answer(kind: &str, status: u16, body: &str) -> Failure {
     let status = StatusCode::from_u16(status).unwrap();
-    of_answer(status, &HeaderMap::new(), body.as_bytes(), &redactor(), SystemTime::UNIX_EPOCH)
+    classifier(kind).answer(status, &HeaderMap::new(), body.as_bytes(), SystemTime::UNIX_EPOCH)
+}
+
+/// An error inside an answer of a provider of that kind.
+fn inside(kind: &str, body: &str) -> Failure {
+    classifier(kind).unread(ReadError::Reported(Box::new(ProviderError::read(body.as_bytes()))))
+}
+
+/// The failure with which a stream begins.
+fn streamed(kind: &str, frames: impl ReadFrames, text: &str) -> Failure {
+    let mut items = items(frames, &[text.as_bytes()]);
+    assert_eq!(items.len(), 1, "{text}");
+    classifier(kind).unread(items.pop().unwrap().unwrap_err())
 }
 
 #[test]
@@ -53,7 +74,7 @@ fn statuses_and_codes_have_classes() {
         (307, String::new(), ServerError),
     ];
     for (status, body, class) in table {
-        let failure = answer(status, &body);
+        let failure = answer("openai_compatible", status, &body);
         assert_eq!(failure.class, class, "{status} {body}");
         assert_eq!(failure.http_status, Some(status));
         assert!(!failure.message.is_empty(), "{status} {body}");
@@ -94,7 +115,7 @@ fn anthropics_errors_have_classes() {
         let body = serde_json::json!({
             "type": "error", "error": {"type": kind, "message": message}, "request_id": "req_1",
         });
-        let failure = answer(status, &body.to_string());
+        let failure = answer("anthropic", status, &body.to_string());
         assert_eq!((failure.class, failure.message.as_str()), (class, message), "{status} {kind}");
     }
 }
@@ -126,7 +147,7 @@ fn coheres_errors_have_classes() {
             serde_json::json!({"message": message}),
             serde_json::json!({"id": "24e32f6d", "message": message}),
         ] {
-            let failure = answer(status, &body.to_string());
+            let failure = answer("cohere", status, &body.to_string());
             assert_eq!((failure.class, failure.message.as_str()), (class, message), "{status}");
         }
     }
@@ -173,9 +194,9 @@ fn geminis_errors_have_classes() {
             "error": {"code": status, "message": message, "status": name, "details": details},
         });
         for body in [&error, &json!([error])] {
-            let failure = answer(status, &body.to_string());
+            let failure = answer("gemini", status, &body.to_string());
             assert_eq!((failure.class, failure.message.as_str()), (class, message), "{body}");
-            let failure = of_value(body, &redactor());
+            let failure = inside("gemini", &body.to_string());
             assert_eq!((failure.class, failure.http_status), (class, Some(status)), "{body}");
         }
     }
@@ -198,26 +219,20 @@ fn the_body_says_how_long_to_wait_where_no_header_does() {
     ];
     for (delay, millis) in table {
         let expected = millis.map(Duration::from_millis);
-        assert_eq!(answer(429, &body(delay).to_string()).retry_after, expected, "{delay}");
-        assert_eq!(of_value(&body(delay), &redactor()).retry_after, expected, "{delay}");
+        assert_eq!(answer("gemini", 429, &body(delay).to_string()).retry_after, expected, "{delay}");
+        assert_eq!(inside("gemini", &body(delay).to_string()).retry_after, expected, "{delay}");
     }
     let headers = [(http::header::RETRY_AFTER, "3".parse().unwrap())].into_iter().collect();
     let bytes = body("38s").to_string();
     let status = StatusCode::TOO_MANY_REQUESTS;
-    let failure = of_answer(status, &headers, bytes.as_bytes(), &redactor(), SystemTime::UNIX_EPOCH);
+    let failure = classifier("gemini").answer(status, &headers, bytes.as_bytes(), SystemTime::UNIX_EPOCH);
     assert_eq!(failure.retry_after, Some(Duration::from_secs(3)));
 }
 
 #[test]
-fn messages_come_from_every_common_shape() {
+fn a_message_is_the_providers_own_without_secrets_or_says_the_status() {
     let table = [
         (r#"{"error":{"message":"one"}}"#, "one"),
-        (r#"{"error":"two"}"#, "two"),
-        (r#"{"message":"three"}"#, "three"),
-        (r#"{"detail":"four"}"#, "four"),
-        (r#"{"detail":[{"loc":["body"],"msg":"five"},{"msg":"six"}]}"#, "five; six"),
-        (r#"[{"error":{"code":400,"message":"seven"}}]"#, "seven"),
-        ("eight\r\n", "eight"),
         ("<html>nine</html>", "the provider answered with status 400"),
         ("{}", "the provider answered with status 400"),
         ("", "the provider answered with status 400"),
@@ -226,9 +241,9 @@ fn messages_come_from_every_common_shape() {
         ("key hunter2hunter2", "key [removed]"),
     ];
     for (body, message) in table {
-        assert_eq!(answer(400, body).message, message, "{body}");
+        assert_eq!(answer("openai", 400, body).message, message, "{body}");
     }
-    assert_eq!(answer(302, "moved to hunter2hunter2").message, "redirects are not followed");
+    assert_eq!(answer("openai", 302, "moved to hunter2hunter2").message, "redirects are not followed");
 }
 
 #[test]
@@ -261,7 +276,7 @@ fn errors_inside_answers_are_classified() {
         ),
     ];
     for (body, class, status) in table {
-        let failure = of_value(&serde_json::from_str(body).unwrap(), &redactor());
+        let failure = inside("openai_compatible", body);
         assert_eq!((failure.class, failure.http_status), (class, Some(status)), "{body}");
     }
 }
@@ -269,7 +284,84 @@ fn errors_inside_answers_are_classified() {
 #[test]
 fn hints_are_taken_along() {
     let headers = [(http::header::RETRY_AFTER, "3".parse().unwrap())].into_iter().collect();
-    let failure =
-        of_answer(StatusCode::SERVICE_UNAVAILABLE, &headers, b"", &redactor(), SystemTime::UNIX_EPOCH);
+    let failure = classifier("openai_compatible").answer(
+        StatusCode::SERVICE_UNAVAILABLE,
+        &headers,
+        b"",
+        SystemTime::UNIX_EPOCH,
+    );
     assert_eq!(failure.retry_after, Some(std::time::Duration::from_secs(3)));
+}
+
+#[test]
+fn anthropics_errors_in_streams_have_classes() {
+    let table = [
+        ("overloaded_error", ServerError),
+        ("api_error", ServerError),
+        ("rate_limit_error", RateLimited),
+        ("invalid_request_error", BadRequest),
+        ("request_too_large", BadRequest),
+        ("authentication_error", Authentication),
+        ("permission_error", ModelUnavailable),
+        ("not_found_error", ModelUnavailable),
+        ("billing_error", QuotaExhausted),
+        ("timeout_error", Timeout),
+    ];
+    for (kind, class) in table {
+        let error = json!({"type": "error", "error": {"type": kind, "message": "no, hunter2hunter2"}});
+        for name in ["event: error\n", ""] {
+            let text = format!("{name}data: {error}\n\n");
+            let failure = streamed("anthropic", anthropic::stream::Events::default(), &text);
+            assert_eq!((failure.class, failure.message.as_str()), (class, "no, [removed]"), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn geminis_errors_in_streams_have_classes() {
+    let table = [
+        (429, "RESOURCE_EXHAUSTED", RateLimited),
+        (503, "UNAVAILABLE", ServerError),
+        (500, "INTERNAL", ServerError),
+        (504, "DEADLINE_EXCEEDED", Timeout),
+        (400, "INVALID_ARGUMENT", BadRequest),
+        (404, "NOT_FOUND", ModelUnavailable),
+    ];
+    for (code, status, class) in table {
+        let error = json!({"error": {"code": code, "status": status, "message": "no, hunter2hunter2"}});
+        let text = format!("data: {error}\n\n");
+        let failure = streamed("gemini", gemini::stream::Chunks::default(), &text);
+        assert_eq!((failure.class, failure.message.as_str()), (class, "no, [removed]"), "{status}");
+    }
+    let blocked = "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY hunter2hunter2\"}}\n\n";
+    let failure = streamed("gemini", gemini::stream::Chunks::default(), blocked);
+    assert_eq!((failure.class, failure.http_status), (ContentFiltered, Some(200)), "{PROMPT_BLOCKED}");
+    assert_eq!(failure.message, "the provider blocked the prompt: SAFETY [removed]");
+}
+
+#[test]
+fn coheres_errors_in_streams_have_classes() {
+    let table = [
+        ("{\"finish_reason\":\"ERROR\"}", ServerError, "the provider failed within the answer"),
+        ("{\"finish_reason\":\"TIMEOUT\"}", Timeout, "the provider ran out of time within the answer"),
+        ("{\"finish_reason\":\"ERROR\",\"error\":\"no, hunter2hunter2\"}", ServerError, "no, [removed]"),
+    ];
+    for (delta, class, message) in table {
+        let text = format!("data: {{\"type\":\"message-end\",\"delta\":{delta}}}\n\n");
+        let failure = streamed("cohere", cohere::stream::Events::default(), &text);
+        assert_eq!((failure.class, failure.message.as_str()), (class, message), "{delta}");
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_read_has_a_class() {
+    let table = [
+        (ReadError::MALFORMED, ServerError, Some(200)),
+        (ReadError::EndedEarly, Connection, None),
+        (ReadError::TooLarge, ServerError, None),
+    ];
+    for (error, class, status) in table {
+        let failure = classifier("openai").unread(error);
+        assert_eq!((failure.class, failure.http_status), (class, status));
+    }
 }

@@ -1,15 +1,17 @@
 //! The kinds that speak OpenAI's API, and in what they differ.
 
+use super::errors::ERRORS;
 use crate::{
     balance::Failure,
     provider::{
-        CredentialField, KindSpec, ModelType, Target,
-        client::{self, join},
+        CredentialField, KindSpec, ModelType, Payload, Rule, Target,
+        address::{add_query, join},
+        anthropic, client, cohere, gemini,
     },
 };
-use http::{HeaderMap, HeaderName};
+use http::{HeaderName, Request, Uri};
 use secrecy::ExposeSecret;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 const MODEL_TYPES: &[ModelType] = &[
     ModelType::Llm,
@@ -60,17 +62,22 @@ const API_VERSION: CredentialField = CredentialField {
     help: "A date such as 2024-10-21, or v1 for the API without dates.",
 };
 
+/// A gateway with OpenAI's API may stand before any vendor, and hand on what that one says.
+const TABLES: &[&[Rule]] = &[ERRORS, anthropic::ERRORS, gemini::ERRORS, cohere::ERRORS];
+
 /// OpenAI itself.
-pub(in crate::provider) const OPENAI: KindSpec = KindSpec {
+pub(in crate::provider) static OPENAI: KindSpec = KindSpec {
     name: "openai",
     display_name: "OpenAI",
     model_types: MODEL_TYPES,
     default_base_url: Some("https://api.openai.com/v1"),
     credential_fields: &[CredentialField::api_key(true, "Begins with sk-."), ORGANIZATION],
+    telemetry_name: "openai",
+    errors: TABLES,
 };
 
 /// Any server with the same API: vLLM, Ollama, most gateways.
-pub(in crate::provider) const OPENAI_COMPATIBLE: KindSpec = KindSpec {
+pub(in crate::provider) static OPENAI_COMPATIBLE: KindSpec = KindSpec {
     name: "openai_compatible",
     display_name: "OpenAI-compatible",
     model_types: COMPATIBLE_MODEL_TYPES,
@@ -80,15 +87,19 @@ pub(in crate::provider) const OPENAI_COMPATIBLE: KindSpec = KindSpec {
         ORGANIZATION,
         BATCH,
     ],
+    telemetry_name: "openai_compatible",
+    errors: TABLES,
 };
 
 /// OpenAI's models at a resource of Azure's: `https://NAME.openai.azure.com`. The model is a deployment's name.
-pub(in crate::provider) const AZURE_OPENAI: KindSpec = KindSpec {
+pub(in crate::provider) static AZURE_OPENAI: KindSpec = KindSpec {
     name: "azure_openai",
     display_name: "Azure OpenAI",
     model_types: AZURE_MODEL_TYPES,
     default_base_url: None,
     credential_fields: &[CredentialField::api_key(true, "One of the resource's two keys."), API_VERSION],
+    telemetry_name: "azure.ai.openai",
+    errors: TABLES,
 };
 
 /// In what a kind differs from the others.
@@ -103,43 +114,41 @@ pub(super) struct Dialect {
     pub(super) sends_input_type: bool,
 }
 
+/// OpenAI's own.
+pub(super) const PLAIN: Dialect = Dialect {
+    key: ("authorization", "Bearer "),
+    url: |target, path| join(&target.base_url, path),
+    dated: false,
+    sends_input_type: false,
+};
+
+/// That of other servers with the same API.
+pub(super) const COMPATIBLE: Dialect = Dialect { sends_input_type: true, ..PLAIN };
+
+/// Azure's.
+pub(super) const AZURE: Dialect = Dialect { key: ("api-key", ""), url: azure_url, dated: true, ..PLAIN };
+
 impl Dialect {
-    pub(super) fn of(kind: &KindSpec) -> Self {
-        let plain = Self {
-            key: ("authorization", "Bearer "),
-            url: |target, path| join(&target.base_url, path),
-            dated: false,
-            sends_input_type: false,
-        };
-        match kind.name {
-            name if name == AZURE_OPENAI.name => {
-                Self { key: ("api-key", ""), url: azure_url, dated: true, ..plain }
-            }
-            name if name == OPENAI_COMPATIBLE.name => Self { sends_input_type: true, ..plain },
-            _ => plain,
-        }
-    }
-
-    /// The credential as headers.
-    pub(super) fn headers(&self, target: &Target) -> Result<HeaderMap, Failure> {
-        let mut headers = HeaderMap::new();
+    /// Puts in the credential as headers, and the API's date where every request must have one.
+    pub(super) fn sign(&self, target: &Target, request: &mut Request<Payload>) -> Result<(), Failure> {
         let (name, prefix) = self.key;
-        client::put_field(&mut headers, HeaderName::from_static(name), target, "api_key", prefix)?;
+        let headers = request.headers_mut();
+        client::put_field(headers, HeaderName::from_static(name), target, "api_key", prefix)?;
         let organization = HeaderName::from_static("openai-organization");
-        client::put_field(&mut headers, organization, target, ORGANIZATION.name, "")?;
-        Ok(headers)
-    }
-
-    /// Adds to a caller's own URL what every request must have.
-    pub(super) fn complete(&self, target: &Target, url: &mut Url) {
-        if self.dated && !url.query_pairs().any(|(name, _)| name == "api-version") {
-            date(target, url);
+        client::put_field(headers, organization, target, ORGANIZATION.name, "")?;
+        if self.dated
+            && let Some(version) = api_version(target)
+            && wants_date(request.uri())
+        {
+            add_query(request.uri_mut(), "api-version", version)?;
         }
+        Ok(())
     }
 }
 
-/// Where Azure has an endpoint ("Azure OpenAI REST API reference"): below the deployment, with the API's date; or all in
-/// one place as at OpenAI, in the API without dates. The list of models belongs to no deployment.
+/// Where Azure has an endpoint (<https://learn.microsoft.com/azure/ai-services/openai/reference>): below the deployment, for
+/// which each request says the API's date; or all in one place as at OpenAI, in the API without dates. The list of models
+/// belongs to no deployment.
 fn azure_url(target: &Target, path: &[&str]) -> Url {
     let mut root = target.base_url.clone();
     // As people copy it from their code: with what the clients add.
@@ -151,18 +160,17 @@ fn azure_url(target: &Target, path: &[&str]) -> Url {
     if undated || api_version(target).is_none() {
         return join(&root, &[&["openai", "v1"], path].concat());
     }
-    let mut url = match path {
+    match path {
         ["models"] => join(&root, &["openai", "models"]),
         _ => join(&root, &[&["openai", "deployments", target.model.as_str()], path].concat()),
-    };
-    date(target, &mut url);
-    url
+    }
 }
 
-fn date(target: &Target, url: &mut Url) {
-    if let Some(version) = api_version(target) {
-        url.query_pairs_mut().append_pair("api-version", version);
-    }
+/// Whether a request to this address must be told the API's date and is not yet.
+fn wants_date(uri: &Uri) -> bool {
+    let undated = format!("{}/", uri.path()).contains("/openai/v1/");
+    let query = uri.query().unwrap_or_default().as_bytes();
+    !undated && !form_urlencoded::parse(query).any(|(name, _)| name == "api-version")
 }
 
 /// The API's date; none for the API without.
@@ -192,19 +200,29 @@ mod tests {
         }
     }
 
+    /// A request to that address after it is signed.
+    fn signed(dialect: &Dialect, target: &Target, url: &str) -> Result<Request<Payload>, Failure> {
+        let mut request = Request::new(Payload::default());
+        *request.uri_mut() = url.parse().unwrap();
+        dialect.sign(target, &mut request).map(|()| request)
+    }
+
     #[test]
     fn credentials_become_sensitive_headers() {
-        let headers = |kind, fields: &[_]| Dialect::of(kind).headers(&target("http://h/", fields));
-        let sent = headers(&OPENAI, &[("api_key", " k\n"), ("organization", "org-1")]).unwrap();
+        let headers = |dialect, fields: &[_]| {
+            signed(dialect, &target("http://h/", fields), "http://h/")
+                .map(|request| request.headers().clone())
+        };
+        let sent = headers(&PLAIN, &[("api_key", " k\n"), ("organization", "org-1")]).unwrap();
         assert_eq!(sent["authorization"], "Bearer k");
         assert_eq!(sent["openai-organization"], "org-1");
         assert!(sent.values().all(HeaderValue::is_sensitive));
-        assert!(headers(&OPENAI_COMPATIBLE, &[]).unwrap().is_empty());
-        assert!(headers(&OPENAI_COMPATIBLE, &[("api_key", "")]).unwrap().is_empty());
-        let sent = headers(&AZURE_OPENAI, &[("api_key", "k"), ("api_version", "v1")]).unwrap();
+        assert!(headers(&COMPATIBLE, &[]).unwrap().is_empty());
+        assert!(headers(&COMPATIBLE, &[("api_key", "")]).unwrap().is_empty());
+        let sent = headers(&AZURE, &[("api_key", "k"), ("api_version", "v1")]).unwrap();
         assert_eq!((sent.len(), &sent["api-key"]), (1, &HeaderValue::from_static("k")));
         assert!(sent["api-key"].is_sensitive());
-        let failure = headers(&OPENAI, &[("api_key", "se\ncret")]).unwrap_err();
+        let failure = headers(&PLAIN, &[("api_key", "se\ncret")]).unwrap_err();
         assert_eq!(failure.class, ErrorClass::Authentication);
         assert!(!failure.message.contains("cret"), "{}", failure.message);
     }
@@ -232,22 +250,23 @@ mod tests {
             ("https://h", "a&b=c", models, "https://h/openai/models?api-version=a%26b%3Dc"),
         ];
         for (base, version, path, url) in table {
-            let fields = [("api_version", version)];
-            assert_eq!(azure_url(&target(base, &fields), path).as_str(), url, "{base} {version}");
+            let target = target(base, &[("api_version", version)]);
+            let request = signed(&AZURE, &target, azure_url(&target, path).as_str()).unwrap();
+            assert_eq!(request.uri(), url, "{base} {version}");
         }
     }
 
     #[test]
-    fn a_forwarded_request_gets_azures_date_unless_it_has_one() {
-        let azure = Dialect::of(&AZURE_OPENAI);
-        let completed = |dialect: &Dialect, url: &str| {
-            let mut url = url.parse().unwrap();
-            dialect.complete(&target("https://h", &[]), &mut url);
-            url.to_string()
-        };
-        assert_eq!(completed(&azure, "https://h/a?b=c"), "https://h/a?b=c&api-version=2024-10-21");
-        assert_eq!(completed(&azure, "https://h/a?api-version=x"), "https://h/a?api-version=x");
-        assert_eq!(completed(&Dialect::of(&OPENAI), "https://h/a"), "https://h/a");
+    fn a_forwarded_request_gets_azures_date_unless_it_has_one_or_needs_none() {
+        let table = [
+            (&AZURE, "https://h/a?b=c", "https://h/a?b=c&api-version=2024-10-21"),
+            (&AZURE, "https://h/a?api-version=x", "https://h/a?api-version=x"),
+            (&AZURE, "https://h/openai/v1/responses", "https://h/openai/v1/responses"),
+            (&PLAIN, "https://h/a", "https://h/a"),
+        ];
+        for (dialect, url, expected) in table {
+            assert_eq!(signed(dialect, &target("https://h", &[]), url).unwrap().uri(), expected);
+        }
     }
 
     #[test]

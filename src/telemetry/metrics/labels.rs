@@ -15,7 +15,7 @@ pub struct ModelNames {
     pub tenant: String,
     /// The tenant's name for the provider.
     pub provider: String,
-    /// The kind of provider.
+    /// OpenTelemetry's name for the kind of provider (`gen_ai.provider.name`).
     pub kind: &'static str,
     /// What the model does, as `llm`.
     pub model_type: &'static str,
@@ -68,7 +68,7 @@ impl EncodeLabelSet for Model {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
         let labels = [
             ("gen_ai_operation_name", operation(self.model_type)),
-            ("gen_ai_provider_name", provider_name(self.kind)),
+            ("gen_ai_provider_name", self.kind),
             ("gen_ai_request_model", &self.model),
             ("rota_provider", &self.provider),
             ("rota_tenant", &self.tenant),
@@ -84,15 +84,6 @@ pub(in crate::telemetry) fn operation(model_type: &'static str) -> &'static str 
         "text-embedding" => "embeddings",
         "speech2text" => "speech_to_text",
         "tts" => "text_to_speech",
-        other => other,
-    }
-}
-
-/// OpenTelemetry's word for a kind of provider (`gen_ai.provider.name`); a kind without one is its own.
-pub(in crate::telemetry) fn provider_name(kind: &'static str) -> &'static str {
-    match kind {
-        "azure_openai" => "azure.ai.openai",
-        "gemini" => "gcp.gemini",
         other => other,
     }
 }

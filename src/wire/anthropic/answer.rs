@@ -2,24 +2,20 @@
 //! blocks and fields are ignored, missing ones and nulls are empty. Invariant: what is not the protocol is a failure,
 //! never an empty success.
 
-use crate::{
-    balance::Failure,
-    provider::redact::Redactor,
-    wire::{
-        ChatReply, Content, Message, TokenUsage, ToolCall,
-        answer::{check_error, malformed, parse},
-    },
+use crate::wire::{
+    ChatReply, Content, Message, ReadError, TokenUsage, ToolCall,
+    answer::{check_error, parse},
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 /// Reads a whole message.
-pub(crate) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
     let answer: Answer = parse(body)?;
-    check_error(answer.error, redactor)?;
+    check_error(answer.error)?;
     let mut message = Message { role: "assistant".into(), ..Message::default() };
     let mut text = String::new();
-    for block in answer.content.ok_or_else(malformed)? {
+    for block in answer.content.ok_or(ReadError::MALFORMED)? {
         match block.kind.as_str() {
             "text" => text.push_str(&block.text.unwrap_or_default()),
             "thinking" => message.reasoning.push_str(&block.thinking.unwrap_or_default()),
@@ -42,14 +38,14 @@ pub(crate) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Fai
 }
 
 /// Reads a count of tokens (API reference, "Count tokens in a Message").
-pub(crate) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
+pub fn count(body: &[u8]) -> Result<u32, ReadError> {
     let answer: Count = parse(body)?;
-    check_error(answer.error, redactor)?;
-    answer.input_tokens.ok_or_else(malformed)
+    check_error(answer.error)?;
+    answer.input_tokens.ok_or(ReadError::MALFORMED)
 }
 
 /// The contract's word for a stop reason (API reference, "Handling stop reasons"); one without a word is passed on.
-pub(crate) fn finish_reason(stop_reason: String) -> String {
+pub(super) fn finish_reason(stop_reason: String) -> String {
     match stop_reason.as_str() {
         "end_turn" | "stop_sequence" => "stop".into(),
         "max_tokens" | "model_context_window_exceeded" => "length".into(),
@@ -76,18 +72,18 @@ struct Answer {
 
 /// A block of content.
 #[derive(Deserialize)]
-pub(crate) struct Block {
+pub(super) struct Block {
     #[serde(rename = "type")]
-    pub(crate) kind: String,
-    pub(crate) text: Option<String>,
-    pub(crate) thinking: Option<String>,
+    pub(super) kind: String,
+    pub(super) text: Option<String>,
+    pub(super) thinking: Option<String>,
     id: Option<String>,
     name: Option<String>,
     input: Option<Value>,
 }
 
 impl Block {
-    pub(crate) fn tool_call(self, index: i32) -> ToolCall {
+    pub(super) fn tool_call(self, index: i32) -> ToolCall {
         ToolCall {
             index,
             id: self.id.unwrap_or_default(),
@@ -101,7 +97,7 @@ impl Block {
 /// Counts of tokens. Those from the cache and those written to it are not part of `input_tokens` ("Prompt caching").
 #[derive(Clone, Copy, Default, Deserialize)]
 #[expect(clippy::struct_field_names, reason = "the wire's names")]
-pub(crate) struct Usage {
+pub(super) struct Usage {
     input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
     cache_read_input_tokens: Option<u64>,
@@ -110,7 +106,7 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// Takes the later counts: in a stream they are totals so far.
-    pub(crate) fn update(&mut self, later: Self) {
+    pub(super) fn update(&mut self, later: Self) {
         self.input_tokens = later.input_tokens.or(self.input_tokens);
         self.cache_creation_input_tokens =
             later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
@@ -119,7 +115,7 @@ impl Usage {
     }
 
     /// As the contract counts: `prompt` is all that went in, `cached` the part of it that came from the cache.
-    pub(crate) fn total(self) -> TokenUsage {
+    pub(super) fn total(self) -> TokenUsage {
         let count = |tokens: Option<u64>| u32::try_from(tokens.unwrap_or_default()).unwrap_or(u32::MAX);
         let (cached, completion) = (count(self.cache_read_input_tokens), count(self.output_tokens));
         let prompt = count(self.input_tokens)
@@ -132,13 +128,11 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{balance::ErrorClass, provider::Target};
+    use crate::wire::fixtures::reported;
     use serde_json::json;
 
-    fn read(body: Value) -> Result<ChatReply, Failure> {
-        let target =
-            Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields: [].into() };
-        message(body.to_string().as_bytes(), &Redactor::new(&target))
+    fn read(body: Value) -> Result<ChatReply, ReadError> {
+        message(body.to_string().as_bytes())
     }
 
     #[test]
@@ -211,9 +205,9 @@ mod tests {
             json!({"content": "x"}),
             json!([null, null, [], null, null]),
         ] {
-            assert_eq!(read(body.clone()).unwrap_err().class, ErrorClass::ServerError, "{body}");
+            assert_eq!(read(body.clone()).unwrap_err(), ReadError::MALFORMED, "{body}");
         }
-        let failure = read(json!({"type": "error", "error": {"type": "rate_limit_error", "message": "m"}}));
-        assert_eq!(failure.unwrap_err().class, ErrorClass::RateLimited);
+        let error = json!({"type": "error", "error": {"type": "rate_limit_error", "message": "m"}});
+        assert_eq!(reported(read(error)), ("rate_limit_error".into(), "m".into()));
     }
 }

@@ -1,5 +1,5 @@
-//! Anthropic's Messages API.
+//! Anthropic's Messages API (<https://docs.claude.com/en/api/messages>).
 
-pub(crate) mod answer;
-pub(crate) mod request;
-pub(crate) mod stream;
+pub mod answer;
+pub mod request;
+pub mod stream;

@@ -1,12 +1,9 @@
 //! What goes to Anthropic (API reference, "Create a Message"). Pure. Invariant: no parameter of the caller's replaces
 //! what the call itself says (model, messages, stream, and what else is given in the request's own fields).
 
-use crate::{
-    balance::{ErrorClass, Failure},
-    wire::{
-        ChatRequest, Content, Media, Message, Part, Tool, ToolCall,
-        media::{data_url, essence},
-    },
+use crate::wire::{
+    ChatRequest, Content, Media, Message, Part, Tool, ToolCall, WriteError,
+    media::{data_url, essence},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
@@ -14,8 +11,11 @@ use serde_json::{Map, Value, json};
 /// Anthropic wants `max_tokens` in every request. Where the caller gives none, this many: every model can write them.
 const MAX_TOKENS: u32 = 4096;
 
+/// The fields of a message that counting takes; it refuses others.
+const COUNTED: &[&str] = &["model", "messages", "system", "tools", "tool_choice", "thinking"];
+
 /// The body of `POST /messages`.
-pub(crate) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
+pub fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, WriteError> {
     let mut body = request.parameters.clone();
     body.insert("model".into(), model.into());
     body.insert("messages".into(), messages(&request.messages)?.into());
@@ -52,12 +52,17 @@ pub(crate) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<V
     Ok(Value::Object(body))
 }
 
-fn refused(why: impl Into<String>) -> Failure {
-    Failure::new(ErrorClass::BadRequest, why)
+/// The body of `POST /messages/count_tokens` (<https://docs.claude.com/en/api/messages-count-tokens>).
+pub fn count(model: &str, request: &ChatRequest) -> Result<Value, WriteError> {
+    let mut body = chat(model, request, false)?;
+    if let Some(body) = body.as_object_mut() {
+        body.retain(|name, _| COUNTED.contains(&name.as_str()));
+    }
+    Ok(body)
 }
 
 /// The system messages, wherever they stand: Anthropic takes one text, beside the conversation.
-fn system(messages: &[Message]) -> Result<Option<String>, Failure> {
+fn system(messages: &[Message]) -> Result<Option<String>, WriteError> {
     let mut texts = Vec::new();
     for message in messages.iter().filter(|message| message.role == "system") {
         match &message.content {
@@ -65,7 +70,7 @@ fn system(messages: &[Message]) -> Result<Option<String>, Failure> {
             Content::Parts(parts) => {
                 for part in parts {
                     let Part::Text(text) = part else {
-                        return Err(refused("system messages must be text for this provider"));
+                        return Err(WriteError::new("system messages must be text for this provider"));
                     };
                     texts.push(text);
                 }
@@ -78,7 +83,7 @@ fn system(messages: &[Message]) -> Result<Option<String>, Failure> {
 
 /// The conversation without its system messages. Results of tools become a user's message; those in a row become one,
 /// as all of a turn's results must come together ("Tool use", parallel calls).
-fn messages(messages: &[Message]) -> Result<Vec<Value>, Failure> {
+fn messages(messages: &[Message]) -> Result<Vec<Value>, WriteError> {
     let mut out = Vec::new();
     let mut results: Vec<Value> = Vec::new();
     for message in messages.iter().filter(|message| message.role != "system") {
@@ -118,7 +123,7 @@ fn flush(results: &mut Vec<Value>, out: &mut Vec<Value>) {
     }
 }
 
-fn content(content: &Content) -> Result<Value, Failure> {
+fn content(content: &Content) -> Result<Value, WriteError> {
     match content {
         Content::Text(text) => Ok(text.clone().into()),
         Content::Parts(parts) => parts.iter().map(part).collect(),
@@ -126,10 +131,10 @@ fn content(content: &Content) -> Result<Value, Failure> {
 }
 
 /// Anthropic takes the arguments as an object, where the contract has the model's text.
-fn tool_use(call: &ToolCall) -> Result<Value, Failure> {
+fn tool_use(call: &ToolCall) -> Result<Value, WriteError> {
     let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
     let input: Map<String, Value> = serde_json::from_str(text)
-        .map_err(|_| refused("the arguments of a tool call in `messages` are no JSON object"))?;
+        .map_err(|_| WriteError::new("the arguments of a tool call in `messages` are no JSON object"))?;
     Ok(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input}))
 }
 
@@ -146,26 +151,26 @@ fn tool(tool: &Tool) -> Value {
     Value::Object(out)
 }
 
-fn part(part: &Part) -> Result<Value, Failure> {
+fn part(part: &Part) -> Result<Value, WriteError> {
     Ok(match part {
         Part::Text(text) => json!({"type": "text", "text": text}),
         Part::Image(media) => json!({"type": "image", "source": source(media)}),
-        Part::Audio(_) => return Err(refused("this provider takes no audio")),
+        Part::Audio(_) => return Err(WriteError::new("this provider takes no audio")),
         Part::Document(media) => json!({"type": "document", "source": document(media)?}),
     })
 }
 
 /// Documents are PDF, or plain text ("PDF support", "Citations").
-fn document(media: &Media) -> Result<Value, Failure> {
+fn document(media: &Media) -> Result<Value, WriteError> {
     let Media::Data { bytes, mime_type } = media else { return Ok(source(media)) };
     match essence(mime_type).as_str() {
         "application/pdf" => Ok(source(media)),
         "text/plain" => {
-            let text =
-                std::str::from_utf8(bytes).map_err(|_| refused("a document of plain text is not UTF-8"))?;
+            let text = std::str::from_utf8(bytes)
+                .map_err(|_| WriteError::new("a document of plain text is not UTF-8"))?;
             Ok(json!({"type": "text", "media_type": "text/plain", "data": text}))
         }
-        _ => Err(refused("this provider takes documents of type application/pdf or text/plain")),
+        _ => Err(WriteError::new("this provider takes documents of type application/pdf or text/plain")),
     }
 }
 
@@ -302,7 +307,7 @@ mod tests {
         for arguments in ["{", "[]", "1", "\"x\"", "null"] {
             let message = Message { tool_calls: vec![call("c", arguments)], ..says("assistant", "") };
             let request = ChatRequest { messages: vec![message], ..ChatRequest::default() };
-            assert_eq!(chat("m", &request, false).unwrap_err().class, ErrorClass::BadRequest, "{arguments}");
+            assert!(chat("m", &request, false).is_err(), "{arguments}");
         }
     }
 
@@ -337,13 +342,12 @@ mod tests {
             (Part::Document(bytes), "UTF-8"),
         ];
         for (input, word) in refused {
-            let failure = part(&input).unwrap_err();
-            assert_eq!(failure.class, ErrorClass::BadRequest);
-            assert!(failure.message.contains(word), "{failure:?}");
+            let WriteError(why) = part(&input).unwrap_err();
+            assert!(why.contains(word), "{why}");
         }
         let picture =
             Message { content: Content::Parts(vec![Part::Image(data("image/png"))]), ..says("system", "") };
         let request = ChatRequest { messages: vec![picture], ..ChatRequest::default() };
-        assert_eq!(chat("m", &request, false).unwrap_err().class, ErrorClass::BadRequest);
+        assert!(chat("m", &request, false).is_err());
     }
 }

@@ -2,23 +2,16 @@
 //! known are signs of life, as are pings: more kinds may come, says the page.
 
 use super::answer::{Block, Usage, finish_reason, message};
-use crate::{
-    balance::Failure,
-    provider::{
-        redact::Redactor,
-        stream::{Frame, Frames},
-    },
-    wire::{
-        ChatEvent, ToolCall,
-        answer::{check_error, parse},
-    },
+use crate::wire::{
+    ChatEvent, ReadError, ReadFrames, Said, ToolCall,
+    answer::{check_error, parse},
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 /// Reads one stream's events, in their order.
 #[derive(Default)]
-pub(crate) struct Events {
+pub struct Events {
     usage: Usage,
     /// How many tool calls have begun.
     calls: i32,
@@ -33,10 +26,10 @@ struct Open {
     empty: bool,
 }
 
-impl Frames for Events {
-    fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure> {
+impl ReadFrames for Events {
+    fn read(&mut self, data: &[u8]) -> Result<Said, ReadError> {
         let event: Event = parse(data)?;
-        check_error(event.error, redactor)?;
+        check_error(event.error)?;
         let block = event.index.unwrap_or_default();
         let out = match event.kind.as_str() {
             "message_start" => {
@@ -59,14 +52,14 @@ impl Frames for Events {
                     None => ChatEvent::default(),
                 }
             }
-            "message_stop" => return Ok(Frame::End),
+            "message_stop" => return Ok(Said::End),
             _ => ChatEvent::default(),
         };
-        Ok(Frame::Events(vec![out]))
+        Ok(Said::Events(vec![out]))
     }
 
-    fn whole(self, body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
-        Ok(vec![message(body, redactor)?.into()])
+    fn whole(self, body: &[u8]) -> Result<Vec<ChatEvent>, ReadError> {
+        Ok(vec![message(body)?.into()])
     }
 }
 
@@ -158,12 +151,9 @@ struct Delta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        balance::ErrorClass,
-        wire::{
-            TokenUsage,
-            fixtures::{call, end_of, fails, same_wherever_cut, words},
-        },
+    use crate::wire::{
+        TokenUsage,
+        fixtures::{call, end_of, fails, reported, same_wherever_cut, words},
     };
 
     /// Thinking, text, two tool calls of which one has no arguments, a ping, an event from the future, and usage that
@@ -205,11 +195,15 @@ mod tests {
         "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
     );
 
-    async fn read(chunks: Vec<Vec<u8>>) -> Vec<Result<ChatEvent, Failure>> {
-        words(Events::default(), chunks).await
+    fn read(chunks: &[&[u8]]) -> Vec<Result<ChatEvent, ReadError>> {
+        words(Events::default(), chunks)
     }
 
-    fn expected() -> Vec<Result<ChatEvent, Failure>> {
+    fn read_text(text: &str) -> Vec<Result<ChatEvent, ReadError>> {
+        read(&[text.as_bytes()])
+    }
+
+    fn expected() -> Vec<Result<ChatEvent, ReadError>> {
         let usage = TokenUsage { prompt: 12, completion: 4, total: 16, cached: 2, reasoning: 0 };
         let events = [
             ChatEvent { reasoning: "hm".into(), ..ChatEvent::default() },
@@ -224,54 +218,38 @@ mod tests {
         events.into_iter().map(Ok).collect()
     }
 
-    #[tokio::test]
-    async fn a_stream_means_the_same_wherever_it_is_cut() {
-        same_wherever_cut(FIXTURE, read, &expected()).await;
+    #[test]
+    fn a_stream_means_the_same_wherever_it_is_cut() {
+        same_wherever_cut(FIXTURE, read, &expected());
     }
 
-    #[tokio::test]
-    async fn ends_are_told_apart() {
-        let class = async |text: &str| end_of(Events::default(), text).await;
+    #[test]
+    fn ends_are_told_apart() {
+        let end = |text: &str| end_of(Events::default(), text);
         let (finished, _) = FIXTURE.split_once("event: message_stop").unwrap();
         let (unfinished, _) = FIXTURE.split_once("event: message_delta").unwrap();
-        assert_eq!(class(finished).await, None);
-        assert_eq!(class(unfinished).await, Some(ErrorClass::Connection));
-        assert_eq!(class("").await, Some(ErrorClass::Connection));
-        assert_eq!(class("data: {\"type\":\n\n").await, Some(ErrorClass::ServerError));
-        assert_eq!(class("data: {\"choices\":[]}\n\n").await, Some(ErrorClass::ServerError));
-        assert_eq!(class(&format!("{FIXTURE}data: nothing after the end is read\n\n")).await, None);
+        assert_eq!(end(finished), None);
+        assert_eq!(end(unfinished), Some(ReadError::EndedEarly));
+        assert_eq!(end(""), Some(ReadError::EndedEarly));
+        assert_eq!(end("data: {\"type\":\n\n"), Some(ReadError::MALFORMED));
+        assert_eq!(end("data: {\"choices\":[]}\n\n"), Some(ReadError::MALFORMED));
+        assert_eq!(end(&format!("{FIXTURE}data: nothing after the end is read\n\n")), None);
     }
 
-    #[tokio::test]
-    async fn errors_in_the_stream_are_classified() {
-        let table = [
-            ("overloaded_error", ErrorClass::ServerError),
-            ("api_error", ErrorClass::ServerError),
-            ("rate_limit_error", ErrorClass::RateLimited),
-            ("invalid_request_error", ErrorClass::BadRequest),
-            ("request_too_large", ErrorClass::BadRequest),
-            ("authentication_error", ErrorClass::Authentication),
-            ("permission_error", ErrorClass::ModelUnavailable),
-            ("not_found_error", ErrorClass::ModelUnavailable),
-            ("billing_error", ErrorClass::QuotaExhausted),
-            ("timeout_error", ErrorClass::Timeout),
-        ];
-        for (kind, class) in table {
-            for name in ["event: error\n", ""] {
-                let error = format!(
-                    "{name}data: {{\"type\":\"error\",\"error\":{{\"type\":\"{kind}\",\"message\":\"no, hunter2hunter2\"}}}}\n\n"
-                );
-                let items = read(vec![error.into_bytes()]).await;
-                let [Err(failure)] = items.as_slice() else { panic!("{items:?}") };
-                assert_eq!((failure.class, failure.message.as_str()), (class, "no, [removed]"), "{kind}");
-            }
+    #[test]
+    fn an_error_in_the_stream_ends_it() {
+        let data = "{\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"no\"}}";
+        for name in ["event: error\n", ""] {
+            let mut items = read_text(&format!("{name}data: {data}\n\n{FIXTURE}"));
+            let error = reported(items.pop().unwrap());
+            assert_eq!((items.len(), error), (0, ("overloaded_error".into(), "no".into())));
         }
     }
 
     proptest::proptest! {
         #[test]
         fn no_bytes_break_it(chunks: Vec<Vec<u8>>) {
-            proptest::prop_assert!(fails(Events::default(), chunks));
+            proptest::prop_assert!(fails(Events::default(), &chunks));
         }
     }
 }

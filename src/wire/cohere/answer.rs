@@ -2,25 +2,21 @@
 //! parts and fields are ignored, missing ones and nulls are empty. Invariant: what is not the protocol is a failure,
 //! never an empty success.
 
-use crate::{
-    balance::{ErrorClass, Failure},
-    provider::{classify, redact::Redactor},
-    wire::{
-        ChatReply, Content, EmbeddingReply, Message, RerankReply, RerankRequest, TokenUsage, ToolCall,
-        answer::{check_error, malformed, parse, server_error, vectors},
-        rerank::{Place, order},
-    },
+use crate::wire::{
+    ChatReply, Content, EmbeddingReply, Message, ReadError, RerankReply, RerankRequest, TokenUsage, ToolCall,
+    answer::{check_error, parse, reported, vectors},
+    rerank::{Place, order},
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 /// Reads a whole message.
-pub(crate) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
     let answer: Answer = parse(body)?;
-    check_error(answer.error, redactor)?;
-    let said = match answer.message.ok_or_else(malformed)? {
+    check_error(answer.error)?;
+    let said = match answer.message.ok_or(ReadError::MALFORMED)? {
         Told::Said(said) => said,
-        Told::Error(message) => return Err(classify::of_value(&json!({ "message": message }), redactor)),
+        Told::Error(message) => return Err(reported(&json!({ "message": message }))),
     };
     let (mut text, mut reasoning) = (String::new(), said.tool_plan.unwrap_or_default());
     for part in said.content.into_iter().flatten() {
@@ -45,44 +41,43 @@ pub(crate) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Fai
 }
 
 /// Reads embeddings; there must be as many as `count`.
-pub(crate) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
+pub fn embeddings(body: &[u8], count: usize) -> Result<EmbeddingReply, ReadError> {
     let answer: Embedded = parse(body)?;
-    check_error(answer.error, redactor)?;
-    let told = answer.embeddings.and_then(|embeddings| embeddings.float).ok_or_else(malformed)?;
+    check_error(answer.error)?;
+    let told = answer.embeddings.and_then(|embeddings| embeddings.float).ok_or(ReadError::MALFORMED)?;
     Ok(EmbeddingReply { vectors: vectors(told, count)?, usage: answer.meta.unwrap_or_default().total() })
 }
 
 /// Reads an order of the request's documents. It is billed by searches, which are no tokens.
-pub(crate) fn rerank(
-    body: &[u8],
-    request: &RerankRequest,
-    redactor: &Redactor,
-) -> Result<RerankReply, Failure> {
+pub fn rerank(body: &[u8], request: &RerankRequest) -> Result<RerankReply, ReadError> {
     let answer: Reranked = parse(body)?;
-    check_error(answer.error, redactor)?;
-    let results = order(answer.results.ok_or_else(malformed)?, request)?;
+    check_error(answer.error)?;
+    let results = order(answer.results.ok_or(ReadError::MALFORMED)?, request)?;
     Ok(RerankReply { results, usage: answer.meta.unwrap_or_default().total() })
 }
 
 /// Reads a list of models, of which only matters that it is one.
-pub(crate) fn models(body: &[u8]) -> Result<(), Failure> {
+pub fn models(body: &[u8]) -> Result<(), ReadError> {
     let answer: Models = parse(body)?;
-    answer.models.map(|_| ()).ok_or_else(malformed)
+    answer.models.map(|_| ()).ok_or(ReadError::MALFORMED)
 }
 
+/// The finish reason of an answer in which the provider failed.
+const FAILED: &str = "ERROR";
+
+/// The finish reason of an answer for which the provider took too long.
+pub const TIMED_OUT: &str = "TIMEOUT";
+
 /// The contract's word for a finish reason (API reference, "Chat"); one without a word is passed on. Two of Cohere's are
-/// failures.
-pub(crate) fn finish_reason(reason: String) -> Result<String, Failure> {
+/// errors.
+pub(super) fn finish_reason(reason: String) -> Result<String, ReadError> {
     Ok(match reason.as_str() {
         "COMPLETE" | "STOP_SEQUENCE" => "stop".into(),
         "MAX_TOKENS" => "length".into(),
         "TOOL_CALL" => "tool_calls".into(),
-        "ERROR" => return Err(server_error("the provider failed within the answer")),
-        "TIMEOUT" => {
-            return Err(Failure {
-                class: ErrorClass::Timeout,
-                ..server_error("the provider ran out of time within the answer")
-            });
+        FAILED => return Err(ReadError::reported(FAILED, "the provider failed within the answer")),
+        TIMED_OUT => {
+            return Err(ReadError::reported(TIMED_OUT, "the provider ran out of time within the answer"));
         }
         _ => reason,
     })
@@ -113,14 +108,14 @@ struct Said {
 
 /// A part of the content, or what one gains: the one field or the other.
 #[derive(Deserialize)]
-pub(crate) struct Words {
-    pub(crate) text: Option<String>,
-    pub(crate) thinking: Option<String>,
+pub(super) struct Words {
+    pub(super) text: Option<String>,
+    pub(super) thinking: Option<String>,
 }
 
 /// A tool call, or what one gains.
 #[derive(Deserialize)]
-pub(crate) struct Call {
+pub(super) struct Call {
     id: Option<String>,
     function: Option<Function>,
 }
@@ -133,12 +128,12 @@ struct Function {
 
 impl Call {
     /// A call that begins.
-    pub(crate) fn start(self, index: i32) -> ToolCall {
+    pub(super) fn start(self, index: i32) -> ToolCall {
         ToolCall { kind: "function".into(), ..self.fragment(index) }
     }
 
     /// What a call gains.
-    pub(crate) fn fragment(self, index: i32) -> ToolCall {
+    pub(super) fn fragment(self, index: i32) -> ToolCall {
         let function = self.function.unwrap_or_default();
         ToolCall {
             index,
@@ -178,7 +173,7 @@ struct Models {
 /// ones are a part of that; `billed_units` leaves out what Cohere itself adds to a prompt, and is all that embeddings
 /// have. Cohere counts in floating point.
 #[derive(Default, Deserialize)]
-pub(crate) struct Usage {
+pub(super) struct Usage {
     tokens: Option<Counts>,
     billed_units: Option<Counts>,
     cached_tokens: Option<f64>,
@@ -192,7 +187,7 @@ struct Counts {
 
 impl Usage {
     /// As the contract counts.
-    pub(crate) fn total(self) -> TokenUsage {
+    pub(super) fn total(self) -> TokenUsage {
         // The cast saturates.
         let count = |number: Option<f64>| number.unwrap_or_default() as u32;
         let (used, billed) = (self.tokens.unwrap_or_default(), self.billed_units.unwrap_or_default());
@@ -206,10 +201,10 @@ impl Usage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::fixtures::redactor;
+    use crate::wire::fixtures::reported;
 
-    fn read(body: Value) -> Result<ChatReply, Failure> {
-        message(body.to_string().as_bytes(), &redactor())
+    fn read(body: Value) -> Result<ChatReply, ReadError> {
+        message(body.to_string().as_bytes())
     }
 
     #[test]
@@ -289,13 +284,13 @@ mod tests {
         for (theirs, ours) in table {
             assert_eq!(read(theirs).unwrap().finish_reason, ours);
         }
-        assert_eq!(read("ERROR").unwrap_err().class, ErrorClass::ServerError);
-        assert_eq!(read("TIMEOUT").unwrap_err().class, ErrorClass::Timeout);
+        assert_eq!(reported(read("ERROR")).0, "ERROR");
+        assert_eq!(reported(read("TIMEOUT")).0, "TIMEOUT");
     }
 
     #[test]
     fn embeddings_are_counted() {
-        let read = |body: Value| embeddings(body.to_string().as_bytes(), 2, &redactor());
+        let read = |body: Value| embeddings(body.to_string().as_bytes(), 2);
         let body = json!({
             "id": "x", "response_type": "embeddings_by_type", "texts": ["a", "b"],
             "embeddings": {"float": [[0.5, 1], [0.25, 2]]},
@@ -310,7 +305,7 @@ mod tests {
             json!({"embeddings": {"float": [[1]]}}),
             json!({"embeddings": [[1], [2]]}),
         ] {
-            assert_eq!(read(body.clone()).unwrap_err().class, ErrorClass::ServerError, "{body}");
+            assert!(matches!(read(body.clone()), Err(ReadError::Malformed(_))), "{body}");
         }
     }
 
@@ -321,10 +316,10 @@ mod tests {
             "id": "x", "results": [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.1}],
             "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
         });
-        let reply = rerank(body.to_string().as_bytes(), &request, &redactor()).unwrap();
+        let reply = rerank(body.to_string().as_bytes(), &request).unwrap();
         assert_eq!(reply.results.iter().map(|ranked| ranked.index).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(reply.usage, TokenUsage::default());
-        assert!(rerank(b"{\"results\":null}", &request, &redactor()).is_err());
+        assert!(rerank(b"{\"results\":null}", &request).is_err());
     }
 
     #[test]
@@ -337,13 +332,13 @@ mod tests {
             json!({"message": {"content": "x"}}),
             json!({"message": {"content": [1]}}),
         ] {
-            assert_eq!(read(body.clone()).unwrap_err().class, ErrorClass::ServerError, "{body}");
+            assert_eq!(read(body.clone()).unwrap_err(), ReadError::MALFORMED, "{body}");
         }
-        let failure = read(json!({"id": "x", "message": "trial token rate limit exceeded"})).unwrap_err();
-        assert_eq!(failure.class, ErrorClass::RateLimited);
+        let error = reported(read(json!({"id": "x", "message": "trial token rate limit exceeded"})));
+        assert_eq!(error, (String::new(), "trial token rate limit exceeded".into()));
         assert!(models(b"{\"models\":[]}").is_ok());
         for body in ["{}", "[]", "{\"data\":[]}"] {
-            assert_eq!(models(body.as_bytes()).unwrap_err().class, ErrorClass::ServerError, "{body}");
+            assert_eq!(models(body.as_bytes()).unwrap_err(), ReadError::MALFORMED, "{body}");
         }
     }
 }

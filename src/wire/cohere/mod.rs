@@ -1,5 +1,5 @@
-//! Cohere's API, version 2.
+//! Cohere's API, version 2 (<https://docs.cohere.com/reference/about>).
 
-pub(crate) mod answer;
-pub(crate) mod request;
-pub(crate) mod stream;
+pub mod answer;
+pub mod request;
+pub mod stream;

@@ -4,10 +4,7 @@
 //! OpenAI's names of parameters become Cohere's: a caller need not know whom the call goes to. Cohere's own names pass as
 //! they are, and win. What is neither passes too, for Cohere to judge.
 
-use crate::{
-    balance::{ErrorClass, Failure},
-    wire::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall},
-};
+use crate::wire::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall, WriteError};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
 
@@ -16,7 +13,7 @@ const NAMES: &[(&str, &str)] =
     &[("max_completion_tokens", "max_tokens"), ("stop", "stop_sequences"), ("top_k", "k"), ("top_p", "p")];
 
 /// The body of `POST /v2/chat`.
-pub(crate) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, Failure> {
+pub fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, WriteError> {
     let mut body = request.parameters.clone();
     // OpenAI's word for a parameter that is not given.
     body.retain(|_, value| !value.is_null());
@@ -36,7 +33,7 @@ pub(crate) fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<V
 
 /// The body of `POST /v2/embed`. Cohere embeds a document and a query differently and wants to be told which it is
 /// ("Introduction to Embeddings"). Who does not say compares like with like: all are documents then.
-pub(crate) fn embeddings(model: &str, request: &EmbeddingRequest) -> Value {
+pub fn embeddings(model: &str, request: &EmbeddingRequest) -> Value {
     let input_type = match request.input_type.as_str() {
         "" | "document" => "search_document",
         "query" => "search_query",
@@ -53,12 +50,8 @@ pub(crate) fn embeddings(model: &str, request: &EmbeddingRequest) -> Value {
     body
 }
 
-fn refused(why: impl Into<String>) -> Failure {
-    Failure::new(ErrorClass::BadRequest, why)
-}
-
 /// Puts OpenAI's parameters into Cohere's words, and refuses what those have no word for.
-fn translate(body: &mut Map<String, Value>) -> Result<(), Failure> {
+fn translate(body: &mut Map<String, Value>) -> Result<(), WriteError> {
     for (theirs, ours) in NAMES {
         if let Some(value) = body.remove(*theirs) {
             body.entry(*ours).or_insert(value);
@@ -74,14 +67,19 @@ fn translate(body: &mut Map<String, Value>) -> Result<(), Failure> {
             Some(choice) => {
                 body.insert("tool_choice".into(), choice.to_uppercase().into());
             }
-            None => return Err(refused("this provider cannot be told which tool to call: `tool_choice`")),
+            None => {
+                return Err(WriteError::new(
+                    "this provider cannot be told which tool to call: `tool_choice`",
+                ));
+            }
         }
     }
     if let Some(format) = body.get_mut("response_format")
         && format.get("type").is_some_and(|kind| kind == "json_schema")
     {
         let schema = format.pointer_mut("/json_schema/schema").map(Value::take);
-        let schema = schema.ok_or_else(|| refused("`response_format` of type json_schema has no schema"))?;
+        let schema =
+            schema.ok_or_else(|| WriteError::new("`response_format` of type json_schema has no schema"))?;
         *format = json!({"type": "json_object", "json_schema": schema});
     }
     if let Some(effort) = body.remove("reasoning_effort") {
@@ -89,15 +87,19 @@ fn translate(body: &mut Map<String, Value>) -> Result<(), Failure> {
         let kind = match effort.as_str() {
             Some("none") => "disabled",
             Some("high") => "enabled",
-            _ => return Err(refused("this provider knows a `reasoning_effort` of none or high alone")),
+            _ => {
+                return Err(WriteError::new(
+                    "this provider knows a `reasoning_effort` of none or high alone",
+                ));
+            }
         };
         body.entry("thinking").or_insert_with(|| json!({ "type": kind }));
     }
     if body.remove("n").is_some_and(|count| count != 1) {
-        return Err(refused("this provider gives one answer a call: `n`"));
+        return Err(WriteError::new("this provider gives one answer a call: `n`"));
     }
     if body.remove("parallel_tool_calls").is_some_and(|parallel| parallel != true) {
-        return Err(refused(
+        return Err(WriteError::new(
             "this provider cannot be kept from calling tools together: `parallel_tool_calls`",
         ));
     }
@@ -109,7 +111,7 @@ fn translate(body: &mut Map<String, Value>) -> Result<(), Failure> {
 }
 
 /// A message. `name` has no place there.
-fn message(message: &Message) -> Result<Value, Failure> {
+fn message(message: &Message) -> Result<Value, WriteError> {
     let mut out = Map::new();
     out.insert("role".into(), message.role.clone().into());
     let calls = !message.tool_calls.is_empty();
@@ -139,15 +141,15 @@ fn message(message: &Message) -> Result<Value, Failure> {
 }
 
 /// A part of a message of that role. Images are the user's alone (API reference, "Chat": each role's content).
-fn part(part: &Part, role: &str) -> Result<Value, Failure> {
+fn part(part: &Part, role: &str) -> Result<Value, WriteError> {
     match part {
         Part::Text(text) => Ok(json!({"type": "text", "text": text})),
         Part::Image(media) if role == "user" => {
             Ok(json!({"type": "image_url", "image_url": {"url": url(media)}}))
         }
-        Part::Image(_) => Err(refused("this provider takes images in messages of role user alone")),
-        Part::Audio(_) => Err(refused("this provider takes no audio")),
-        Part::Document(_) => Err(refused(
+        Part::Image(_) => Err(WriteError::new("this provider takes images in messages of role user alone")),
+        Part::Audio(_) => Err(WriteError::new("this provider takes no audio")),
+        Part::Document(_) => Err(WriteError::new(
             "this provider takes no documents in messages, but texts in its parameter `documents`",
         )),
     }
@@ -275,9 +277,8 @@ mod tests {
             (json!({"reasoning_effort": "low"}), "reasoning_effort"),
         ];
         for (parameters, word) in table {
-            let failure = chat("m", &hello(parameters.clone()), false).unwrap_err();
-            assert_eq!(failure.class, ErrorClass::BadRequest, "{parameters}");
-            assert!(failure.message.contains(word), "{failure:?}");
+            let WriteError(why) = chat("m", &hello(parameters.clone()), false).unwrap_err();
+            assert!(why.contains(word), "{why}");
         }
     }
 
@@ -359,9 +360,8 @@ mod tests {
             (Part::Image(data("image/png")), "system", "role user"),
             (Part::Image(data("image/png")), "tool", "role user"),
         ] {
-            let failure = part(&input, role).unwrap_err();
-            assert_eq!(failure.class, ErrorClass::BadRequest);
-            assert!(failure.message.contains(word), "{failure:?}");
+            let WriteError(why) = part(&input, role).unwrap_err();
+            assert!(why.contains(word), "{why}");
         }
     }
 

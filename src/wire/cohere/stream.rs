@@ -3,33 +3,25 @@
 //! broke off.
 
 use super::answer::{Call, Usage, Words, finish_reason, message};
-use crate::{
-    balance::Failure,
-    provider::{
-        classify,
-        redact::Redactor,
-        stream::{Frame, Frames},
-    },
-    wire::{
-        ChatEvent,
-        answer::{check_error, malformed, parse},
-    },
+use crate::wire::{
+    ChatEvent, ReadError, ReadFrames, Said,
+    answer::{check_error, parse, reported},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 /// Reads one stream's events, in their order.
 #[derive(Default)]
-pub(crate) struct Events {
+pub struct Events {
     /// The indices that Cohere gave the tool calls so far. A call's place among them is its index here, whatever else
     /// Cohere counts along.
     calls: Vec<i64>,
 }
 
-impl Frames for Events {
-    fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure> {
+impl ReadFrames for Events {
+    fn read(&mut self, data: &[u8]) -> Result<Said, ReadError> {
         let event: Event = parse(data)?;
-        check_error(event.error, redactor)?;
+        check_error(event.error)?;
         let index = event.index.unwrap_or_default();
         let Delta { message, finish_reason: reason, usage, error } = event.delta.unwrap_or_default();
         let Gain { content, tool_plan, tool_calls } = message.unwrap_or_default();
@@ -42,7 +34,7 @@ impl Frames for Events {
             "tool-call-delta" => self.fragment(index, one(tool_calls)?),
             "message-end" => {
                 if let Some(error) = error.filter(|error| !error.is_empty()) {
-                    return Err(classify::of_value(&json!({ "message": error }), redactor));
+                    return Err(reported(&json!({ "message": error })));
                 }
                 ChatEvent {
                     finish_reason: finish_reason(reason.unwrap_or_default())?,
@@ -52,11 +44,11 @@ impl Frames for Events {
             }
             _ => ChatEvent::default(),
         };
-        Ok(Frame::Events(vec![out]))
+        Ok(Said::Events(vec![out]))
     }
 
-    fn whole(self, body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
-        Ok(vec![message(body, redactor)?.into()])
+    fn whole(self, body: &[u8]) -> Result<Vec<ChatEvent>, ReadError> {
+        Ok(vec![message(body)?.into()])
     }
 }
 
@@ -78,8 +70,8 @@ impl Events {
 }
 
 /// The one thing that the event is about. `message-start` has lists there, empty ones.
-fn one<T: DeserializeOwned>(gain: Option<Value>) -> Result<T, Failure> {
-    gain.and_then(|gain| serde_json::from_value(gain).ok()).ok_or_else(malformed)
+fn one<T: DeserializeOwned>(gain: Option<Value>) -> Result<T, ReadError> {
+    gain.and_then(|gain| serde_json::from_value(gain).ok()).ok_or(ReadError::MALFORMED)
 }
 
 fn words(words: Words) -> ChatEvent {
@@ -119,12 +111,9 @@ struct Gain {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        balance::ErrorClass,
-        wire::{
-            TokenUsage,
-            fixtures::{call, end_of, fails, same_wherever_cut, words},
-        },
+    use crate::wire::{
+        TokenUsage,
+        fixtures::{call, end_of, fails, reported, same_wherever_cut, words},
     };
 
     /// A plan, thinking, text with a citation, two tool calls whose indices begin after the content's, and an event from
@@ -164,11 +153,11 @@ mod tests {
         "\"tokens\":{\"input_tokens\":12,\"output_tokens\":4},\"cached_tokens\":2}}}\n\n",
     );
 
-    async fn read(chunks: Vec<Vec<u8>>) -> Vec<Result<ChatEvent, Failure>> {
-        words(Events::default(), chunks).await
+    fn read(chunks: &[&[u8]]) -> Vec<Result<ChatEvent, ReadError>> {
+        words(Events::default(), chunks)
     }
 
-    fn expected() -> Vec<Result<ChatEvent, Failure>> {
+    fn expected() -> Vec<Result<ChatEvent, ReadError>> {
         let usage = TokenUsage { prompt: 12, completion: 4, total: 16, cached: 2, reasoning: 0 };
         let events = [
             ChatEvent { reasoning: "I will".into(), ..ChatEvent::default() },
@@ -183,23 +172,25 @@ mod tests {
         events.into_iter().map(Ok).collect()
     }
 
-    #[tokio::test]
-    async fn a_stream_means_the_same_wherever_it_is_cut() {
-        same_wherever_cut(FIXTURE, read, &expected()).await;
+    #[test]
+    fn a_stream_means_the_same_wherever_it_is_cut() {
+        same_wherever_cut(FIXTURE, read, &expected());
     }
 
-    #[tokio::test]
-    async fn ends_are_told_apart() {
-        let class = async |text: &str| end_of(Events::default(), text).await;
+    #[test]
+    fn ends_are_told_apart() {
+        let ends = |text: &str| end_of(Events::default(), text);
         let end = |delta: &str| format!("data: {{\"type\":\"message-end\",\"delta\":{delta}}}\n\n");
         let (unfinished, _) = FIXTURE.split_once("event: message-end").unwrap();
-        assert_eq!(class(FIXTURE).await, None);
-        assert_eq!(class(&end("{\"finish_reason\":\"MAX_TOKENS\"}")).await, None);
-        assert_eq!(class(unfinished).await, Some(ErrorClass::Connection));
-        assert_eq!(class("").await, Some(ErrorClass::Connection));
-        assert_eq!(class(&end("{}")).await, Some(ErrorClass::Connection));
-        assert_eq!(class(&end("{\"finish_reason\":\"ERROR\"}")).await, Some(ErrorClass::ServerError));
-        assert_eq!(class(&end("{\"finish_reason\":\"TIMEOUT\"}")).await, Some(ErrorClass::Timeout));
+        assert_eq!(ends(FIXTURE), None);
+        assert_eq!(ends(&end("{\"finish_reason\":\"MAX_TOKENS\"}")), None);
+        assert_eq!(ends(unfinished), Some(ReadError::EndedEarly));
+        assert_eq!(ends(""), Some(ReadError::EndedEarly));
+        assert_eq!(ends(&end("{}")), Some(ReadError::EndedEarly));
+        for reason in ["ERROR", "TIMEOUT"] {
+            let error = ends(&end(&format!("{{\"finish_reason\":\"{reason}\"}}"))).unwrap();
+            assert_eq!(reported::<()>(Err(error)).0, reason);
+        }
         for wrong in [
             "data: {\"type\":\n\n",
             "data: [DONE]\n\n",
@@ -207,33 +198,33 @@ mod tests {
             "data: {\"type\":\"content-delta\",\"delta\":{}}\n\n",
             "data: {\"type\":\"tool-call-start\",\"delta\":{\"message\":{\"tool_calls\":[]}}}\n\n",
         ] {
-            assert_eq!(class(wrong).await, Some(ErrorClass::ServerError), "{wrong}");
+            assert_eq!(ends(wrong), Some(ReadError::MALFORMED), "{wrong}");
         }
     }
 
-    #[tokio::test]
-    async fn an_error_ends_the_stream_without_its_secrets() {
+    #[test]
+    fn an_error_ends_the_stream() {
         for text in [
-            "data: {\"type\":\"message-end\",\"delta\":{\"error\":\"no, hunter2hunter2\",\"finish_reason\":\"ERROR\"}}\n\n",
-            "data: {\"type\":\"x\",\"error\":\"no, hunter2hunter2\"}\n\n",
-            "event: error\ndata: {\"message\":\"no, hunter2hunter2\"}\n\n",
+            "data: {\"type\":\"message-end\",\"delta\":{\"error\":\"no\",\"finish_reason\":\"ERROR\"}}\n\n",
+            "data: {\"type\":\"x\",\"error\":\"no\"}\n\n",
+            "event: error\ndata: {\"message\":\"no\"}\n\n",
         ] {
-            let items = read(vec![format!("{text}{FIXTURE}").into_bytes()]).await;
-            let [Err(failure)] = items.as_slice() else { panic!("{items:?}") };
-            assert_eq!((failure.class, failure.message.as_str()), (ErrorClass::ServerError, "no, [removed]"));
+            let mut items = read(&[text.as_bytes(), FIXTURE.as_bytes()]);
+            let error = reported(items.pop().unwrap());
+            assert_eq!((items.len(), error), (0, (String::new(), "no".into())), "{text}");
         }
     }
 
-    #[tokio::test]
-    async fn a_fragment_of_a_call_that_never_began_says_nothing() {
+    #[test]
+    fn a_fragment_of_a_call_that_never_began_says_nothing() {
         let stray = "data: {\"type\":\"tool-call-delta\",\"index\":7,\"delta\":{\"message\":{\"tool_calls\":{\"function\":{\"arguments\":\"x\"}}}}}\n\n";
-        assert_eq!(read(vec![format!("{stray}{FIXTURE}").into_bytes()]).await, expected());
+        assert_eq!(read(&[stray.as_bytes(), FIXTURE.as_bytes()]), expected());
     }
 
     proptest::proptest! {
         #[test]
         fn no_bytes_break_it(chunks: Vec<Vec<u8>>) {
-            proptest::prop_assert!(fails(Events::default(), chunks));
+            proptest::prop_assert!(fails(Events::default(), &chunks));
         }
     }
 }

@@ -2,25 +2,21 @@
 //! fields are ignored, missing ones and nulls are empty. Invariant: what is not the protocol is a failure, never an empty
 //! success.
 
-use crate::{
-    balance::{ErrorClass, Failure},
-    provider::redact::Redactor,
-    wire::{
-        ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall,
-        answer::{check_error, malformed, parse, vectors},
-    },
+use crate::wire::{
+    ChatReply, Content, EmbeddingReply, Message, ReadError, TokenUsage, ToolCall,
+    answer::{check_error, parse, vectors},
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
 /// Reads a whole answer.
-pub(crate) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
     let answer: Answer = parse(body)?;
-    let answer = answer.check(redactor)?;
+    let answer = answer.check()?;
     let id = answer.response_id.unwrap_or_default();
-    let candidate = answer.candidates.into_iter().flatten().next().ok_or_else(malformed)?;
+    let candidate = answer.candidates.into_iter().flatten().next().ok_or(ReadError::MALFORMED)?;
     if candidate.content.is_none() && candidate.finish_reason.is_none() {
-        return Err(malformed());
+        return Err(ReadError::MALFORMED);
     }
     let spoken = Spoken::of(candidate.content, &id, 0);
     let finish_reason =
@@ -41,10 +37,10 @@ pub(crate) fn message(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Fai
 }
 
 /// Reads embeddings; there must be as many as `count`, and they come in the order of the texts.
-pub(crate) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
+pub fn embeddings(body: &[u8], count: usize) -> Result<EmbeddingReply, ReadError> {
     let answer: Batch = parse(body)?;
-    check_error(answer.error, redactor)?;
-    let embeddings = answer.embeddings.ok_or_else(malformed)?;
+    check_error(answer.error)?;
+    let embeddings = answer.embeddings.ok_or(ReadError::MALFORMED)?;
     Ok(EmbeddingReply {
         vectors: vectors(embeddings.into_iter().map(|embedding| embedding.values).collect(), count)?,
         usage: answer.usage_metadata.map(Usage::total).unwrap_or_default(),
@@ -52,21 +48,21 @@ pub(crate) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Resu
 }
 
 /// Reads a count of tokens ("models.countTokens").
-pub(crate) fn count(body: &[u8], redactor: &Redactor) -> Result<u32, Failure> {
+pub fn count(body: &[u8]) -> Result<u32, ReadError> {
     let answer: Count = parse(body)?;
-    check_error(answer.error, redactor)?;
-    answer.total_tokens.ok_or_else(malformed)
+    check_error(answer.error)?;
+    answer.total_tokens.ok_or(ReadError::MALFORMED)
 }
 
 /// Reads a list of models, of which only matters that it is one.
-pub(crate) fn models(body: &[u8], redactor: &Redactor) -> Result<(), Failure> {
+pub fn models(body: &[u8]) -> Result<(), ReadError> {
     let answer: Models = parse(body)?;
-    check_error(answer.error, redactor)?;
-    answer.models.map(|_| ()).ok_or_else(malformed)
+    check_error(answer.error)?;
+    answer.models.map(|_| ()).ok_or(ReadError::MALFORMED)
 }
 
 /// The contract's word for a finish reason (API reference, "FinishReason"). One without a word is passed on.
-pub(crate) fn finish_reason(reason: String, calls: bool) -> String {
+pub(super) fn finish_reason(reason: String, calls: bool) -> String {
     match reason.as_str() {
         "STOP" if calls => "tool_calls".into(),
         "STOP" => "stop".into(),
@@ -83,32 +79,34 @@ pub(crate) fn finish_reason(reason: String, calls: bool) -> String {
     }
 }
 
+/// The code of an error that is a prompt which Gemini has blocked; Gemini has no code for it.
+pub const PROMPT_BLOCKED: &str = "PROMPT_BLOCKED";
+
 /// A whole answer, or a chunk of a streamed one.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Answer {
+pub(super) struct Answer {
     error: Option<Value>,
-    pub(crate) candidates: Option<Vec<Candidate>>,
+    pub(super) candidates: Option<Vec<Candidate>>,
     prompt_feedback: Option<PromptFeedback>,
-    pub(crate) usage_metadata: Option<Usage>,
+    pub(super) usage_metadata: Option<Usage>,
     model_version: Option<String>,
-    pub(crate) response_id: Option<String>,
+    pub(super) response_id: Option<String>,
 }
 
 impl Answer {
     /// Itself, where it says anything, reports no error, and the prompt was not blocked.
-    pub(crate) fn check(mut self, redactor: &Redactor) -> Result<Self, Failure> {
-        check_error(self.error.take(), redactor)?;
+    pub(super) fn check(mut self) -> Result<Self, ReadError> {
+        check_error(self.error.take())?;
         let blocked = self.prompt_feedback.as_ref().and_then(|feedback| feedback.block_reason.as_deref());
         if let Some(reason) = blocked
             && self.candidates.as_ref().is_none_or(Vec::is_empty)
         {
-            let message = format!("the provider blocked the prompt: {}", redactor.clean(reason));
-            let failure = Failure::new(ErrorClass::ContentFiltered, message);
-            return Err(Failure { http_status: Some(200), ..failure });
+            let message = format!("the provider blocked the prompt: {reason}");
+            return Err(ReadError::reported(PROMPT_BLOCKED, message));
         }
         if self.candidates.is_none() && self.prompt_feedback.is_none() && self.usage_metadata.is_none() {
-            return Err(malformed());
+            return Err(ReadError::MALFORMED);
         }
         Ok(self)
     }
@@ -122,14 +120,14 @@ struct PromptFeedback {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Candidate {
-    pub(crate) index: Option<i32>,
-    pub(crate) content: Option<Parts>,
-    pub(crate) finish_reason: Option<String>,
+pub(super) struct Candidate {
+    pub(super) index: Option<i32>,
+    pub(super) content: Option<Parts>,
+    pub(super) finish_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-pub(crate) struct Parts {
+pub(super) struct Parts {
     parts: Option<Vec<Part>>,
 }
 
@@ -151,16 +149,16 @@ struct FunctionCall {
 
 /// What a candidate's parts say together.
 #[derive(Default)]
-pub(crate) struct Spoken {
-    pub(crate) text: String,
-    pub(crate) reasoning: String,
-    pub(crate) tool_calls: Vec<ToolCall>,
+pub(super) struct Spoken {
+    pub(super) text: String,
+    pub(super) reasoning: String,
+    pub(super) tool_calls: Vec<ToolCall>,
 }
 
 impl Spoken {
     /// Reads the parts of an answer with that id; so many calls came before. Older models give calls no id. The one made
     /// up then differs from those of other answers, as some vendors ask for that, and this conversation may go to one.
-    pub(crate) fn of(content: Option<Parts>, answer: &str, before: i32) -> Self {
+    pub(super) fn of(content: Option<Parts>, answer: &str, before: i32) -> Self {
         let mut spoken = Self::default();
         for part in content.and_then(|content| content.parts).into_iter().flatten() {
             let text = part.text.unwrap_or_default();
@@ -192,7 +190,7 @@ impl Spoken {
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(clippy::struct_field_names, reason = "the wire's names")]
-pub(crate) struct Usage {
+pub(super) struct Usage {
     prompt_token_count: Option<u32>,
     tool_use_prompt_token_count: Option<u32>,
     cached_content_token_count: Option<u32>,
@@ -203,7 +201,7 @@ pub(crate) struct Usage {
 
 impl Usage {
     /// As the contract counts: `completion` is all that came out.
-    pub(crate) fn total(self) -> TokenUsage {
+    pub(super) fn total(self) -> TokenUsage {
         let sum =
             |a: Option<u32>, b: Option<u32>| a.unwrap_or_default().saturating_add(b.unwrap_or_default());
         let prompt = sum(self.prompt_token_count, self.tool_use_prompt_token_count);
@@ -247,11 +245,11 @@ struct Models {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::fixtures::redactor;
+    use crate::wire::fixtures::reported;
     use serde_json::json;
 
-    fn read(body: &Value) -> Result<ChatReply, Failure> {
-        message(body.to_string().as_bytes(), &redactor())
+    fn read(body: &Value) -> Result<ChatReply, ReadError> {
+        message(body.to_string().as_bytes())
     }
 
     #[test]
@@ -329,10 +327,9 @@ mod tests {
 
     #[test]
     fn a_blocked_prompt_is_filtered() {
-        let blocked = json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT hunter2hunter2"}});
-        let failure = read(&blocked).unwrap_err();
-        assert_eq!((failure.class, failure.http_status), (ErrorClass::ContentFiltered, Some(200)));
-        assert_eq!(failure.message, "the provider blocked the prompt: PROHIBITED_CONTENT [removed]");
+        let blocked = json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}});
+        let text = "the provider blocked the prompt: PROHIBITED_CONTENT";
+        assert_eq!(reported(read(&blocked)), (PROMPT_BLOCKED.into(), text.into()));
     }
 
     #[test]
@@ -348,10 +345,10 @@ mod tests {
             json!({"usageMetadata": {}}),
         ];
         for body in bodies {
-            assert_eq!(read(&body).unwrap_err().class, ErrorClass::ServerError, "{body}");
+            assert_eq!(read(&body).unwrap_err(), ReadError::MALFORMED, "{body}");
         }
-        let failure = read(&json!({"error": {"code": 429, "message": "no, hunter2hunter2"}})).unwrap_err();
-        assert_eq!((failure.class, failure.message.as_str()), (ErrorClass::RateLimited, "no, [removed]"));
+        let error = json!({"error": {"code": 429, "message": "no"}});
+        assert_eq!(reported(read(&error)), ("429".into(), "no".into()));
     }
 
     #[test]
@@ -360,15 +357,15 @@ mod tests {
         let two = bytes(json!({
             "embeddings": [{"values": [0.5, 1]}, {"values": [2]}], "usageMetadata": {"promptTokenCount": 3},
         }));
-        let reply = embeddings(&two, 2, &redactor()).unwrap();
+        let reply = embeddings(&two, 2).unwrap();
         assert_eq!(reply.vectors, [vec![0.5, 1.0], vec![2.0]]);
         assert_eq!(reply.usage, TokenUsage { prompt: 3, total: 3, ..TokenUsage::default() });
-        assert_eq!(embeddings(&two, 3, &redactor()).unwrap_err().class, ErrorClass::ServerError);
-        assert_eq!(count(&bytes(json!({"totalTokens": 7})), &redactor()), Ok(7));
-        assert_eq!(models(&bytes(json!({"models": [{}], "nextPageToken": "x"})), &redactor()), Ok(()));
+        assert!(matches!(embeddings(&two, 3), Err(ReadError::Malformed(_))));
+        assert_eq!(count(&bytes(json!({"totalTokens": 7}))), Ok(7));
+        assert_eq!(models(&bytes(json!({"models": [{}], "nextPageToken": "x"}))), Ok(()));
         let nothing = bytes(json!({}));
-        assert_eq!(embeddings(&nothing, 0, &redactor()).unwrap_err().class, ErrorClass::ServerError);
-        assert_eq!(count(&nothing, &redactor()).unwrap_err().class, ErrorClass::ServerError);
-        assert_eq!(models(&nothing, &redactor()).unwrap_err().class, ErrorClass::ServerError);
+        assert_eq!(embeddings(&nothing, 0).unwrap_err(), ReadError::MALFORMED);
+        assert_eq!(count(&nothing).unwrap_err(), ReadError::MALFORMED);
+        assert_eq!(models(&nothing).unwrap_err(), ReadError::MALFORMED);
     }
 }

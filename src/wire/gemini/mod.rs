@@ -1,6 +1,6 @@
-//! Google's Gemini API.
+//! Google's Gemini API (<https://ai.google.dev/api>).
 
-pub(crate) mod answer;
+pub mod answer;
 mod parameters;
-pub(crate) mod request;
-pub(crate) mod stream;
+pub mod request;
+pub mod stream;

@@ -2,7 +2,7 @@
 //! reference, "GenerationConfig", "ToolConfig"; "OpenAI compatibility"). Pure. What Gemini's own names say wins. Names
 //! that neither knows stay as they are: Gemini refuses them.
 
-use crate::balance::{ErrorClass, Failure};
+use crate::wire::WriteError;
 use serde_json::{Map, Value, json};
 
 /// OpenAI's names for fields of the generation config; of two that mean the same, the first counts.
@@ -40,12 +40,12 @@ const NATIVE: &[&str] = &[
 ];
 
 /// A parameter that cannot be put in Gemini's words.
-fn unknown(name: &str) -> Failure {
-    Failure::new(ErrorClass::BadRequest, format!("this provider cannot do this `{name}`"))
+fn unknown(name: &str) -> WriteError {
+    WriteError::new(format!("this provider cannot do this `{name}`"))
 }
 
 /// Rewrites a body that holds the caller's parameters. The model's name is the last part of it.
-pub(super) fn translate(body: &mut Map<String, Value>, model: &str) -> Result<(), Failure> {
+pub(super) fn translate(body: &mut Map<String, Value>, model: &str) -> Result<(), WriteError> {
     // The last may be said in both ways, as everything in protobuf's JSON.
     let given = take(body, "generationConfig").or_else(|| take(body, "generation_config"));
     let mut config = match given {
@@ -101,7 +101,7 @@ fn take(body: &mut Map<String, Value>, name: &str) -> Option<Value> {
     body.remove(name).filter(|value| !value.is_null())
 }
 
-fn response_format(config: &mut Map<String, Value>, format: &Value) -> Result<(), Failure> {
+fn response_format(config: &mut Map<String, Value>, format: &Value) -> Result<(), WriteError> {
     match format.get("type").and_then(Value::as_str) {
         Some("text") => return Ok(()),
         Some("json_object") => {}
@@ -120,7 +120,7 @@ fn response_format(config: &mut Map<String, Value>, format: &Value) -> Result<()
 
 /// Up to 2.5, models take a budget of tokens, later ones a level ("Gemini thinking"). The budgets are those that
 /// Google's own OpenAI-compatible API uses ("OpenAI compatibility", thinking). Zero turns it off, where it can be.
-fn thinking(effort: &Value, model: &str) -> Result<Value, Failure> {
+fn thinking(effort: &Value, model: &str) -> Result<Value, WriteError> {
     let effort = effort.as_str().unwrap_or_default();
     let budget = match effort {
         "none" => 0,
@@ -137,7 +137,7 @@ fn thinking(effort: &Value, model: &str) -> Result<Value, Failure> {
     })
 }
 
-fn calling(choice: &Value) -> Result<Value, Failure> {
+fn calling(choice: &Value) -> Result<Value, WriteError> {
     let mode = match choice.as_str() {
         Some("auto") => "AUTO",
         Some("none") => "NONE",
@@ -161,7 +161,7 @@ pub(super) fn is_new(model: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn translated(model: &str, parameters: Value) -> Result<Value, Failure> {
+    fn translated(model: &str, parameters: Value) -> Result<Value, WriteError> {
         let mut body = parameters.as_object().unwrap().clone();
         translate(&mut body, model).map(|()| body.into())
     }
@@ -274,10 +274,9 @@ mod tests {
             json!({"response_format": {"type": "grammar"}}),
             json!({"generationConfig": []}),
         ] {
-            let failure = translated("gemini-2.5-pro", parameters.clone()).unwrap_err();
-            assert_eq!(failure.class, ErrorClass::BadRequest);
+            let WriteError(why) = translated("gemini-2.5-pro", parameters.clone()).unwrap_err();
             let (name, _) = parameters.as_object().unwrap().iter().next().unwrap();
-            assert!(failure.message.contains(name), "{failure:?}");
+            assert!(why.contains(name), "{why}");
         }
     }
 }

@@ -2,55 +2,46 @@
 //! answer with what is new; the body ends behind the one with the finish reason.
 
 use super::answer::{Answer, Spoken, Usage, finish_reason};
-use crate::{
-    balance::Failure,
-    provider::{
-        redact::Redactor,
-        stream::{Frame, Frames},
-    },
-    wire::{
-        ChatEvent,
-        answer::{malformed, parse},
-    },
-};
+use crate::wire::{ChatEvent, ReadError, ReadFrames, Said, answer::parse};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 
 /// Reads one stream's chunks, in their order.
 #[derive(Default)]
-pub(crate) struct Chunks {
+pub struct Chunks {
     /// How many tool calls each candidate has made.
     calls: HashMap<i32, i32>,
     /// Whether a finish reason has come.
     finished: bool,
 }
 
-impl Frames for Chunks {
-    fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure> {
-        self.chunk(parse(data)?, redactor).map(Frame::Events)
+impl ReadFrames for Chunks {
+    fn read(&mut self, data: &[u8]) -> Result<Said, ReadError> {
+        self.chunk(parse(data)?).map(Said::Events)
     }
 
     /// One whole answer, or an array of chunks, which is what the API sends where nobody asks for events.
-    fn whole(mut self, body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
+    fn whole(mut self, body: &[u8]) -> Result<Vec<ChatEvent>, ReadError> {
         let answers = if body.trim_ascii_start().starts_with(b"[") {
-            let objects: Vec<Map<String, Value>> = serde_json::from_slice(body).map_err(|_| malformed())?;
+            let objects: Vec<Map<String, Value>> =
+                serde_json::from_slice(body).map_err(|_| ReadError::MALFORMED)?;
             let answers = objects.into_iter().map(|object| serde_json::from_value(object.into()));
-            answers.collect::<Result<Vec<Answer>, _>>().map_err(|_| malformed())?
+            answers.collect::<Result<Vec<Answer>, _>>().map_err(|_| ReadError::MALFORMED)?
         } else {
             vec![parse(body)?]
         };
         let mut events = Vec::new();
         for answer in answers {
-            events.extend(self.chunk(answer, redactor)?);
+            events.extend(self.chunk(answer)?);
         }
-        if self.finished { Ok(events) } else { Err(malformed()) }
+        if self.finished { Ok(events) } else { Err(ReadError::MALFORMED) }
     }
 }
 
 impl Chunks {
     /// An event a candidate. Counts come with every chunk, and are totals so far: they are told at the end.
-    fn chunk(&mut self, answer: Answer, redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
-        let answer = answer.check(redactor)?;
+    fn chunk(&mut self, answer: Answer) -> Result<Vec<ChatEvent>, ReadError> {
+        let answer = answer.check()?;
         let id = answer.response_id.unwrap_or_default();
         let mut events = Vec::new();
         for candidate in answer.candidates.into_iter().flatten() {
@@ -82,12 +73,10 @@ impl Chunks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        balance::ErrorClass,
-        wire::{
-            TokenUsage,
-            fixtures::{call, end_of, fails, items, redactor, same_wherever_cut},
-        },
+    use crate::wire::{
+        TokenUsage,
+        fixtures::{call, end_of, fails, items, reported, same_wherever_cut},
+        gemini::answer::PROMPT_BLOCKED,
     };
     use serde_json::json;
 
@@ -110,11 +99,11 @@ mod tests {
         "\"thoughtsTokenCount\": 1,\"totalTokenCount\": 14},\"responseId\": \"r\"}\r\n\r\n",
     );
 
-    async fn read(chunks: Vec<Vec<u8>>) -> Vec<Result<ChatEvent, Failure>> {
-        items(Chunks::default(), chunks).await
+    fn read(chunks: &[&[u8]]) -> Vec<Result<ChatEvent, ReadError>> {
+        items(Chunks::default(), chunks)
     }
 
-    fn expected() -> Vec<Result<ChatEvent, Failure>> {
+    fn expected() -> Vec<Result<ChatEvent, ReadError>> {
         let usage = TokenUsage { prompt: 10, completion: 4, total: 14, cached: 2, reasoning: 1 };
         let events = [
             ChatEvent { reasoning: "hm".into(), ..ChatEvent::default() },
@@ -127,81 +116,61 @@ mod tests {
         events.into_iter().map(Ok).collect()
     }
 
-    #[tokio::test]
-    async fn a_stream_means_the_same_wherever_it_is_cut() {
-        same_wherever_cut(FIXTURE, read, &expected()).await;
+    #[test]
+    fn a_stream_means_the_same_wherever_it_is_cut() {
+        same_wherever_cut(FIXTURE, read, &expected());
     }
 
-    #[tokio::test]
-    async fn ends_are_told_apart() {
-        let class = async |text: &str| end_of(Chunks::default(), text).await;
+    #[test]
+    fn ends_are_told_apart() {
+        let end = |text: &str| end_of(Chunks::default(), text);
         let unfinished = FIXTURE.rsplit_once("data: ").unwrap().0;
-        assert_eq!(class(FIXTURE).await, None);
-        assert_eq!(class(unfinished).await, Some(ErrorClass::Connection));
-        assert_eq!(class("").await, Some(ErrorClass::Connection));
-        assert_eq!(class("data: {\"candidates\":\n\n").await, Some(ErrorClass::ServerError));
-        assert_eq!(class("data: {\"choices\":[]}\n\n").await, Some(ErrorClass::ServerError));
+        assert_eq!(end(FIXTURE), None);
+        assert_eq!(end(unfinished), Some(ReadError::EndedEarly));
+        assert_eq!(end(""), Some(ReadError::EndedEarly));
+        assert_eq!(end("data: {\"candidates\":\n\n"), Some(ReadError::MALFORMED));
+        assert_eq!(end("data: {\"choices\":[]}\n\n"), Some(ReadError::MALFORMED));
         let blocked = "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n";
-        assert_eq!(class(blocked).await, Some(ErrorClass::ContentFiltered));
+        assert_eq!(reported::<()>(Err(end(blocked).unwrap())).0, PROMPT_BLOCKED);
     }
 
-    #[tokio::test]
-    async fn errors_in_the_stream_are_classified() {
-        let table = [
-            (429, "RESOURCE_EXHAUSTED", ErrorClass::RateLimited),
-            (503, "UNAVAILABLE", ErrorClass::ServerError),
-            (500, "INTERNAL", ErrorClass::ServerError),
-            (504, "DEADLINE_EXCEEDED", ErrorClass::Timeout),
-            (400, "INVALID_ARGUMENT", ErrorClass::BadRequest),
-            (404, "NOT_FOUND", ErrorClass::ModelUnavailable),
-        ];
-        for (code, status, class) in table {
-            let error = json!({"error": {"code": code, "status": status, "message": "no, hunter2hunter2"}});
-            let items = read(vec![format!("data: {error}\n\n").into_bytes()]).await;
-            let [Err(failure)] = items.as_slice() else { panic!("{items:?}") };
-            assert_eq!((failure.class, failure.message.as_str()), (class, "no, [removed]"), "{status}");
-        }
+    #[test]
+    fn an_error_in_the_stream_ends_it() {
+        let error = json!({"error": {"code": 503, "status": "UNAVAILABLE", "message": "no"}});
+        let mut items = read(&[format!("data: {error}\n\n{FIXTURE}").as_bytes()]);
+        let error = reported(items.pop().unwrap());
+        assert_eq!((items.len(), error), (0, ("503".into(), "no".into())));
     }
 
-    #[tokio::test]
-    async fn json_in_place_of_a_stream_means_the_same() {
+    #[test]
+    fn json_in_place_of_a_stream_means_the_same() {
         let chunks: Vec<String> = FIXTURE
             .split("\n\n")
             .flat_map(|event| event.split("\r\n\r\n"))
             .map(|event| event.replace("data: ", ""))
             .collect();
         let chunks: Vec<&str> = chunks.iter().map(String::as_str).filter(|chunk| !chunk.is_empty()).collect();
-        let events =
-            Chunks::default().whole(format!("[{}]", chunks.join(",\r\n")).as_bytes(), &redactor()).unwrap();
+        let events = Chunks::default().whole(format!("[{}]", chunks.join(",\r\n")).as_bytes()).unwrap();
         assert_eq!(events.into_iter().map(Ok).collect::<Vec<_>>(), expected());
         let last = chunks.last().unwrap();
-        let events = Chunks::default().whole(last.as_bytes(), &redactor()).unwrap();
+        let events = Chunks::default().whole(last.as_bytes()).unwrap();
         assert_eq!((events.len(), events[0].finish_reason.as_str()), (1, "stop"));
 
         let error = json!({"error": {"code": 429, "message": "m", "status": "RESOURCE_EXHAUSTED"}});
-        let table = [
-            (error.to_string(), ErrorClass::RateLimited),
-            (json!([error]).to_string(), ErrorClass::RateLimited),
-            (format!("[{},{error}]", chunks[1]), ErrorClass::RateLimited),
-            (format!("[{}]", chunks[1]), ErrorClass::ServerError),
-            ("[]".to_owned(), ErrorClass::ServerError),
-            ("{}".to_owned(), ErrorClass::ServerError),
-            ("[1".to_owned(), ErrorClass::ServerError),
-        ];
-        for (body, class) in table {
-            assert_eq!(
-                Chunks::default().whole(body.as_bytes(), &redactor()).unwrap_err().class,
-                class,
-                "{body}"
-            );
+        for body in [error.to_string(), json!([error]).to_string(), format!("[{},{error}]", chunks[1])] {
+            assert_eq!(reported(Chunks::default().whole(body.as_bytes())).0, "429", "{body}");
+        }
+        for body in [&format!("[{}]", chunks[1]), "[]", "{}", "[1"] {
+            let read = Chunks::default().whole(body.as_bytes());
+            assert_eq!(read.unwrap_err(), ReadError::MALFORMED, "{body}");
         }
     }
 
     proptest::proptest! {
         #[test]
         fn no_bytes_break_it(chunks: Vec<Vec<u8>>) {
-            proptest::prop_assert!(fails(Chunks::default(), chunks.clone()));
-            proptest::prop_assert!(Chunks::default().whole(&chunks.concat(), &redactor()).is_err());
+            proptest::prop_assert!(fails(Chunks::default(), &chunks));
+            proptest::prop_assert!(Chunks::default().whole(&chunks.concat()).is_err());
         }
     }
 }

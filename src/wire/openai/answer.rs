@@ -1,16 +1,9 @@
 //! What comes back from an OpenAI-speaking server. Pure. Reads with tolerance: unknown fields are ignored, missing
 //! ones and nulls are empty. Invariant: what is not the protocol is a failure, never an empty success.
 
-use crate::{
-    balance::Failure,
-    provider::{
-        redact::Redactor,
-        stream::{Frame, Frames},
-    },
-    wire::{
-        ChatEvent, ChatReply, Content, EmbeddingReply, Message, TokenUsage, ToolCall,
-        answer::{check_error, malformed, parse, server_error, vectors},
-    },
+use crate::wire::{
+    ChatReply, Content, EmbeddingReply, Message, ReadError, SpeechReply, TokenUsage, ToolCall,
+    answer::{check_error, parse, vectors},
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{
@@ -21,11 +14,11 @@ use serde_json::Value;
 use std::fmt;
 
 /// Reads a whole chat completion.
-pub(crate) fn completion(body: &[u8], redactor: &Redactor) -> Result<ChatReply, Failure> {
+pub fn completion(body: &[u8]) -> Result<ChatReply, ReadError> {
     let answer: Completion = parse(body)?;
-    check_error(answer.error, redactor)?;
-    let choice = answer.choices.into_iter().flatten().next().ok_or_else(malformed)?;
-    let message = choice.message.ok_or_else(malformed)?;
+    check_error(answer.error)?;
+    let choice = answer.choices.into_iter().flatten().next().ok_or(ReadError::MALFORMED)?;
+    let message = choice.message.ok_or(ReadError::MALFORMED)?;
     let tool_calls: Vec<ToolCall> = calls(message.tool_calls)
         .map(|call| if call.kind.is_empty() { ToolCall { kind: "function".into(), ..call } } else { call })
         .collect();
@@ -45,62 +38,22 @@ pub(crate) fn completion(body: &[u8], redactor: &Redactor) -> Result<ChatReply, 
     })
 }
 
-/// The chunks of a streamed chat completion.
-pub(crate) struct Chunks;
-
-impl Frames for Chunks {
-    fn read(&mut self, data: &[u8], redactor: &Redactor) -> Result<Frame, Failure> {
-        if data == b"[DONE]" { Ok(Frame::End) } else { chunk(data, redactor).map(Frame::Events) }
-    }
-
-    fn whole(self, body: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
-        Ok(vec![completion(body, redactor)?.into()])
-    }
-}
-
-/// Reads one chunk of a streamed chat completion: an event a choice; the last one carries the usage.
-fn chunk(data: &[u8], redactor: &Redactor) -> Result<Vec<ChatEvent>, Failure> {
-    let chunk: Completion = parse(data)?;
-    check_error(chunk.error, redactor)?;
-    let event = |choice: Choice| {
-        let delta = choice.delta.unwrap_or_default();
-        ChatEvent {
-            index: choice.index.unwrap_or_default(),
-            content: text(delta.content),
-            reasoning: delta.reasoning_content.or(delta.reasoning).unwrap_or_default(),
-            refusal: delta.refusal.unwrap_or_default(),
-            tool_calls: calls(delta.tool_calls).collect(),
-            finish_reason: choice.finish_reason.unwrap_or_default(),
-            usage: None,
-        }
-    };
-    let mut events: Vec<ChatEvent> = chunk.choices.into_iter().flatten().map(event).collect();
-    // A chunk without choices is a sign of life all the same.
-    if events.is_empty() {
-        events.push(ChatEvent::default());
-    }
-    if let Some(last) = events.last_mut() {
-        last.usage = chunk.usage.map(TokenUsage::from);
-    }
-    Ok(events)
-}
-
 /// Reads a list of models, of which only matters that it is one.
-pub(crate) fn models(body: &[u8], redactor: &Redactor) -> Result<(), Failure> {
+pub fn models(body: &[u8]) -> Result<(), ReadError> {
     let answer: Models = parse(body)?;
-    check_error(answer.error, redactor)?;
-    answer.data.map(|_| ()).ok_or_else(malformed)
+    check_error(answer.error)?;
+    answer.data.map(|_| ()).ok_or(ReadError::MALFORMED)
 }
 
 /// Reads embeddings; there must be as many as `count`.
-pub(crate) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Result<EmbeddingReply, Failure> {
+pub fn embeddings(body: &[u8], count: usize) -> Result<EmbeddingReply, ReadError> {
     let answer: Embeddings = parse(body)?;
-    check_error(answer.error, redactor)?;
-    let mut data = answer.data.ok_or_else(malformed)?;
+    check_error(answer.error)?;
+    let mut data = answer.data.ok_or(ReadError::MALFORMED)?;
     // A stable sort: a server that gives no index gives them in order.
     data.sort_by_key(|datum| datum.index.unwrap_or_default());
     if data.iter().enumerate().any(|(i, datum)| datum.index.is_some_and(|index| index != i)) {
-        return Err(server_error("the provider's embeddings have wrong indices"));
+        return Err(ReadError::Malformed("the provider's embeddings have wrong indices"));
     }
     Ok(EmbeddingReply {
         vectors: vectors(data.into_iter().map(|datum| datum.embedding.0).collect(), count)?,
@@ -108,38 +61,62 @@ pub(crate) fn embeddings(body: &[u8], count: usize, redactor: &Redactor) -> Resu
     })
 }
 
-#[derive(Deserialize)]
-struct Completion {
-    error: Option<Value>,
-    model: Option<String>,
-    system_fingerprint: Option<String>,
-    choices: Option<Vec<Choice>>,
-    usage: Option<Usage>,
+/// Reads what was said in a recording (API reference, "Create transcription").
+pub fn transcription(body: &[u8]) -> Result<SpeechReply, ReadError> {
+    let answer: Transcription = parse(body)?;
+    check_error(answer.error)?;
+    Ok(SpeechReply { text: answer.text.ok_or(ReadError::MALFORMED)? })
+}
+
+/// Reads the error that is JSON in place of audio.
+pub fn no_audio(body: &[u8]) -> ReadError {
+    let error = parse(body).and_then(|answer: Problem| check_error(answer.error));
+    error.err().unwrap_or(ReadError::MALFORMED)
 }
 
 #[derive(Deserialize)]
-struct Choice {
-    index: Option<i32>,
-    message: Option<Text>,
-    delta: Option<Text>,
-    finish_reason: Option<String>,
+struct Problem {
+    error: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Transcription {
+    error: Option<Value>,
+    text: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Completion {
+    pub(super) error: Option<Value>,
+    pub(super) model: Option<String>,
+    pub(super) system_fingerprint: Option<String>,
+    pub(super) choices: Option<Vec<Choice>>,
+    pub(super) usage: Option<Usage>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Choice {
+    pub(super) index: Option<i32>,
+    pub(super) message: Option<Text>,
+    pub(super) delta: Option<Text>,
+    pub(super) finish_reason: Option<String>,
 }
 
 /// A message or a delta.
 #[derive(Default, Deserialize)]
-struct Text {
-    role: Option<String>,
-    content: Option<Value>,
-    refusal: Option<String>,
+pub(super) struct Text {
+    pub(super) role: Option<String>,
+    pub(super) content: Option<Value>,
+    pub(super) refusal: Option<String>,
     /// DeepSeek's name for it, which most others took.
-    reasoning_content: Option<String>,
+    pub(super) reasoning_content: Option<String>,
     /// OpenRouter's and newer vLLM's name for it.
-    reasoning: Option<String>,
-    tool_calls: Option<Vec<Call>>,
+    pub(super) reasoning: Option<String>,
+    pub(super) tool_calls: Option<Vec<Call>>,
 }
 
 #[derive(Deserialize)]
-struct Call {
+pub(super) struct Call {
     index: Option<i32>,
     id: Option<String>,
     #[serde(rename = "type")]
@@ -155,7 +132,7 @@ struct Function {
 
 /// Some servers count in floating point.
 #[derive(Deserialize)]
-pub(crate) struct Usage {
+pub(super) struct Usage {
     prompt_tokens: Option<f64>,
     completion_tokens: Option<f64>,
     total_tokens: Option<f64>,
@@ -211,7 +188,7 @@ impl From<Usage> for TokenUsage {
 }
 
 /// Content is a text, or with some servers a list of parts of which the texts count.
-fn text(content: Option<Value>) -> String {
+pub(super) fn text(content: Option<Value>) -> String {
     match content {
         Some(Value::String(text)) => text,
         Some(Value::Array(parts)) => {
@@ -221,7 +198,7 @@ fn text(content: Option<Value>) -> String {
     }
 }
 
-fn calls(calls: Option<Vec<Call>>) -> impl Iterator<Item = ToolCall> {
+pub(super) fn calls(calls: Option<Vec<Call>>) -> impl Iterator<Item = ToolCall> {
     (0..).zip(calls.into_iter().flatten()).map(|(position, call): (i32, Call)| {
         let function = call.function.unwrap_or_default();
         ToolCall {
@@ -272,12 +249,11 @@ impl<'de> Deserialize<'de> for Vector {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::ErrorClass;
-    use crate::wire::fixtures::redactor;
+    use crate::wire::fixtures::reported;
     use serde_json::json;
 
-    fn read(body: Value) -> Result<ChatReply, Failure> {
-        completion(body.to_string().as_bytes(), &redactor())
+    fn read(body: Value) -> Result<ChatReply, ReadError> {
+        completion(body.to_string().as_bytes())
     }
 
     #[test]
@@ -352,56 +328,18 @@ mod tests {
             "{\"choices\":[{\"mess",
             "[null,null,null,[{\"message\":{\"content\":\"x\"}}],null]",
         ] {
-            let failure = completion(body.as_bytes(), &redactor()).unwrap_err();
-            assert_eq!(failure.class, ErrorClass::ServerError, "{body}");
+            assert_eq!(completion(body.as_bytes()), Err(ReadError::MALFORMED), "{body}");
         }
-        let failure = read(json!({"error": {"message": "m", "code": "insufficient_quota"}})).unwrap_err();
-        assert_eq!(failure.class, ErrorClass::QuotaExhausted);
+        let error = json!({"error": {"message": "m", "code": "insufficient_quota"}});
+        assert_eq!(reported(read(error)), ("insufficient_quota".into(), "m".into()));
         assert!(read(json!({"error": null, "choices": [{"message": {"content": ""}}]})).is_ok());
-    }
-
-    #[test]
-    fn choices_of_one_chunk_are_events_of_their_own() {
-        let data = json!({
-            "choices": [
-                {"index": 0, "delta": {"content": "a"}, "finish_reason": ""},
-                {"index": 1, "delta": {"refusal": "b"}, "finish_reason": "stop"},
-            ],
-            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
-        });
-        let events = chunk(data.to_string().as_bytes(), &redactor()).unwrap();
-        let usage = TokenUsage { prompt: 1, completion: 1, total: 2, ..TokenUsage::default() };
-        let expected = [
-            ChatEvent { content: "a".into(), ..ChatEvent::default() },
-            ChatEvent {
-                index: 1,
-                refusal: "b".into(),
-                finish_reason: "stop".into(),
-                usage: Some(usage),
-                ..ChatEvent::default()
-            },
-        ];
-        assert_eq!(events, expected);
-        let empty = chunk(b"{\"choices\":[],\"prompt_filter_results\":[]}", &redactor()).unwrap();
-        assert_eq!(empty, [ChatEvent::default()]);
-        assert!(!empty[0].is_content());
-    }
-
-    #[test]
-    fn an_error_beside_choices_counts() {
-        let data = json!({
-            "error": {"message": "m", "code": 429},
-            "choices": [{"delta": {"content": ""}, "finish_reason": "error"}],
-        });
-        let failure = chunk(data.to_string().as_bytes(), &redactor()).unwrap_err();
-        assert_eq!(failure.class, ErrorClass::RateLimited);
     }
 
     #[test]
     fn embeddings_come_in_the_order_of_the_texts() {
         let read = |data: Value, count| {
             let body = json!({"data": data, "usage": {"prompt_tokens": 3, "total_tokens": 3}});
-            embeddings(body.to_string().as_bytes(), count, &redactor())
+            embeddings(body.to_string().as_bytes(), count)
         };
         let shuffled = json!([{"index": 1, "embedding": [3, 4.5]}, {"index": 0, "embedding": [1.0, -2e-1]}]);
         let reply = read(shuffled.clone(), 2).unwrap();
@@ -428,7 +366,7 @@ mod tests {
             (Value::Null, 1),
         ];
         for (data, count) in wrong {
-            assert_eq!(read(data.clone(), count).unwrap_err().class, ErrorClass::ServerError, "{data}");
+            assert!(matches!(read(data.clone(), count), Err(ReadError::Malformed(_))), "{data}");
         }
     }
 }

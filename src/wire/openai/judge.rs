@@ -1,23 +1,19 @@
 //! Moderation and reranking: what their answers say.
 
 use super::answer::Usage;
-use crate::{
-    balance::Failure,
-    provider::redact::Redactor,
-    wire::{
-        Category, ModerationReply, RerankReply, RerankRequest, TokenUsage,
-        answer::{check_error, malformed, parse},
-        rerank::{Place, order},
-    },
+use crate::wire::{
+    Category, ModerationReply, ReadError, RerankReply, RerankRequest, TokenUsage,
+    answer::{check_error, parse},
+    rerank::{Place, order},
 };
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 /// Reads the judgement of one text (OpenAI API reference, "Create moderation").
-pub(crate) fn moderation(body: &[u8], redactor: &Redactor) -> Result<ModerationReply, Failure> {
+pub fn moderation(body: &[u8]) -> Result<ModerationReply, ReadError> {
     let answer: Moderations = parse(body)?;
-    check_error(answer.error, redactor)?;
-    let judged = answer.results.and_then(|results| results.into_iter().next()).ok_or_else(malformed)?;
+    check_error(answer.error)?;
+    let judged = answer.results.and_then(|results| results.into_iter().next()).ok_or(ReadError::MALFORMED)?;
     let scores = judged.category_scores;
     let score = |name: &str| scores.get(name).and_then(Value::as_f64).unwrap_or_default();
     let categories = judged.categories.into_iter().map(|(name, flagged)| Category {
@@ -30,14 +26,10 @@ pub(crate) fn moderation(body: &[u8], redactor: &Redactor) -> Result<ModerationR
 }
 
 /// Reads an order of the request's documents; the best first, whatever order they come in.
-pub(crate) fn rerank(
-    body: &[u8],
-    request: &RerankRequest,
-    redactor: &Redactor,
-) -> Result<RerankReply, Failure> {
+pub fn rerank(body: &[u8], request: &RerankRequest) -> Result<RerankReply, ReadError> {
     let answer: Reranked = parse(body)?;
-    check_error(answer.error, redactor)?;
-    let results = order(answer.results.ok_or_else(malformed)?, request)?;
+    check_error(answer.error)?;
+    let results = order(answer.results.ok_or(ReadError::MALFORMED)?, request)?;
     let usage = answer.usage.map(TokenUsage::from).unwrap_or_default();
     Ok(RerankReply { results, usage })
 }
@@ -67,7 +59,7 @@ struct Reranked {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{balance::ErrorClass, wire::fixtures::redactor};
+    use crate::wire::fixtures::reported;
     use serde_json::json;
 
     #[test]
@@ -77,17 +69,16 @@ mod tests {
             "categories": {"violence": true, "illicit": null},
             "category_scores": {"violence": 0.9}
         }]});
-        let reply = moderation(body.to_string().as_bytes(), &redactor()).unwrap();
+        let reply = moderation(body.to_string().as_bytes()).unwrap();
         assert!(reply.flagged);
         let seen: Vec<_> = reply.categories.iter().map(|c| (c.name.as_str(), c.flagged, c.score)).collect();
         assert_eq!(seen, [("illicit", false, 0.0), ("violence", true, 0.9)]);
         for wrong in ["{}", r#"{"results":[]}"#, r#"{"results":[{}]}"#, "[1]", "nothing"] {
-            let failure = moderation(wrong.as_bytes(), &redactor()).unwrap_err();
-            assert_eq!(failure.class, ErrorClass::ServerError, "{wrong}");
+            assert_eq!(moderation(wrong.as_bytes()), Err(ReadError::MALFORMED), "{wrong}");
         }
-        let error = json!({"error": {"message": "no hunter2hunter2", "type": "invalid_request_error"}});
-        let failure = moderation(error.to_string().as_bytes(), &redactor()).unwrap_err();
-        assert!(!failure.message.contains("hunter2hunter2"), "{}", failure.message);
+        let error = json!({"error": {"message": "no", "type": "invalid_request_error"}});
+        let error = reported(moderation(error.to_string().as_bytes()));
+        assert_eq!(error, ("invalid_request_error".into(), "no".into()));
     }
 
     #[test]
@@ -95,14 +86,14 @@ mod tests {
         let request = RerankRequest { query: "q".into(), documents: vec!["d".into(); 2], top_n: 0 };
         let read = |results: Value| {
             let body = json!({"results": results, "usage": {"total_tokens": 9}});
-            rerank(body.to_string().as_bytes(), &request, &redactor())
+            rerank(body.to_string().as_bytes(), &request)
         };
         let place = |index: i32| json!({"index": index, "relevance_score": f64::from(index)});
         let reply = read(json!([place(0), place(1)])).unwrap();
         assert_eq!(reply.results.iter().map(|ranked| ranked.index).collect::<Vec<_>>(), [1, 0]);
         assert_eq!(reply.usage.total, 9);
         for wrong in [json!([place(2)]), json!([place(-1)]), json!([{"index": 0}]), Value::Null] {
-            assert_eq!(read(wrong.clone()).unwrap_err().class, ErrorClass::ServerError, "{wrong}");
+            assert!(matches!(read(wrong.clone()), Err(ReadError::Malformed(_))), "{wrong}");
         }
     }
 }

@@ -1,6 +1,8 @@
-//! OpenAI's API.
+//! OpenAI's API, which most other vendors and servers speak too (<https://platform.openai.com/docs/api-reference>).
 
-pub(crate) mod answer;
-pub(crate) mod judge;
-pub(crate) mod request;
-pub(crate) mod speech;
+pub mod answer;
+pub mod form;
+pub mod judge;
+pub mod request;
+pub mod speech;
+pub mod stream;

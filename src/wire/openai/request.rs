@@ -1,24 +1,21 @@
 //! What goes to an OpenAI-speaking server. Pure. Invariant: no parameter of the caller's replaces what the call itself
 //! says (model, messages, stream, and what else is given in the request's own fields).
 
-use crate::{
-    balance::{ErrorClass, Failure},
-    wire::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall},
-};
+use crate::wire::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall, WriteError};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value, json};
 
 /// The body of `POST /chat/completions` (OpenAI API reference, "Create chat completion"), to be written as JSON without a
 /// tree in between: a conversation is long.
-pub(crate) struct Chat<'r> {
+pub struct Chat<'r> {
     model: &'r str,
     request: &'r ChatRequest,
     stream: bool,
 }
 
 /// Refuses what the API cannot be sent.
-pub(crate) fn chat<'r>(model: &'r str, request: &'r ChatRequest, stream: bool) -> Result<Chat<'r>, Failure> {
+pub fn chat<'r>(model: &'r str, request: &'r ChatRequest, stream: bool) -> Result<Chat<'r>, WriteError> {
     for message in &request.messages {
         if let Content::Parts(parts) = &message.content {
             parts.iter().try_for_each(sendable)?;
@@ -67,7 +64,7 @@ impl Serialize for Chat<'_> {
 }
 
 /// The body of `POST /embeddings` (OpenAI API reference, "Create embeddings").
-pub(crate) fn embeddings(model: &str, request: &EmbeddingRequest, send_input_type: bool) -> Value {
+pub fn embeddings(model: &str, request: &EmbeddingRequest, send_input_type: bool) -> Value {
     let mut body = Map::new();
     body.insert("model".into(), model.into());
     body.insert("input".into(), request.texts.clone().into());
@@ -81,6 +78,11 @@ pub(crate) fn embeddings(model: &str, request: &EmbeddingRequest, send_input_typ
         body.insert("input_type".into(), request.input_type.clone().into());
     }
     Value::Object(body)
+}
+
+/// The body of `POST /moderations` (OpenAI API reference, "Create moderation").
+pub fn moderation(model: &str, text: &str) -> Value {
+    json!({ "model": model, "input": text })
 }
 
 /// A message as it is written.
@@ -134,13 +136,13 @@ fn tool(tool: &Tool) -> Value {
 }
 
 /// Whether the API takes such a part: audio and documents by their bytes alone.
-fn sendable(part: &Part) -> Result<(), Failure> {
+fn sendable(part: &Part) -> Result<(), WriteError> {
     let what = match part {
         Part::Audio(Media::Url(_)) => "audio",
         Part::Document(Media::Url(_)) => "documents",
         _ => return Ok(()),
     };
-    Err(Failure::new(ErrorClass::BadRequest, format!("{what} must be sent as data, not by URL")))
+    Err(WriteError::new(format!("{what} must be sent as data, not by URL")))
 }
 
 fn part(part: &Part) -> Value {
@@ -348,7 +350,7 @@ mod tests {
         for input in
             [Part::Audio(Media::Url("https://h/a".into())), Part::Document(Media::Url("https://h/d".into()))]
         {
-            assert_eq!(sendable(&input).unwrap_err().class, ErrorClass::BadRequest);
+            assert!(sendable(&input).is_err());
         }
     }
 

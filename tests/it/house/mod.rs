@@ -17,8 +17,7 @@ use self::{
 /// Each room and the rooms it may use. Those of `ANY` put everything together and may use all.
 const ROOMS: &[(&str, &[&str])] = &[
     ("balance", &[]),
-    // Until its readers give errors of their own.
-    ("wire", &["balance", "provider"]),
+    ("wire", &[]),
     ("provider", &["balance", "wire"]),
     ("state", &["balance", "tasks"]),
     ("catalog", &["balance", "provider"]),

@@ -27,7 +27,7 @@ pub enum Unreachable {
 ///
 /// # Errors
 /// [`Unreachable`]. It has no bound of its own in time.
-pub async fn reach(url: &Url, networks: Option<Networks>) -> Result<SocketAddr, Unreachable> {
+pub async fn probe(url: &Url, networks: Option<Networks>) -> Result<SocketAddr, Unreachable> {
     if let Some(networks) = networks {
         check_host(url, networks)?;
     }

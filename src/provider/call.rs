@@ -1,0 +1,130 @@
+//! One attempt of a driver at one target: every request is signed by the driver right before it is sent, and every answer
+//! that cannot be used becomes a [`Failure`] by the rules of the driver's kind.
+
+use super::{
+    ChatStream, Driver, Target, UpstreamClient,
+    classify::Classifier,
+    client::{self, Payload, Response, Sent, Sign},
+    stream::chat_events,
+};
+use crate::{
+    balance::{ErrorClass, Failure},
+    wire::{Decoder, ReadError, ReadFrames, StreamReader, openai::form::Form},
+};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
+use serde::Serialize;
+use std::time::SystemTime;
+use url::Url;
+
+/// What an attempt needs: the client that sends, the driver that signs, and where it goes.
+pub(super) struct Call<'c> {
+    client: &'c UpstreamClient,
+    driver: &'c dyn Driver,
+    target: &'c Target,
+    classifier: Classifier,
+}
+
+impl<'c> Call<'c> {
+    pub(super) fn new(client: &'c UpstreamClient, driver: &'c dyn Driver, target: &'c Target) -> Self {
+        Self { client, driver, target, classifier: Classifier::new(driver.spec(), target) }
+    }
+
+    /// Gets what is there, and returns the answer when the status is 2xx.
+    pub(super) fn get(&self, url: Url) -> impl Future<Output = Result<Response, Failure>> {
+        self.success(self.client.send(&url, Request::new(Payload::default()), self))
+    }
+
+    /// Posts JSON, and returns the answer when the status is 2xx.
+    pub(super) fn post<'a, T: Serialize>(
+        &'a self,
+        url: Url,
+        body: &T,
+    ) -> impl Future<Output = Result<Response, Failure>> + use<'a, 'c, T> {
+        // What the drivers write has texts for keys and finite numbers: it can be written.
+        let body = serde_json::to_vec(body)
+            .map_err(|_| Failure::new(ErrorClass::BadRequest, "the request cannot be written as JSON"));
+        let json = HeaderValue::from_static("application/json");
+        self.success(body.and_then(|body| self.start(&url, json, Bytes::from(body).into())))
+    }
+
+    /// Posts a form, and returns the answer when the status is 2xx.
+    pub(super) fn post_form(&self, url: Url, form: Form) -> impl Future<Output = Result<Response, Failure>> {
+        self.success(self.start(&url, form.content_type, form.pieces.into()))
+    }
+
+    /// Not async, as those above, so that what a request is made of takes no room in what waits for its answer.
+    fn start(&self, url: &Url, content_type: HeaderValue, body: Payload) -> Result<Sent, Failure> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        self.client.send(url, request, self)
+    }
+
+    async fn success(&self, sent: Result<Sent, Failure>) -> Result<Response, Failure> {
+        let response = sent?.answer(self.client, self).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        // Apart, so that what happens once in a while takes no room in every call.
+        Err(Box::pin(self.refusal(response)).await)
+    }
+
+    /// Reads a whole answer.
+    pub(super) async fn read<T>(
+        &self,
+        response: Response,
+        read: impl FnOnce(&[u8]) -> Result<T, ReadError>,
+    ) -> Result<T, Failure> {
+        read(&self.client.read(response).await?).map_err(|error| self.unread(error))
+    }
+
+    /// Reads chat events from the answer to the request for a stream.
+    pub(super) async fn stream<D: Decoder, F: ReadFrames>(
+        self,
+        response: Response,
+        reader: StreamReader<D, F>,
+    ) -> Result<ChatStream, Failure> {
+        // An error, or a server that answers as a whole whatever is asked.
+        let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        if content_type.is_some_and(|value| value.starts_with(b"application/json")) {
+            let events = self.read(response, |body| reader.whole(body)).await?;
+            return Ok(stream::iter(events.into_iter().map(Ok)).boxed());
+        }
+        Ok(chat_events(client::body(response), reader, self.classifier))
+    }
+
+    /// What an answer that cannot be read means.
+    pub(super) fn unread(&self, error: ReadError) -> Failure {
+        self.classifier.unread(error)
+    }
+
+    /// Sends a request and returns whatever answer comes.
+    pub(super) fn exchange(
+        &self,
+        url: Url,
+        request: Request<Payload>,
+    ) -> impl Future<Output = Result<Response, Failure>> {
+        let sent = self.client.send(&url, request, self);
+        async move { sent?.answer(self.client, self).await }
+    }
+
+    /// What an answer without success means.
+    pub(super) fn refused(&self, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+        self.classifier.answer(status, headers, body, SystemTime::now())
+    }
+
+    /// The same, with what can be read of the body.
+    async fn refusal(&self, response: Response) -> Failure {
+        let (head, mut body) = response.into_parts();
+        let (body, _) = client::read_error(&mut body).await;
+        self.refused(head.status, &head.headers, &body)
+    }
+}
+
+impl Sign for Call<'_> {
+    fn sign(&self, request: &mut Request<Payload>) -> Result<(), Failure> {
+        self.driver.sign(self.target, request)
+    }
+}

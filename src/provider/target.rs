@@ -1,0 +1,45 @@
+//! Where one attempt goes, and the secrets that it needs there.
+
+use secrecy::SecretString;
+use std::sync::Arc;
+use url::Url;
+
+/// Where one attempt goes: an address, a model, and the credential for it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The API's root, such as `https://api.openai.com/v1`; no trailing slash is needed.
+    pub base_url: Url,
+    /// The model's name as the provider knows it.
+    pub model: String,
+    /// The credential's fields; all of them are treated as secrets from here on.
+    pub fields: Fields,
+}
+
+/// A credential's fields by name. Clones share them: an attempt copies no secret.
+#[derive(Debug, Clone, Default)]
+pub struct Fields(Arc<[(Box<str>, SecretString)]>);
+
+impl Fields {
+    /// The field of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&SecretString> {
+        self.iter().find(|(own, _)| *own == name).map(|(_, value)| value)
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
+        self.0.iter().map(|(name, value)| (&**name, value))
+    }
+}
+
+impl FromIterator<(String, SecretString)> for Fields {
+    fn from_iter<T: IntoIterator<Item = (String, SecretString)>>(fields: T) -> Self {
+        Self(fields.into_iter().map(|(name, value)| (name.into(), value)).collect())
+    }
+}
+
+impl<const N: usize> From<[(String, SecretString); N]> for Fields {
+    fn from(fields: [(String, SecretString); N]) -> Self {
+        fields.into_iter().collect()
+    }
+}
