@@ -36,6 +36,9 @@ const ANY: &[&str] = &["app", "cli", "fuzzing", "lib", "main"];
 /// The rooms in which files still use each other in a circle. This list may only shrink.
 const CIRCLES_LEFT: &[&str] = &["balance", "catalog", "invoke", "provider", "settings", "state", "telemetry"];
 
+/// The folders of `wire` that read and write a vendor's protocol. `api` and `invoke` may use the types beside them only.
+const PROTOCOLS: &[&str] = &["anthropic", "cohere", "gemini", "openai"];
+
 /// The rooms that may use the generated types. The commands are clients of the API.
 const GENERATED: &[&str] = &["api", "cli"];
 
@@ -90,6 +93,10 @@ fn a_planted_violation_is_found() {
         ("app.rs", "use crate::api::pb::ModelKey;"),
         ("app.rs", "use crate::api::{Edge, pb};"),
         ("invoke/mod.rs", "fn f(key: pb::ModelKey) {}"),
+        ("wire/openai/mod.rs", "use crate::balance::Failure;"),
+        ("invoke/mod.rs", "use crate::wire::openai::Request;"),
+        ("api/mod.rs", "fn f() { assert!(crate::wire::gemini::parse()); }"),
+        ("gate/mod.rs", "use crate::api::Server;"),
     ] {
         assert!(!complaints(file, source).is_empty(), "not found in {file}: {source}");
     }
@@ -120,6 +127,8 @@ fn what_is_allowed_is_left_alone() {
         ("cli/demo.rs", "use crate::{api::pb, scripted, app};"),
         ("app.rs", "use crate::{api, invoke, state, settings::Settings};"),
         ("main.rs", "fn main() { rota::cli::main() }"),
+        ("invoke/mod.rs", "use crate::wire::Message;"),
+        ("provider/openai.rs", "use crate::wire::openai::Request;"),
     ] {
         assert_eq!(complaints(file, source), Vec::<String>::new(), "{file}: {source}");
     }
@@ -262,6 +271,12 @@ fn wrong_arrows(house: &House<'_>, source: &Source) -> Vec<String> {
         let scripted = to == "scripted" && house.for_tests(mention);
         if !any && !scripted && to != from && !allowed.unwrap_or_default().contains(&to) {
             wrong.push(format!("src/{file}: `{from}` may not use `crate::{shown}`"));
+        }
+        let protocol = to == "wire" && path.get(1).is_some_and(|folder| PROTOCOLS.contains(&folder.as_str()));
+        if protocol && ["api", "invoke"].contains(&from) {
+            wrong.push(format!(
+                "src/{file}: `{from}` may use the types of `wire` only, but here is `{shown}`"
+            ));
         }
         if shown.starts_with("api::pb") && !GENERATED.contains(&from) {
             wrong.push(format!("src/{file}: generated types stay inside `api`, but here is `{shown}`"));
