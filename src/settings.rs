@@ -32,21 +32,21 @@ use values::{Problems, address, choice, given, time};
 /// Settings, checked and complete.
 #[derive(Clone)]
 pub struct Settings {
-    /// Where gRPC is served.
+    /// The address that serves gRPC.
     pub listen: SocketAddr,
-    /// Where plain HTTP probes are served.
+    /// The address that serves plain HTTP.
     pub admin_listen: AdminListen,
-    /// Where files lie.
+    /// The directory of Rota's files.
     pub data_dir: PathBuf,
-    /// Where configuration is stored; may hold a password.
+    /// The database of the configuration. It may hold a password.
     pub database_url: SecretString,
     /// Whether that is SQLite.
     pub embedded: bool,
     /// How the database is used.
     pub database: DatabaseOptions,
-    /// Where state is shared. None: in the process.
+    /// The Redis that holds the shared state. None: state is in the process.
     pub redis: Option<RedisOptions>,
-    /// Whether to refuse a start without it.
+    /// Whether a start without Redis fails.
     pub redis_required: bool,
     /// Where the master key ring comes from.
     pub master_key: MasterKey,
@@ -54,30 +54,30 @@ pub struct Settings {
     pub upstream: UpstreamOptions,
     /// How gRPC is served.
     pub server: Arc<ServerOptions>,
-    /// How many calls are served, of all and of one tenant.
+    /// How many calls are served, in all and of one tenant.
     pub limits: CallLimits,
-    /// How long a call without a deadline may take.
+    /// The longest time of a call that has no deadline of its own.
     pub default_deadline: Duration,
     /// How many models have metrics of their own.
     pub metrics_models: usize,
-    /// What is traced, and where to. None: nothing.
+    /// What is traced, and the collector. None: nothing is traced.
     pub traces: Option<TraceOptions>,
     /// How long a start waits for the database.
     pub start_wait: Duration,
-    /// How long calls are still taken after the signal to stop.
+    /// How long new calls are taken after the signal to stop.
     pub drain_delay: Duration,
-    /// How long calls in flight may take to end.
+    /// How long calls in flight may then take to end.
     pub drain_limit: Duration,
     /// How many retries a model may have on this replica.
     pub retry_budget: RetryBudget,
 }
 
-/// Where plain HTTP is served.
+/// The address that serves plain HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AdminListen {
     /// The address.
     pub address: SocketAddr,
-    /// Whether it was asked for, rather than the default.
+    /// Whether it was given and is not the default.
     pub given: bool,
 }
 
@@ -90,11 +90,11 @@ pub enum MasterKey {
     File(PathBuf),
     /// `--master-key-command`.
     Command(String),
-    /// With SQLite: a file in the data directory, made where it is not there.
+    /// With SQLite: a file in the data directory, which is created if it is missing.
     Own(PathBuf),
 }
 
-/// What is wrong with the settings: a line each, with the setting's name. No value of a URL stands in it.
+/// What is wrong with the settings: a line for each problem, with the setting's name. No line holds the value of a URL.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct SettingsError(Vec<String>);

@@ -25,24 +25,24 @@ struct Cli {
     settings: RawSettings,
 }
 
-/// What is logged where nothing is said. fred reports every lost connection, with a path of the build machine in it;
-/// our own lines say each change once.
+/// What is logged by default. fred reports every lost connection, with a path of the build machine in it. Our own lines
+/// report each change once.
 const DEFAULT_LOG: &str = "info,fred=off,sea_orm_migration=warn";
 
 #[derive(Subcommand)]
 enum Command {
     /// Serve gRPC (also what plain `rota` does)
     Serve,
-    /// See it work: three credentials, one of them failing, some hundred real calls
+    /// See Rota work: three credentials, one of them failing, and some hundred real calls
     Demo(demo::Options),
     /// Bring the database's schema up to date, then exit
     Migrate,
-    /// Look at all that serving needs, and say what is wrong and what to do
+    /// Check everything that serving needs, and say what to do about each problem
     Doctor(doctor::Options),
-    /// Tokens
+    /// Create tokens
     #[command(subcommand)]
     Token(token::Command),
-    /// The master key
+    /// Rotate the master key
     #[command(subcommand)]
     Keys(keys::Command),
 }
@@ -76,7 +76,7 @@ impl Cli {
         }
     }
 
-    /// Whether all is well; a command that says itself what is not returns false.
+    /// Whether all is well. A command that has reported its problems itself returns false.
     async fn dispatch(self, given: &ArgMatches) -> Result<bool> {
         let gathered = Gathered::read(Path::new(settings::FILE), given);
         if let Some(Command::Doctor(options)) = &self.command {

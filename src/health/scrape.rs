@@ -6,7 +6,7 @@ use crate::{
     catalog::{ModelKey, Pool},
     provider::ModelType,
     tasks::{Task, Tasks},
-    telemetry::{Metrics, Model, Standings, StoreMode},
+    telemetry::{Metrics, ModelLabels, Standings, StoreMode},
 };
 use futures::{StreamExt, stream};
 use std::{sync::atomic::Ordering, time::Duration};
@@ -42,7 +42,7 @@ pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics, tasks: &Tas
 }
 
 /// Notes how the pool of a model stands.
-async fn look(serving: &Serving, metrics: &Metrics, model: Model) {
+async fn look(serving: &Serving, metrics: &Metrics, model: ModelLabels) {
     let Some(model_type) = ModelType::from_name(model.model_type) else { return };
     let key = ModelKey {
         tenant: model.tenant.clone(),

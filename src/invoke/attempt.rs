@@ -5,7 +5,7 @@ use crate::{
     balance::{Cooldown, ErrorClass, Failure, Timeouts},
     catalog::{Pool, PoolMember},
     state::Lease,
-    telemetry::{AttemptFacts, AttemptSpan, Metrics, Model},
+    telemetry::{AttemptFacts, AttemptSpan, Metrics, ModelLabels},
     wire::TokenUsage,
 };
 use futures::FutureExt;
@@ -50,7 +50,7 @@ pub(super) struct Attempt {
     /// None where the model is not balanced.
     lease: Option<LeaseGuard>,
     metrics: Arc<Metrics>,
-    model: Model,
+    model: ModelLabels,
     span: AttemptSpan,
 }
 

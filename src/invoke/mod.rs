@@ -38,7 +38,7 @@ use crate::{
     catalog::{Catalog, ModelKey, Pool},
     provider::{Driver, Registry, Target},
     state::StateStore,
-    telemetry::{Metrics, Model, ModelNames, Traces},
+    telemetry::{Metrics, ModelLabels, ModelNames, Traces},
     wire::{
         ChatEvent, ChatReply, ChatRequest, ModerationReply, RerankReply, RerankRequest, SpeechReply,
         SpeechRequest, SpokenRequest, Voice,
@@ -298,7 +298,7 @@ impl Engine {
     }
 
     /// How metrics name the pool's model.
-    fn model(&self, pool: &Pool) -> Model {
+    fn model(&self, pool: &Pool) -> ModelLabels {
         self.metrics.model(pool.roster.id, || ModelNames {
             tenant: pool.key.tenant.clone(),
             provider: pool.key.provider.clone(),

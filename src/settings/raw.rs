@@ -63,7 +63,7 @@ pub struct RawSettings {
     #[arg(long, global = true, env = "ROTA_DATABASE_STATEMENT_TIMEOUT", value_name = "TIME", help_heading = DATABASE)]
     pub database_statement_timeout: Option<String>,
     /// Log every SQL statement, without its values [default: off]
-    #[arg(long, global = true, env = "ROTA_DATABASE_LOG", num_args = 0..=1, default_missing_value = "true", help_heading = DATABASE)]
+    #[arg(long, global = true, env = "ROTA_DATABASE_LOG", value_name = "true|false", hide_possible_values = true, num_args = 0..=1, default_missing_value = "true", help_heading = DATABASE)]
     pub database_log: Option<bool>,
 
     /// The Redis that holds the state that all replicas share: `redis://…`, `redis-cluster://…` or `redis-sentinel://…`;
@@ -78,7 +78,9 @@ pub struct RawSettings {
     #[arg(long, global = true, env = "ROTA_REDIS_TIMEOUT", value_name = "TIME", help_heading = REDIS)]
     pub redis_timeout: Option<String>,
     /// Do not start without Redis, and take no calls while it is away [default: go on without]
-    #[arg(long, global = true, env = "ROTA_REDIS_REQUIRED", num_args = 0..=1, default_missing_value = "true", help_heading = REDIS)]
+    #[arg(long, global = true, env = "ROTA_REDIS_REQUIRED",
+        value_name = "true|false",
+        hide_possible_values = true, num_args = 0..=1, default_missing_value = "true", help_heading = REDIS)]
     pub redis_required: Option<bool>,
 
     /// Whether base URLs may reach private and loopback addresses: `private` or `public`

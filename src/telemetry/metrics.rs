@@ -10,7 +10,7 @@ mod labels;
 mod tests;
 
 pub(super) use labels::operation;
-pub use labels::{Model, ModelNames, PickOutcome, Shed, Standings, StoreMode};
+pub use labels::{ModelLabels, ModelNames, PickOutcome, Shed, Standings, StoreMode};
 
 use crate::tasks::{Task, TaskCounts};
 use dashmap::DashMap;
@@ -39,7 +39,7 @@ pub struct Metrics {
     connections: Gauge,
     refused: Counter,
     attempts: Histograms<ErrorLabels>,
-    first: Histograms<Model>,
+    first: Histograms<ModelLabels>,
     tokens: Histograms<TokenLabels>,
     picks: Histograms<PickLabels>,
     commands: Histograms<CommandLabels>,
@@ -52,10 +52,10 @@ pub struct Metrics {
     tasks: Gauge,
     task_failures: Family<TaskLabels, Counter>,
     contained_panics: Family<TaskLabels, Counter>,
-    models: DashMap<Uuid, Model>,
+    models: DashMap<Uuid, ModelLabels>,
     names: Mutex<HashSet<Arc<ModelNames>>>,
     most_models: usize,
-    other: Model,
+    other: ModelLabels,
 }
 
 impl Metrics {
@@ -104,7 +104,7 @@ impl Metrics {
     }
 
     /// The labels of the model of that row. `names` is called once for each model.
-    pub fn model(&self, row: Uuid, names: impl FnOnce() -> ModelNames) -> Model {
+    pub fn model(&self, row: Uuid, names: impl FnOnce() -> ModelNames) -> ModelLabels {
         if let Some(model) = self.models.get(&row) {
             return model.clone();
         }
@@ -115,35 +115,35 @@ impl Metrics {
     }
 
     /// The model of those names. Another row, of a model that was deleted, may have the same.
-    fn with_names(&self, names: ModelNames) -> Model {
+    fn with_names(&self, names: ModelNames) -> ModelLabels {
         let mut known = self.names.lock();
         if let Some(names) = known.get(&names) {
-            return Model(names.clone());
+            return ModelLabels(names.clone());
         }
         let names = Arc::new(names);
         known.insert(names.clone());
-        Model(names)
+        ModelLabels(names)
     }
 
     /// The models that have labels of their own.
     #[must_use]
-    pub fn models(&self) -> Vec<Model> {
+    pub fn models(&self) -> Vec<ModelLabels> {
         self.models.iter().map(|entry| entry.value().clone()).collect()
     }
 
     /// An attempt at a provider has ended; `error` names the class of its failure.
-    pub fn attempt(&self, model: &Model, error: Option<&'static str>, took: Duration) {
+    pub fn attempt(&self, model: &ModelLabels, error: Option<&'static str>, took: Duration) {
         let labels = ErrorLabels { model: model.clone(), error_type: error.unwrap_or_default() };
         self.attempts.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// A stream's first content has come.
-    pub fn first_content(&self, model: &Model, took: Duration) {
+    pub fn first_content(&self, model: &ModelLabels, took: Duration) {
         self.first.get_or_create(model).observe(took.as_secs_f64());
     }
 
     /// A provider has told what a call used.
-    pub fn tokens(&self, model: &Model, input: u32, output: u32) {
+    pub fn tokens(&self, model: &ModelLabels, input: u32, output: u32) {
         for (gen_ai_token_type, tokens) in [("input", input), ("output", output)] {
             if tokens > 0 {
                 let labels = TokenLabels { model: model.clone(), gen_ai_token_type };
@@ -164,13 +164,13 @@ impl Metrics {
     }
 
     /// A failure has asked for a cooldown.
-    pub fn cooldown(&self, model: &Model, class: &'static str) {
+    pub fn cooldown(&self, model: &ModelLabels, class: &'static str) {
         let labels = ErrorLabels { model: model.clone(), error_type: class };
         self.cooldowns.get_or_create(&labels).inc();
     }
 
     /// The state of a model's pool.
-    pub fn pool(&self, model: &Model, standings: Standings) {
+    pub fn pool(&self, model: &ModelLabels, standings: Standings) {
         let counts = [
             ("eligible", standings.eligible),
             ("cooling", standings.cooling),
@@ -183,7 +183,7 @@ impl Metrics {
 
     /// A model was deleted: its pool is no longer reported. Its counters stay and keep its place, so that models that come
     /// and go do not make ever more labels.
-    pub fn forget(&self, model: &Model) {
+    pub fn forget(&self, model: &ModelLabels) {
         for standing in ["eligible", "cooling", "waiting"] {
             self.members.remove(&MemberLabels { model: model.clone(), standing });
         }

@@ -42,7 +42,7 @@ pub(super) struct Options {
     probe: bool,
 }
 
-/// Prints what it finds. Whether nothing is a failure.
+/// Prints what it finds. True if nothing is a failure.
 ///
 /// `without_file` is what counts if `gathered` failed because of `rota.toml`.
 pub(super) async fn run(
@@ -86,7 +86,7 @@ pub(super) async fn run(
     Ok(report.is_well())
 }
 
-/// The settings as far as they can be used, and what is wrong with them. Logs only what is asked for.
+/// The settings as far as they can be used. What is wrong with them goes into the report. Nothing is logged by default.
 fn examine(
     gathered: Result<Gathered, SettingsError>,
     without_file: RawSettings,

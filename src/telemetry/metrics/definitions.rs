@@ -1,6 +1,6 @@
 //! The definition of each metric: its name, its help, its buckets.
 
-use super::{Metrics, Model, Shed, labels::BuildLabels};
+use super::{Metrics, ModelLabels, Shed, labels::BuildLabels};
 use dashmap::DashMap;
 use parking_lot::Mutex;
 use prometheus_client::{
@@ -50,7 +50,7 @@ impl Metrics {
             models: DashMap::new(),
             names: Mutex::default(),
             most_models,
-            other: Model::other(),
+            other: ModelLabels::other(),
         };
         metrics.register();
         metrics

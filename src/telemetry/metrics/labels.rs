@@ -1,4 +1,4 @@
-//! What tells the series of a metric apart: labels, and OpenTelemetry's words for what stands in them.
+//! The labels of metrics, and OpenTelemetry's words for their values.
 
 use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder};
 use std::{
@@ -17,32 +17,32 @@ pub struct ModelNames {
     pub provider: String,
     /// OpenTelemetry's name for the kind of provider (`gen_ai.provider.name`).
     pub kind: &'static str,
-    /// What the model does, as `llm`.
+    /// What the model does, such as `llm`.
     pub model_type: &'static str,
     /// The model's name.
     pub model: String,
 }
 
-/// A model that is called, as labels name it. Cheap to clone and to look up by: names are kept once a service, so that
-/// models are the same where theirs are in the same place.
+/// The labels of a model that is called. Cheap to clone and to compare: a service stores the names of a model once, so two
+/// models are the same if their names are at the same address.
 #[derive(Debug, Clone)]
-pub struct Model(pub(super) Arc<ModelNames>);
+pub struct ModelLabels(pub(super) Arc<ModelNames>);
 
-impl PartialEq for Model {
+impl PartialEq for ModelLabels {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
 
-impl Eq for Model {}
+impl Eq for ModelLabels {}
 
-impl Hash for Model {
+impl Hash for ModelLabels {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.0).hash(state);
     }
 }
 
-impl Deref for Model {
+impl Deref for ModelLabels {
     type Target = ModelNames;
 
     fn deref(&self) -> &ModelNames {
@@ -50,8 +50,8 @@ impl Deref for Model {
     }
 }
 
-impl Model {
-    /// What stands for the models beyond the bound.
+impl ModelLabels {
+    /// The labels that the models beyond the bound share.
     pub(super) fn other() -> Self {
         const OTHER: &str = "other";
         Self(Arc::new(ModelNames {
@@ -64,7 +64,7 @@ impl Model {
     }
 }
 
-impl EncodeLabelSet for Model {
+impl EncodeLabelSet for ModelLabels {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> Result<(), fmt::Error> {
         let labels = [
             ("gen_ai_operation_name", operation(self.model_type)),
@@ -77,7 +77,7 @@ impl EncodeLabelSet for Model {
     }
 }
 
-/// OpenTelemetry's word for what a model does (`gen_ai.operation.name`), or one like it where it has none.
+/// OpenTelemetry's word for what a model does (`gen_ai.operation.name`), or a similar word if it has none.
 pub(in crate::telemetry) fn operation(model_type: &'static str) -> &'static str {
     match model_type {
         "llm" => "chat",
@@ -88,14 +88,14 @@ pub(in crate::telemetry) fn operation(model_type: &'static str) -> &'static str 
     }
 }
 
-/// How a pick went.
+/// How a pick ended.
 #[derive(Debug, Clone, Copy)]
 pub enum PickOutcome {
-    /// One serves.
+    /// A config serves.
     Granted,
-    /// None can before a trial has ended.
+    /// No config can serve before a trial has ended.
     TrialRunning,
-    /// None can.
+    /// No config can serve.
     Exhausted,
 }
 
@@ -111,14 +111,14 @@ impl PickOutcome {
     }
 }
 
-/// Why a call is turned away before anything is done for it.
+/// Why a call is refused before any work is done for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
-    /// The replica serves as many as it may.
+    /// The replica serves as many calls as it may.
     Overloaded,
-    /// Its tenant has as many at once as it may.
+    /// The tenant has as many calls at once as it may.
     TenantCalls,
-    /// Its tenant has begun as many in this second as it may.
+    /// The tenant begins calls faster than it may.
     TenantRate,
 }
 
@@ -136,22 +136,22 @@ impl Shed {
 /// Where turns and cooldowns live now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreMode {
-    /// In the process, for this replica is alone.
+    /// In the process: no Redis is set.
     Memory,
     /// On Redis.
     Shared,
-    /// In the process, for Redis is away.
+    /// In the process, while Redis is away.
     Alone,
 }
 
-/// How many members of a model's pool stand how.
+/// How many members of a model's pool are in which state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standings {
     /// They may be picked.
     pub eligible: i64,
-    /// They cool down.
+    /// They are in a cooldown.
     pub cooling: i64,
-    /// They are at a limit, or one trial is on its way.
+    /// They are at a limit, or wait for the verdict of a trial.
     pub waiting: i64,
 }
 
@@ -164,21 +164,21 @@ pub(super) struct CallLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct ErrorLabels {
     #[prometheus(flatten)]
-    pub(super) model: Model,
+    pub(super) model: ModelLabels,
     pub(super) error_type: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct TokenLabels {
     #[prometheus(flatten)]
-    pub(super) model: Model,
+    pub(super) model: ModelLabels,
     pub(super) gen_ai_token_type: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct MemberLabels {
     #[prometheus(flatten)]
-    pub(super) model: Model,
+    pub(super) model: ModelLabels,
     pub(super) standing: &'static str,
 }
 
