@@ -22,7 +22,7 @@ use prost::Message as _;
 use rota::{
     api::pb,
     app,
-    balance::{Pool, Strategy},
+    balance::{Roster, Strategy},
     catalog::{Catalog, ModelKey, NewModel, NewProvider},
     provider::ModelType,
     settings::{RawSettings, Settings},
@@ -46,8 +46,8 @@ fn runtime() -> Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn pool(strategy: Strategy, members: u32) -> Arc<Pool> {
-    Arc::new(Pool { strategy, ..Arc::unwrap_or_clone(ring(1..=members)) })
+fn pool(strategy: Strategy, members: u32) -> Arc<Roster> {
+    Arc::new(Roster { strategy, ..Arc::unwrap_or_clone(ring(1..=members)) })
 }
 
 /// A pick, and the call over at once, in memory.

@@ -6,7 +6,7 @@ use fred::{
     prelude::{Builder, Config},
 };
 use rota::{
-    balance::{LeaseId, Member, Pool},
+    balance::{LeaseId, Member, MemberKey, Roster},
     state::{Acquire, Acquired, RedisOptions, RedisStore},
 };
 use std::{
@@ -54,22 +54,22 @@ pub async fn rates(url: &str, callers: usize, members: u32, seconds: f64) -> Vec
 }
 
 /// With names as a catalog gives them.
-fn pool(members: u32) -> Arc<Pool> {
+fn pool(members: u32) -> Arc<Roster> {
     let pool = Arc::unwrap_or_clone(ring(1..=members));
     let named = |member: &Member| Member {
-        key: format!("{0}.{0:016x}", member.ordinal).into(),
-        credential: format!("{:032x}.1", member.ordinal).into(),
+        key: MemberKey::new(member.key.ordinal, format!("{:016x}", member.key.ordinal)),
+        credential: format!("{:032x}.1", member.key.ordinal).into(),
         ..member.clone()
     };
-    Arc::new(Pool { members: pool.members.iter().map(named).collect(), ..pool })
+    Arc::new(Roster { members: pool.members.iter().map(named).collect(), ..pool })
 }
 
-async fn pick(store: &RedisStore, pool: &Arc<Pool>, ends: bool) {
+async fn pick(store: &RedisStore, pool: &Arc<Roster>, ends: bool) {
     let ask = Acquire {
         pool,
         tried: &[],
         failed: None,
-        lease: LeaseId::random(),
+        lease: LeaseId::new(rand::random()),
         trial_ttl: Duration::from_secs(60),
         tokens: 0,
         hold: None,

@@ -3,6 +3,9 @@
 //! A minute is a sliding one, in buckets of 5 seconds: no 60 seconds ever hold more than the limit; what was counted
 //! comes free 60 to 65 seconds later. `src/state/redis/common.lua` holds the same rules.
 
+use super::{Time, millis};
+use std::time::Duration;
+
 /// What a member may take; 0 means no limit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
@@ -18,12 +21,12 @@ pub struct Limits {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Window(Vec<(u64, u64)>);
 
-const BUCKET: u64 = 5_000;
+pub(crate) const BUCKET: Duration = Duration::from_secs(5);
 /// A bucket is as old as its youngest count at most after this many: 60 s and its own width.
-const BUCKETS: u64 = 13;
+pub(crate) const BUCKETS: u64 = 13;
 
 /// When a member at its concurrency limit may be free again is anybody's guess: ask soon.
-pub const CONCURRENCY_PAUSE: u64 = 100;
+pub(crate) const CONCURRENCY_PAUSE: Duration = Duration::from_millis(100);
 
 impl Limits {
     /// Whether there is none.
@@ -35,8 +38,8 @@ impl Limits {
 
 impl Window {
     /// Counts `amount` at `now`, and forgets what is over.
-    pub fn add(&mut self, now: u64, amount: u64) {
-        let bucket = now / BUCKET;
+    pub fn add(&mut self, now: Time, amount: u64) {
+        let bucket = bucket_of(now);
         self.0.retain(|&(old, _)| old + BUCKETS > bucket);
         match self.0.last_mut() {
             Some((last, count)) if *last == bucket => *count += amount,
@@ -45,8 +48,8 @@ impl Window {
     }
 
     /// Corrects what was counted at `then` from `reserved` to `actual`, where it is still in the window.
-    pub fn settle(&mut self, then: u64, reserved: u64, actual: u64) {
-        if let Some((_, count)) = self.0.iter_mut().find(|(bucket, _)| *bucket == then / BUCKET) {
+    pub fn settle(&mut self, then: Time, reserved: u64, actual: u64) {
+        if let Some((_, count)) = self.0.iter_mut().find(|(bucket, _)| *bucket == bucket_of(then)) {
             *count = (*count + actual).saturating_sub(reserved);
         }
     }
@@ -54,8 +57,8 @@ impl Window {
     /// When `amount` more fits under `limit`: `None` now, else the time. More than the limit fits into an empty window:
     /// a call that is larger than a minute's share must be possible at all.
     #[must_use]
-    pub fn room(&self, now: u64, limit: u64, amount: u64) -> Option<u64> {
-        let bucket = now / BUCKET;
+    pub fn room(&self, now: Time, limit: u64, amount: u64) -> Option<Time> {
+        let bucket = bucket_of(now);
         let live = self.0.iter().filter(|&&(old, _)| old + BUCKETS > bucket);
         let mut total: u64 = live.clone().map(|(_, count)| count).sum();
         let mut free_at = None;
@@ -64,10 +67,14 @@ impl Window {
                 break;
             }
             total -= count;
-            free_at = Some((old + BUCKETS) * BUCKET);
+            free_at = Some(Time::from_millis((old + BUCKETS) * millis(BUCKET)));
         }
         free_at
     }
+}
+
+fn bucket_of(time: Time) -> u64 {
+    time.millis() / millis(BUCKET)
 }
 
 impl FromIterator<(u64, u64)> for Window {
@@ -82,34 +89,38 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn at(millis: u64) -> Time {
+        Time::from_millis(millis)
+    }
+
     #[test]
     fn a_full_window_says_when_it_has_room() {
         let mut window = Window::default();
         for now in [1_000, 2_000, 12_000] {
-            assert_eq!(window.room(now, 3, 1), None);
-            window.add(now, 1);
+            assert_eq!(window.room(at(now), 3, 1), None);
+            window.add(at(now), 1);
         }
-        assert_eq!(window.room(13_000, 3, 1), Some(65_000), "when the first bucket is over");
-        assert_eq!(window.room(65_000, 3, 1), None);
+        assert_eq!(window.room(at(13_000), 3, 1), Some(at(65_000)), "when the first bucket is over");
+        assert_eq!(window.room(at(65_000), 3, 1), None);
     }
 
     #[test]
     fn a_call_larger_than_the_limit_fits_into_an_empty_window() {
         let mut window = Window::default();
-        assert_eq!(window.room(0, 100, 5_000), None);
-        window.add(0, 5_000);
-        assert_eq!(window.room(0, 100, 1), Some(65_000));
+        assert_eq!(window.room(at(0), 100, 5_000), None);
+        window.add(at(0), 5_000);
+        assert_eq!(window.room(at(0), 100, 1), Some(at(65_000)));
     }
 
     #[test]
     fn settling_corrects_the_bucket_it_was_reserved_in() {
         let mut window = Window::default();
-        window.add(1_000, 500);
-        window.settle(1_000, 500, 80);
-        assert_eq!(window.room(2_000, 100, 20), None);
-        window.settle(1_000, 0, 40);
-        assert_eq!(window.room(2_000, 100, 20), Some(65_000));
-        window.settle(900_000, 1, 1);
+        window.add(at(1_000), 500);
+        window.settle(at(1_000), 500, 80);
+        assert_eq!(window.room(at(2_000), 100, 20), None);
+        window.settle(at(1_000), 0, 40);
+        assert_eq!(window.room(at(2_000), 100, 20), Some(at(65_000)));
+        window.settle(at(900_000), 1, 1);
     }
 
     proptest! {
@@ -121,8 +132,8 @@ mod tests {
             let (mut now, mut taken) = (0, Vec::new());
             for step in steps {
                 now += step;
-                if window.room(now, limit, 1).is_none() {
-                    window.add(now, 1);
+                if window.room(at(now), limit, 1).is_none() {
+                    window.add(at(now), 1);
                     taken.push(now);
                 }
             }

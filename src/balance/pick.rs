@@ -2,27 +2,20 @@
 //!
 //! `src/state/redis/acquire.lua` holds the same rules.
 
-use super::{ErrorClass, Standing, Strategy, strategy::Eligible, strategy::Turn};
-use std::sync::Arc;
+use super::{Cooling, ErrorClass, Member, Standing, Strategy, Time, strategy::Turn};
 
 /// One member in the eyes of a pick.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate {
-    /// Its place in the ring.
-    pub ordinal: u32,
-    /// Names it between picks.
-    pub key: Arc<str>,
-    /// The lower serves first.
-    pub priority: i32,
-    /// At least 1.
-    pub weight: u32,
+pub struct Candidate<'m> {
+    /// Whom it is about.
+    pub member: &'m Member,
     /// Whether this call has tried it already.
     pub tried: bool,
     /// Its own standing and its credential's, together.
     pub standing: Standing,
     /// At one of its limits: until about when.
-    pub full_until: Option<u64>,
-    /// Calls in flight on it.
+    pub full_until: Option<Time>,
+    /// Calls in flight on it, over all replicas.
     pub in_flight: u32,
 }
 
@@ -42,11 +35,11 @@ pub enum Pick {
     Exhausted {
         /// The first of all members to come back, tried ones included: when, and what it waits for. `None` where one
         /// could serve another call.
-        first_back: Option<(u64, ErrorClass)>,
+        first_back: Option<Cooling>,
     },
 }
 
-impl Candidate {
+impl Candidate<'_> {
     /// Whether it can serve now, as a trial where it is half-open.
     #[must_use]
     pub fn may_serve(&self) -> bool {
@@ -54,32 +47,37 @@ impl Candidate {
     }
 
     /// Until when it cannot serve, and why; `None` where it can, or a trial decides.
-    fn away(&self) -> Option<(u64, ErrorClass)> {
-        match (self.standing, self.full_until) {
-            (Standing::Cooling { until, class }, None) => Some((until, class)),
-            (Standing::Cooling { until, class }, Some(full)) if until >= full => Some((until, class)),
-            (_, Some(full)) => Some((full, ErrorClass::RateLimited)),
-            _ => None,
+    fn away(&self) -> Option<Cooling> {
+        let full = self.full_until.map(|ends| Cooling { ends, class: ErrorClass::RateLimited });
+        match (self.standing, full) {
+            (Standing::Cooling(cooling), Some(full)) if full.ends > cooling.ends => Some(full),
+            (Standing::Cooling(cooling), _) => Some(cooling),
+            (_, full) => full,
         }
     }
 }
 
 /// The priority that serves: the lowest of which somebody can who has not been tried.
 #[must_use]
-pub fn serving_tier(candidates: &[Candidate]) -> Option<i32> {
-    candidates.iter().filter(|candidate| !candidate.tried && candidate.may_serve()).map(|c| c.priority).min()
+pub fn serving_tier(candidates: &[Candidate<'_>]) -> Option<i32> {
+    let open = candidates.iter().filter(|candidate| !candidate.tried && candidate.may_serve());
+    open.map(|candidate| candidate.member.priority).min()
 }
 
 /// Picks among `candidates` and moves the pool's turn on.
 ///
 /// ```
-/// use rota::balance::{Candidate, Pick, Standing, Strategy, Turn, pick};
+/// use rota::balance::{Candidate, Limits, Member, MemberKey, Pick, Standing, Strategy, Turn, pick};
 ///
-/// let ring = [1, 2, 3].map(|ordinal| Candidate {
-///     ordinal,
-///     key: format!("{ordinal}.0").into(),
+/// let members = [1, 2, 3].map(|ordinal| Member {
+///     key: MemberKey::new(ordinal, "0"),
+///     credential: "c".into(),
 ///     priority: 0,
 ///     weight: 1,
+///     limits: Limits::default(),
+/// });
+/// let ring = [0, 1, 2].map(|index| Candidate {
+///     member: &members[index],
 ///     tried: false,
 ///     standing: Standing::Available,
 ///     full_until: None,
@@ -89,36 +87,27 @@ pub fn serving_tier(candidates: &[Candidate]) -> Option<i32> {
 /// assert_eq!(pick(&ring, Strategy::RoundRobin, &mut turn), Pick::Serve { index: 0, trial: false });
 /// ```
 #[must_use]
-pub fn pick(candidates: &[Candidate], strategy: Strategy, turn: &mut Turn) -> Pick {
+pub fn pick(candidates: &[Candidate<'_>], strategy: Strategy, turn: &mut Turn) -> Pick {
     if let Some(tier) = serving_tier(candidates) {
-        let eligible: Vec<_> = candidates
-            .iter()
-            .enumerate()
-            .filter(|(_, candidate)| candidate.priority == tier && candidate.may_serve())
-            .map(|(index, candidate)| Eligible {
-                index,
-                ordinal: candidate.ordinal,
-                key: candidate.key.clone(),
-                weight: candidate.weight,
-                in_flight: candidate.in_flight,
-                tried: candidate.tried,
-            })
-            .collect();
-        let chosen = strategy
-            .choose(&eligible, turn)
-            .and_then(|chosen| candidates.get(chosen.index).zip(Some(chosen.index)));
-        if let Some((candidate, index)) = chosen {
+        let may_serve = |(_, candidate): &(usize, &Candidate<'_>)| {
+            candidate.member.priority == tier && candidate.may_serve()
+        };
+        let (places, eligible): (Vec<_>, Vec<_>) = candidates.iter().enumerate().filter(may_serve).unzip();
+        let chosen = strategy.choose(&eligible, turn);
+        let chosen = chosen.and_then(|at| places.get(at).copied().zip(eligible.get(at)));
+        if let Some((index, candidate)) = chosen {
             return Pick::Serve { index, trial: candidate.standing == Standing::HalfOpen };
         }
     }
-    let waits = |c: &Candidate| !c.tried && c.full_until.is_none() && c.standing == Standing::TrialRunning;
+    let waits =
+        |c: &Candidate<'_>| !c.tried && c.full_until.is_none() && c.standing == Standing::TrialRunning;
     if candidates.iter().any(waits) {
         return Pick::TrialRunning;
     }
-    let mut first_back: Option<(u64, ErrorClass)> = None;
+    let mut first_back: Option<Cooling> = None;
     for candidate in candidates {
         match candidate.away() {
-            Some(away) if first_back.is_none_or(|(earliest, _)| away.0 < earliest) => first_back = Some(away),
+            Some(away) if first_back.is_none_or(|first| away.ends < first.ends) => first_back = Some(away),
             Some(_) => {}
             None => return Pick::Exhausted { first_back: None },
         }
@@ -129,37 +118,48 @@ pub fn pick(candidates: &[Candidate], strategy: Strategy, turn: &mut Turn) -> Pi
 #[cfg(test)]
 mod tests {
     use super::{Strategy, *};
+    use crate::balance::{Limits, MemberKey};
     use proptest::prelude::*;
     use proptest::strategy::Strategy as _;
 
-    fn ring(standings: &[Standing]) -> Vec<Candidate> {
-        (1..)
-            .zip(standings)
-            .map(|(ordinal, &standing)| Candidate {
-                ordinal,
-                key: format!("{ordinal}.0").into(),
-                priority: 0,
-                weight: 1,
-                tried: false,
-                standing,
-                full_until: None,
-                in_flight: 0,
-            })
-            .collect()
+    /// Members that are never freed, so that tests may change their candidates.
+    fn ring(standings: &[Standing]) -> Vec<Candidate<'static>> {
+        let candidate = |(ordinal, &standing)| Candidate {
+            member: Box::leak(Box::new(member(ordinal))),
+            tried: false,
+            standing,
+            full_until: None,
+            in_flight: 0,
+        };
+        (1..).zip(standings).map(candidate).collect()
     }
 
-    fn cooling(until: u64) -> Standing {
-        Standing::Cooling { until, class: ErrorClass::RateLimited }
+    fn member(ordinal: u32) -> Member {
+        Member {
+            key: MemberKey::new(ordinal, "0"),
+            credential: "c".into(),
+            priority: 0,
+            weight: 1,
+            limits: Limits::default(),
+        }
+    }
+
+    fn of_priority(candidate: &mut Candidate<'static>, priority: i32) {
+        candidate.member = Box::leak(Box::new(Member { priority, ..candidate.member.clone() }));
+    }
+
+    fn cooling(ends: u64) -> Standing {
+        Standing::Cooling(Cooling { ends: Time::from_millis(ends), class: ErrorClass::RateLimited })
     }
 
     fn after(last: u32) -> Turn {
         Turn { last: Some(last), ..Turn::default() }
     }
 
-    fn turns(ring: &[Candidate], count: usize) -> Vec<u32> {
+    fn turns(ring: &[Candidate<'_>], count: usize) -> Vec<u32> {
         let mut turn = Turn::default();
         let served = |_| match pick(ring, Strategy::RoundRobin, &mut turn) {
-            Pick::Serve { index, .. } => ring[index].ordinal,
+            Pick::Serve { index, .. } => ring[index].member.key.ordinal,
             other => panic!("nothing to serve: {other:?}"),
         };
         (0..count).map(served).collect()
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn a_lower_tier_serves_only_when_no_higher_one_can() {
         let mut ring = ring(&[Standing::Available, Standing::Available, Standing::Available]);
-        ring[0].priority = 1;
+        of_priority(&mut ring[0], 1);
         assert_eq!(turns(&ring, 4), [2, 3, 2, 3]);
         ring[1].standing = cooling(5);
         ring[2].tried = true;
@@ -214,11 +214,14 @@ mod tests {
     #[test]
     fn all_away_says_who_is_back_first() {
         let mut ring = ring(&[cooling(30), cooling(10), Standing::Available]);
-        ring[2].full_until = Some(20);
+        ring[2].full_until = Some(Time::from_millis(20));
         let mut turn = Turn::default();
-        let first_back = |time| Pick::Exhausted { first_back: Some((time, ErrorClass::RateLimited)) };
+        let first_back = |millis| {
+            let ends = Time::from_millis(millis);
+            Pick::Exhausted { first_back: Some(Cooling { ends, class: ErrorClass::RateLimited }) }
+        };
         assert_eq!(pick(&ring, Strategy::RoundRobin, &mut turn), first_back(10));
-        ring[1].full_until = Some(40);
+        ring[1].full_until = Some(Time::from_millis(40));
         assert_eq!(pick(&ring, Strategy::RoundRobin, &mut turn), first_back(20));
         assert_eq!(pick(&[], Strategy::RoundRobin, &mut turn), Pick::Exhausted { first_back: None });
         assert_eq!(turn, Turn::default(), "a pick that serves nobody moves nothing");
@@ -243,16 +246,17 @@ mod tests {
         ) {
             let mut ring = ring(&members.iter().map(|member| member.0).collect::<Vec<_>>());
             for (candidate, &(_, tried, priority, full_until, in_flight)) in ring.iter_mut().zip(&members) {
-                (candidate.tried, candidate.priority) = (tried, priority);
-                (candidate.full_until, candidate.in_flight) = (full_until, in_flight);
+                of_priority(candidate, priority);
+                (candidate.tried, candidate.in_flight) = (tried, in_flight);
+                candidate.full_until = full_until.map(Time::from_millis);
             }
-            let may = |c: &Candidate| !c.tried && c.full_until.is_none()
+            let may = |c: &Candidate<'_>| !c.tried && c.full_until.is_none()
                 && matches!(c.standing, Standing::Available | Standing::HalfOpen);
             match pick(&ring, strategy, &mut Turn { last, ..Turn::default() }) {
                 Pick::Serve { index, trial } => {
                     prop_assert!(may(&ring[index]));
                     prop_assert_eq!(trial, ring[index].standing == Standing::HalfOpen);
-                    prop_assert!(ring.iter().all(|c| !may(c) || c.priority >= ring[index].priority));
+                    prop_assert!(ring.iter().all(|c| !may(c) || c.member.priority >= ring[index].member.priority));
                 }
                 _ => prop_assert!(!ring.iter().any(may)),
             }

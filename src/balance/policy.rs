@@ -1,13 +1,11 @@
 //! How a model's calls are balanced: what a tenant may set.
 
-use super::{Cooldowns, Strategy};
+use super::Cooldowns;
 use std::time::Duration;
 
 /// What holds for one model. The default is that of a model for which nothing was set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// How the pool chooses.
-    pub strategy: Strategy,
     /// At most this many attempts a call, fallbacks included; 0: each usable config once.
     pub max_attempts: u32,
     /// How long the parts of a call may take.

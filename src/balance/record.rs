@@ -1,19 +1,18 @@
 //! What is remembered of one member, or of one credential, that has failed.
 //!
-//! Times are milliseconds on the store's own clock; 0 means never. `src/state/redis/common.lua` holds the same rules.
+//! Times are of the store's own clock. `src/state/redis/common.lua` holds the same rules, and takes the numbers from here.
 
-use super::{Cooldown, ErrorClass, LeaseId};
+use super::{Cooldown, ErrorClass, LeaseId, Time, millis};
+use std::time::Duration;
 
 /// The memory of failures. One that has nothing left to say ([`Record::is_spent`]) need not be kept.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
     /// Failures of calls begun before this are late: the running or last cooldown began then, or an operator cleared
     /// it.
-    pub since: u64,
-    /// When the cooldown ends.
-    pub until: u64,
-    /// Why it cools; none while available.
-    pub class: Option<ErrorClass>,
+    pub since: Option<Time>,
+    /// The cooldown that runs, or is over and waits for a trial that serves; none while available.
+    pub cooling: Option<Cooling>,
     /// Failures in a row that have not tripped yet.
     pub streak: u32,
     /// The trial call that is on its way.
@@ -21,13 +20,22 @@ pub struct Record {
     /// Cooldowns since it was last healthy for long: each doubles the next.
     pub episodes: u32,
     /// Since when it is available again.
-    pub healthy: u64,
+    pub healthy: Option<Time>,
     /// When the window of the failure share began.
-    pub window: u64,
+    pub window: Option<Time>,
     /// Calls begun in the window.
     pub calls: u32,
     /// Calls of the window that failed without tripping.
     pub fails: u32,
+}
+
+/// A cooldown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cooling {
+    /// When it ends.
+    pub ends: Time,
+    /// Why it cools.
+    pub class: ErrorClass,
 }
 
 /// The one call that tries a member whose cooldown is over.
@@ -36,7 +44,7 @@ pub struct Trial {
     /// Whose it is.
     pub lease: LeaseId,
     /// When another may try, should this one never report.
-    pub until: u64,
+    pub ends: Time,
 }
 
 /// Whether one may serve now.
@@ -49,43 +57,38 @@ pub enum Standing {
     /// The trial call is on its way.
     TrialRunning,
     /// Not before that time.
-    Cooling {
-        /// The end of the cooldown.
-        until: u64,
-        /// Why it cools.
-        class: ErrorClass,
-    },
+    Cooling(Cooling),
 }
 
 /// Health for this long takes one episode back.
-const EPISODE_DECAY: u64 = 60_000;
+pub(crate) const EPISODE_DECAY: Duration = Duration::from_secs(60);
 /// No more doublings than these: the clamp is reached long before.
-const MAX_EPISODES: u32 = 20;
+pub(crate) const MAX_EPISODES: u32 = 20;
 /// The failure share is taken over this long.
-const SHARE_WINDOW: u64 = 60_000;
+pub(crate) const SHARE_WINDOW: Duration = Duration::from_secs(60);
 /// It trips at one failure in this many calls …
-const SHARE: u32 = 2;
+pub(crate) const SHARE: u32 = 2;
 /// … once there have been this many calls: fewer say little.
-const SHARE_VOLUME: u32 = 20;
+pub(crate) const SHARE_VOLUME: u32 = 20;
 /// A record is kept this long after its last event, for the sake of failures that come late.
-const KEPT: u64 = 300_000;
+pub(crate) const KEPT: Duration = Duration::from_secs(300);
 
 impl Record {
     /// Where it stands at `now`.
     #[must_use]
-    pub fn standing(&self, now: u64) -> Standing {
-        let Some(class) = self.class else { return Standing::Available };
-        if now < self.until {
-            return Standing::Cooling { until: self.until, class };
+    pub fn standing(&self, now: Time) -> Standing {
+        let Some(cooling) = self.cooling else { return Standing::Available };
+        if now < cooling.ends {
+            return Standing::Cooling(cooling);
         }
         match self.trial {
-            Some(trial) if now < trial.until => Standing::TrialRunning,
+            Some(trial) if now < trial.ends => Standing::TrialRunning,
             _ => Standing::HalfOpen,
         }
     }
 
     /// A call begins on it at `now`: counts towards the failure share, and takes the trial where one is due.
-    pub fn begin(&mut self, now: u64, trial: Trial) {
+    pub fn begin(&mut self, now: Time, trial: Trial) {
         self.roll_window(now);
         self.calls += 1;
         if self.standing(now) == Standing::HalfOpen {
@@ -93,13 +96,13 @@ impl Record {
         }
     }
 
-    /// A call that began at `began` under `lease` failed. A cooldown never gets shorter by it.
-    pub fn fail(&mut self, now: u64, began: u64, lease: LeaseId, cooldown: &Cooldown) {
-        let was_trial = self.end_trial(lease);
+    /// A call that began at `began`, as a trial where one is named, failed. A cooldown never gets shorter by it.
+    pub fn fail(&mut self, now: Time, began: Time, trial: Option<LeaseId>, cooldown: &Cooldown) {
+        let was_trial = trial.is_some_and(|trial| self.end_trial(trial));
         // It began before the cooldown that its fellows have already earned: nothing new, unless the provider names
         // a time and the cooldown is still there.
-        let late = began < self.since && !was_trial;
-        if late && (!cooldown.hinted || self.class.is_none()) {
+        let late = Some(began) < self.since && !was_trial;
+        if late && (!cooldown.hinted || self.cooling.is_none()) {
             return;
         }
         self.roll_window(now);
@@ -109,26 +112,25 @@ impl Record {
         if !was_trial && self.streak < cooldown.trip_after && !share {
             return;
         }
-        let running = self.class.is_some() && now < self.until;
+        let running = self.cooling.is_some_and(|cooling| now < cooling.ends);
         if !running {
-            self.since = now;
+            self.since = Some(now);
         }
-        let until = now.saturating_add(self.length(now, cooldown));
-        if until > self.until || self.class.is_none() {
-            self.until = until;
-            self.class = Some(cooldown.class);
+        let ends = now + self.length(now, cooldown);
+        if self.cooling.is_none_or(|cooling| ends > cooling.ends) {
+            self.cooling = Some(Cooling { ends, class: cooldown.class });
         }
         if !running && cooldown.grows {
             self.episodes = (self.episodes_left(now) + 1).min(MAX_EPISODES);
         }
-        self.healthy = 0;
+        self.healthy = None;
         self.quiet();
     }
 
     /// A call under `lease` served. Ends the cooldown when it was the trial; otherwise only a row of failures that
     /// had not tripped: success of a call from before the cooldown says nothing about now.
-    pub fn succeed(&mut self, now: u64, lease: LeaseId) {
-        if self.class.is_none() {
+    pub fn succeed(&mut self, now: Time, lease: LeaseId) {
+        if self.cooling.is_none() {
             self.streak = 0;
         } else if self.end_trial(lease) {
             self.recover(now);
@@ -141,50 +143,46 @@ impl Record {
     }
 
     /// It is well, by word of a health check.
-    pub fn recover(&mut self, now: u64) {
-        self.class = None;
-        self.until = 0;
-        self.healthy = now;
+    pub fn recover(&mut self, now: Time) {
+        self.cooling = None;
+        self.healthy = Some(now);
         self.quiet();
     }
 
     /// An operator sets the cooldown, whatever it was.
-    pub fn set(&mut self, now: u64, until: u64, class: ErrorClass) {
-        *self = Self { since: now, until, class: Some(class), ..Self::default() };
+    pub fn set(&mut self, now: Time, cooling: Cooling) {
+        *self = Self { since: Some(now), cooling: Some(cooling), ..Self::default() };
     }
 
     /// An operator clears it: failures of calls begun before are late from now on.
-    pub fn clear(&mut self, now: u64) {
-        *self = Self { since: now, healthy: now, ..Self::default() };
+    pub fn clear(&mut self, now: Time) {
+        *self = Self { since: Some(now), healthy: Some(now), ..Self::default() };
     }
 
     /// Whether there is nothing left to remember.
     #[must_use]
-    pub fn is_spent(&self, now: u64) -> bool {
-        self.class.is_none()
+    pub fn is_spent(&self, now: Time) -> bool {
+        self.cooling.is_none()
             && self.episodes_left(now) == 0
-            && now >= self.window.max(self.healthy).max(self.since).saturating_add(KEPT)
+            && self.window.max(self.healthy).max(self.since).is_none_or(|last| now >= last + KEPT)
     }
 
     /// Episodes, less those that health has taken back.
-    fn episodes_left(&self, now: u64) -> u32 {
-        if self.healthy == 0 {
-            return self.episodes;
-        }
-        let healed = now.saturating_sub(self.healthy) / EPISODE_DECAY;
+    fn episodes_left(&self, now: Time) -> u32 {
+        let Some(healthy) = self.healthy else { return self.episodes };
+        let healed = millis(now.since(healthy)) / millis(EPISODE_DECAY);
         self.episodes.saturating_sub(u32::try_from(healed).unwrap_or(u32::MAX))
     }
 
     /// How long this failure cools: doubled per episode where it grows; clamped.
-    fn length(&self, now: u64, cooldown: &Cooldown) -> u64 {
-        let own = cooldown.duration.as_millis().min(u128::from(u64::MAX >> MAX_EPISODES)) as u64;
-        let grown = if cooldown.grows { own << self.episodes_left(now) } else { own };
-        grown.min(cooldown.max.as_millis().min(u128::from(u64::MAX)) as u64)
+    fn length(&self, now: Time, cooldown: &Cooldown) -> Duration {
+        let doublings = if cooldown.grows { self.episodes_left(now) } else { 0 };
+        Duration::from_millis(millis(cooldown.duration)).saturating_mul(1 << doublings).min(cooldown.max)
     }
 
-    fn roll_window(&mut self, now: u64) {
-        if now >= self.window.saturating_add(SHARE_WINDOW) {
-            (self.window, self.calls, self.fails) = (now, 0, 0);
+    fn roll_window(&mut self, now: Time) {
+        if self.window.is_none_or(|began| now >= began + SHARE_WINDOW) {
+            (self.window, self.calls, self.fails) = (Some(now), 0, 0);
         }
     }
 
@@ -203,23 +201,27 @@ impl Record {
 }
 
 impl Standing {
+    /// What [`severity`](Self::severity) says of one that cools.
+    pub(crate) const COOLING: u8 = 3;
+
+    /// The higher is the worse. The scripts know a standing by this number.
+    pub(crate) const fn severity(self) -> u8 {
+        match self {
+            Self::Available => 0,
+            Self::HalfOpen => 1,
+            Self::TrialRunning => 2,
+            Self::Cooling(_) => Self::COOLING,
+        }
+    }
+
     /// Where a member stands whose own record says `self` and whose credential's says `other`: the worse of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Cooling { until: a, .. }, Self::Cooling { until: b, .. }) => {
-                if a >= b {
-                    self
-                } else {
-                    other
-                }
-            }
-            (Self::Cooling { .. }, _) => self,
-            (_, Self::Cooling { .. }) => other,
-            (Self::TrialRunning, _) | (_, Self::TrialRunning) => Self::TrialRunning,
-            (Self::HalfOpen, _) | (_, Self::HalfOpen) => Self::HalfOpen,
-            (Self::Available, Self::Available) => Self::Available,
-        }
+        let rank = |standing: Self| match standing {
+            Self::Cooling(cooling) => (standing.severity(), Some(cooling.ends)),
+            _ => (standing.severity(), None),
+        };
+        if rank(self) >= rank(other) { self } else { other }
     }
 }
 
@@ -242,34 +244,46 @@ mod tests {
         }
     }
 
-    fn cooling(until: u64) -> Standing {
-        Standing::Cooling { until, class: ErrorClass::RateLimited }
+    fn at(millis: u64) -> Time {
+        Time::from_millis(millis)
+    }
+
+    fn cooling(ends: u64) -> Standing {
+        Standing::Cooling(Cooling { ends: at(ends), class: ErrorClass::RateLimited })
+    }
+
+    fn ends(record: &Record) -> u64 {
+        record.cooling.map_or(0, |cooling| cooling.ends.millis())
     }
 
     fn fail(record: &mut Record, now: u64, rule: &Cooldown) {
-        record.fail(now, now, LeaseId::random(), rule);
+        record.fail(at(now), at(now), None, rule);
+    }
+
+    fn a_lease() -> LeaseId {
+        LeaseId::new(rand::random())
     }
 
     fn try_out(record: &mut Record, now: u64) -> LeaseId {
-        let lease = LeaseId::random();
-        record.begin(now, Trial { lease, until: now + 500 });
+        let lease = a_lease();
+        record.begin(at(now), Trial { lease, ends: at(now + 500) });
         lease
     }
 
     #[test]
     fn a_cooldown_ends_in_one_trial() {
         let mut record = Record::default();
-        let first = LeaseId::random();
-        record.fail(100, 50, first, &cooldown(1000, false, 1));
-        assert_eq!(record.standing(1099), cooling(1100));
-        assert_eq!(record.standing(1100), Standing::HalfOpen);
+        let first = a_lease();
+        record.fail(at(100), at(50), Some(first), &cooldown(1000, false, 1));
+        assert_eq!(record.standing(at(1099)), cooling(1100));
+        assert_eq!(record.standing(at(1100)), Standing::HalfOpen);
         let second = try_out(&mut record, 1100);
-        assert_eq!(record.standing(1100), Standing::TrialRunning);
-        assert_eq!(record.standing(1600), Standing::HalfOpen, "a trial that never reports expires");
-        record.succeed(1150, first);
-        assert_eq!(record.standing(1200), Standing::TrialRunning, "only the trial's own success counts");
-        record.succeed(1200, second);
-        assert_eq!(record.standing(1200), Standing::Available);
+        assert_eq!(record.standing(at(1100)), Standing::TrialRunning);
+        assert_eq!(record.standing(at(1600)), Standing::HalfOpen, "a trial that never reports expires");
+        record.succeed(at(1150), first);
+        assert_eq!(record.standing(at(1200)), Standing::TrialRunning, "only the trial's own success counts");
+        record.succeed(at(1200), second);
+        assert_eq!(record.standing(at(1200)), Standing::Available);
     }
 
     #[test]
@@ -278,10 +292,10 @@ mod tests {
         fail(&mut record, 1, &cooldown(10, false, 1));
         let trial = try_out(&mut record, 11);
         record.hand_on(trial);
-        assert_eq!(record.standing(11), Standing::HalfOpen, "without a verdict the next may try");
+        assert_eq!(record.standing(at(11)), Standing::HalfOpen, "without a verdict the next may try");
         let trial = try_out(&mut record, 11);
-        record.fail(20, 11, trial, &cooldown(10, false, 3));
-        assert_eq!(record.standing(20), cooling(40), "a failed trial trips at once");
+        record.fail(at(20), at(11), Some(trial), &cooldown(10, false, 3));
+        assert_eq!(record.standing(at(20)), cooling(40), "a failed trial trips at once");
     }
 
     #[test]
@@ -291,14 +305,18 @@ mod tests {
         let mut now = 1;
         for expected in [10_000, 20_000, 40_000, 60_000, 60_000] {
             let lease = try_out(&mut record, now);
-            record.fail(now, now, lease, &rule);
-            assert_eq!(record.until - now, expected);
-            now = record.until;
+            record.fail(at(now), at(now), Some(lease), &rule);
+            assert_eq!(ends(&record) - now, expected);
+            now = ends(&record);
         }
         let lease = try_out(&mut record, now);
-        record.succeed(now, lease);
-        fail(&mut record, now + 4 * EPISODE_DECAY, &rule);
-        assert_eq!(record.until - (now + 4 * EPISODE_DECAY), 20_000, "four of five episodes are forgotten");
+        record.succeed(at(now), lease);
+        fail(&mut record, now + 4 * millis(EPISODE_DECAY), &rule);
+        assert_eq!(
+            ends(&record) - (now + 4 * millis(EPISODE_DECAY)),
+            20_000,
+            "four of five episodes are forgotten"
+        );
     }
 
     #[test]
@@ -306,33 +324,33 @@ mod tests {
         let mut record = Record::default();
         for now in [1, 10_001, 20_001] {
             fail(&mut record, now, &cooldown(5_000, true, 1));
-            assert_eq!(record.until, now + 5_000);
+            assert_eq!(ends(&record), now + 5_000);
         }
         fail(&mut record, 30_001, &cooldown(1_000, false, 1));
-        assert_eq!(record.until, 31_001);
+        assert_eq!(ends(&record), 31_001);
     }
 
     #[test]
     fn a_late_failure_counts_only_with_a_hint_while_cooling() {
         let mut record = Record::default();
-        record.fail(100, 90, LeaseId::random(), &cooldown(1000, false, 1));
-        record.fail(600, 95, LeaseId::random(), &cooldown(1000, false, 1));
-        assert_eq!((record.until, record.episodes), (1100, 1));
-        record.fail(600, 95, LeaseId::random(), &cooldown(1000, true, 1));
-        assert_eq!((record.until, record.episodes), (1600, 1));
+        record.fail(at(100), at(90), None, &cooldown(1000, false, 1));
+        record.fail(at(600), at(95), None, &cooldown(1000, false, 1));
+        assert_eq!((ends(&record), record.episodes), (1100, 1));
+        record.fail(at(600), at(95), None, &cooldown(1000, true, 1));
+        assert_eq!((ends(&record), record.episodes), (1600, 1));
     }
 
     #[test]
     fn after_an_operators_clear_earlier_calls_cannot_cool_it() {
         let mut record = Record::default();
         fail(&mut record, 100, &cooldown(1000, false, 1));
-        record.clear(200);
+        record.clear(at(200));
         for hinted in [false, true] {
-            record.fail(300, 150, LeaseId::random(), &cooldown(1000, hinted, 1));
-            assert_eq!(record.standing(300), Standing::Available);
+            record.fail(at(300), at(150), None, &cooldown(1000, hinted, 1));
+            assert_eq!(record.standing(at(300)), Standing::Available);
         }
         fail(&mut record, 300, &cooldown(1000, false, 1));
-        assert_eq!(record.standing(300), cooling(1300));
+        assert_eq!(record.standing(at(300)), cooling(1300));
     }
 
     #[test]
@@ -341,12 +359,12 @@ mod tests {
         let rule = cooldown(1000, false, 3);
         fail(&mut record, 1, &rule);
         fail(&mut record, 2, &rule);
-        record.succeed(2, LeaseId::random());
+        record.succeed(at(2), a_lease());
         fail(&mut record, 3, &rule);
         fail(&mut record, 4, &rule);
-        assert_eq!(record.standing(4), Standing::Available);
+        assert_eq!(record.standing(at(4)), Standing::Available);
         fail(&mut record, 5, &rule);
-        assert_eq!(record.standing(5), cooling(1005));
+        assert_eq!(record.standing(at(5)), cooling(1005));
     }
 
     #[test]
@@ -359,9 +377,9 @@ mod tests {
             if call % 2 == 0 {
                 fail(&mut record, call, &rule);
             } else {
-                record.succeed(call, LeaseId::random());
+                record.succeed(at(call), a_lease());
             }
-            if tripped.is_none() && record.standing(call) != Standing::Available {
+            if tripped.is_none() && record.standing(at(call)) != Standing::Available {
                 tripped = Some(call);
             }
         }
@@ -372,11 +390,11 @@ mod tests {
     fn a_record_is_spent_when_nothing_late_can_come() {
         let mut record = Record::default();
         fail(&mut record, 1_000, &cooldown(1000, false, 1));
-        assert!(!record.is_spent(10 * KEPT), "it is half-open");
+        assert!(!record.is_spent(at(10 * millis(KEPT))), "it is half-open");
         let lease = try_out(&mut record, 2_000);
-        record.succeed(3_000, lease);
-        assert!(!record.is_spent(3_000 + KEPT - 1));
-        assert!(record.is_spent(3_000 + KEPT));
+        record.succeed(at(3_000), lease);
+        assert!(!record.is_spent(at(3_000 + millis(KEPT) - 1)));
+        assert!(record.is_spent(at(3_000 + millis(KEPT))));
     }
 
     proptest! {
@@ -388,9 +406,9 @@ mod tests {
             let mut now = 1000;
             for (step, age, millis, hinted, trip) in failures {
                 now += step;
-                let before = record.until;
-                record.fail(now, now - age, LeaseId::random(), &cooldown(millis, hinted, trip));
-                prop_assert!(record.until >= before);
+                let before = ends(&record);
+                record.fail(at(now), at(now - age), None, &cooldown(millis, hinted, trip));
+                prop_assert!(ends(&record) >= before);
             }
         }
     }

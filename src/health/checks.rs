@@ -6,10 +6,10 @@
 //! away, each replica checks for itself.
 
 use crate::{
-    balance::{Cooldown, ErrorClass, Failure, HealthCheck, LeaseId, Standing},
+    balance::{Cooldown, ErrorClass, Failure, HealthCheck, Standing},
     catalog::{Catalog, ModelKey, Pool, PoolMember},
     provider::Registry,
-    state::{Lease, StateStore, Switch},
+    state::{FailedAttempt, Override, StateStore},
     tasks::{Task, Tasks},
 };
 use futures::StreamExt;
@@ -75,7 +75,7 @@ async fn check_pool(pool: &Pool, rule: HealthCheck, state: &dyn StateStore, driv
     let seen = state.inspect(&pool.roster).await;
     for ((balanced, member), inspection) in pool.roster.members.iter().zip(&pool.members).zip(&seen.members) {
         let cooling = match inspection.standing(seen.now) {
-            Standing::Cooling { class, .. } if class.health_check_ends() => true,
+            Standing::Cooling(cooling) if cooling.class.health_check_ends() => true,
             Standing::Available if inspection.in_flight == 0 => false,
             _ => continue,
         };
@@ -85,22 +85,19 @@ async fn check_pool(pool: &Pool, rule: HealthCheck, state: &dyn StateStore, driv
         };
         match failure {
             None if cooling => {
-                state.switch(&pool.roster, balanced, Switch::Recover).await;
+                state.override_cooldown(&pool.roster, balanced, Override::Recover).await;
                 log(pool, member, "a health check ended a cooldown");
             }
             Some(failure) if !cooling => {
-                let lease = Lease {
-                    id: LeaseId::random(),
+                let attempt = FailedAttempt {
                     tenant: pool.roster.tenant,
                     pool: pool.roster.id,
-                    member: balanced.clone(),
+                    member: balanced,
                     began: seen.now,
-                    trial: false,
-                    marked: false,
-                    tokens: 0,
+                    trial: None,
                 };
                 if let Some(cooldown) = asked_for(pool, &failure) {
-                    state.fail(&lease, &cooldown).await;
+                    state.fail(&attempt, &cooldown).await;
                     log(pool, member, "a health check failed");
                 }
             }

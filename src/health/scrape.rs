@@ -68,7 +68,7 @@ async fn standings(serving: &Serving, pool: &Pool) -> Standings {
     for (member, state) in pool.roster.members.iter().zip(&seen.members) {
         let candidate = state.candidate(member, seen.now, false, 0);
         match candidate.standing {
-            Standing::Cooling { .. } => standings.cooling += 1,
+            Standing::Cooling(_) => standings.cooling += 1,
             _ if candidate.may_serve() => standings.eligible += 1,
             _ => standings.waiting += 1,
         }

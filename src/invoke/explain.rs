@@ -1,6 +1,6 @@
 //! Why each config of a model would or would not serve the next call. Changes nothing.
 
-use crate::balance::{ErrorClass, Member, Pick, Pool, Standing, Strategy, pick, serving_tier};
+use crate::balance::{Cooling, ErrorClass, Pick, Roster, Standing, Time, pick, serving_tier};
 use crate::catalog::Config;
 use crate::state::Inspection;
 use std::{fmt, time::Duration};
@@ -90,26 +90,28 @@ impl fmt::Display for Reason {
 /// Explains each member of `roster`, which holds every config, and says which the next call would get.
 #[must_use]
 pub fn explain(
-    roster: &Pool,
+    roster: &Roster,
     inputs: &[ExplainInput],
     seen: &Inspection,
 ) -> (Vec<Explanation>, Option<usize>) {
-    let members = || roster.members.iter().zip(inputs).zip(&seen.members);
-    let (mut places, mut candidates) = (Vec::new(), Vec::new());
-    for (place, ((member, input), state)) in members().enumerate() {
-        if input.enabled && input.weight > 0 && input.readable {
-            places.push(place);
-            candidates.push(state.candidate(member, seen.now, input.tried, 0));
-        }
-    }
+    let all: Vec<_> = roster
+        .members
+        .iter()
+        .zip(inputs)
+        .zip(&seen.members)
+        .map(|((member, input), state)| state.candidate(member, seen.now, input.tried, 0))
+        .collect();
+    let usable = |(input, _): &(&ExplainInput, _)| input.enabled && input.weight > 0 && input.readable;
+    let usable = inputs.iter().zip(all.iter().enumerate()).filter(usable);
+    let (places, candidates): (Vec<_>, Vec<_>) =
+        usable.map(|(_, (place, candidate))| (place, candidate.clone())).unzip();
     let tier = serving_tier(&candidates);
     let picked = match pick(&candidates, roster.strategy, &mut seen.turn.clone()) {
         Pick::Serve { index, .. } => places.get(index).copied(),
         _ => None,
     };
-    let left = |until: u64| Duration::from_millis(until.saturating_sub(seen.now));
-    let explained = members().map(|((member, input), state)| {
-        let candidate = state.candidate(member, seen.now, input.tried, 0);
+    let left = |ends: Time| ends.since(seen.now);
+    let explained = all.iter().zip(inputs).map(|(candidate, input)| {
         let reason = if !input.enabled {
             Reason::Disabled
         } else if !input.readable {
@@ -120,51 +122,32 @@ pub fn explain(
             Reason::Tried
         } else {
             match (candidate.standing, candidate.full_until) {
-                (Standing::Cooling { until, class }, _) => Reason::Cooling(class, left(until)),
-                (_, Some(until)) => Reason::Full(left(until)),
+                (Standing::Cooling(Cooling { ends, class }), _) => Reason::Cooling(class, left(ends)),
+                (_, Some(ends)) => Reason::Full(left(ends)),
                 (Standing::TrialRunning, None) => Reason::TrialRunning,
-                (_, None) if tier.is_some_and(|tier| candidate.priority > tier) => Reason::LowerTier,
+                (_, None) if tier.is_some_and(|tier| candidate.member.priority > tier) => Reason::LowerTier,
                 (Standing::HalfOpen, None) => Reason::Trial,
                 (Standing::Available, None) => Reason::Available,
             }
         };
         let eligible = matches!(reason, Reason::Available | Reason::Trial);
-        Explanation { eligible, reason, score: score(roster, member, seen, candidate.in_flight) }
+        Explanation { eligible, reason, score: roster.strategy.score(candidate, &all, &seen.turn) }
     });
     (explained.collect(), picked)
-}
-
-/// How far a member is from its turn: places in the ring, turns it is owed (negative: owed), or calls in flight for its
-/// weight.
-fn score(roster: &Pool, member: &Member, seen: &Inspection, in_flight: u32) -> f64 {
-    match roster.strategy {
-        Strategy::RoundRobin => {
-            let ahead = |other: &&Member| {
-                let order =
-                    |one: &Member| (seen.turn.last.is_some_and(|last| one.ordinal <= last), one.ordinal);
-                order(other) < order(member)
-            };
-            roster.members.iter().filter(ahead).count() as f64
-        }
-        Strategy::WeightedRoundRobin => {
-            let total: i64 = seen.turn.credits.iter().map(|credit| i64::from(credit.weight)).sum();
-            let own = seen.turn.credits.iter().find(|credit| credit.key == member.key);
-            own.map_or(0.0, |own| -(own.credit as f64) / (total.max(1) * crate::balance::CREDIT_SCALE) as f64)
-        }
-        Strategy::LeastConnections => f64::from(in_flight) / f64::from(member.weight.max(1)),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{balance::Limits, state::MemberInspection};
+    use crate::{
+        balance::{Limits, Member, MemberKey, Strategy},
+        state::MemberInspection,
+    };
     use uuid::Uuid;
 
     fn member(ordinal: u32, priority: i32) -> Member {
         Member {
-            ordinal,
-            key: format!("{ordinal}.0").into(),
+            key: MemberKey::new(ordinal, "0"),
             credential: format!("c{ordinal}").into(),
             priority,
             weight: 1,
@@ -179,10 +162,11 @@ mod tests {
         let members =
             vec![member(1, 0), member(2, 0), member(3, 0), member(4, 0), member(5, 0), member(6, 1)];
         let strategy = Strategy::RoundRobin;
-        let roster = Pool { id: Uuid::nil(), tenant: Uuid::nil(), strategy, members: members.into() };
-        let mut seen = Inspection::blank(&roster, 1_000_000_000);
+        let roster = Roster { id: Uuid::nil(), tenant: Uuid::nil(), strategy, members: members.into() };
+        let mut seen = Inspection::blank(&roster, Time::from_millis(1_000_000_000));
         let mut cooling = crate::balance::Record::default();
-        cooling.set(seen.now, seen.now + 5_000, ErrorClass::Timeout);
+        cooling
+            .set(seen.now, Cooling { ends: seen.now + Duration::from_secs(5), class: ErrorClass::Timeout });
         seen.members[3] = MemberInspection { own: Some(cooling), ..MemberInspection::default() };
         seen.turn.last = Some(4);
         let inputs = [

@@ -45,7 +45,7 @@ impl LeaseGuard {
     /// Writes the failure when no `acquire` follows.
     pub(super) async fn write_failure(&mut self) {
         if let Some(cooldown) = self.failure.take() {
-            self.state.fail(&self.lease, &cooldown).await;
+            self.state.fail(&self.lease.attempt(), &cooldown).await;
         }
     }
 }

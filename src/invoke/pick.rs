@@ -80,7 +80,7 @@ impl Engine {
                 pool: &pool.roster,
                 tried: request.tried,
                 failed: failed.as_ref().and_then(|attempt| attempt.failure()),
-                lease: LeaseId::random(),
+                lease: LeaseId::new(rand::random()),
                 trial_ttl,
                 tokens: request.tokens,
                 hold,

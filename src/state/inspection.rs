@@ -1,7 +1,8 @@
 //! What is known of a pool at one moment: for listings, explanations and watchers.
 
 use crate::balance::{
-    CONCURRENCY_PAUSE, Candidate, ErrorClass, Limits, Member, Pool, Record, Scope, Standing, Turn, Window,
+    Candidate, Cooling, ErrorClass, Limits, Member, MemberKey, Record, Roster, Scope, Standing, Time, Turn,
+    Window, constants::CONCURRENCY_PAUSE,
 };
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -14,14 +15,14 @@ pub(super) struct Known {
     /// Whose record, its name, what is left, why.
     pub(super) cooling: Vec<(Scope, Arc<str>, Duration, ErrorClass)>,
     /// Calls in flight, by member.
-    pub(super) in_flight: Vec<(Arc<str>, u32)>,
+    pub(super) in_flight: Vec<(MemberKey, u32)>,
 }
 
 /// A pool at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
     /// That moment, on the store's clock.
-    pub now: u64,
+    pub now: Time,
     /// What the pool remembers between picks.
     pub turn: Turn,
     /// In the order of the members asked for.
@@ -46,25 +47,23 @@ pub struct MemberInspection {
 impl MemberInspection {
     /// Where it stands.
     #[must_use]
-    pub fn standing(&self, now: u64) -> Standing {
+    pub fn standing(&self, now: Time) -> Standing {
         let of = |record: &Option<Record>| record.as_ref().map_or(Standing::Available, |r| r.standing(now));
         of(&self.own).and(of(&self.credential))
     }
 
     /// What is left of its cooldown, and why it cools.
     #[must_use]
-    pub fn cooling(&self, now: u64) -> Option<(Duration, ErrorClass)> {
+    pub fn cooling(&self, now: Time) -> Option<(Duration, ErrorClass)> {
         match self.standing(now) {
-            Standing::Cooling { until, class } => {
-                Some((Duration::from_millis(until.saturating_sub(now)), class))
-            }
+            Standing::Cooling(Cooling { ends, class }) => Some((ends.since(now), class)),
             _ => None,
         }
     }
 
     /// Until about when it is at one of its limits, for a call of so many tokens.
     #[must_use]
-    pub fn full_until(&self, limits: &Limits, now: u64, tokens: u64) -> Option<u64> {
+    pub fn full_until(&self, limits: &Limits, now: Time, tokens: u64) -> Option<Time> {
         let room = |window: &Window, limit: u32, amount| {
             (limit > 0).then(|| window.room(now, limit.into(), amount)).flatten()
         };
@@ -76,12 +75,9 @@ impl MemberInspection {
 
     /// It in the eyes of a pick.
     #[must_use]
-    pub fn candidate(&self, member: &Member, now: u64, tried: bool, tokens: u64) -> Candidate {
+    pub fn candidate<'m>(&self, member: &'m Member, now: Time, tried: bool, tokens: u64) -> Candidate<'m> {
         Candidate {
-            ordinal: member.ordinal,
-            key: member.key.clone(),
-            priority: member.priority,
-            weight: member.weight,
+            member,
             tried,
             standing: self.standing(now),
             full_until: self.full_until(&member.limits, now, tokens),
@@ -93,7 +89,7 @@ impl MemberInspection {
 impl Inspection {
     /// Nothing known: everyone is available.
     #[must_use]
-    pub fn blank(pool: &Pool, now: u64) -> Self {
+    pub fn blank(pool: &Roster, now: Time) -> Self {
         let members = vec![MemberInspection::default(); pool.members.len()];
         Self { now, turn: Turn::default(), members }
     }

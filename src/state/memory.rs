@@ -5,11 +5,12 @@
 mod held;
 
 use super::{
-    Acquire, Acquired, Answer, Clock, Gone, Inspection, Known, Lease, MemberInspection, Outcome, STATE_TTL,
-    StateStore, Switch, clock::millis,
+    Acquire, Acquired, Answer, Clock, FailedAttempt, Gone, Inspection, Known, Lease, MemberInspection,
+    Outcome, Override, STATE_TTL, StateStore,
 };
 use crate::balance::{
-    Cooldown, ErrorClass, Member, Pick, Pool, Record, Scope, Standing, Trial, Turn, Window, pick,
+    Cooldown, Cooling, ErrorClass, Member, MemberKey, Pick, Record, Roster, Scope, Standing, Time, Trial,
+    Turn, Window, pick,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -45,14 +46,14 @@ struct TenantState {
 #[derive(Debug, Default)]
 struct PoolState {
     /// When it was last picked from.
-    called: u64,
+    called: Option<Time>,
     turn: Turn,
     members: HashMap<Arc<str>, Record>,
-    in_flight: HashMap<Arc<str>, u32>,
-    requests: HashMap<Arc<str>, Window>,
-    tokens: HashMap<Arc<str>, Window>,
+    in_flight: HashMap<MemberKey, u32>,
+    requests: HashMap<MemberKey, Window>,
+    tokens: HashMap<MemberKey, Window>,
     /// Until when the members' check is claimed.
-    check: u64,
+    check: Option<Time>,
     held: Held,
 }
 
@@ -64,18 +65,17 @@ impl MemoryStore {
     }
 
     /// Forgets pools that nobody has called for long, such as deleted ones. Looks once in a while.
-    fn sweep(&self, now: u64) {
+    fn sweep(&self, now: Time) {
         let last = self.swept.load(Ordering::Relaxed);
-        let due = now >= last.saturating_add(millis(SWEEP));
-        let mine = || self.swept.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let due = now >= Time::from_millis(last) + SWEEP;
+        let mine =
+            || self.swept.compare_exchange(last, now.millis(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if due && mine() {
             self.tenants.retain(|_, tenant| {
                 tenant.pools.retain(|_, pool| {
-                    if pool.called == 0 {
-                        // Known by an operator's hand alone; its time begins here.
-                        pool.called = now;
-                    }
-                    !pool.in_flight.is_empty() || now < pool.called.saturating_add(millis(STATE_TTL))
+                    // Where it is known by an override alone, its time begins here.
+                    let called = *pool.called.get_or_insert(now);
+                    !pool.in_flight.is_empty() || now < called + STATE_TTL
                 });
                 !tenant.pools.is_empty()
             });
@@ -88,12 +88,12 @@ impl MemoryStore {
         self.sweep(now);
         let mut tenant = self.tenants.entry(ask.pool.tenant).or_default();
         if let Some((lease, cooldown)) = ask.failed {
-            tenant.fail(lease, cooldown, now);
+            tenant.fail(&lease.attempt(), cooldown, now);
         }
         tenant.forget_spent(ask.pool, now);
         let TenantState { pools, credentials } = &mut *tenant;
         let pool = pools.entry(ask.pool.id).or_default();
-        pool.called = now;
+        pool.called = Some(now);
         match pool.pick(ask, credentials, now) {
             Pick::Serve { index, trial } => {
                 let Some(member) = ask.pool.members.get(index) else {
@@ -109,12 +109,12 @@ impl MemoryStore {
                 if member.limits.tokens_per_minute > 0 {
                     pool.tokens.entry(member.key.clone()).or_default().add(now, ask.tokens);
                 }
-                let marked = pool.members.contains_key(member.record())
+                let marked = pool.members.contains_key(&member.key.record)
                     || credentials.contains_key(&member.credential);
                 if marked {
-                    let until = now.saturating_add(millis(ask.trial_ttl));
+                    let ends = now + ask.trial_ttl;
                     tenant.change(ask.pool.id, member, |record| {
-                        record.begin(now, Trial { lease: ask.lease, until });
+                        record.begin(now, Trial { lease: ask.lease, ends });
                     });
                 }
                 let lease = Lease {
@@ -131,8 +131,7 @@ impl MemoryStore {
             }
             Pick::TrialRunning => Acquired::TrialRunning,
             Pick::Exhausted { first_back } => Acquired::Exhausted {
-                first_back: first_back
-                    .map(|(until, class)| (Duration::from_millis(until.saturating_sub(now)), class)),
+                first_back: first_back.map(|first| (first.ends.since(now), first.class)),
             },
         }
     }
@@ -145,8 +144,8 @@ impl MemoryStore {
         let now = self.clock.now();
         let mut tenant = self.tenants.entry(lease.tenant).or_default();
         let pool = tenant.pools.entry(lease.pool).or_default();
-        pool.called = now;
-        pool.turn.last = Some(lease.member.ordinal);
+        pool.called = Some(now);
+        pool.turn.last = Some(lease.member.key.ordinal);
         match hold {
             Some(ttl) => pool.held.add(lease.id, &lease.member.key, now, ttl),
             None => *pool.in_flight.entry(lease.member.key.clone()).or_default() += 1,
@@ -154,14 +153,14 @@ impl MemoryStore {
     }
 
     /// Takes over a cooldown that Redis has reported. One that runs longer here stays.
-    pub(super) fn learn(&self, pool: &Pool, member: &Member, left: Duration, class: ErrorClass) {
+    pub(super) fn learn(&self, pool: &Roster, member: &Member, left: Duration, class: ErrorClass) {
         let now = self.clock.now();
-        let until = now.saturating_add(millis(left));
+        let ends = now + left;
         let mut tenant = self.tenants.entry(pool.tenant).or_default();
         let records = &mut tenant.pools.entry(pool.id).or_default().members;
-        let record = records.entry(member.record().into()).or_default();
-        if record.until < until {
-            record.set(now, until, class);
+        let record = records.entry(member.key.record.clone()).or_default();
+        if record.cooling.is_none_or(|cooling| cooling.ends < ends) {
+            record.set(now, Cooling { ends, class });
         }
     }
 
@@ -206,13 +205,11 @@ impl MemoryStore {
     }
 }
 
-type Cooling = (Scope, Arc<str>, Duration, ErrorClass);
+type CoolingRecord = (Scope, Arc<str>, Duration, ErrorClass);
 
-fn cooling(records: &HashMap<Arc<str>, Record>, scope: Scope, now: u64) -> Vec<Cooling> {
+fn cooling(records: &HashMap<Arc<str>, Record>, scope: Scope, now: Time) -> Vec<CoolingRecord> {
     let running = records.iter().filter_map(|(key, record)| match record.standing(now) {
-        Standing::Cooling { until, class } => {
-            Some((scope, key.clone(), Duration::from_millis(until.saturating_sub(now)), class))
-        }
+        Standing::Cooling(Cooling { ends, class }) => Some((scope, key.clone(), ends.since(now), class)),
         _ => None,
     });
     running.collect()
@@ -220,7 +217,7 @@ fn cooling(records: &HashMap<Arc<str>, Record>, scope: Scope, now: u64) -> Vec<C
 
 impl PoolState {
     /// Picks and moves the turn on.
-    fn pick(&mut self, ask: &Acquire<'_>, credentials: &HashMap<Arc<str>, Record>, now: u64) -> Pick {
+    fn pick(&mut self, ask: &Acquire<'_>, credentials: &HashMap<Arc<str>, Record>, now: Time) -> Pick {
         let nothing_is_known = self.members.is_empty() && credentials.is_empty() && ask.tried.is_empty();
         if nothing_is_known
             && let Some(index) = ask.pool.strategy.choose_of_all(&ask.pool.members, &mut self.turn)
@@ -241,9 +238,9 @@ impl PoolState {
     /// All that is known of a pool's members, in their order.
     fn inspect<'p>(
         &'p self,
-        pool: &'p Pool,
+        pool: &'p Roster,
         credentials: &'p HashMap<Arc<str>, Record>,
-        now: u64,
+        now: Time,
     ) -> impl Iterator<Item = MemberInspection> + use<'p> {
         let held = self.held.counts(now);
         pool.members.iter().map(move |member| {
@@ -253,7 +250,7 @@ impl PoolState {
             };
             let count = |counts: &HashMap<_, u32>| counts.get(&member.key).copied().unwrap_or_default();
             MemberInspection {
-                own: self.members.get(member.record()).cloned(),
+                own: self.members.get(&member.key.record).cloned(),
                 credential: credentials.get(&member.credential).cloned(),
                 in_flight: count(&self.in_flight).saturating_add(count(&held)),
                 requests: window(&self.requests, member.limits.requests_per_minute),
@@ -274,25 +271,26 @@ impl PoolState {
 impl TenantState {
     /// Changes the member's record and its credential's, where they exist.
     fn change(&mut self, pool: Uuid, member: &Member, change: impl Fn(&mut Record)) {
-        let own = self.pools.get_mut(&pool).and_then(|pool| pool.members.get_mut(member.record()));
+        let own = self.pools.get_mut(&pool).and_then(|pool| pool.members.get_mut(&member.key.record));
         for record in own.into_iter().chain(self.credentials.get_mut(&member.credential)) {
             change(record);
         }
     }
 
-    fn fail(&mut self, lease: &Lease, cooldown: &Cooldown, now: u64) {
+    fn fail(&mut self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown, now: Time) {
+        let FailedAttempt { pool, member, began, trial, .. } = *attempt;
         let (records, key) = match cooldown.scope {
-            Scope::Member => {
-                (&mut self.pools.entry(lease.pool).or_default().members, lease.member.record().into())
-            }
-            Scope::Credential => (&mut self.credentials, lease.member.credential.clone()),
+            Scope::Member => (&mut self.pools.entry(pool).or_default().members, &member.key.record),
+            Scope::Credential => (&mut self.credentials, &member.credential),
         };
-        records.entry(key).or_default().fail(now, lease.began, lease.id, cooldown);
-        // A trial that was taken on the other record as well has had its verdict.
-        self.change(lease.pool, &lease.member, |record| record.hand_on(lease.id));
+        records.entry(key.clone()).or_default().fail(now, began, trial, cooldown);
+        if let Some(trial) = trial {
+            // One that was taken on the other record as well has had its verdict.
+            self.change(pool, member, |record| record.hand_on(trial));
+        }
     }
 
-    fn forget_spent(&mut self, pool: &Pool, now: u64) {
+    fn forget_spent(&mut self, pool: &Roster, now: Time) {
         if let Some(state) = self.pools.get_mut(&pool.id) {
             state.members.retain(|_, record| !record.is_spent(now));
         }
@@ -313,9 +311,9 @@ impl StateStore for MemoryStore {
         Answer { acquired: self.pick(ask), degraded: false }
     }
 
-    async fn fail(&self, lease: &Lease, cooldown: &Cooldown) {
+    async fn fail(&self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown) {
         let now = self.clock.now();
-        self.tenants.entry(lease.tenant).or_default().fail(lease, cooldown, now);
+        self.tenants.entry(attempt.tenant).or_default().fail(attempt, cooldown, now);
     }
 
     fn succeed(&self, lease: &Lease) {
@@ -349,7 +347,7 @@ impl StateStore for MemoryStore {
         let held = tenant.pools.get_mut(&lease.pool).and_then(|pool| pool.held.by_id.get_mut(&lease.id));
         match held {
             Some((_, until)) if *until > now => {
-                *until = now.saturating_add(millis(ttl));
+                *until = now + ttl;
                 true
             }
             _ => false,
@@ -364,7 +362,7 @@ impl StateStore for MemoryStore {
         if held {
             pool.settle(lease, used);
             match outcome {
-                Outcome::Failed(cooldown) => tenant.fail(lease, cooldown, now),
+                Outcome::Failed(cooldown) => tenant.fail(&lease.attempt(), cooldown, now),
                 Outcome::Served => {
                     tenant.change(lease.pool, &lease.member, |record| record.succeed(now, lease.id));
                 }
@@ -376,7 +374,7 @@ impl StateStore for MemoryStore {
         held
     }
 
-    async fn inspect(&self, pool: &Pool) -> Inspection {
+    async fn inspect(&self, pool: &Roster) -> Inspection {
         let now = self.clock.now();
         let Some(tenant) = self.tenants.get(&pool.tenant) else { return Inspection::blank(pool, now) };
         let blank = PoolState::default();
@@ -385,36 +383,36 @@ impl StateStore for MemoryStore {
         Inspection { now, turn: state.turn.clone(), members }
     }
 
-    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) {
+    async fn override_cooldown(&self, pool: &Roster, member: &Member, change: Override) {
         let now = self.clock.now();
         let mut tenant = self.tenants.entry(pool.tenant).or_default();
-        match switch {
-            Switch::Set { duration, class } => {
-                let until = now.saturating_add(millis(duration));
+        match change {
+            Override::Set { duration, class } => {
+                let cooling = Cooling { ends: now + duration, class };
                 let records = &mut tenant.pools.entry(pool.id).or_default().members;
-                records.entry(member.record().into()).or_default().set(now, until, class);
+                records.entry(member.key.record.clone()).or_default().set(now, cooling);
             }
-            Switch::Clear => {
+            Override::Clear => {
                 // A record of its own even where there is none: calls begun before must not cool it any more.
                 let records = &mut tenant.pools.entry(pool.id).or_default().members;
-                records.entry(member.record().into()).or_default();
+                records.entry(member.key.record.clone()).or_default();
                 tenant.change(pool.id, member, |record| record.clear(now));
             }
-            Switch::Recover => tenant.change(pool.id, member, |record| {
-                if record.class.is_some_and(ErrorClass::health_check_ends) {
+            Override::Recover => tenant.change(pool.id, member, |record| {
+                if record.cooling.is_some_and(|cooling| cooling.class.health_check_ends()) {
                     record.recover(now);
                 }
             }),
         }
     }
 
-    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> bool {
+    async fn claim_check(&self, pool: &Roster, ttl: Duration) -> bool {
         let now = self.clock.now();
         let mut tenant = self.tenants.entry(pool.tenant).or_default();
         let state = tenant.pools.entry(pool.id).or_default();
-        let free = state.check <= now;
+        let free = state.check.is_none_or(|claimed| claimed <= now);
         if free {
-            state.check = now.saturating_add(millis(ttl));
+            state.check = Some(now + ttl);
         }
         free
     }
@@ -428,65 +426,4 @@ impl StateStore for MemoryStore {
     }
 
     async fn flush(&self) {}
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::balance::{LeaseId, Limits, Strategy};
-    use futures::executor::block_on;
-    use proptest::prelude::*;
-
-    fn pool(members: u32, strategy: Strategy) -> Arc<Pool> {
-        let member = |ordinal: u32| Member {
-            ordinal,
-            key: format!("{ordinal}.{ordinal}").into(),
-            credential: format!("c{ordinal}").into(),
-            priority: 0,
-            weight: ordinal,
-            limits: Limits::default(),
-        };
-        let members = (1..=members).map(member).collect();
-        Arc::new(Pool { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, members })
-    }
-
-    proptest! {
-        #[test]
-        fn counts_are_of_what_is_held_and_never_negative(
-            steps in proptest::collection::vec((any::<bool>(), any::<prop::sample::Index>()), 1..80),
-            strategy in proptest::sample::select(&Strategy::ALL[..]),
-        ) {
-            let (store, pool) = (MemoryStore::default(), pool(3, strategy));
-            let (mut held, mut over) = (Vec::<(usize, Lease)>::new(), Vec::<Lease>::new());
-            for (take, which) in steps {
-                if take || held.is_empty() {
-                    let ask = Acquire {
-                        pool: &pool, tried: &[], failed: None, lease: LeaseId::random(),
-                        trial_ttl: Duration::from_secs(1), tokens: 0, hold: None,
-                    };
-                    match block_on(store.acquire(&ask)).acquired {
-                        Acquired::Granted { index, lease } => held.push((index, lease)),
-                        other => prop_assert!(false, "{other:?}"),
-                    }
-                } else {
-                    let (_, lease) = held.swap_remove(which.index(held.len()));
-                    store.release(&lease, None);
-                    over.push(lease);
-                }
-                let seen = block_on(store.inspect(&pool));
-                for (index, member) in seen.members.iter().enumerate() {
-                    let count = held.iter().filter(|(own, _)| *own == index).count();
-                    prop_assert_eq!(member.in_flight as usize, count);
-                }
-            }
-            for (_, lease) in &held {
-                store.release(lease, None);
-            }
-            // Released once more, which no caller does: nothing wraps.
-            for lease in &over {
-                store.release(lease, None);
-            }
-            prop_assert!(block_on(store.inspect(&pool)).members.iter().all(|member| member.in_flight == 0));
-        }
-    }
 }

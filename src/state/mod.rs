@@ -17,7 +17,7 @@ pub use memory::MemoryStore;
 pub use redis::{ChangeFeed, CommandWatch, RedisFacts, RedisOptions, RedisStore};
 pub use resilient::ResilientStore;
 
-use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool};
+use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Roster, Time};
 use async_trait::async_trait;
 use std::{fmt, sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -37,7 +37,7 @@ pub trait StateStore: Send + Sync + 'static {
     async fn acquire(&self, ask: &Acquire<'_>) -> Answer;
 
     /// Writes a failure that no `acquire` follows. Returns when every later `acquire` sees it.
-    async fn fail(&self, lease: &Lease, cooldown: &Cooldown);
+    async fn fail(&self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown);
 
     /// Notes that the call under `lease` served. Off the caller's path.
     fn succeed(&self, lease: &Lease);
@@ -54,13 +54,13 @@ pub trait StateStore: Send + Sync + 'static {
     async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> bool;
 
     /// All that is known of a pool's members, in their order. Changes nothing.
-    async fn inspect(&self, pool: &Pool) -> Inspection;
+    async fn inspect(&self, pool: &Roster) -> Inspection;
 
-    /// An operator's or a health check's hand on a member's cooldown.
-    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch);
+    /// Lets an operator or a health check change a member's cooldown.
+    async fn override_cooldown(&self, pool: &Roster, member: &Member, change: Override);
 
     /// Whether this replica is the one to check the pool's members now; no other is for `ttl`.
-    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> bool;
+    async fn claim_check(&self, pool: &Roster, ttl: Duration) -> bool;
 
     /// Forgets pools that are no more; with them all else of a tenant that is no more.
     async fn forget(&self, gone: &Gone);
@@ -79,7 +79,7 @@ pub trait StateStore: Send + Sync + 'static {
 #[derive(Debug, Clone, Copy)]
 pub struct Acquire<'a> {
     /// The pool to pick from.
-    pub pool: &'a Arc<Pool>,
+    pub pool: &'a Arc<Roster>,
     /// Indices into `pool.members` that this call has tried.
     pub tried: &'a [usize],
     /// The attempt before, where it failed.
@@ -135,13 +135,37 @@ pub struct Lease {
     /// The member held.
     pub member: Member,
     /// When it was granted, on the store's clock.
-    pub began: u64,
+    pub began: Time,
     /// Whether the call is a member's trial.
     pub trial: bool,
     /// Whether success has something to clear: a trial or a row of failures.
     pub marked: bool,
     /// Tokens reserved.
     pub tokens: u64,
+}
+
+/// An attempt that failed, as far as the state store asks.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedAttempt<'a> {
+    /// The tenant's row id.
+    pub tenant: Uuid,
+    /// The pool's row id.
+    pub pool: Uuid,
+    /// The member that was tried.
+    pub member: &'a Member,
+    /// When it began, on the store's clock.
+    pub began: Time,
+    /// The lease of the trial that it was.
+    pub trial: Option<LeaseId>,
+}
+
+impl Lease {
+    /// What the store asks of it when its call fails.
+    #[must_use]
+    pub fn attempt(&self) -> FailedAttempt<'_> {
+        let Self { tenant, pool, ref member, began, .. } = *self;
+        FailedAttempt { tenant, pool, member, began, trial: self.trial.then_some(self.id) }
+    }
 }
 
 /// What became of a call under a [`Acquire::hold`] lease.
@@ -166,9 +190,9 @@ pub struct Gone {
     pub whole: bool,
 }
 
-/// A hand on a cooldown.
+/// What an operator or a health check does to a cooldown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Switch {
+pub enum Override {
     /// An operator sets it, whatever it was.
     Set {
         /// For how long.

@@ -9,10 +9,10 @@
 //! flight, and goes back. Callers see none of it but [`Answer::degraded`]; the log says each change once.
 
 use super::{
-    Acquire, Acquired, Answer, Gone, Inspection, Lease, MemoryStore, Outcome, RedisStore, StateError,
-    StateStore, Switch,
+    Acquire, Acquired, Answer, FailedAttempt, Gone, Inspection, Lease, MemoryStore, Outcome, Override,
+    RedisStore, StateError, StateStore,
 };
-use crate::balance::{Cooldown, Limits, Member, Pool};
+use crate::balance::{Cooldown, Limits, Member, Roster};
 use crate::tasks::Task;
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -141,7 +141,7 @@ impl ResilientStore {
     }
 
     /// The pool with this replica's part of its limits.
-    fn part_of(&self, pool: &Arc<Pool>) -> Arc<Pool> {
+    fn part_of(&self, pool: &Arc<Roster>) -> Arc<Roster> {
         let replicas = self.shared.replicas();
         if replicas <= 1 || pool.members.iter().all(|member| member.limits.is_none()) {
             return pool.clone();
@@ -156,7 +156,7 @@ impl ResilientStore {
             };
             member
         });
-        Arc::new(Pool { members: members.collect(), ..**pool })
+        Arc::new(Roster { members: members.collect(), ..**pool })
     }
 }
 
@@ -202,7 +202,7 @@ impl StateStore for ResilientStore {
         let _going = self.returning.read().await;
         if let Some((acquired, cooling)) = self.shared(self.shared.acquire_and_learn(ask)).await {
             if let Some((lease, cooldown)) = ask.failed {
-                self.local.fail(lease, cooldown).await;
+                self.local.fail(&lease.attempt(), cooldown).await;
             }
             for one in &*cooling {
                 if let Some(member) = ask.pool.members.get(one.index) {
@@ -219,9 +219,9 @@ impl StateStore for ResilientStore {
         Answer { degraded: true, ..answer }
     }
 
-    async fn fail(&self, lease: &Lease, cooldown: &Cooldown) {
-        self.local.fail(lease, cooldown).await;
-        self.shared(self.shared.fail(lease, cooldown)).await;
+    async fn fail(&self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown) {
+        self.local.fail(attempt, cooldown).await;
+        self.shared(self.shared.fail(attempt, cooldown)).await;
     }
 
     fn succeed(&self, lease: &Lease) {
@@ -254,19 +254,19 @@ impl StateStore for ResilientStore {
         self.shared(self.shared.end(lease, used, outcome)).await.unwrap_or(here)
     }
 
-    async fn inspect(&self, pool: &Pool) -> Inspection {
+    async fn inspect(&self, pool: &Roster) -> Inspection {
         match self.shared(self.shared.inspect(pool)).await {
             Some(inspection) => inspection,
             None => self.local.inspect(pool).await,
         }
     }
 
-    async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) {
-        self.local.switch(pool, member, switch).await;
-        self.shared(self.shared.switch(pool, member, switch)).await;
+    async fn override_cooldown(&self, pool: &Roster, member: &Member, change: Override) {
+        self.local.override_cooldown(pool, member, change).await;
+        self.shared(self.shared.override_cooldown(pool, member, change)).await;
     }
 
-    async fn claim_check(&self, pool: &Pool, ttl: Duration) -> bool {
+    async fn claim_check(&self, pool: &Roster, ttl: Duration) -> bool {
         match self.shared(self.shared.claim_check(pool, ttl)).await {
             Some(claimed) => claimed,
             None => self.local.claim_check(pool, ttl).await,

@@ -5,7 +5,7 @@ use crate::{
     api::{from_pb, pb, status},
     balance::ErrorClass,
     catalog::{Caller, ConfigFrom, ModelKey, ResourceKind},
-    state::Switch,
+    state::Override,
 };
 use std::time::Duration;
 use tonic::Status;
@@ -34,8 +34,8 @@ impl ConfigApi {
         mut request: pb::SetCooldownRequest,
     ) -> Result<pb::SetCooldownResponse, Status> {
         let key = from_pb::key(caller, request.key.take(), "key")?;
-        let switch = switch_in(&request)?;
-        let config = self.switch(caller, "SetCooldown", &key, &request.config_id, switch).await?;
+        let switch = override_in(&request)?;
+        let config = self.override_cooldown(caller, "SetCooldown", &key, &request.config_id, switch).await?;
         Ok(pb::SetCooldownResponse {
             in_cooldown: config.in_cooldown,
             ttl: config.ttl,
@@ -49,7 +49,9 @@ impl ConfigApi {
         request: pb::ClearCooldownRequest,
     ) -> Result<pb::ClearCooldownResponse, Status> {
         let key = from_pb::key(caller, request.key, "key")?;
-        let config = self.switch(caller, "ClearCooldown", &key, &request.config_id, Switch::Clear).await?;
+        let config = self
+            .override_cooldown(caller, "ClearCooldown", &key, &request.config_id, Override::Clear)
+            .await?;
         Ok(pb::ClearCooldownResponse {
             in_cooldown: config.in_cooldown,
             ttl: config.ttl,
@@ -57,14 +59,14 @@ impl ConfigApi {
         })
     }
 
-    /// Switches a config's cooldown, and reads it back.
-    async fn switch(
+    /// Changes a config's cooldown, and reads it back.
+    async fn override_cooldown(
         &self,
         caller: &Caller,
         action: &'static str,
         key: &ModelKey,
         id: &str,
-        switch: Switch,
+        change: Override,
     ) -> Result<pb::LoadBalancingConfig, Status> {
         let set = self.catalog.configs(key, ConfigFrom::Any).await.map_err(status::from_catalog)?;
         let config = set
@@ -74,12 +76,12 @@ impl ConfigApi {
             .ok_or_else(|| status::not_found(ResourceKind::Config, id))?;
         let resource = format!("config {} ({id})", config.name);
         self.catalog.by(caller).note(action, key, &resource).await.map_err(status::from_catalog)?;
-        self.state.switch(&set.roster, &config.member, switch).await;
+        self.state.override_cooldown(&set.roster, &config.member, change).await;
         self.one_config(key, id).await
     }
 }
 
-pub(super) fn switch_in(request: &pb::SetCooldownRequest) -> Result<Switch, Status> {
+pub(super) fn override_in(request: &pb::SetCooldownRequest) -> Result<Override, Status> {
     let duration = from_pb::duration(request.duration.unwrap_or_default(), "duration")
         .ok()
         .filter(|duration| *duration <= MOST)
@@ -88,5 +90,5 @@ pub(super) fn switch_in(request: &pb::SetCooldownRequest) -> Result<Switch, Stat
     if !class.moves_on() {
         return Err(status::invalid("reason", "is a class that does not cool"));
     }
-    Ok(if duration.is_zero() { Switch::Clear } else { Switch::Set { duration, class } })
+    Ok(if duration.is_zero() { Override::Clear } else { Override::Set { duration, class } })
 }

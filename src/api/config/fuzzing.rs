@@ -19,7 +19,7 @@ pub(in crate::api) fn read(
         1 => balancing::update_in(pb::UpdateLoadBalancingConfigsRequest::decode(bytes)?, caller).map(drop),
         2 => models::model_in(pb::PutModelRequest::decode(bytes)?, caller).map(drop),
         3 => credentials::credential_in(pb::CreateCredentialRequest::decode(bytes)?, caller).map(drop),
-        4 => cooldown::switch_in(&pb::SetCooldownRequest::decode(bytes)?).map(drop),
+        4 => cooldown::override_in(&pb::SetCooldownRequest::decode(bytes)?).map(drop),
         _ => {
             let request = pb::ListModelsRequest::decode(bytes)?;
             from_pb::tenant(caller, &request.tenant_id, "tenant_id")

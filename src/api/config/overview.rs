@@ -5,6 +5,7 @@ use super::{
 };
 use crate::{
     api::{from_pb, pb, status, to_pb},
+    balance::Time,
     catalog::Caller,
     provider::{self, KindSpec, ModelType},
     state::Inspection,
@@ -32,7 +33,7 @@ impl ConfigApi {
         let models = found.models.into_iter().map(|(model, set)| {
             // As stored: cooldowns and counts are GetLoadBalancingConfigs' to tell.
             let revision = set.revision;
-            let blank = Inspection::blank(&set.roster, 0);
+            let blank = Inspection::blank(&set.roster, Time::default());
             let configs = balancing::listed(set, blank);
             pb::ModelConfiguration { model: Some(model_out(model)), revision, configs }
         });

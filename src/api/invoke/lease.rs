@@ -6,7 +6,7 @@
 use super::service::InvokeApi;
 use crate::{
     api::{from_pb, pb, status, to_pb},
-    balance::{Failure, LeaseId, Limits, Member},
+    balance::{Failure, LeaseId, Limits, Member, MemberKey, Time},
     catalog::{Caller, ModelKey, ResourceKind},
     invoke::{ClientLease, LEASE_TTL, LeaseReport},
     provider::ModelType,
@@ -69,10 +69,10 @@ impl From<&Lease> for Hold {
             id: lease.id.to_string(),
             tenant: lease.tenant.as_bytes().to_vec(),
             pool: lease.pool.as_bytes().to_vec(),
-            ordinal: lease.member.ordinal,
+            ordinal: lease.member.key.ordinal,
             member: lease.member.key.to_string(),
             credential: lease.member.credential.to_string(),
-            began: lease.began,
+            began: lease.began.millis(),
             trial: lease.trial,
             marked: lease.marked,
             tokens: lease.tokens,
@@ -89,14 +89,13 @@ impl Hold {
             pool: Uuid::from_slice(&self.pool).ok()?,
             // Of a member that is held, no pick is made.
             member: Member {
-                ordinal: self.ordinal,
-                key: self.member.into(),
+                key: MemberKey::parse(&self.member)?,
                 credential: self.credential.into(),
                 priority: 0,
                 weight: 1,
                 limits: Limits { tokens_per_minute: self.tokens_per_minute, ..Limits::default() },
             },
-            began: self.began,
+            began: Time::from_millis(self.began),
             trial: self.trial,
             marked: self.marked,
             tokens: self.tokens,

@@ -1,21 +1,18 @@
-//! Who of the eligible serves next. A strategy is a file here, with a twin in `src/state/redis/acquire.lua`.
+//! Who of the eligible serves next. A strategy is a file here that implements [`Rules`], a variant of [`Strategy`], and a
+//! function in `src/state/redis/strategies.lua`.
 //!
 //! A strategy sees the eligible members of the best priority tier in ring order. It chooses one that the call has not
-//! tried, and changes the pool's [`Turn`], which the store keeps between picks. Integers alone, so that Lua agrees.
+//! tried, and may change the pool's [`Turn`], which the store keeps between picks. Integers alone, so that Lua agrees.
 //!
 //! Strategies that order members by what this replica knows, such as latency, will pass that order in as another field
-//! of [`Eligible`]; the store then only takes the first that may serve.
+//! of [`Candidate`]; the store then only takes the first that may serve.
 
 mod least_connections;
 mod round_robin;
 mod weighted;
 
-use super::Members;
-use least_connections::LeastConnections;
-use round_robin::RoundRobin;
-use std::sync::Arc;
-pub use weighted::SCALE as CREDIT_SCALE;
-use weighted::Weighted;
+use super::{Candidate, MemberKey, Members};
+pub(crate) use weighted::SCALE;
 
 /// How a pool chooses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -29,21 +26,39 @@ pub enum Strategy {
     LeastConnections,
 }
 
-/// One member that may serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Eligible {
-    /// Its index among the candidates.
-    pub index: usize,
-    /// Its place in the ring.
-    pub ordinal: u32,
-    /// Names it between picks.
-    pub key: Arc<str>,
-    /// At least 1.
-    pub weight: u32,
-    /// Calls in flight on it, over all replicas.
-    pub in_flight: u32,
-    /// Whether this call has tried it: then it keeps its place in the order, but is not chosen.
-    pub tried: bool,
+impl Strategy {
+    /// Every strategy.
+    pub const ALL: [Self; 3] = [Self::RoundRobin, Self::WeightedRoundRobin, Self::LeastConnections];
+
+    fn rules(self) -> &'static dyn Rules {
+        match self {
+            Self::RoundRobin => &round_robin::RoundRobin,
+            Self::WeightedRoundRobin => &weighted::Weighted,
+            Self::LeastConnections => &least_connections::LeastConnections,
+        }
+    }
+}
+
+/// What a strategy decides.
+trait Rules {
+    /// See [`Strategy::name`].
+    fn name(&self) -> &'static str;
+
+    /// See [`Strategy::counts_in_flight`].
+    fn counts_in_flight(&self) -> bool {
+        false
+    }
+
+    /// The index in `eligible` of the one that serves. There is at least one that is not tried.
+    fn choose(&self, eligible: &[&Candidate<'_>], turn: &mut Turn) -> Option<usize>;
+
+    /// The same among members who may all serve and are all alike, where that can be told without a look at all of them.
+    fn choose_of_all(&self, _members: &Members, _turn: &Turn) -> Option<usize> {
+        None
+    }
+
+    /// See [`Strategy::score`].
+    fn score(&self, one: &Candidate<'_>, all: &[Candidate<'_>], turn: &Turn) -> f64;
 }
 
 /// What a pool remembers between picks.
@@ -59,31 +74,18 @@ pub struct Turn {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credit {
     /// The member.
-    pub key: Arc<str>,
+    pub key: MemberKey,
     /// Its weight then.
     pub weight: u32,
-    /// In turns times the total weight times [`CREDIT_SCALE`]; positive: it is owed.
+    /// In turns times the total weight times 16; positive: it is owed.
     pub credit: i64,
 }
 
-/// Chooses among the eligible. There is at least one that is not tried.
-trait Choose {
-    /// The index in `eligible` of the one that serves.
-    fn choose(&self, eligible: &[Eligible], turn: &mut Turn) -> Option<usize>;
-}
-
 impl Strategy {
-    /// Every strategy.
-    pub const ALL: [Self; 3] = [Self::RoundRobin, Self::WeightedRoundRobin, Self::LeastConnections];
-
     /// The name it is stored under, and sent to Redis by.
     #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::RoundRobin => "round-robin",
-            Self::WeightedRoundRobin => "weighted-round-robin",
-            Self::LeastConnections => "least-connections",
-        }
+    pub fn name(self) -> &'static str {
+        self.rules().name()
     }
 
     /// The strategy of that [`name`](Self::name).
@@ -94,66 +96,72 @@ impl Strategy {
 
     /// Whether it looks at the calls in flight.
     #[must_use]
-    pub const fn counts_in_flight(self) -> bool {
-        matches!(self, Self::LeastConnections)
+    pub fn counts_in_flight(self) -> bool {
+        self.rules().counts_in_flight()
     }
 
     /// Whether nothing but the turn decides among those of these members who may serve.
     #[must_use]
     pub fn goes_by_turn_alone(self, members: &Members) -> bool {
-        self == Self::RoundRobin && members.are_alike()
+        members.are_alike() && self.rules().choose_of_all(members, &Turn::default()).is_some()
     }
 
     /// Chooses among members who may all serve and are all alike, and moves the turn on, where that can be told without
     /// a look at all of them: the same as [`choose`](Self::choose) would.
     pub fn choose_of_all(self, members: &Members, turn: &mut Turn) -> Option<usize> {
-        if !self.goes_by_turn_alone(members) {
-            return None;
-        }
-        let index = round_robin::next_of_all(members, turn.last)?;
-        turn.last = members.get(index).map(|member| member.ordinal);
+        let index = self.rules().choose_of_all(members, turn).filter(|_| members.are_alike())?;
+        turn.last = members.get(index).map(|member| member.key.ordinal);
         Some(index)
     }
 
-    /// Chooses and moves the turn on; `None` where all are tried.
-    pub fn choose<'e>(self, eligible: &'e [Eligible], turn: &mut Turn) -> Option<&'e Eligible> {
-        let chooser: &dyn Choose = match self {
-            Self::RoundRobin => &RoundRobin,
-            Self::WeightedRoundRobin => &Weighted,
-            Self::LeastConnections => &LeastConnections,
-        };
-        if eligible.iter().all(|member| member.tried) {
+    /// Chooses and moves the turn on; the index in `eligible`, `None` where all are tried.
+    pub fn choose(self, eligible: &[&Candidate<'_>], turn: &mut Turn) -> Option<usize> {
+        if eligible.iter().all(|candidate| candidate.tried) {
             return None;
         }
-        let chosen = chooser.choose(eligible, turn).and_then(|at| eligible.get(at))?;
-        turn.last = Some(chosen.ordinal);
-        Some(chosen)
+        let at = self.rules().choose(eligible, turn)?;
+        turn.last = Some(eligible.get(at)?.member.key.ordinal);
+        Some(at)
+    }
+
+    /// How far one of all candidates is from its turn, by the strategy's own measure: places in the ring, turns it is
+    /// owed (negative: owed), or calls in flight for its weight. The lower comes first.
+    #[must_use]
+    pub fn score(self, one: &Candidate<'_>, all: &[Candidate<'_>], turn: &Turn) -> f64 {
+        self.rules().score(one, all, turn)
     }
 }
 
 /// Where a member stands in the turn: those behind the last served come first, then by place in the ring.
-fn turn_order(member: &Eligible, last: Option<u32>) -> (bool, u32) {
-    (last.is_some_and(|last| member.ordinal <= last), member.ordinal)
+fn turn_order(candidate: &Candidate<'_>, last: Option<u32>) -> (bool, u32) {
+    let ordinal = candidate.member.key.ordinal;
+    (last.is_some_and(|last| ordinal <= last), ordinal)
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::{Strategy, *};
+    use crate::balance::{Limits, Member, Standing};
     use proptest::prelude::*;
 
-    pub(in crate::balance) fn members(weights: &[u32]) -> Vec<Eligible> {
-        weights
-            .iter()
-            .enumerate()
-            .map(|(index, &weight)| Eligible {
-                index,
-                ordinal: index as u32 + 1,
-                key: format!("{}.0", index + 1).into(),
-                weight,
-                in_flight: 0,
-                tried: false,
-            })
-            .collect()
+    /// Members with those weights that may all serve. They are never freed, so that tests may change their candidates.
+    pub(in crate::balance) fn candidates(weights: &[u32]) -> Vec<Candidate<'static>> {
+        (1..).zip(weights).map(|(ordinal, &weight)| candidate(ordinal, weight)).collect()
+    }
+
+    fn member(ordinal: u32, weight: u32) -> Member {
+        Member {
+            key: MemberKey::new(ordinal, "0"),
+            credential: "c".into(),
+            priority: 0,
+            weight,
+            limits: Limits::default(),
+        }
+    }
+
+    fn candidate(ordinal: u32, weight: u32) -> Candidate<'static> {
+        let member = Box::leak(Box::new(member(ordinal, weight)));
+        Candidate { member, tried: false, standing: Standing::Available, full_until: None, in_flight: 0 }
     }
 
     proptest! {
@@ -161,15 +169,10 @@ pub(super) mod tests {
         fn the_short_way_chooses_as_the_long_one(
             ordinals in proptest::collection::btree_set(0u32..40, 0..12), last in proptest::option::of(0u32..41),
         ) {
-            let members: Members = ordinals.iter().map(|&ordinal| crate::balance::Member {
-                ordinal, key: ordinal.to_string().into(), credential: "c".into(), priority: 0, weight: 1,
-                limits: crate::balance::Limits::default(),
-            }).collect();
-            let eligible: Vec<_> = members.iter().enumerate().map(|(index, member)| Eligible {
-                index, ordinal: member.ordinal, key: member.key.clone(), weight: 1, in_flight: 0, tried: false,
-            }).collect();
+            let members: Members = ordinals.iter().map(|&ordinal| member(ordinal, 1)).collect();
+            let all: Vec<_> = ordinals.iter().map(|&ordinal| candidate(ordinal, 1)).collect();
             let (mut short, mut long) = (Turn { last, ..Turn::default() }, Turn { last, ..Turn::default() });
-            let chosen = Strategy::RoundRobin.choose(&eligible, &mut long).map(|chosen| chosen.index);
+            let chosen = Strategy::RoundRobin.choose(&all.iter().collect::<Vec<_>>(), &mut long);
             prop_assert_eq!(Strategy::RoundRobin.choose_of_all(&members, &mut short), chosen);
             prop_assert_eq!(short, long);
         }
@@ -181,7 +184,7 @@ pub(super) mod tests {
             churn in proptest::collection::vec(any::<u8>(), 400),
             strategy in proptest::sample::select(&Strategy::ALL[..]),
         ) {
-            let all = members(&weights);
+            let all = candidates(&weights);
             let total: u32 = weights.iter().sum();
             let mut turn = Turn::default();
             let mut waited = 0;
@@ -189,10 +192,9 @@ pub(super) mod tests {
                 // The first member never leaves.
                 let here: Vec<_> = all.iter().enumerate()
                     .filter(|(index, _)| *index == 0 || mask & (1 << (index % 8)) != 0)
-                    .map(|(_, member)| member.clone()).collect();
-                let chosen = strategy.choose(&here, &mut turn).unwrap();
-                prop_assert!(here.contains(chosen));
-                waited = if chosen.ordinal == 1 { 0 } else { waited + 1 };
+                    .map(|(_, candidate)| candidate).collect();
+                let chosen = here[strategy.choose(&here, &mut turn).unwrap()];
+                waited = if chosen.member.key.ordinal == 1 { 0 } else { waited + 1 };
                 prop_assert!(waited <= 2 * total, "{strategy:?} waited {waited}");
             }
         }
@@ -202,15 +204,16 @@ pub(super) mod tests {
             weights in proptest::collection::vec(1u32..9, 1..8), tried in any::<u8>(), picks in 1usize..40,
             strategy in proptest::sample::select(&Strategy::ALL[..]),
         ) {
-            let mut all = members(&weights);
-            for (index, member) in all.iter_mut().enumerate() {
-                member.tried = tried & (1 << index) != 0;
+            let mut all = candidates(&weights);
+            for (index, candidate) in all.iter_mut().enumerate() {
+                candidate.tried = tried & (1 << index) != 0;
             }
+            let all: Vec<_> = all.iter().collect();
             let mut turn = Turn::default();
             for _ in 0..picks {
                 match strategy.choose(&all, &mut turn) {
-                    Some(chosen) => prop_assert!(!chosen.tried),
-                    None => prop_assert!(all.iter().all(|member| member.tried)),
+                    Some(chosen) => prop_assert!(!all[chosen].tried),
+                    None => prop_assert!(all.iter().all(|candidate| candidate.tried)),
                 }
             }
         }

@@ -9,24 +9,28 @@
 //! When the set changes, those who stay keep what they are owed, newcomers start with nothing, and what the leavers
 //! took with them is spread over the rest by weight.
 
-use super::{Choose, Credit, Eligible, Turn, turn_order};
+use super::{Candidate, Credit, Rules, Turn, turn_order};
 use std::cmp::Reverse;
 
 /// Makes the rounding when a set changes small beside a turn. Small enough for Lua: at 1000 members of weight 10,000, a
 /// credit times a total stays under 2^53.
-pub const SCALE: i64 = 16;
+pub(crate) const SCALE: i64 = 16;
 
 pub(super) struct Weighted;
 
-impl Choose for Weighted {
-    fn choose(&self, eligible: &[Eligible], turn: &mut Turn) -> Option<usize> {
-        let total: i64 = eligible.iter().map(|member| i64::from(member.weight)).sum();
+impl Rules for Weighted {
+    fn name(&self) -> &'static str {
+        "weighted-round-robin"
+    }
+
+    fn choose(&self, eligible: &[&Candidate<'_>], turn: &mut Turn) -> Option<usize> {
+        let total: i64 = eligible.iter().map(|candidate| i64::from(candidate.member.weight)).sum();
         let stable = turn.credits.len() == eligible.len()
             && turn
                 .credits
                 .iter()
                 .zip(eligible)
-                .all(|(old, new)| old.key == new.key && old.weight == new.weight);
+                .all(|(old, new)| old.key == new.member.key && old.weight == new.member.weight);
         if !stable {
             turn.credits = rebase(&turn.credits, eligible, total);
         }
@@ -34,24 +38,32 @@ impl Choose for Weighted {
             credit.credit += i64::from(credit.weight) * SCALE;
         }
         let whole = total * SCALE;
-        let open = eligible.iter().zip(&turn.credits).enumerate().filter(|(_, (member, _))| !member.tried);
-        let (at, _) = open.min_by_key(|(_, (member, credit))| {
+        let open =
+            eligible.iter().zip(&turn.credits).enumerate().filter(|(_, (candidate, _))| !candidate.tried);
+        let (at, _) = open.min_by_key(|(_, (candidate, credit))| {
             // Turns until it would be owed a whole one: then its window closes.
             let due = (whole - credit.credit).div_euclid_ceil(i64::from(credit.weight) * SCALE);
             // The heavier first where two are due together: it has the most turns to spread.
-            (credit.credit <= 0, due, Reverse(member.weight), turn_order(member, turn.last))
+            (credit.credit <= 0, due, Reverse(credit.weight), turn_order(candidate, turn.last))
         })?;
         turn.credits.get_mut(at)?.credit -= whole;
         Some(at)
     }
+
+    fn score(&self, one: &Candidate<'_>, _: &[Candidate<'_>], turn: &Turn) -> f64 {
+        let total: i64 = turn.credits.iter().map(|credit| i64::from(credit.weight)).sum();
+        let own = turn.credits.iter().find(|credit| credit.key == one.member.key);
+        own.map_or(0.0, |own| -(own.credit as f64) / (total.max(1) * SCALE) as f64)
+    }
 }
 
 /// The credits of a changed set.
-fn rebase(old: &[Credit], eligible: &[Eligible], total: i64) -> Vec<Credit> {
+fn rebase(old: &[Credit], eligible: &[&Candidate<'_>], total: i64) -> Vec<Credit> {
     let old_total: i64 = old.iter().map(|credit| i64::from(credit.weight)).sum();
     let mut credits: Vec<_> = eligible
         .iter()
-        .map(|member| {
+        .map(|candidate| {
+            let member = candidate.member;
             let kept = old.iter().find(|credit| credit.key == member.key).map_or(0, |credit| credit.credit);
             // In turns it stays the same; the unit is the total.
             let credit = if old_total == 0 { 0 } else { (kept * total).div_euclid(old_total) };
@@ -84,11 +96,12 @@ impl CeilDiv for i64 {
 
 #[cfg(test)]
 mod tests {
-    use crate::balance::strategy::{Eligible, Strategy, Turn, tests::members};
+    use crate::balance::{Candidate, Strategy, Turn, strategy::tests::candidates};
     use proptest::prelude::*;
 
-    fn serve(members: &[Eligible], turn: &mut Turn, picks: usize) -> Vec<usize> {
-        (0..picks).map(|_| Strategy::WeightedRoundRobin.choose(members, turn).unwrap().index).collect()
+    fn serve(all: &[Candidate<'_>], turn: &mut Turn, picks: usize) -> Vec<usize> {
+        let all: Vec<_> = all.iter().collect();
+        (0..picks).map(|_| Strategy::WeightedRoundRobin.choose(&all, turn).unwrap()).collect()
     }
 
     fn longest_run(served: &[usize]) -> usize {
@@ -97,19 +110,19 @@ mod tests {
 
     #[test]
     fn heavy_members_do_not_burst_across_a_cycles_edge() {
-        let served = serve(&members(&[5, 1, 1]), &mut Turn::default(), 70);
+        let served = serve(&candidates(&[5, 1, 1]), &mut Turn::default(), 70);
         assert!(longest_run(&served) <= 3, "{served:?}");
         assert_eq!(served.iter().filter(|&&index| index == 0).count(), 50);
     }
 
     #[test]
     fn equal_weights_are_round_robin() {
-        assert_eq!(serve(&members(&[3, 3, 3]), &mut Turn::default(), 6), [0, 1, 2, 0, 1, 2]);
+        assert_eq!(serve(&candidates(&[3, 3, 3]), &mut Turn::default(), 6), [0, 1, 2, 0, 1, 2]);
     }
 
     #[test]
     fn a_member_that_comes_back_does_not_catch_up() {
-        let all = members(&[1, 1]);
+        let all = candidates(&[1, 1]);
         let mut turn = Turn::default();
         serve(&all, &mut turn, 10);
         serve(&all[..1], &mut turn, 50);
@@ -122,7 +135,7 @@ mod tests {
         fn prefixes_are_within_1_and_windows_within_2_of_the_ideal(
             weights in proptest::collection::vec(1u32..100, 1..10), picks in 1usize..400,
         ) {
-            let served = serve(&members(&weights), &mut Turn::default(), picks);
+            let served = serve(&candidates(&weights), &mut Turn::default(), picks);
             let total: u32 = weights.iter().sum();
             for (index, &weight) in weights.iter().enumerate() {
                 let (mut least, mut most) = (0.0f64, 0.0f64);
@@ -144,8 +157,8 @@ mod tests {
             after in proptest::collection::vec(1u32..50, 1..6), picks in 1usize..100,
         ) {
             let mut turn = Turn::default();
-            serve(&members(&before), &mut turn, picks);
-            let served = serve(&members(&after), &mut turn, 400);
+            serve(&candidates(&before), &mut turn, picks);
+            let served = serve(&candidates(&after), &mut turn, 400);
             let total: u32 = after.iter().sum();
             for (index, &weight) in after.iter().enumerate() {
                 let count = served.iter().filter(|&&chosen| chosen == index).count() as f64;

@@ -188,8 +188,7 @@ fn compile(parts: &Parts, draft: &Draft<'_>, source: &str) -> Row {
             warning: warning.to_owned(),
             readable: target.is_some(),
             member: balance::Member {
-                ordinal: draft.ordinal,
-                key: format!("{}.{digest}", draft.ordinal).into(),
+                key: balance::MemberKey::new(draft.ordinal, digest),
                 credential: credential.into(),
                 priority: draft.priority,
                 weight: u32::try_from(draft.weight).unwrap_or_default(),
@@ -253,11 +252,11 @@ pub fn pool(parts: &Parts) -> Pool {
     }
 }
 
-fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Pool {
-    balance::Pool {
+fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Roster {
+    balance::Roster {
         id: parts.model.id,
         tenant: parts.tenant.id,
-        strategy: PolicySettings::read(&parts.model.policy).policy().strategy,
+        strategy: PolicySettings::read(&parts.model.policy).strategy(),
         members: members.into(),
     }
 }

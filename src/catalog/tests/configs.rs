@@ -54,7 +54,8 @@ async fn a_set_is_replaced_and_ordinals_are_never_given_twice() {
     assert_eq!(set.revision, 2);
     let a = NewConfig { name: "renamed".to_owned(), weight: Some(3), ..again(&set.configs[0]) };
     let set = bed.save(&key, vec![inline("c", "sk-c"), a]).await.unwrap();
-    let rows: Vec<_> = set.configs.iter().map(|c| (c.name.as_str(), c.member.ordinal, c.weight)).collect();
+    let rows: Vec<_> =
+        set.configs.iter().map(|c| (c.name.as_str(), c.member.key.ordinal, c.weight)).collect();
     assert_eq!(rows, [("renamed", 1, 3), ("c", 3, 1)]);
     let stale = bed.catalog.by_command_line().update_configs(&key, ConfigFrom::Any, 2, vec![]).await;
     assert!(matches!(stale, Err(Error::StaleRevision { given: 2, current: 3 })));

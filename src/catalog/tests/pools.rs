@@ -24,7 +24,7 @@ async fn inherit_is_a_member_until_a_set_says_otherwise() {
     ));
 
     let set = bed.save(&key, vec![inherit(true), inline("a", OTHER_KEY)]).await.unwrap();
-    assert_eq!(set.configs[0].member.ordinal, 0);
+    assert_eq!(set.configs[0].member.key.ordinal, 0);
     assert_eq!(set.roster.members.len(), 2);
     assert!(bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap().load_balancing_enabled);
     assert_eq!(bed.serving(&key), [KEY, OTHER_KEY]);
@@ -72,7 +72,7 @@ async fn a_pool_holds_those_that_may_be_picked() {
     assert_eq!(pool.members[0].target.model, "gpt");
     assert_eq!(pool.members[1].target.base_url.as_str(), "https://two.example/v1");
     assert_eq!(pool.members[1].target.model, "gpt-4o-mini");
-    assert_eq!((pool.roster.members[1].ordinal, pool.roster.members[1].priority), (4, 5));
+    assert_eq!((pool.roster.members[1].key.ordinal, pool.roster.members[1].priority), (4, 5));
     let listed = bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap();
     assert_eq!(listed.roster.members.len(), 4);
     assert_eq!(listed.roster.members[0], pool.roster.members[0]);

@@ -82,7 +82,7 @@ pub struct ConfigSet {
     /// What is set for the model's calls.
     pub policy: PolicySettings,
     /// The pool's row id in the state store, with every config as a member, whether it may be picked or not.
-    pub roster: balance::Pool,
+    pub roster: balance::Roster,
     /// In ring order, [`INHERIT`] first.
     pub configs: Vec<Config>,
 }

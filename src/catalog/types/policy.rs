@@ -68,6 +68,11 @@ impl PolicySettings {
         })
     }
 
+    /// How the pool chooses.
+    pub(in crate::catalog) fn strategy(&self) -> Strategy {
+        self.strategy.as_deref().and_then(Strategy::from_name).unwrap_or_default()
+    }
+
     /// What holds.
     pub(in crate::catalog) fn policy(&self) -> Policy {
         let usual = Timeouts::default();
@@ -75,7 +80,6 @@ impl PolicySettings {
         let cooldowns = &self.cooldowns;
         let set = |time: Option<Millis>| time.map(Duration::from);
         Policy {
-            strategy: self.strategy.as_deref().and_then(Strategy::from_name).unwrap_or_default(),
             max_attempts: self.max_attempts,
             timeouts: Timeouts {
                 attempt: or(self.attempt_timeout, usual.attempt),

@@ -23,7 +23,7 @@ pub struct Pool {
     /// Whether something was left out because its secret cannot be read.
     pub unreadable: bool,
     /// What the state store needs; `roster.members[i]` is the balancer's side of `members[i]`.
-    pub roster: Arc<balance::Pool>,
+    pub roster: Arc<balance::Roster>,
     /// Those that may be picked, in ring order.
     pub members: Vec<PoolMember>,
 }

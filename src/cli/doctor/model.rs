@@ -2,7 +2,7 @@
 
 use super::{report::Report, shared::LIMIT};
 use crate::{
-    balance::ErrorClass,
+    balance::{ErrorClass, Time},
     catalog::{Catalog, ConfigFrom, Error, PageRequest, Pool},
     invoke::{ExplainInput, Reason, explain},
     provider::{ModelType, Registry, UpstreamClient},
@@ -69,7 +69,7 @@ impl Walk<'_> {
         report.ok(NAME, format!("{name}: balanced over {} configs", pool.members.len()));
         let inputs: Vec<ExplainInput> = set.configs.iter().map(ExplainInput::from).collect();
         let known = self.state(&set.roster, report).await;
-        let seen = known.clone().unwrap_or_else(|| Inspection::blank(&set.roster, 0));
+        let seen = known.clone().unwrap_or_else(|| Inspection::blank(&set.roster, Time::default()));
         let (explained, picked) = explain(&set.roster, &inputs, &seen);
         for (config, one) in set.configs.iter().zip(&explained) {
             let (name, found) = (format!("config {}", config.name), one.reason.to_string());
@@ -116,7 +116,7 @@ impl Walk<'_> {
     }
 
     /// What is known of the pool's turns and cooldowns.
-    async fn state(&self, roster: &crate::balance::Pool, report: &mut Report) -> Option<Inspection> {
+    async fn state(&self, roster: &crate::balance::Roster, report: &mut Report) -> Option<Inspection> {
         const NAME: &str = "model state";
         let Some(options) = &self.settings.redis else {
             report.ok(NAME, "lies in the serving process: ask its Explain for cooldowns");

@@ -5,8 +5,8 @@
 --       in-flight counts by member and holder, 4 the tenant's holders by the time they are alive until, 5 the pool's
 --       windows of counts
 -- ARGV: 1, 2 for plain.lua alone, 3 how many callers, 4 clock ahead (ms), 5 holder, 6 holder ttl (ms), 7 state ttl (ms),
---       8 the members in MessagePack, each a list of key, ordinal, priority, credential, weight, requests a minute, tokens
---       a minute, calls at once, 9 in MessagePack a list of strategy, whether in-flight counts matter, the callers (each a
+--       8 the members in MessagePack, each a list of key, record, ordinal, priority, credential, weight, requests a minute,
+--       tokens a minute, calls at once, 9 in MessagePack a list of strategy, whether in-flight counts matter, the callers (each a
 --       list of lease, trial ttl in ms, tokens to reserve), the indices of the tried, the failure as `fail` takes it or an
 --       empty list
 -- Returns the time, two a caller, then three a member that cools: its index, ms left, class. Two a caller are: the index
@@ -54,7 +54,7 @@ local credential_records = {}
 if redis.call('EXISTS', CREDENTIALS) == 1 then
   local names = {}
   for i, member in ipairs(members) do
-    names[i] = member[4]
+    names[i] = member[5]
   end
   if #names > 0 then
     for i, text in ipairs(redis.call('HMGET', CREDENTIALS, unpack(names))) do
@@ -70,14 +70,14 @@ end
 
 local counts, nowhere, limited = counts_matter and in_flight(COUNTS, HOLDERS, now) or {}, {}, counts_matter
 for i, list in ipairs(members) do
-  local key, ordinal, priority, credential, weight, rpm, tpm, at_once = unpack(list)
+  local key, record, ordinal, priority, credential, weight, rpm, tpm, at_once = unpack(list)
   local member = { index = i - 1, key = key, ordinal = ordinal, priority = priority, weight = weight, rpm = rpm,
     tpm = tpm, at_once = at_once, calls = counts[key] or 0, tried = tried[i], places = nowhere }
   -- Its own record and its credential's, where there are any, each with where it is kept.
-  local own, shared = records[record_of(key)], credential_records[credential]
+  local own, shared = records[record], credential_records[credential]
   if own or shared then
     member.places = {}
-    table.insert(member.places, own and { POOL, record_of(key), own })
+    table.insert(member.places, own and { POOL, record, own })
     table.insert(member.places, shared and { CREDENTIALS, credential, shared })
   end
   member.requests, member.tokens = rpm > 0 and window(USED, 'r:' .. key), tpm > 0 and window(USED, 't:' .. key)
@@ -87,12 +87,12 @@ end
 
 -- Where a member stands, and while it cools until when, and why.
 local function cooldown_of(member)
-  local state, ends, class = 0, 0, ''
+  local state, ends, class = AVAILABLE, 0, ''
   for _, place in ipairs(member.places) do
     local record = place[3]
     local one = standing(record, now)
     state = math.max(state, one)
-    if one == 3 and record.ends > ends then
+    if one == COOLING and record.ends > ends then
       ends, class = record.ends, record.class
     end
   end
@@ -113,7 +113,7 @@ local function absence_of(member, tokens)
     full = math.max(full, now + CONCURRENCY_PAUSE)
   end
   if full > ends then
-    return state, full, 'RATE_LIMITED'
+    return state, full, RATE_LIMITED
   end
   return state, ends, class
 end
@@ -127,7 +127,7 @@ local function find_eligible(tokens)
       if not back or ends < back then
         back, back_class = ends, class
       end
-    elseif state == 2 then
+    elseif state == TRIAL_RUNNING then
       someone_could, waiting = true, waiting or not member.tried
     else
       someone_could = true

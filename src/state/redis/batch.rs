@@ -10,12 +10,12 @@
 
 use super::{
     RedisStore, Shared,
-    codec::{self, Cooling, Question, failure},
+    codec::{self, CoolingMember, Question, failure},
     holder,
     rosters::most_callers,
 };
 use crate::{
-    balance::{LeaseId, Pool},
+    balance::{LeaseId, Roster},
     state::{Acquire, Acquired, StateError},
 };
 use dashmap::{DashMap, Entry};
@@ -29,7 +29,7 @@ pub(super) type Waiting = DashMap<Uuid, Batch>;
 
 /// Callers whom one command serves, in the order in which they asked.
 pub(super) struct Batch {
-    pool: Arc<Pool>,
+    pool: Arc<Roster>,
     callers: Vec<Caller>,
     question: Question,
 }
@@ -44,7 +44,7 @@ pub(super) struct Caller {
 /// An answer on its way to its caller. A lease is given back where the caller has gone.
 struct Answer {
     acquired: Option<Acquired>,
-    cooling: Arc<[Cooling]>,
+    cooling: Arc<[CoolingMember]>,
     shared: Arc<Shared>,
 }
 
@@ -64,7 +64,7 @@ impl RedisStore {
     pub(in crate::state) async fn acquire_and_learn(
         &self,
         ask: &Acquire<'_>,
-    ) -> Result<(Acquired, Arc<[Cooling]>), StateError> {
+    ) -> Result<(Acquired, Arc<[CoolingMember]>), StateError> {
         let (answer, answered) = oneshot::channel();
         let Acquire { lease, trial_ttl, tokens, .. } = *ask;
         let caller = Caller { lease, trial_ttl, tokens, answer };
@@ -74,7 +74,7 @@ impl RedisStore {
             let question = Question {
                 holder: ask.hold.map(|ttl| (holder(ask.lease), ttl)),
                 tried: ask.tried.to_vec(),
-                failed: ask.failed.map(|(lease, cooldown)| failure(lease, cooldown)),
+                failed: ask.failed.map(|(lease, cooldown)| failure(&lease.attempt(), cooldown)),
             };
             let batch = Batch { pool: ask.pool.clone(), callers: vec![caller], question };
             // In a task of its own, so that it goes on where the caller goes away.
@@ -89,7 +89,7 @@ impl RedisStore {
 
 impl Shared {
     /// Adds a caller to those of that pool, and sees to it that somebody asks for them.
-    fn join(self: &Arc<Self>, pool: &Arc<Pool>, caller: Caller) {
+    fn join(self: &Arc<Self>, pool: &Arc<Roster>, caller: Caller) {
         let mut batch = match self.waiting.entry(pool.id) {
             Entry::Occupied(batch) => batch.into_ref(),
             Entry::Vacant(entry) => {
@@ -139,12 +139,12 @@ impl Shared {
 
     async fn pick(
         &self,
-        pool: &Arc<Pool>,
+        pool: &Arc<Roster>,
         callers: &[Caller],
         question: &Question,
-    ) -> Result<(Vec<Acquired>, Arc<[Cooling]>), StateError> {
+    ) -> Result<(Vec<Acquired>, Arc<[CoolingMember]>), StateError> {
         let (run, refreshes) =
-            self.rosters.run(pool, callers, question, &self.replica, self.clock.ahead())?;
+            self.rosters.run(pool, callers, question, &self.replica, self.clock.offset())?;
         let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
         let acquired = codec::acquired(&answer, pool, callers)?;
         let granted = acquired.iter().filter(|one| matches!(one, Acquired::Granted { .. })).count();
@@ -159,7 +159,7 @@ impl Shared {
 }
 
 impl Batch {
-    fn of(pool: &Arc<Pool>) -> Self {
+    fn of(pool: &Arc<Roster>) -> Self {
         Self { pool: pool.clone(), callers: Vec::new(), question: Question::default() }
     }
 }

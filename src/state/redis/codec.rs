@@ -2,8 +2,11 @@
 
 use super::batch::Caller;
 use crate::{
-    balance::{Cooldown, Credit, ErrorClass, LeaseId, Limits, Pool, Record, Scope, Trial, Turn, Window},
-    state::{Acquired, Inspection, Lease, MemberInspection, StateError, clock::millis},
+    balance::{
+        Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Roster, Scope, Time,
+        Trial, Turn, Window, millis,
+    },
+    state::{Acquired, FailedAttempt, Inspection, Lease, MemberInspection, StateError},
 };
 use bytes::Bytes;
 use fred::types::Value;
@@ -18,6 +21,10 @@ impl Args {
     pub(super) fn text(mut self, text: &str) -> Self {
         self.0.push(text.into());
         self
+    }
+
+    pub(super) fn time(self, time: Time) -> Self {
+        self.number(time.millis())
     }
 
     pub(super) fn number(mut self, number: u64) -> Self {
@@ -41,25 +48,25 @@ impl Args {
     }
 
     /// As `fail` in `common.lua` takes them.
-    pub(super) fn failure(mut self, lease: &Lease, cooldown: &Cooldown) -> Self {
-        self.0.extend(failure(lease, cooldown).map(Value::from));
+    pub(super) fn failure(mut self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> Self {
+        self.0.extend(failure(attempt, cooldown).map(Value::from));
         self
     }
 }
 
 /// A failure as `fail` in `common.lua` takes it.
-pub(super) fn failure(lease: &Lease, cooldown: &Cooldown) -> [String; 11] {
+pub(super) fn failure(attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> [String; 11] {
     let scope = match cooldown.scope {
         Scope::Member => "member",
         Scope::Credential => "credential",
     };
     let flag = |set: bool| if set { "1" } else { "0" };
     [
-        lease.id.to_string(),
-        lease.member.key.to_string(),
-        lease.member.credential.to_string(),
+        attempt.trial.map(|trial| trial.to_string()).unwrap_or_default(),
+        attempt.member.key.record.to_string(),
+        attempt.member.credential.to_string(),
         scope.to_owned(),
-        lease.began.to_string(),
+        attempt.began.millis().to_string(),
         whole_millis(cooldown.duration).to_string(),
         whole_millis(cooldown.max).to_string(),
         flag(cooldown.grows).to_owned(),
@@ -86,7 +93,7 @@ pub(super) struct Question {
 
 impl Question {
     /// As `acquire.lua` takes it.
-    pub(super) fn packed(&self, pool: &Pool, callers: &[Caller]) -> Result<Bytes, StateError> {
+    pub(super) fn packed(&self, pool: &Roster, callers: &[Caller]) -> Result<Bytes, StateError> {
         let callers: Vec<_> = callers
             .iter()
             .map(|caller| (caller.lease.to_string(), whole_millis(caller.trial_ttl), caller.tokens))
@@ -100,36 +107,38 @@ fn pack(value: &impl Serialize) -> Result<Bytes, StateError> {
     rmp_serde::to_vec(value).map(Bytes::from).map_err(|error| StateError(error.to_string()))
 }
 
-/// The members as `plain.lua` takes them; none where more than the turn tells them apart, or their names are of no form.
-pub(super) fn ring(pool: &Pool) -> Option<Bytes> {
+/// The members as `plain.lua` takes them; none where more than the turn tells them apart, or their records' names are not
+/// of one length.
+pub(super) fn ring(pool: &Roster) -> Option<Bytes> {
     if !pool.strategy.goes_by_turn_alone(&pool.members) {
         return None;
     }
-    let record = pool.members.first()?.record().len();
-    let longest = pool.members.iter().map(|member| member.key.len()).max()?;
+    let record = pool.members.first()?.key.record.len();
+    let keys: Vec<_> = pool.members.iter().map(|member| member.key.to_string()).collect();
+    let longest = keys.iter().map(String::len).max()?;
     let mut ring = vec![u8::try_from(5 + longest).ok()?, u8::try_from(record).ok()?];
-    for member in pool.members.iter() {
-        if member.record().len() != record || *member.key != format!("{}.{}", member.ordinal, member.record())
-        {
+    for (member, key) in pool.members.iter().zip(keys) {
+        if member.key.record.len() != record {
             return None;
         }
-        ring.extend(member.ordinal.to_be_bytes());
-        ring.push(u8::try_from(member.key.len()).ok()?);
-        ring.extend(member.key.bytes().chain(iter::repeat(0)).take(longest));
+        ring.extend(member.key.ordinal.to_be_bytes());
+        ring.push(u8::try_from(key.len()).ok()?);
+        ring.extend(key.bytes().chain(iter::repeat(0)).take(longest));
     }
     Some(ring.into())
 }
 
 /// A pool's members as `acquire.lua` takes them.
-pub(super) fn members(pool: &Pool) -> Result<Bytes, StateError> {
+pub(super) fn members(pool: &Roster) -> Result<Bytes, StateError> {
     let members: Vec<_> = pool
         .members
         .iter()
         .map(|member| {
             let Limits { requests_per_minute, tokens_per_minute, max_concurrency } = member.limits;
             (
-                &*member.key,
-                member.ordinal,
+                member.key.to_string(),
+                &*member.key.record,
+                member.key.ordinal,
                 member.priority,
                 &*member.credential,
                 member.weight,
@@ -144,16 +153,16 @@ pub(super) fn members(pool: &Pool) -> Result<Bytes, StateError> {
 
 /// One member that cools, as `acquire.lua` reports it beside its answer.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::state) struct Cooling {
+pub(in crate::state) struct CoolingMember {
     pub(in crate::state) index: usize,
     pub(in crate::state) left: Duration,
     pub(in crate::state) class: ErrorClass,
 }
 
 /// Who cools, by an answer to so many callers.
-pub(super) fn cooling(answer: &[Value], callers: usize) -> Arc<[Cooling]> {
+pub(super) fn cooling(answer: &[Value], callers: usize) -> Arc<[CoolingMember]> {
     let one = |three: &[Value]| {
-        Some(Cooling {
+        Some(CoolingMember {
             index: usize::try_from(whole(three, 0)).ok()?,
             left: u64::try_from(whole(three, 1)).ok().map(Duration::from_millis)?,
             class: ErrorClass::from_name(&text(three, 2))?,
@@ -165,10 +174,10 @@ pub(super) fn cooling(answer: &[Value], callers: usize) -> Arc<[Cooling]> {
 /// What `acquire.lua` answers each caller.
 pub(super) fn acquired(
     answer: &[Value],
-    pool: &Pool,
+    pool: &Roster,
     callers: &[Caller],
 ) -> Result<Vec<Acquired>, StateError> {
-    let began = u64::try_from(whole(answer, 0)).map_err(|_| unexpected())?;
+    let began = time(answer)?;
     let of_caller = |(place, caller): (usize, &Caller)| {
         let (code, detail) = (whole(answer, 2 * place + 1), 2 * place + 2);
         if code == -1 {
@@ -198,7 +207,7 @@ pub(super) fn acquired(
 }
 
 /// What `inspect.lua` answers.
-pub(super) fn inspection(answer: &[Value], pool: &Pool) -> Result<Inspection, StateError> {
+pub(super) fn inspection(answer: &[Value], pool: &Roster) -> Result<Inspection, StateError> {
     let members: Vec<_> = answer
         .get(3..)
         .unwrap_or_default()
@@ -215,30 +224,48 @@ pub(super) fn inspection(answer: &[Value], pool: &Pool) -> Result<Inspection, St
         return Err(unexpected());
     }
     let turn = Turn { last: u32::try_from(whole(answer, 1)).ok(), credits: credits(&text(answer, 2)) };
-    Ok(Inspection { now: u64::try_from(whole(answer, 0)).map_err(|_| unexpected())?, turn, members })
+    Ok(Inspection { now: time(answer)?, turn, members })
 }
+
+/// The words of a record, as `common.lua` writes it. What Redis holds of them outlives a version: another order or another
+/// meaning needs keys of another name.
+pub(super) const RECORD_FIELDS: [&str; 11] = [
+    "since",
+    "ends",
+    "class",
+    "streak",
+    "lease",
+    "lease_ends",
+    "episodes",
+    "healthy",
+    "window",
+    "calls",
+    "fails",
+];
 
 /// A record as `common.lua` writes it.
 fn record(text: &str) -> Option<Record> {
     let words: Vec<_> = text.split(' ').collect();
-    let [since, until, class, streak, lease, lease_until, episodes, healthy, window, calls, fails] =
-        words[..]
+    let [since, ends, class, streak, lease, lease_ends, episodes, healthy, window, calls, fails] = words[..]
     else {
         return None;
     };
-    let number = |word: &str| word.parse::<u64>().ok();
-    let small = |word: &str| word.parse::<u32>().ok();
+    // 0 is never.
+    let time = |word: &str| {
+        let millis = word.parse().ok()?;
+        Some((millis > 0).then_some(Time::from_millis(millis)))
+    };
+    let number = |word: &str| word.parse::<u32>().ok();
     Some(Record {
-        since: number(since)?,
-        until: number(until)?,
-        class: ErrorClass::from_name(class),
-        streak: small(streak)?,
-        trial: LeaseId::parse(lease).zip(number(lease_until)).map(|(lease, until)| Trial { lease, until }),
-        episodes: small(episodes)?,
-        healthy: number(healthy)?,
-        window: number(window)?,
-        calls: small(calls)?,
-        fails: small(fails)?,
+        since: time(since)?,
+        cooling: ErrorClass::from_name(class).zip(time(ends)?).map(|(class, ends)| Cooling { ends, class }),
+        streak: number(streak)?,
+        trial: LeaseId::parse(lease).zip(time(lease_ends)?).map(|(lease, ends)| Trial { lease, ends }),
+        episodes: number(episodes)?,
+        healthy: time(healthy)?,
+        window: time(window)?,
+        calls: number(calls)?,
+        fails: number(fails)?,
     })
 }
 
@@ -251,9 +278,18 @@ fn credits(text: &str) -> Vec<Credit> {
     let words: Vec<_> = text.split(' ').collect();
     let credit = |three: &[&str]| {
         let [key, weight, credit] = three else { return None };
-        Some(Credit { key: (*key).into(), weight: weight.parse().ok()?, credit: credit.parse().ok()? })
+        Some(Credit {
+            key: MemberKey::parse(key)?,
+            weight: weight.parse().ok()?,
+            credit: credit.parse().ok()?,
+        })
     };
     words.chunks_exact(3).filter_map(credit).collect()
+}
+
+/// The time with which every answer begins.
+fn time(answer: &[Value]) -> Result<Time, StateError> {
+    u64::try_from(whole(answer, 0)).map(Time::from_millis).map_err(|_| unexpected())
 }
 
 fn whole(answer: &[Value], at: usize) -> i64 {

@@ -1,16 +1,9 @@
 -- What every script shares: the clock, records of failures, windows of counts. The rules are those of
--- src/balance/record.rs and src/balance/limit.rs.
+-- src/balance/record.rs and src/balance/limit.rs. script.rs writes their numbers and names before this, as constants.
 --
 -- Times are milliseconds of Redis's own clock, 0 means never. A record is eleven words, in the order of FIELDS, "-" for
 -- none. Records live in hashes, the members' in that of their pool, the credentials' in that of their tenant. Only what
 -- has failed has one.
-
-local EPISODE_DECAY, MAX_EPISODES = 60000, 20
-local SHARE_WINDOW, SHARE, SHARE_VOLUME = 60000, 2, 20
-local KEPT = 300000
-local BUCKET, BUCKETS = 5000, 13
-local CONCURRENCY_PAUSE = 100
-local SCALE = 16
 
 local function clock(ahead)
   local time = redis.call('TIME')
@@ -24,9 +17,6 @@ local function words(text)
   end
   return list
 end
-
-local FIELDS = { 'since', 'ends', 'class', 'streak', 'lease', 'lease_ends', 'episodes', 'healthy', 'window', 'calls',
-  'fails' }
 
 local function blank()
   return { since = 0, ends = 0, class = '-', streak = 0, lease = '-', lease_ends = 0, episodes = 0, healthy = 0,
@@ -69,16 +59,15 @@ local function recall(key, field, text, now)
   return record
 end
 
--- 0 available, 1 half-open, 2 trial running, 3 cooling: the higher is the worse.
 local function standing(record, now)
   if not record or record.class == '-' then
-    return 0
+    return AVAILABLE
   elseif now < record.ends then
-    return 3
+    return COOLING
   elseif record.lease ~= '-' and now < record.lease_ends then
-    return 2
+    return TRIAL_RUNNING
   end
-  return 1
+  return HALF_OPEN
 end
 
 local function episodes_left(record, now)
@@ -114,7 +103,7 @@ end
 local function begin(record, now, lease, lease_ends)
   roll_window(record, now)
   record.calls = record.calls + 1
-  if standing(record, now) == 1 then
+  if standing(record, now) == HALF_OPEN then
     record.lease, record.lease_ends = lease, lease_ends
     return true
   end
@@ -126,8 +115,8 @@ local function recover(record, now)
   quiet(record)
 end
 
-local function fail_record(record, now, began, lease, rule)
-  local was_trial = end_trial(record, lease)
+local function fail_record(record, now, began, trial, rule)
+  local was_trial = end_trial(record, trial)
   local late = began < record.since and not was_trial
   if late and (not rule.hinted or record.class == '-') then
     return
@@ -166,50 +155,47 @@ local function change(key, field, apply)
   end
 end
 
--- A member is named "ordinal.record": those that are alike in key, address and upstream model share a record.
-local function record_of(member)
-  return string.match(member, '%.(.*)$') or member
-end
-
 -- Changes a member's record and its credential's, where they exist.
-local function change_both(pool, credentials, member, credential, apply)
-  change(pool, record_of(member), apply)
+local function change_both(pool, credentials, record, credential, apply)
+  change(pool, record, apply)
   change(credentials, credential, apply)
 end
 
-local function hand_on(pool, credentials, member, credential, lease)
-  change_both(pool, credentials, member, credential, function(record)
-    end_trial(record, lease)
+local function hand_on(pool, credentials, record, credential, lease)
+  change_both(pool, credentials, record, credential, function(one)
+    end_trial(one, lease)
   end)
 end
 
 -- Ends the cooldown whose trial it was, or a row of failures that had not tripped.
-local function succeed(pool, credentials, member, credential, lease, now)
-  change_both(pool, credentials, member, credential, function(record)
-    if record.class == '-' then
-      record.streak = 0
-    elseif end_trial(record, lease) then
-      recover(record, now)
+local function succeed(pool, credentials, record, credential, lease, now)
+  change_both(pool, credentials, record, credential, function(one)
+    if one.class == '-' then
+      one.streak = 0
+    elseif end_trial(one, lease) then
+      recover(one, now)
     end
   end)
 end
 
--- Writes a failure. args[first ..]: lease, member, credential, scope ("member" or "credential"), began, duration, max,
--- grows ("1"), hinted ("1"), trip_after, class.
+-- Writes a failure. args[first ..]: the lease of the trial that it was or "", record, credential, scope ("member" or
+-- "credential"), began, duration, max, grows ("1"), hinted ("1"), trip_after, class.
 local function fail(pool, credentials, args, first, now)
-  local lease, member, credential = args[first], args[first + 1], args[first + 2]
-  local key, field = pool, record_of(member)
-  if args[first + 3] == 'credential' then
+  local trial, own, credential, scope, began, duration, max, grows, hinted, trip_after, class =
+    unpack(args, first, first + 10)
+  local key, field = pool, own
+  if scope == 'credential' then
     key, field = credentials, credential
   end
-  local rule = { duration = tonumber(args[first + 5]), max = tonumber(args[first + 6]),
-    grows = args[first + 7] == '1', hinted = args[first + 8] == '1', trip_after = tonumber(args[first + 9]),
-    class = args[first + 10] }
+  local rule = { duration = tonumber(duration), max = tonumber(max), grows = grows == '1', hinted = hinted == '1',
+    trip_after = tonumber(trip_after), class = class }
   local record = recall(key, field, redis.call('HGET', key, field), now) or blank()
-  fail_record(record, now, tonumber(args[first + 4]), lease, rule)
+  fail_record(record, now, tonumber(began), trial, rule)
   save(key, field, record)
-  -- A trial that was taken on the other record as well has had its verdict.
-  hand_on(pool, credentials, member, credential, lease)
+  if trial ~= '' then
+    -- One that was taken on the other record as well has had its verdict.
+    hand_on(pool, credentials, own, credential, trial)
+  end
 end
 
 -- A window is the text "bucket count bucket count …", oldest first.

@@ -1,26 +1,26 @@
 -- Ends a lease that ends by itself, and writes what became of its call. Returns 0 where it was over already, else 1.
--- KEYS: as in acquire.lua. ARGV: 1 clock ahead, 2 state ttl (ms), 3 holder, 4 lease, 5 member, 6 credential, 7 began,
--- 8 tokens reserved, 9 tokens used or "-", 10 "served", "failed" or "unknown"; "failed": then the failure, as `fail`
--- takes it.
-local POOL, CREDENTIALS, COUNTS, HOLDERS, USED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+-- KEYS: as in acquire.lua. ARGV: 1 clock ahead, 2 state ttl (ms), 3 holder, 4 lease, 5 member, 6 record, 7 credential,
+-- 8 began, 9 tokens reserved, 10 tokens used or "-", 11 "served", "failed" or "unknown"; "failed": then the failure, as
+-- `fail` takes it.
+local POOL, CREDENTIALS, COUNTS, HOLDERS, USED = unpack(KEYS)
 local now = clock(ARGV[1])
-local holder, lease, member, credential = ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local holder, lease, member, record, credential = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local ends = redis.call('ZSCORE', HOLDERS, holder)
 redis.call('ZREM', HOLDERS, holder)
 local counted = redis.call('HDEL', COUNTS, member .. '|' .. holder)
 if counted == 0 or not ends or tonumber(ends) <= now then
   return 0
 end
-if ARGV[9] ~= '-' then
-  settle(USED, member, ARGV[7], ARGV[8], ARGV[9])
+if ARGV[10] ~= '-' then
+  settle(USED, member, ARGV[8], ARGV[9], ARGV[10])
 end
-if ARGV[10] == 'failed' then
-  fail(POOL, CREDENTIALS, ARGV, 11, now)
+if ARGV[11] == 'failed' then
+  fail(POOL, CREDENTIALS, ARGV, 12, now)
   redis.call('PEXPIRE', POOL, ARGV[2])
   redis.call('PEXPIRE', CREDENTIALS, ARGV[2])
-elseif ARGV[10] == 'served' then
-  succeed(POOL, CREDENTIALS, member, credential, lease, now)
+elseif ARGV[11] == 'served' then
+  succeed(POOL, CREDENTIALS, record, credential, lease, now)
 else
-  hand_on(POOL, CREDENTIALS, member, credential, lease)
+  hand_on(POOL, CREDENTIALS, record, credential, lease)
 end
 return 1

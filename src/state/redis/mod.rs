@@ -19,9 +19,10 @@ mod script;
 mod writer;
 
 use super::{
-    Acquire, Acquired, Clock, Gone, Inspection, Known, Lease, Outcome, STATE_TTL, StateError, Switch,
+    Acquire, Acquired, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Outcome, Override, STATE_TTL,
+    StateError,
 };
-use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Pool, Scope};
+use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Roster, Scope};
 use crate::tasks::{Task, Tasks};
 use batch::Waiting;
 pub use changes::ChangeFeed;
@@ -39,7 +40,7 @@ use fred::{
 use futures::future::try_join_all;
 use keys::{Keys, holders_of};
 use rosters::Rosters;
-use script::{Run, Script, script};
+use script::{Run, Script, script, shared_lua};
 use std::{
     collections::HashSet,
     sync::{
@@ -84,7 +85,7 @@ struct Shared {
     renew: Script,
     end: Script,
     inspect: Script,
-    switch: Script,
+    override_cooldown: Script,
     heartbeat: Script,
     claim: Script,
     merge: Script,
@@ -127,12 +128,12 @@ impl RedisStore {
             replica,
             rosters: Rosters::default(),
             waiting: Waiting::default(),
-            acquire: script!("acquire", "plain", "common", "strategies"),
+            acquire: acquire_script(),
             fail: script!("fail"),
             renew: script!("renew"),
             end: script!("end"),
             inspect: script!("inspect"),
-            switch: script!("switch"),
+            override_cooldown: script!("override"),
             heartbeat: script!("heartbeat"),
             claim: script!("claim"),
             merge: script!("merge"),
@@ -205,7 +206,7 @@ impl Shared {
 
     /// Arguments begin with how far the clock is ahead.
     fn args(&self) -> Args {
-        Args::default().number(self.clock.ahead())
+        Args::default().number(self.clock.offset())
     }
 
     async fn heartbeat(&self) -> Result<(), StateError> {
@@ -301,7 +302,7 @@ impl RedisStore {
         }
         let mut args = self.shared.args().text(&self.shared.replica).millis(REPLICA_TTL).millis(STATE_TTL);
         for (member, count) in &known.in_flight {
-            args = args.text(member).number((*count).into());
+            args = args.text(&member.to_string()).number((*count).into());
         }
         let keys = vec![keys.counts(), keys.holders()];
         self.shared.run::<Value>(&self.shared.register, keys, args).await.map(drop)
@@ -318,7 +319,8 @@ impl RedisStore {
     }
 }
 
-/// What [`StateStore`](super::StateStore) asks for, with the errors of a server that may be away.
+/// What [`StateStore`](super::StateStore) asks for, under the same names. An error says that the server cannot be reached;
+/// then nothing is held and nothing is written.
 impl RedisStore {
     /// See [`StateStore::acquire`](super::StateStore::acquire).
     ///
@@ -328,20 +330,20 @@ impl RedisStore {
         self.acquire_and_learn(ask).await.map(|(acquired, _)| acquired)
     }
 
-    /// See [`StateStore::fail`](super::StateStore::fail).
-    ///
-    /// # Errors
-    /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn fail(&self, lease: &Lease, cooldown: &Cooldown) -> Result<(), StateError> {
-        let args = self.shared.args().millis(STATE_TTL).failure(lease, cooldown);
-        let keys = Keys::of(lease.tenant, lease.pool).records();
+    pub(super) async fn fail(
+        &self,
+        attempt: &FailedAttempt<'_>,
+        cooldown: &Cooldown,
+    ) -> Result<(), StateError> {
+        let args = self.shared.args().millis(STATE_TTL).failure(attempt, cooldown);
+        let keys = Keys::of(attempt.tenant, attempt.pool).records();
         self.shared.run::<Value>(&self.shared.fail, keys, args).await.map(drop)
     }
 
     /// See [`StateStore::succeed`](super::StateStore::succeed).
     pub fn succeed(&self, lease: &Lease) {
         if lease.marked {
-            self.shared.writer.note(Note::Succeed(lease.clone(), self.shared.clock.ahead()));
+            self.shared.writer.note(Note::Succeed(lease.clone(), self.shared.clock.offset()));
         }
     }
 
@@ -350,21 +352,13 @@ impl RedisStore {
         self.shared.release(lease, used);
     }
 
-    /// See [`StateStore::renew`](super::StateStore::renew).
-    ///
-    /// # Errors
-    /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
+    pub(super) async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
         let args = self.shared.args().text(&holder(lease.id)).millis(ttl);
         let keys = vec![holders_of(lease.tenant)];
         Ok(self.shared.run::<i64>(&self.shared.renew, keys, args).await? == 1)
     }
 
-    /// See [`StateStore::end`](super::StateStore::end).
-    ///
-    /// # Errors
-    /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn end(
+    pub(super) async fn end(
         &self,
         lease: &Lease,
         used: Option<u64>,
@@ -376,13 +370,14 @@ impl RedisStore {
             .millis(STATE_TTL)
             .text(&holder(lease.id))
             .text(&lease.id.to_string())
-            .text(&lease.member.key)
+            .text(&lease.member.key.to_string())
+            .text(&lease.member.key.record)
             .text(&lease.member.credential)
-            .number(lease.began)
+            .time(lease.began)
             .number(lease.tokens)
             .optional(used.filter(|_| lease.member.limits.tokens_per_minute > 0));
         let args = match outcome {
-            Outcome::Failed(cooldown) => args.text("failed").failure(lease, cooldown),
+            Outcome::Failed(cooldown) => args.text("failed").failure(&lease.attempt(), cooldown),
             Outcome::Served => args.text("served"),
             Outcome::Unknown => args.text("unknown"),
         };
@@ -394,52 +389,45 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn inspect(&self, pool: &Pool) -> Result<Inspection, StateError> {
+    pub async fn inspect(&self, pool: &Roster) -> Result<Inspection, StateError> {
         // What this replica has in flight is told before.
         self.flush().await;
         let mut args = self.shared.args();
         for member in pool.members.iter() {
-            args = args.text(&member.key).text(&member.credential);
+            args = args.text(&member.key.to_string()).text(&member.key.record).text(&member.credential);
         }
         let keys = Keys::of(pool.tenant, pool.id).all();
         let answer: Vec<Value> = self.shared.run(&self.shared.inspect, keys, args).await?;
         codec::inspection(&answer, pool)
     }
 
-    /// See [`StateStore::switch`](super::StateStore::switch).
-    ///
-    /// # Errors
-    /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn switch(&self, pool: &Pool, member: &Member, switch: Switch) -> Result<(), StateError> {
-        let args = self.shared.args().millis(STATE_TTL).text(&member.key).text(&member.credential);
-        let args = match switch {
-            Switch::Set { duration, class } => args.text("set").millis(duration).text(class.name()),
-            Switch::Clear => args.text("clear"),
-            Switch::Recover => {
+    pub(super) async fn override_cooldown(
+        &self,
+        pool: &Roster,
+        member: &Member,
+        change: Override,
+    ) -> Result<(), StateError> {
+        let args = self.shared.args().millis(STATE_TTL).text(&member.key.record).text(&member.credential);
+        let args = match change {
+            Override::Set { duration, class } => args.text("set").millis(duration).text(class.name()),
+            Override::Clear => args.text("clear"),
+            Override::Recover => {
                 let ended = ErrorClass::ALL.into_iter().filter(|class| class.health_check_ends());
                 let names: Vec<_> = ended.map(ErrorClass::name).collect();
                 args.text("recover").text(&format!(" {} ", names.join(" ")))
             }
         };
         let keys = Keys::of(pool.tenant, pool.id);
-        self.shared.run::<Value>(&self.shared.switch, keys.records(), args).await.map(drop)
+        self.shared.run::<Value>(&self.shared.override_cooldown, keys.records(), args).await.map(drop)
     }
 
-    /// See [`StateStore::claim_check`](super::StateStore::claim_check).
-    ///
-    /// # Errors
-    /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn claim_check(&self, pool: &Pool, ttl: Duration) -> Result<bool, StateError> {
+    pub(super) async fn claim_check(&self, pool: &Roster, ttl: Duration) -> Result<bool, StateError> {
         let keys = vec![Keys::of(pool.tenant, pool.id).check()];
         let args = Args::default().millis(ttl);
         Ok(self.shared.run::<i64>(&self.shared.claim, keys, args).await? == 1)
     }
 
-    /// See [`StateStore::forget`](super::StateStore::forget).
-    ///
-    /// # Errors
-    /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
+    pub(super) async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
         // What was noted of them before must not come after.
         self.flush().await;
         let mut keys: Vec<_> =
@@ -476,6 +464,16 @@ async fn beat(shared: Weak<Shared>) {
             tracing::debug!(%error, "heartbeat");
         }
     }
+}
+
+fn acquire_script() -> Script {
+    let parts = [
+        include_str!("plain.lua"),
+        &shared_lua(),
+        include_str!("strategies.lua"),
+        include_str!("acquire.lua"),
+    ];
+    Script::new("acquire", parts.concat())
 }
 
 /// The holder that a lease with an end of its own is.

@@ -8,7 +8,7 @@ use super::{
     script::Run,
 };
 use crate::{
-    balance::Pool,
+    balance::Roster,
     state::{STATE_TTL, StateError},
 };
 use bytes::Bytes;
@@ -30,7 +30,7 @@ const MOST_WEIGHED: usize = 20_000;
 const MOST_LOOKED_AT: usize = 2_000;
 
 /// How many callers may share a command for that pool.
-pub(super) fn most_callers(pool: &Pool) -> usize {
+pub(super) fn most_callers(pool: &Roster) -> usize {
     let once = pool.members.are_alike() && !pool.strategy.counts_in_flight();
     let most = if once { MOST_WEIGHED } else { MOST_LOOKED_AT };
     (most / pool.members.len().max(1)).max(1)
@@ -41,7 +41,7 @@ pub(super) fn most_callers(pool: &Pool) -> usize {
 pub(super) struct Rosters(DashMap<Uuid, Packed>);
 
 struct Packed {
-    pool: Arc<Pool>,
+    pool: Arc<Roster>,
     keys: Vec<Value>,
     /// As `plain.lua` takes the members, where it serves.
     ring: Option<Bytes>,
@@ -55,7 +55,7 @@ impl Rosters {
     /// The run of `acquire.lua` that answers those callers, and whether it moves the time to live of keys and replica.
     pub(super) fn run(
         &self,
-        pool: &Arc<Pool>,
+        pool: &Arc<Roster>,
         callers: &[Caller],
         question: &Question,
         replica: &str,
@@ -84,7 +84,7 @@ impl Rosters {
 
     /// Notes that the time to live of the pool's keys and of this replica has been moved. Not before it was: what is
     /// counted for a holder that is not known yet would be taken for a dead one's.
-    pub(super) fn refreshed(&self, pool: &Arc<Pool>) {
+    pub(super) fn refreshed(&self, pool: &Arc<Roster>) {
         if let Some(mut packed) = self.0.get_mut(&pool.id).filter(|packed| Arc::ptr_eq(&packed.pool, pool)) {
             packed.refreshed = Some(Instant::now());
         }
@@ -102,7 +102,7 @@ impl Rosters {
         self.0.retain(|_, packed| packed.used.elapsed() < KEPT);
     }
 
-    fn packed(&self, pool: &Arc<Pool>) -> Result<RefMut<'_, Uuid, Packed>, StateError> {
+    fn packed(&self, pool: &Arc<Roster>) -> Result<RefMut<'_, Uuid, Packed>, StateError> {
         let fresh = || {
             Ok(Packed {
                 pool: pool.clone(),

@@ -1,7 +1,13 @@
 //! Lua scripts and how they are sent: by hash, with the source only when the server does not know it.
 
-use super::{codec::Args, state_error};
-use crate::state::StateError;
+use super::{
+    codec::{Args, RECORD_FIELDS},
+    state_error,
+};
+use crate::{
+    balance::{ErrorClass, Standing, Strategy, constants::*, millis},
+    state::StateError,
+};
 use fred::{
     prelude::{ClientLike, Error, ErrorKind, FromValue},
     types::{ClusterHash, CustomCommand, Value},
@@ -13,7 +19,7 @@ pub(super) struct Script {
     /// The file's name, without its ending.
     pub(super) name: &'static str,
     sha: Value,
-    source: &'static str,
+    source: String,
 }
 
 /// One run of a script.
@@ -23,23 +29,52 @@ pub(super) struct Run {
     args: Vec<Value>,
 }
 
-/// The script of that name, with `common.lua` before it, or what else is named.
+/// The script of that file, behind what every script shares.
 macro_rules! script {
     ($name:literal) => {
-        script!($name, "common")
-    };
-    ($name:literal, $($before:literal),*) => {
         $crate::state::redis::script::Script::new(
             $name,
-            concat!($(include_str!(concat!($before, ".lua")),)* include_str!(concat!($name, ".lua"))),
+            $crate::state::redis::script::shared_lua() + include_str!(concat!($name, ".lua")),
         )
     };
 }
 pub(super) use script;
 
+/// What every script shares: the numbers and names of the rules in `src/balance/`, as Lua's constants, and `common.lua`.
+pub(super) fn shared_lua() -> String {
+    let numbers = [
+        ("EPISODE_DECAY", millis(EPISODE_DECAY)),
+        ("MAX_EPISODES", MAX_EPISODES.into()),
+        ("SHARE_WINDOW", millis(SHARE_WINDOW)),
+        ("SHARE", SHARE.into()),
+        ("SHARE_VOLUME", SHARE_VOLUME.into()),
+        ("KEPT", millis(KEPT)),
+        ("BUCKET", millis(BUCKET)),
+        ("BUCKETS", BUCKETS),
+        ("CONCURRENCY_PAUSE", millis(CONCURRENCY_PAUSE)),
+        ("SCALE", SCALE.unsigned_abs()),
+        ("AVAILABLE", Standing::Available.severity().into()),
+        ("HALF_OPEN", Standing::HalfOpen.severity().into()),
+        ("TRIAL_RUNNING", Standing::TrialRunning.severity().into()),
+        ("COOLING", Standing::COOLING.into()),
+    ];
+    let strategies =
+        Strategy::ALL.map(|strategy| (strategy.name().to_uppercase().replace('-', "_"), strategy.name()));
+    let classes = ErrorClass::ALL.map(|class| (class.name().to_owned(), class.name()));
+    let mut lua = String::new();
+    for (name, value) in numbers {
+        lua += &format!("local {name} = {value}\n");
+    }
+    for (name, value) in strategies.into_iter().chain(classes) {
+        lua += &format!("local {name} = '{value}'\n");
+    }
+    lua += &format!("local FIELDS = {{ '{}' }}\n", RECORD_FIELDS.join("', '"));
+    lua + include_str!("common.lua")
+}
+
 impl Script {
-    pub(super) fn new(name: &'static str, source: &'static str) -> Self {
-        Self { name, sha: fred::util::sha1_hash(source).into(), source }
+    pub(super) fn new(name: &'static str, source: String) -> Self {
+        Self { name, sha: fred::util::sha1_hash(&source).into(), source }
     }
 
     /// Runs it, again where its keys have moved to another node, and with its source where the server has lost it.
@@ -78,7 +113,7 @@ impl Script {
         }
         if answer.as_ref().is_err_and(is_unknown) {
             let slot = run.slot();
-            answer = client.custom(command("EVAL", slot), run.into_args(self.source.into())).await;
+            answer = client.custom(command("EVAL", slot), run.into_args(self.source.as_str().into())).await;
         }
         answer
     }

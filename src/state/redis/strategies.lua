@@ -45,11 +45,11 @@ end
 
 local STRATEGIES = {}
 
-STRATEGIES['round-robin'] = function(ring, turn)
+STRATEGIES[ROUND_ROBIN] = function(ring, turn)
   return least(ring, turn, in_turn)
 end
 
-STRATEGIES['weighted-round-robin'] = function(ring, turn)
+STRATEGIES[WEIGHTED_ROUND_ROBIN] = function(ring, turn)
   local total, stable = 0, #turn.credits == #ring
   for i, member in ipairs(ring) do
     total = total + member.weight
@@ -80,7 +80,7 @@ STRATEGIES['weighted-round-robin'] = function(ring, turn)
   return best
 end
 
-STRATEGIES['least-connections'] = function(ring, turn)
+STRATEGIES[LEAST_CONNECTIONS] = function(ring, turn)
   return least(ring, turn, function(a, b, last)
     local a_load, b_load = a.calls * b.weight, b.calls * a.weight
     if a_load ~= b_load then

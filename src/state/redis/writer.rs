@@ -4,9 +4,10 @@ use super::{
     codec::Args,
     connect::Connection,
     keys::Keys,
-    script::{Run, script},
+    script::{Run, Script, script},
 };
 use crate::{
+    balance::MemberKey,
     state::Lease,
     tasks::{Task, Tasks},
 };
@@ -84,14 +85,14 @@ async fn run(
     inbox: Arc<Mutex<mpsc::UnboundedReceiver<Note>>>,
 ) {
     let mut inbox = inbox.lock().await;
-    let (note, count) = (script!("note"), script!("count",));
+    let (note, count) = (script!("note"), Script::new("count", include_str!("count.lua").into()));
     let mut batch = Vec::with_capacity(BATCH);
     let mut failing = false;
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         let client = connection.client();
         let mut runs = Vec::with_capacity(batch.len());
         let mut waiting = Vec::new();
-        let mut ended = HashMap::<PoolOf, HashMap<Arc<str>, u64>>::new();
+        let mut ended = HashMap::<PoolOf, HashMap<MemberKey, u64>>::new();
         for one in batch.drain(..) {
             match one {
                 Note::Succeed(lease, ahead) => runs.push((&note, served(&lease, ahead))),
@@ -132,10 +133,10 @@ async fn run(
 }
 
 /// Calls of a pool that are over, by member: one command for many.
-fn fewer((tenant, pool): PoolOf, calls: HashMap<Arc<str>, u64>, replica: &str) -> Run {
+fn fewer((tenant, pool): PoolOf, calls: HashMap<MemberKey, u64>, replica: &str) -> Run {
     let mut args = Args::default().text(replica);
     for (member, count) in calls {
-        args = args.text(&member).number(count);
+        args = args.text(&member.to_string()).number(count);
     }
     Run::new(vec![Keys::of(tenant, pool).counts()], args.0)
 }
@@ -151,12 +152,19 @@ fn over(lease: &Lease, used: Option<u64>) -> Option<Run> {
         return None;
     }
     let mut run = note(lease, Args::default().number(0).text("over"));
-    run.push(Args::default().flag(lease.trial).number(lease.began).number(lease.tokens).optional(settled));
+    run.push(
+        Args::default()
+            .flag(lease.trial)
+            .text(&lease.member.key.to_string())
+            .time(lease.began)
+            .number(lease.tokens)
+            .optional(settled),
+    );
     Some(run)
 }
 
 fn note(lease: &Lease, args: Args) -> Run {
-    let args = args.text(&lease.id.to_string()).text(&lease.member.key).text(&lease.member.credential);
+    let args = args.text(&lease.id.to_string()).text(&lease.member.key.record).text(&lease.member.credential);
     let keys = Keys::of(lease.tenant, lease.pool);
     Run::new(vec![keys.pool(), keys.credentials(), keys.used()], args.0)
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use rota::{
-    balance::{Cooldown, Cooldowns, ErrorClass, Failure, Pool},
+    balance::{Cooldown, Cooldowns, ErrorClass, Failure, Roster},
     state::Acquired,
 };
 use tokio::task::JoinSet;
@@ -198,7 +198,7 @@ async fn case_34_a_member_that_goes_costs_no_other_its_turn(store: Store) {
             store.picks(&pool, served).await;
             let mut members = pool.members.to_vec();
             members.remove(gone);
-            let left = Pool { members: members.into(), ..(*pool).clone() };
+            let left = Roster { members: members.into(), ..(*pool).clone() };
             let expected: Vec<_> = (0..6)
                 .map(|turn| (served + turn) % 3)
                 .filter(|&index| index != gone)

@@ -11,7 +11,7 @@ use std::{
 
 use futures::future::join_all;
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Roster, Scope, Strategy},
     scripted::{Script, Upstream},
     state::{Acquire, Acquired, Lease, RedisOptions},
 };
@@ -51,13 +51,13 @@ impl Replica {
     }
 
     /// What that many get who ask at once, and how many commands that took.
-    async fn at_once(&self, pool: &Arc<Pool>, callers: usize) -> (Vec<Acquired>, u64) {
+    async fn at_once(&self, pool: &Arc<Roster>, callers: usize) -> (Vec<Acquired>, u64) {
         let before = self.asked.load(Ordering::Relaxed);
         let answers = join_all((0..callers).map(|_| self.store.ask(pool))).await;
         (answers, self.asked.load(Ordering::Relaxed) - before)
     }
 
-    async fn in_flight(&self, pool: &Pool) -> Vec<u32> {
+    async fn in_flight(&self, pool: &Roster) -> Vec<u32> {
         self.store.inspect(pool).await.members.iter().map(|member| member.in_flight).collect()
     }
 }
@@ -76,8 +76,8 @@ fn granted(answers: Vec<Acquired>) -> Vec<(usize, Lease)> {
         .collect()
 }
 
-fn asking(pool: &Arc<Pool>) -> Acquire<'_> {
-    let lease = LeaseId::random();
+fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
+    let lease = LeaseId::new(rand::random());
     Acquire { pool, tried: &[], failed: None, lease, trial_ttl: LONG, tokens: 0, hold: None }
 }
 
@@ -86,25 +86,27 @@ fn indices(leases: &[(usize, Lease)]) -> Vec<usize> {
 }
 
 /// With records of one length, as a catalog names them.
-fn many(members: u32) -> Arc<Pool> {
+fn many(members: u32) -> Arc<Roster> {
     let ring = ring((1..=members).map(|place| place * 3));
-    let named =
-        |member: &Member| Member { key: format!("{0}.{0:016x}", member.ordinal).into(), ..member.clone() };
+    let named = |member: &Member| Member {
+        key: MemberKey::new(member.key.ordinal, format!("{:016x}", member.key.ordinal)),
+        ..member.clone()
+    };
     let members = ring.members.iter().map(named).collect();
-    Arc::new(Pool { members, ..(*ring).clone() })
+    Arc::new(Roster { members, ..(*ring).clone() })
 }
 
-fn with(strategy: Strategy, weights: &[u32]) -> Arc<Pool> {
+fn with(strategy: Strategy, weights: &[u32]) -> Arc<Roster> {
     let ring = ring(1..=weights.len() as u32);
     let weighted = |(member, &weight): (&Member, &u32)| Member { weight, ..member.clone() };
     let members = ring.members.iter().zip(weights).map(weighted).collect();
-    Arc::new(Pool { strategy, members, ..(*ring).clone() })
+    Arc::new(Roster { strategy, members, ..(*ring).clone() })
 }
 
-fn limited(members: u32, limits: Limits) -> Arc<Pool> {
+fn limited(members: u32, limits: Limits) -> Arc<Roster> {
     let ring = ring(1..=members);
     let members = ring.members.iter().map(|member| Member { limits, ..member.clone() }).collect();
-    Arc::new(Pool { members, ..(*ring).clone() })
+    Arc::new(Roster { members, ..(*ring).clone() })
 }
 
 #[tokio::test]
@@ -121,7 +123,7 @@ async fn one_command_gives_each_the_turn_it_would_have_had() {
     ];
     for pool in pools {
         // Those of a pool that is the same ask one by one.
-        let alone = Arc::new(Pool { id: uuid::Uuid::new_v4(), ..(*pool).clone() });
+        let alone = Arc::new(Roster { id: uuid::Uuid::new_v4(), ..(*pool).clone() });
         let mut expected = Vec::new();
         for _ in 0..CALLERS {
             expected.push(replica.store.take(&alone).await.0);
@@ -241,7 +243,7 @@ async fn what_two_replicas_take_at_once_is_exact_together() {
 async fn members_that_change_meanwhile_are_served_to_those_who_ask_for_them() {
     let replica = replica().await;
     let old = ring(1..=2);
-    let new = Arc::new(Pool { members: ring(3..=4).members.clone(), ..(*old).clone() });
+    let new = Arc::new(Roster { members: ring(3..=4).members.clone(), ..(*old).clone() });
     let (olds, news) = tokio::join!(replica.at_once(&old, CALLERS), replica.at_once(&new, CALLERS));
     for (answers, pool) in [(olds.0, &old), (news.0, &new)] {
         for (index, lease) in granted(answers) {

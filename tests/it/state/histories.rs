@@ -7,8 +7,8 @@ use crate::support::{redis::Redis, store::Store};
 use futures::future::join_all;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Pool, Scope, Strategy},
-    state::{Acquire, Acquired, Inspection, Lease, Outcome, Switch},
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Roster, Scope, Strategy},
+    state::{Acquire, Acquired, Inspection, Lease, Outcome, Override},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -44,7 +44,7 @@ struct History {
     random: StdRng,
     memory: Store,
     redis: Store,
-    pool: Pool,
+    pool: Roster,
     held: Vec<[Lease; 2]>,
     lookaside: Vec<[Lease; 2]>,
     granted: usize,
@@ -56,7 +56,7 @@ impl History {
         let strategy = Strategy::ALL[random.random_range(0..Strategy::ALL.len())];
         let members =
             (1..=random.random_range(1..=6)).map(|ordinal| any_member(ordinal, &mut random)).collect();
-        let pool = Pool { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, members };
+        let pool = Roster { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, members };
         let memory = Store::memory();
         Self { seed, random, memory, redis, pool, held: Vec::new(), lookaside: Vec::new(), granted: 0 }
     }
@@ -74,7 +74,7 @@ impl History {
                 9..16 => self.finish().await,
                 16 => self.pass().await,
                 17 => self.edit(),
-                18 => self.switch().await,
+                18 => self.override_cooldown().await,
                 _ => self.end_lookaside(&at).await,
             }
             // Otherwise memory would be compared with memory. A store that has lost Redis says so for longer than a step.
@@ -92,7 +92,7 @@ impl History {
     async fn align(&self) {
         for store in [&self.memory, &self.redis] {
             let now = store.inspect(&self.pool).await.now;
-            store.pass(Duration::from_millis(5_200 - now % 5_000));
+            store.pass(Duration::from_millis(5_200 - now.millis() % 5_000));
         }
     }
 
@@ -114,7 +114,7 @@ impl History {
             }
             _ => None,
         };
-        let lease = LeaseId::random();
+        let lease = LeaseId::new(rand::random());
         let pool = Arc::new(self.pool.clone());
         let stores = [&self.memory, &self.redis];
         let mut answers = Vec::new();
@@ -160,7 +160,7 @@ impl History {
                 pool: &pool,
                 tried: &[],
                 failed: None,
-                lease: LeaseId::random(),
+                lease: LeaseId::new(rand::random()),
                 trial_ttl: Duration::from_secs(35),
                 tokens: self.random.random_range(0..400),
                 hold: None,
@@ -184,7 +184,7 @@ impl History {
         let stores = [&self.memory, &self.redis];
         for (store, lease) in stores.into_iter().zip(&leases) {
             match &failure {
-                Some(cooldown) => store.fail(lease, cooldown).await,
+                Some(cooldown) => store.fail(&lease.attempt(), cooldown).await,
                 None if served => store.succeed(lease),
                 None => {}
             }
@@ -223,16 +223,15 @@ impl History {
         match self.random.random_range(0..4) {
             0 if count > 1 => drop(members.remove(chosen)),
             1 => {
-                let ordinal = members.last().map_or(1, |last| last.ordinal + 1);
+                let ordinal = members.last().map_or(1, |last| last.key.ordinal + 1);
                 let member = any_member(ordinal, &mut self.random);
                 members.push(member);
             }
             2 => {
-                let ordinal = members[chosen].ordinal;
-                members[chosen].key = format!("{ordinal}.{}", self.random.random_range(0..9)).into();
+                members[chosen].key.record = self.random.random_range(0..9).to_string().into();
             }
             _ => {
-                let ordinal = members[chosen].ordinal;
+                let ordinal = members[chosen].key.ordinal;
                 let key = members[chosen].key.clone();
                 members[chosen] = Member { key, ..any_member(ordinal, &mut self.random) };
             }
@@ -240,15 +239,15 @@ impl History {
         self.pool.members = members.into();
     }
 
-    async fn switch(&mut self) {
+    async fn override_cooldown(&mut self) {
         let member = self.pool.members[self.random.random_range(0..self.pool.members.len())].clone();
-        let switch = match self.random.random_range(0..3) {
-            0 => Switch::Set { duration: self.any_duration(), class: self.any_class() },
-            1 => Switch::Clear,
-            _ => Switch::Recover,
+        let change = match self.random.random_range(0..3) {
+            0 => Override::Set { duration: self.any_duration(), class: self.any_class() },
+            1 => Override::Clear,
+            _ => Override::Recover,
         };
-        self.memory.switch(&self.pool, &member, switch).await;
-        self.redis.switch(&self.pool, &member, switch).await;
+        self.memory.override_cooldown(&self.pool, &member, change).await;
+        self.redis.override_cooldown(&self.pool, &member, change).await;
     }
 
     /// What both must agree on: who stands where and why, counts, and whose turn it is. Not the clocks themselves.
@@ -261,11 +260,14 @@ impl History {
             let kind = kind.split(' ').next().unwrap_or_default().to_owned();
             // Two cooldowns that end together differ by the milliseconds that really pass, and ten a step; others by
             // seconds.
-            let ends = [&state.own, &state.credential].map(|record| record.as_ref().map_or(0, |r| r.until));
+            let ends = [&state.own, &state.credential]
+                .map(|record| record.as_ref().and_then(|r| r.cooling).map_or(0, |one| one.ends.millis()));
             let reason =
                 state.cooling(now).map(|(_, class)| class).filter(|_| ends[0].abs_diff(ends[1]) > 2_500);
             let counts = |record: &Option<rota::balance::Record>| {
-                record.as_ref().map(|r| (r.streak, r.episodes, r.calls, r.fails, r.class))
+                record
+                    .as_ref()
+                    .map(|r| (r.streak, r.episodes, r.calls, r.fails, r.cooling.map(|one| one.class)))
             };
             let full = state.full_until(&member.limits, now, 100).is_some();
             seen.push(format!(
@@ -304,9 +306,8 @@ fn any_member(ordinal: u32, random: &mut StdRng) -> Member {
     let limit =
         |random: &mut StdRng, most| if random.random_ratio(1, 3) { random.random_range(1..most) } else { 0 };
     Member {
-        ordinal,
         // Two in a pool may be alike.
-        key: format!("{ordinal}.{}", random.random_range(0..9)).into(),
+        key: MemberKey::new(ordinal, random.random_range(0..9).to_string()),
         credential: format!("credential-{}", random.random_range(0..4)).into(),
         priority: random.random_range(0..2),
         weight: random.random_range(1..10),

@@ -2,6 +2,7 @@
 
 mod batch;
 mod histories;
+mod previous;
 mod redis_lost;
 mod redis_topologies;
 mod replicas;

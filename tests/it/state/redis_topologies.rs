@@ -5,7 +5,7 @@ use std::{fs, iter, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use fred::util::redis_keyslot;
 use rota::{
-    balance::{Cooldown, ErrorClass, Pool, Scope},
+    balance::{Cooldown, ErrorClass, Roster, Scope},
     scripted::{Script, Upstream},
 };
 use tokio::time::{Instant, sleep};
@@ -26,7 +26,7 @@ use crate::support::{
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Two stores share what is of those pools.
-async fn two_stores_are_one(one: Store, two: Store, pools: &[Arc<Pool>]) {
+async fn two_stores_are_one(one: Store, two: Store, pools: &[Arc<Roster>]) {
     for pool in pools {
         let mut served = Vec::new();
         for turn in 0..8 {
@@ -60,22 +60,22 @@ fn cooldown() -> Cooldown {
     Cooldown { class, scope, duration: LONG, max: LONG, grows: false, hinted: true, trip_after: 1 }
 }
 
-async fn in_flight(store: &Store, pool: &Pool) -> u32 {
+async fn in_flight(store: &Store, pool: &Roster) -> u32 {
     store.inspect(pool).await.members.iter().map(|member| member.in_flight).sum()
 }
 
 /// Pools of different tenants, two on each primary of a cluster.
-fn pools_on_every_primary() -> Vec<Arc<Pool>> {
+fn pools_on_every_primary() -> Vec<Arc<Roster>> {
     [0, 0, 1, 1, 2, 2].map(pool_on).into()
 }
 
 /// A pool of a new tenant whose keys the primary at that place holds.
-fn pool_on(place: usize) -> Arc<Pool> {
+fn pool_on(place: usize) -> Arc<Roster> {
     iter::repeat_with(|| ring(1..=4)).find(|pool| RedisCluster::place_of(&tag_of(pool)) == place).unwrap()
 }
 
 /// What all keys of its tenant are hashed by.
-fn tag_of(pool: &Pool) -> String {
+fn tag_of(pool: &Roster) -> String {
     pool.tenant.simple().to_string()
 }
 
@@ -121,7 +121,7 @@ async fn a_cluster_is_shared_state() {
 }
 
 /// A whole turn of each pool, of whose members three serve.
-async fn a_turn(store: &Store, pools: &[Arc<Pool>]) -> Vec<Vec<usize>> {
+async fn a_turn(store: &Store, pools: &[Arc<Roster>]) -> Vec<Vec<usize>> {
     let mut all = Vec::new();
     for pool in pools {
         all.push(store.picks(pool, 3).await);

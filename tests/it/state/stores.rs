@@ -5,8 +5,9 @@ use crate::support::{
     redis::Redis,
     store::{Store, on_both_stores},
 };
+use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Members, Pool, Scope, Strategy},
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Members, Roster, Scope, Strategy},
     state::{Acquire, Acquired, Lease, RedisOptions, RedisStore},
 };
 use std::{
@@ -29,6 +30,7 @@ on_both_stores!(
     a_trial_is_handed_on_without_a_verdict,
     a_trial_that_never_reports_expires,
     in_flight_counts_follow_the_leases,
+    counts_are_of_what_is_held_and_never_negative,
     failures_in_a_row_trip_together,
 );
 
@@ -37,7 +39,7 @@ on_both_stores!(
 async fn memory_forgets_a_pool_that_nobody_calls_for_a_month() {
     let store = Store::memory();
     let (old, young) = (pool(3), pool(3));
-    let turn = async |pool: &Arc<Pool>| {
+    let turn = async |pool: &Arc<Roster>| {
         let (index, lease) = granted(&store, pool).await;
         store.release(&lease, None);
         index
@@ -47,24 +49,23 @@ async fn memory_forgets_a_pool_that_nobody_calls_for_a_month() {
         store.pass(Duration::from_secs(24 * 3600));
         turn(&young).await;
     }
-    let last = async |pool: &Arc<Pool>| store.inspect(pool).await.turn.last;
+    let last = async |pool: &Arc<Roster>| store.inspect(pool).await.turn.last;
     assert_eq!(last(&old).await, None);
     assert!(last(&young).await.is_some());
 }
 
-fn pool(members: u32) -> Arc<Pool> {
-    Arc::new(Pool { members: (1..=members).map(member).collect(), ..empty_pool() })
+fn pool(members: u32) -> Arc<Roster> {
+    Arc::new(Roster { members: (1..=members).map(member).collect(), ..empty_pool() })
 }
 
-fn empty_pool() -> Pool {
+fn empty_pool() -> Roster {
     let (id, tenant) = (Uuid::new_v4(), Uuid::new_v4());
-    Pool { id, tenant, strategy: Strategy::RoundRobin, members: Members::default() }
+    Roster { id, tenant, strategy: Strategy::RoundRobin, members: Members::default() }
 }
 
 fn member(ordinal: u32) -> Member {
     Member {
-        ordinal,
-        key: format!("{ordinal}.{ordinal}").into(),
+        key: MemberKey::new(ordinal, ordinal.to_string()),
         credential: format!("credential-{ordinal}").into(),
         priority: 0,
         weight: 1,
@@ -80,21 +81,21 @@ fn cooldown(duration: Duration) -> Cooldown {
 const LONG: Duration = Duration::from_secs(3600);
 const TRIAL: Duration = Duration::from_secs(30);
 
-fn asking(pool: &Arc<Pool>) -> Acquire<'_> {
-    let lease = LeaseId::random();
+fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
+    let lease = LeaseId::new(rand::random());
     Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None }
 }
 
-async fn acquire(store: &Store, pool: &Arc<Pool>, tried: &[usize], trial_ttl: Duration) -> Acquired {
+async fn acquire(store: &Store, pool: &Arc<Roster>, tried: &[usize], trial_ttl: Duration) -> Acquired {
     let ask = Acquire { tried, trial_ttl, ..asking(pool) };
     store.together(&ask).await
 }
 
-async fn in_flight(store: &Store, pool: &Pool) -> Vec<u32> {
+async fn in_flight(store: &Store, pool: &Roster) -> Vec<u32> {
     store.inspect(pool).await.members.iter().map(|member| member.in_flight).collect()
 }
 
-async fn granted(store: &Store, pool: &Arc<Pool>) -> (usize, Lease) {
+async fn granted(store: &Store, pool: &Arc<Roster>) -> (usize, Lease) {
     match acquire(store, pool, &[], TRIAL).await {
         Acquired::Granted { index, lease } => (index, lease),
         other => panic!("nothing granted: {other:?}"),
@@ -102,12 +103,12 @@ async fn granted(store: &Store, pool: &Arc<Pool>) -> (usize, Lease) {
 }
 
 /// Cools the members at those indices for that long.
-async fn cool(store: &Store, pool: &Arc<Pool>, indices: &[usize], duration: Duration) {
+async fn cool(store: &Store, pool: &Arc<Roster>, indices: &[usize], duration: Duration) {
     let mut left = indices.to_vec();
     while !left.is_empty() {
         let (index, lease) = granted(store, pool).await;
         if left.contains(&index) {
-            store.fail(&lease, &cooldown(duration)).await;
+            store.fail(&lease.attempt(), &cooldown(duration)).await;
             left.retain(|&other| other != index);
         }
         store.release(&lease, None);
@@ -165,7 +166,7 @@ async fn when_all_cooldowns_end_at_once_nobody_is_refused(store: Store) {
         leases.push(granted(&store, &pool).await.1);
     }
     for lease in &leases {
-        store.fail(lease, &cooldown(ends)).await;
+        store.fail(&lease.attempt(), &cooldown(ends)).await;
         store.release(lease, None);
     }
     let Acquired::Exhausted { first_back: Some((left, ErrorClass::RateLimited)) } =
@@ -221,7 +222,7 @@ async fn a_member_that_has_failed_is_not_given_again(store: Store) {
 
 async fn a_credentials_failure_concerns_every_pool_that_uses_it(store: Store) {
     let one = pool(2);
-    let other = Arc::new(Pool { id: Uuid::new_v4(), ..(*one).clone() });
+    let other = Arc::new(Roster { id: Uuid::new_v4(), ..(*one).clone() });
     let strangers = pool(2);
     let (index, lease) = granted(&store, &one).await;
     let failure = Cooldown {
@@ -230,7 +231,7 @@ async fn a_credentials_failure_concerns_every_pool_that_uses_it(store: Store) {
         hinted: false,
         ..cooldown(LONG)
     };
-    store.fail(&lease, &failure).await;
+    store.fail(&lease.attempt(), &failure).await;
     for _ in 0..4 {
         assert_ne!(granted(&store, &other).await.0, index);
     }
@@ -240,7 +241,7 @@ async fn a_credentials_failure_concerns_every_pool_that_uses_it(store: Store) {
     assert_eq!(served, [0, 1], "another tenant's credential of the same name is another credential");
 }
 
-async fn trial(store: &Store, pool: &Arc<Pool>, ttl: Duration) -> Lease {
+async fn trial(store: &Store, pool: &Arc<Roster>, ttl: Duration) -> Lease {
     let due = eventually(Duration::from_secs(5), async || match acquire(store, pool, &[], ttl).await {
         Acquired::Granted { lease, .. } => Ok(lease),
         other => Err(format!("{other:?}")),
@@ -289,13 +290,42 @@ async fn in_flight_counts_follow_the_leases(store: Store) {
     assert_eq!(counts().await, [0, 0]);
 }
 
+async fn counts_are_of_what_is_held_and_never_negative(store: Store) {
+    for seed in 0..30 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let strategy = Strategy::ALL[random.random_range(0..Strategy::ALL.len())];
+        let weighted = |ordinal| Member { weight: ordinal, ..member(ordinal) };
+        let pool = Arc::new(Roster { strategy, members: (1..=3).map(weighted).collect(), ..empty_pool() });
+        let (mut held, mut over) = (Vec::<(usize, Lease)>::new(), Vec::<Lease>::new());
+        for step in 0..40 {
+            if held.is_empty() || random.random() {
+                held.push(granted(&store, &pool).await);
+            } else {
+                let (_, lease) = held.swap_remove(random.random_range(0..held.len()));
+                store.release(&lease, None);
+                over.push(lease);
+            }
+            let expected = [0, 1, 2].map(|own| held.iter().filter(|(index, _)| *index == own).count() as u32);
+            assert_eq!(in_flight(&store, &pool).await, expected, "seed {seed}, step {step}, {strategy:?}");
+        }
+        for (_, lease) in &held {
+            store.release(lease, None);
+        }
+        // Released once more, which no caller does: nothing wraps.
+        for lease in &over {
+            store.release(lease, None);
+        }
+        assert_eq!(in_flight(&store, &pool).await, [0; 3]);
+    }
+}
+
 async fn failures_in_a_row_trip_together(store: Store) {
     let pool = pool(1);
     let rule = Cooldown { trip_after: 3, hinted: false, ..cooldown(LONG) };
     for failures in [2, 3] {
         for _ in 0..failures {
             let (_, lease) = granted(&store, &pool).await;
-            store.fail(&lease, &rule).await;
+            store.fail(&lease.attempt(), &rule).await;
             store.release(&lease, None);
         }
         if failures == 2 {

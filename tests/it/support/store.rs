@@ -3,10 +3,10 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, Members, Pool, Strategy},
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Members, Roster, Strategy},
     state::{
-        Acquire, Acquired, Answer, Lease, MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore,
-        Switch,
+        Acquire, Acquired, Answer, Lease, MemoryStore, Override, RedisOptions, RedisStore, ResilientStore,
+        StateStore,
     },
 };
 use uuid::Uuid;
@@ -85,8 +85,8 @@ impl Store {
     }
 
     /// Asks for a member of `pool`.
-    pub async fn ask(&self, pool: &Arc<Pool>) -> Acquired {
-        let lease = LeaseId::random();
+    pub async fn ask(&self, pool: &Arc<Roster>) -> Acquired {
+        let lease = LeaseId::new(rand::random());
         let ask = Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None };
         self.together(&ask).await
     }
@@ -99,7 +99,7 @@ impl Store {
     }
 
     /// Is given a member.
-    pub async fn take(&self, pool: &Arc<Pool>) -> (usize, Lease) {
+    pub async fn take(&self, pool: &Arc<Roster>) -> (usize, Lease) {
         match self.ask(pool).await {
             Acquired::Granted { index, lease } => (index, lease),
             other => panic!("nothing granted: {other:?}"),
@@ -107,7 +107,7 @@ impl Store {
     }
 
     /// Is given members one after the other, each call over before the next.
-    pub async fn picks(&self, pool: &Arc<Pool>, count: usize) -> Vec<usize> {
+    pub async fn picks(&self, pool: &Arc<Roster>, count: usize) -> Vec<usize> {
         let mut picked = Vec::new();
         for _ in 0..count {
             let (index, lease) = self.take(pool).await;
@@ -119,36 +119,35 @@ impl Store {
 
     /// The call under `lease` fails and is over.
     pub async fn fails(&self, lease: &Lease, cooldown: &Cooldown) {
-        self.fail(lease, cooldown).await;
+        self.fail(&lease.attempt(), cooldown).await;
         self.release(lease, None);
         self.flush().await;
     }
 
     /// Cools the members at those indices for that long, without taking a turn.
-    pub async fn cool(&self, pool: &Pool, indices: &[usize], duration: Duration) {
+    pub async fn cool(&self, pool: &Roster, indices: &[usize], duration: Duration) {
         for &index in indices {
-            let switch = Switch::Set { duration, class: ErrorClass::RateLimited };
-            self.switch(pool, &pool.members[index], switch).await;
+            let change = Override::Set { duration, class: ErrorClass::RateLimited };
+            self.override_cooldown(pool, &pool.members[index], change).await;
         }
     }
 
     /// What is left of the cooldown of the member at `index`, and why it cools.
-    pub async fn cooling(&self, pool: &Pool, index: usize) -> Option<(Duration, ErrorClass)> {
+    pub async fn cooling(&self, pool: &Roster, index: usize) -> Option<(Duration, ErrorClass)> {
         let seen = self.inspect(pool).await;
         seen.members[index].cooling(seen.now)
     }
 }
 
 /// A pool under round robin, its members with these ordinals, each with a credential of its own.
-pub fn ring(ordinals: impl IntoIterator<Item = u32>) -> Arc<Pool> {
+pub fn ring(ordinals: impl IntoIterator<Item = u32>) -> Arc<Roster> {
     let members = ordinals.into_iter().map(member).collect::<Members>();
-    Arc::new(Pool { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy: Strategy::RoundRobin, members })
+    Arc::new(Roster { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy: Strategy::RoundRobin, members })
 }
 
 fn member(ordinal: u32) -> Member {
     Member {
-        ordinal,
-        key: format!("{ordinal}.{ordinal}").into(),
+        key: MemberKey::new(ordinal, ordinal.to_string()),
         credential: format!("credential-{ordinal}").into(),
         priority: 0,
         weight: 1,

@@ -1,0 +1,312 @@
+-- What every script shares: the clock, records of failures, windows of counts. The rules are those of
+-- src/balance/record.rs and src/balance/limit.rs.
+--
+-- Times are milliseconds of Redis's own clock, 0 means never. A record is eleven words, in the order of FIELDS, "-" for
+-- none. Records live in hashes, the members' in that of their pool, the credentials' in that of their tenant. Only what
+-- has failed has one.
+
+local EPISODE_DECAY, MAX_EPISODES = 60000, 20
+local SHARE_WINDOW, SHARE, SHARE_VOLUME = 60000, 2, 20
+local KEPT = 300000
+local BUCKET, BUCKETS = 5000, 13
+
+local function clock(ahead)
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ahead)
+end
+
+local function words(text)
+  local list = {}
+  for word in string.gmatch(text, '%S+') do
+    list[#list + 1] = word
+  end
+  return list
+end
+
+local FIELDS = { 'since', 'ends', 'class', 'streak', 'lease', 'lease_ends', 'episodes', 'healthy', 'window', 'calls',
+  'fails' }
+
+local function blank()
+  return { since = 0, ends = 0, class = '-', streak = 0, lease = '-', lease_ends = 0, episodes = 0, healthy = 0,
+    window = 0, calls = 0, fails = 0 }
+end
+
+local function parse(text)
+  if not text then
+    return nil
+  end
+  local list, record = words(text), {}
+  for i, field in ipairs(FIELDS) do
+    record[field] = (field == 'class' or field == 'lease') and list[i] or tonumber(list[i])
+  end
+  return record
+end
+
+local function save(key, field, record)
+  local list = {}
+  for i, name in ipairs(FIELDS) do
+    local value = record[name]
+    list[i] = type(value) == 'number' and string.format('%.0f', value) or value
+  end
+  redis.call('HSET', key, field, table.concat(list, ' '))
+end
+
+-- The record as it stands at `now`. Where Redis's clock has been set back, the past of a record lies ahead: all its times
+-- move back with the clock, so that a cooldown never lasts longer than it was meant to.
+local function recall(key, field, text, now)
+  local record = parse(text)
+  local ahead = record and math.max(record.since, record.healthy, record.window) - now or 0
+  if ahead > 0 then
+    for _, name in ipairs({ 'since', 'ends', 'lease_ends', 'healthy', 'window' }) do
+      if record[name] > 0 then
+        record[name] = math.max(1, record[name] - ahead)
+      end
+    end
+    save(key, field, record)
+  end
+  return record
+end
+
+-- 0 available, 1 half-open, 2 trial running, 3 cooling: the higher is the worse.
+local function standing(record, now)
+  if not record or record.class == '-' then
+    return 0
+  elseif now < record.ends then
+    return 3
+  elseif record.lease ~= '-' and now < record.lease_ends then
+    return 2
+  end
+  return 1
+end
+
+-- Tells every replica who cools, and for how long: they may have turns of it in advance. Returns that, or -1.
+local function tell(key, field, record, now)
+  if standing(record, now) ~= 3 then
+    return -1
+  end
+  redis.call('PUBLISH', 'rota:cooling', string.format('%s %s %.0f', key, field, record.ends - now))
+  return record.ends - now
+end
+
+local function episodes_left(record, now)
+  if record.healthy == 0 then
+    return record.episodes
+  end
+  return math.max(0, record.episodes - math.floor(math.max(0, now - record.healthy) / EPISODE_DECAY))
+end
+
+local function is_spent(record, now)
+  return record.class == '-' and episodes_left(record, now) == 0
+    and now >= math.max(record.window, record.healthy, record.since) + KEPT
+end
+
+local function roll_window(record, now)
+  if now >= record.window + SHARE_WINDOW then
+    record.window, record.calls, record.fails = now, 0, 0
+  end
+end
+
+local function quiet(record)
+  record.streak, record.calls, record.fails, record.lease, record.lease_ends = 0, 0, 0, '-', 0
+end
+
+local function end_trial(record, lease)
+  if record.lease ~= lease then
+    return false
+  end
+  record.lease, record.lease_ends = '-', 0
+  return true
+end
+
+local function begin(record, now, lease, lease_ends)
+  roll_window(record, now)
+  record.calls = record.calls + 1
+  if standing(record, now) == 1 then
+    record.lease, record.lease_ends = lease, lease_ends
+    return true
+  end
+  return false
+end
+
+local function recover(record, now)
+  record.class, record.ends, record.healthy = '-', 0, now
+  quiet(record)
+end
+
+local function fail_record(record, now, began, lease, rule)
+  local was_trial = end_trial(record, lease)
+  local late = began < record.since and not was_trial
+  if late and (not rule.hinted or record.class == '-') then
+    return
+  end
+  roll_window(record, now)
+  record.streak, record.fails = record.streak + 1, record.fails + 1
+  local share = record.calls >= SHARE_VOLUME and record.fails * SHARE >= record.calls
+  if not was_trial and record.streak < rule.trip_after and not share then
+    return
+  end
+  local running = record.class ~= '-' and now < record.ends
+  if not running then
+    record.since = now
+  end
+  local length = rule.duration
+  if rule.grows then
+    length = length * 2 ^ episodes_left(record, now)
+  end
+  local ends = now + math.min(length, rule.max)
+  if ends > record.ends or record.class == '-' then
+    record.ends, record.class = ends, rule.class
+  end
+  if not running and rule.grows then
+    record.episodes = math.min(episodes_left(record, now) + 1, MAX_EPISODES)
+  end
+  record.healthy = 0
+  quiet(record)
+end
+
+-- Changes a record that exists.
+local function change(key, field, apply)
+  local record = parse(redis.call('HGET', key, field))
+  if record then
+    apply(record)
+    save(key, field, record)
+  end
+end
+
+-- A member is named "ordinal.record": those that are alike in key, address and upstream model share a record.
+local function record_of(member)
+  return string.match(member, '%.(.*)$') or member
+end
+
+-- Changes a member's record and its credential's, where they exist.
+local function change_both(pool, credentials, member, credential, apply)
+  change(pool, record_of(member), apply)
+  change(credentials, credential, apply)
+end
+
+local function hand_on(pool, credentials, member, credential, lease)
+  change_both(pool, credentials, member, credential, function(record)
+    end_trial(record, lease)
+  end)
+end
+
+-- Ends the cooldown whose trial it was, or a row of failures that had not tripped.
+local function succeed(pool, credentials, member, credential, lease, now)
+  change_both(pool, credentials, member, credential, function(record)
+    if record.class == '-' then
+      record.streak = 0
+    elseif end_trial(record, lease) then
+      recover(record, now)
+    end
+  end)
+end
+
+-- Writes a failure. args[first ..]: lease, member, credential, scope ("member" or "credential"), began, duration, max,
+-- grows ("1"), hinted ("1"), trip_after, class. Returns for how many ms it cools now, or -1.
+local FAILURE_ARGS = 11
+local function fail(pool, credentials, args, first, now)
+  local lease, member, credential = args[first], args[first + 1], args[first + 2]
+  local key, field = pool, record_of(member)
+  if args[first + 3] == 'credential' then
+    key, field = credentials, credential
+  end
+  local rule = { duration = tonumber(args[first + 5]), max = tonumber(args[first + 6]),
+    grows = args[first + 7] == '1', hinted = args[first + 8] == '1', trip_after = tonumber(args[first + 9]),
+    class = args[first + 10] }
+  local record = recall(key, field, redis.call('HGET', key, field), now) or blank()
+  fail_record(record, now, tonumber(args[first + 4]), lease, rule)
+  save(key, field, record)
+  -- A trial that was taken on the other record as well has had its verdict.
+  hand_on(pool, credentials, member, credential, lease)
+  return tell(key, field, record, now)
+end
+
+-- A window is the text "bucket count bucket count …", oldest first.
+local function window(key, field)
+  local list = words(redis.call('HGET', key, field) or '')
+  for i = 1, #list do
+    list[i] = tonumber(list[i])
+  end
+  return list
+end
+
+local function save_window(key, field, list)
+  for i = 1, #list do
+    list[i] = string.format('%.0f', list[i])
+  end
+  redis.call('HSET', key, field, table.concat(list, ' '))
+end
+
+-- A count that lies ahead is of before the clock was set back.
+local function is_counted(counted, bucket)
+  return counted + BUCKETS > bucket and counted <= bucket
+end
+
+local function add(key, field, now, amount)
+  local bucket, kept = math.floor(now / BUCKET), {}
+  local list = window(key, field)
+  for i = 1, #list, 2 do
+    if is_counted(list[i], bucket) then
+      kept[#kept + 1] = list[i]
+      kept[#kept + 1] = list[i + 1]
+    end
+  end
+  if kept[#kept - 1] == bucket then
+    kept[#kept] = kept[#kept] + amount
+  else
+    kept[#kept + 1] = bucket
+    kept[#kept + 1] = amount
+  end
+  save_window(key, field, kept)
+end
+
+-- When `amount` more fits: 0 now, else the time.
+local function room(list, now, limit, amount)
+  local bucket, total, free_at = math.floor(now / BUCKET), 0, 0
+  for i = 1, #list, 2 do
+    if is_counted(list[i], bucket) then
+      total = total + list[i + 1]
+    end
+  end
+  for i = 1, #list, 2 do
+    if is_counted(list[i], bucket) then
+      if total == 0 or total + amount <= limit then
+        break
+      end
+      total = total - list[i + 1]
+      free_at = (list[i] + BUCKETS) * BUCKET
+    end
+  end
+  return free_at
+end
+
+local function settle(used, member, began, reserved, actual)
+  local field = 't:' .. member
+  local bucket, list = math.floor(tonumber(began) / BUCKET), window(used, field)
+  for i = 1, #list, 2 do
+    if list[i] == bucket then
+      list[i + 1] = math.max(0, list[i + 1] + tonumber(actual) - tonumber(reserved))
+      save_window(used, field, list)
+      return
+    end
+  end
+end
+
+-- Calls in flight by member, of holders that are alive: replicas, and leases that end by themselves. Those of the dead
+-- are removed.
+local function in_flight(counts, holders, now)
+  local alive, result = {}, {}
+  for _, holder in ipairs(redis.call('ZRANGEBYSCORE', holders, string.format('(%.0f', now), '+inf')) do
+    alive[holder] = true
+  end
+  local stored = redis.call('HGETALL', counts)
+  for i = 1, #stored, 2 do
+    local member, holder = string.match(stored[i], '^(.*)|(.*)$')
+    if holder and alive[holder] then
+      result[member] = (result[member] or 0) + tonumber(stored[i + 1])
+    else
+      redis.call('HDEL', counts, stored[i])
+    end
+  end
+  return result
+end
