@@ -56,7 +56,7 @@ impl Stores {
         }
         let (state, feed, replica) = open_state(settings, metrics, tasks).await?;
         let traces = match &settings.traces {
-            Some(options) => Traces::start(options, &replica)?,
+            Some(options) => Traces::start(options, &replica, tasks)?,
             None => Traces::default(),
         };
         catalog.load().await.context("the first snapshot")?;

@@ -7,6 +7,7 @@
 //! thread blocks on each export and on shutdown.
 
 use super::TraceOptions;
+use crate::tasks::{Task, Tasks};
 use opentelemetry::Context;
 use opentelemetry_proto::{
     tonic::collector::trace::v1::{ExportTraceServiceRequest, trace_service_client::TraceServiceClient},
@@ -27,7 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::{Mutex, mpsc, oneshot},
     time::{Instant, timeout, timeout_at},
 };
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Error};
@@ -61,7 +62,7 @@ enum Item {
 
 impl SpanQueue {
     /// Starts the task. It connects when there is something to send.
-    pub(super) fn start(options: &TraceOptions, resource: &Resource) -> Result<Self, Error> {
+    pub(super) fn start(options: &TraceOptions, resource: &Resource, tasks: &Tasks) -> Result<Self, Error> {
         let mut endpoint = Endpoint::from_shared(options.endpoint.clone())?.connect_timeout(EXPORT_TIMEOUT);
         if endpoint.uri().scheme_str() == Some("https") {
             endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
@@ -71,7 +72,15 @@ impl SpanQueue {
         let client = TraceServiceClient::new(endpoint.connect_lazy());
         let exporter =
             Exporter { endpoint, client, resource: resource.into(), dropped: dropped.clone(), away: false };
-        tokio::spawn(exporter.run(inbox));
+        // Kept where one that panics leaves them: with the spans that wait.
+        let kept = Arc::new(Mutex::new((exporter, inbox)));
+        tasks.spawn(Task::TraceExport, move |_| {
+            let kept = kept.clone();
+            async move {
+                let (exporter, inbox) = &mut *kept.lock().await;
+                exporter.run(inbox).await;
+            }
+        });
         Ok(Self { items, dropped })
     }
 
@@ -118,7 +127,7 @@ struct Exporter {
 }
 
 impl Exporter {
-    async fn run(mut self, mut inbox: mpsc::Receiver<Item>) {
+    async fn run(&mut self, inbox: &mut mpsc::Receiver<Item>) {
         while let Some(first) = inbox.recv().await {
             let due = Instant::now() + FLUSH_INTERVAL;
             let mut batch = Vec::new();
@@ -187,7 +196,8 @@ mod tests {
         let hanging = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", hanging.local_addr().unwrap());
         let options = TraceOptions { endpoint, sample: 1.0 };
-        let queue = SpanQueue::start(&options, &Resource::builder_empty().build()).unwrap();
+        let queue =
+            SpanQueue::start(&options, &Resource::builder_empty().build(), &Tasks::default()).unwrap();
         let provider = SdkTracerProvider::builder().with_span_processor(queue.clone()).build();
         let tracer = provider.tracer("test");
         let end = |count: usize| (0..count).for_each(|_| drop(tracer.start("span")));

@@ -10,6 +10,7 @@ mod spans;
 pub use spans::{AttemptSpan, CallSpan, PickSpan};
 
 use super::{metrics::operation, otlp::SpanQueue};
+use crate::tasks::Tasks;
 use http::HeaderMap;
 use opentelemetry::{
     Context, KeyValue,
@@ -79,14 +80,14 @@ impl Traces {
     ///
     /// # Errors
     /// If the collector's address is malformed, or TLS is not available.
-    pub fn start(options: &TraceOptions, replica: &str) -> Result<Self, TraceError> {
+    pub fn start(options: &TraceOptions, replica: &str, tasks: &Tasks) -> Result<Self, TraceError> {
         // Everything is set here: the library reads what is left open from `OTEL_*` variables.
         let resource = Resource::builder_empty()
             .with_service_name("rota")
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
             .with_attribute(KeyValue::new("service.instance.id", replica.to_owned()))
             .build();
-        let queue = SpanQueue::start(options, &resource)?;
+        let queue = SpanQueue::start(options, &resource, tasks)?;
         let provider = SdkTracerProvider::builder()
             .with_resource(resource)
             .with_sampler(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(options.sample))))
