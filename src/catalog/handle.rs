@@ -36,7 +36,7 @@ pub(super) struct Inner {
     /// Woken when another replica may have changed something.
     hinted: Notify,
     /// Called for each panic that was caught.
-    pub panic_watch: OnceLock<PanicWatch>,
+    panic_watch: OnceLock<PanicWatch>,
 }
 
 /// Is told of each panic that the catalog has caught while it loaded configuration.
@@ -102,6 +102,13 @@ impl Catalog {
     /// Tells `watch` of each panic that is caught while configuration is loaded. Only the first call has an effect.
     pub fn on_panic(&self, watch: impl Fn() + Send + Sync + 'static) {
         let _ = self.inner.panic_watch.set(Box::new(watch));
+    }
+
+    /// Counts a panic that was caught.
+    pub(super) fn panicked(&self) {
+        if let Some(watch) = self.inner.panic_watch.get() {
+            watch();
+        }
     }
 
     /// Marks bytes that leave this service and come back, such as a lease's.

@@ -1,6 +1,6 @@
-//! What names, texts and addresses may look like. Every path into the catalog goes through here, lookups included.
+//! Checks names, texts and addresses. Every request passes through here, lookups included.
 //!
-//! A refused value is never repeated in the answer: it may be huge, or a secret in the wrong field.
+//! An error never repeats the value that it refuses: the value may be huge, or a secret in the wrong field.
 
 use crate::{
     catalog::types::{

@@ -1,7 +1,7 @@
-//! Turns stored rows into what serves: the members of a pool with their addresses and opened credentials.
+//! Compiles stored rows into what serves: the members of a pool, with their addresses and their opened credentials.
 //!
-//! A pool and a listing are compiled from the same [`Row`]s. A row whose secret does not open takes no part in the pool
-//! and says so in the listing.
+//! A pool and a listing are compiled from the same [`Row`]s. A row whose secret does not open is left out of the pool, and
+//! the listing says so.
 
 use crate::{
     balance::{self, Limits},

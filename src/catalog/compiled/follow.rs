@@ -2,8 +2,8 @@
 //!
 //! A change that cannot be loaded is passed over: it never keeps the replica from the next one.
 //!
-//! When the database is gone, the follower says so once, goes on asking, and catches up when the database is back. A replica that
-//! was away for longer than the outbox is kept loads everything anew.
+//! When the database is gone, the follower says so once, goes on asking, and catches up when the database is back. A replica
+//! that was away for longer than the outbox is kept loads everything anew. So does one that cannot read an outbox row.
 
 use crate::catalog::{
     handle::Catalog,
@@ -14,7 +14,10 @@ use crate::catalog::{
     },
     types::error::Error,
 };
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult,
+    QuerySelect, QueryTrait,
+};
 use std::{collections::HashSet, time::Duration};
 use tokio_util::sync::CancellationToken;
 
@@ -25,7 +28,7 @@ const USES_INTERVAL: Duration = Duration::from_secs(30);
 /// How often old rows are removed.
 const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
 /// How long a row is kept, in milliseconds.
-const KEPT: i64 = 24 * 3600 * 1000;
+const RETENTION: i64 = 24 * 3600 * 1000;
 /// Rows a read.
 const BATCH: u64 = 500;
 
@@ -66,7 +69,7 @@ impl Catalog {
             }
             if !down && pruned.elapsed() >= PRUNE_INTERVAL {
                 pruned = tokio::time::Instant::now();
-                if let Err(error) = self.prune(now() - KEPT).await {
+                if let Err(error) = self.prune(now() - RETENTION).await {
                     tracing::warn!(%error, "old outbox rows were not removed");
                 }
             }
@@ -82,23 +85,28 @@ impl Catalog {
                 .filter(outbox::Column::Number.gte(seen))
                 .order_by_asc(outbox::Column::Number)
                 .limit(BATCH);
-            let rows = patiently(query.all(self.db())).await?;
-            let first = rows.first().map(|row| row.number);
+            let statement = query.build(self.db().get_database_backend());
+            let rows = patiently(self.db().query_all_raw(statement)).await?;
+            let number = |row: &QueryResult| row.try_get::<i64>("", "number");
+            let first = rows.first().map(number).transpose()?;
             let in_step = if seen == 0 { matches!(first, None | Some(1)) } else { first == Some(seen) };
             if !in_step {
                 tracing::info!(seen, "the outbox does not reach back to here; loading everything");
                 return self.load().await;
             }
-            let Some(last) = rows.last().map(|row| row.number).filter(|&last| last > seen) else {
-                return Ok(());
-            };
-            let mut known = HashSet::new();
-            let changes: Vec<Change> = rows
-                .iter()
-                .filter(|row| row.number > seen)
-                .filter_map(Change::from_row)
-                .filter(|change| known.insert(*change))
-                .collect();
+            let last = rows.last().map(number).transpose()?;
+            let Some(last) = last.filter(|&last| last > seen) else { return Ok(()) };
+            let (mut changes, mut known) = (Vec::new(), HashSet::new());
+            // The first was taken in before, unless it is the very first.
+            for row in rows.iter().skip(usize::from(seen != 0)) {
+                match outbox::Model::from_query_result(row, "") {
+                    Ok(row) => changes.extend(Change::from_row(&row).filter(|change| known.insert(*change))),
+                    Err(error) => {
+                        tracing::error!(%error, "an outbox row cannot be read; loading everything");
+                        return self.load().await;
+                    }
+                }
+            }
             match self.refresh(&changes).await {
                 Err(Error::DatabaseUnavailable) => return Err(Error::DatabaseUnavailable),
                 // Logged where it happened. Reading the same rows again would fail again.

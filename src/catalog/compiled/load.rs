@@ -1,6 +1,6 @@
-//! Reads all that models are compiled from, with a fixed number of statements a page.
+//! Reads all that models are compiled from. A page of models takes a fixed number of statements.
 //!
-//! Start, first call, refresh and listings all read through here, so that they cannot disagree.
+//! The start, a first call, a refresh and a listing all read through this file, so that they cannot disagree.
 
 use crate::{
     catalog::{

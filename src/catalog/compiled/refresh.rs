@@ -208,17 +208,18 @@ impl Catalog {
     }
 
     /// Runs a step. A panic ends that step alone: it is counted, and is an [`Error::Internal`].
-    async fn contain<T>(&self, step: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        AssertUnwindSafe(step).catch_unwind().await.unwrap_or_else(|_| {
-            self.panicked();
-            Err(Error::Internal)
+    fn contain<T>(
+        &self,
+        step: impl Future<Output = Result<T, Error>> + Send,
+    ) -> impl Future<Output = Result<T, Error>> + Send {
+        // On the heap: every change carries this future, and few calls need it.
+        let step = AssertUnwindSafe(Box::pin(step)).catch_unwind();
+        step.map(|done| {
+            done.unwrap_or_else(|_| {
+                self.panicked();
+                Err(Error::Internal)
+            })
         })
-    }
-
-    fn panicked(&self) {
-        if let Some(watch) = self.inner.panic_watch.get() {
-            watch();
-        }
     }
 
     /// Whether that tenant is there.

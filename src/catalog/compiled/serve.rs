@@ -1,4 +1,4 @@
-//! Answers which pool serves a call: from memory, and only once from the database.
+//! Finds the pool that serves a call. It is in memory, or is loaded once.
 
 use crate::{
     catalog::{

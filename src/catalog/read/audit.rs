@@ -1,4 +1,4 @@
-//! Reads of audit events.
+//! Lists audit events.
 
 use crate::catalog::{
     handle::Catalog,

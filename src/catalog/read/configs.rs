@@ -1,4 +1,4 @@
-//! Reads of a model's configs, and what their validation needs.
+//! Lists a model's configs, and finds what a validation of one calls.
 
 use crate::{
     catalog::{

@@ -1,4 +1,4 @@
-//! Reads of credentials, and what their validation needs.
+//! Lists credentials, and finds what a validation of one calls.
 
 use crate::{
     catalog::{

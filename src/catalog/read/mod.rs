@@ -1,4 +1,4 @@
-//! What is read from the database and listed.
+//! What is read from the database and listed. When the database is gone, nothing is.
 
 pub(super) mod audit;
 pub(super) mod configs;

@@ -1,4 +1,4 @@
-//! Reads of models and default models.
+//! Lists models, and finds default models.
 
 use crate::{
     catalog::{

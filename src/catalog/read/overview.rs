@@ -1,6 +1,6 @@
-//! Reads over many things at once: all that a tenant has configured, and one provider with its models.
+//! Reads many things at once: all that a tenant has configured, or one provider with its models.
 //!
-//! Each is one snapshot of the database and a fixed number of statements, however much the tenant has.
+//! Each read sees one snapshot of the database. It takes a fixed number of statements, however much the tenant has.
 
 use crate::{
     catalog::{

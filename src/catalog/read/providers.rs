@@ -1,4 +1,4 @@
-//! Reads of providers.
+//! Lists providers.
 
 use crate::catalog::{
     handle::Catalog,

@@ -1,4 +1,4 @@
-//! Reads of tenants.
+//! Lists tenants.
 
 use crate::catalog::{
     handle::Catalog,

@@ -1,4 +1,4 @@
-//! Reads of tokens.
+//! Lists tokens.
 
 use crate::catalog::{
     handle::Catalog,

@@ -1,7 +1,7 @@
-//! The fields of a credential: checked against their kind, sealed at rest, masked in answers.
+//! The fields of a credential. They are checked against their kind, sealed at rest, and masked in answers.
 //!
-//! Stored as JSON, plain fields as texts, secret ones as `{"key": data key id, "sealed": base64}`. A sealed value that
-//! does not open is never used as a value.
+//! They are stored as JSON. A plain field is a text, a secret one is `{"key": data key id, "sealed": base64}`. A sealed value
+//! that does not open is never used as a value.
 
 use crate::{
     catalog::{

@@ -1,11 +1,11 @@
 //! Keys and sealed values.
 //!
-//! A master key seals a tenant's data key; the data key seals that tenant's secrets. Each seal is AES-256-GCM with a
-//! random nonce, and its associated data says where it belongs (table, tenant row, row, field, key), so that a value
-//! moved anywhere else does not open. Key bytes live in zeroizing types without `Debug`, and no error repeats them.
+//! A master key seals a tenant's data key, and the data key seals that tenant's secrets. Each seal is AES-256-GCM with a random
+//! nonce. Its associated data says where the value belongs (table, tenant row, row, field, key), so that a value which was
+//! moved elsewhere does not open. Key bytes live in zeroizing types without `Debug`, and no error repeats them.
 //!
-//! Beside the data key, and under the same seal, lies the tenant's identity key. It names sets of secrets to the state
-//! store and goes with the tenant from one data key to the next, so that a rotation forgets no cooldown.
+//! The tenant's identity key is sealed together with its data key. It gives names to sets of secrets, by which the state store
+//! knows them. A rotation copies it to the next data key, so that cooldowns outlive the rotation.
 
 use crate::catalog::{stored::entity::data_keys, types::error::Error};
 use aws_lc_rs::{

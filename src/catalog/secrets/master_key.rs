@@ -1,6 +1,6 @@
-//! Where the master key ring comes from: the environment, a file, or a command's output (for a key service's client).
+//! Reads the master key ring: from the environment, a file, or the output of a command (such as a key service's client).
 //!
-//! Read once, at the start. Whatever the source, no error and no log line holds any of it.
+//! The ring is read once, at the start. No error and no log line holds any of it.
 
 use super::key_ring::{Key, KeyRing, KeyRingError};
 use secrecy::{ExposeSecret, SecretString};

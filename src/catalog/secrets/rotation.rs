@@ -1,8 +1,8 @@
-//! Rotation of keys: a tenant's data key, and the master key over all data keys.
+//! Rotates keys: a tenant's data key, and the master key over all data keys.
 //!
-//! Both go on under load, in short writes that take turns with all others, and both may be cut off anywhere: what is
-//! sealed by the old key opens until the last of it is gone, and the next run continues. Nothing that serves changes, so
-//! no replica has to load anything. When the database is gone, so is the rotation, until it is called again.
+//! A rotation works under load. It writes in short transactions that take turns with all other changes. It may be cut off at
+//! any point: what the old key sealed still opens, and the next rotation continues. What serves does not change, so no replica
+//! has to load anything. When the database is gone, the rotation fails, and a later call continues it.
 
 use crate::catalog::{
     names,

@@ -1,4 +1,4 @@
-//! What the outbox says of a change: what another replica has to load anew.
+//! What an outbox row tells the other replicas to load anew.
 
 use crate::catalog::stored::entity::outbox;
 use uuid::Uuid;

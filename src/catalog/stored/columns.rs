@@ -1,4 +1,4 @@
-//! The texts that some columns hold, as types.
+//! Types for columns that hold one of a few texts.
 
 use crate::catalog::types::config::ConfigFrom;
 

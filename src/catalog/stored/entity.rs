@@ -1,8 +1,8 @@
 //! The tables as sea-orm sees them.
 //!
-//! Ids are UUIDv7 made here, so that a row's name is known before it is inserted: the associated data of a sealed field
-//! needs it. Times are milliseconds since 1970. `fields` is the JSON that [`crate::catalog::secrets::fields`] reads and writes. An empty
-//! text means "none", so that unique indexes hold on both databases.
+//! Ids are UUIDv7 made by this service: the id of a row is part of the associated data of its sealed fields, so it must be
+//! known before the row is inserted. Times are milliseconds since 1970. `fields` is the JSON that `secrets/fields.rs` reads
+//! and writes. An empty text means "none", so that unique indexes hold on both databases.
 #![allow(
     missing_docs,
     clippy::struct_field_names,

@@ -1,5 +1,5 @@
-//! What can be told of a database without serving from it, for `rota doctor`. Makes no file, migrates nothing, writes
-//! nothing, and needs no master key.
+//! Looks at a database without serving from it, for `rota doctor`. It makes no file, migrates nothing, writes nothing, and
+//! needs no master key.
 
 use crate::{
     catalog::{

@@ -1,5 +1,5 @@
-//! A model's fallbacks: other models of the tenant to go on with. They are kept by name, since neither providers nor
-//! models can be renamed, and a model that is a fallback cannot be deleted.
+//! A model's fallbacks: the models of the same tenant that a call goes on with. They are stored by name. That is safe, since
+//! providers and models cannot be renamed, and a model that is a fallback cannot be deleted.
 
 use crate::catalog::{
     names::{self, shown},

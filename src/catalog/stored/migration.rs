@@ -1,7 +1,6 @@
-//! The schema, version by version. Released migrations are never edited; a change is a new one.
+//! The schema, version by version. Never edit a released migration; add a new one.
 //!
-//! Column types are the few that SQLite and PostgreSQL share. Where a row goes when its parent goes, the database sees
-//! to it.
+//! Columns have the few types that SQLite and PostgreSQL share. Foreign keys delete what belongs to a deleted row.
 
 use sea_orm_migration::prelude::*;
 

@@ -1,4 +1,4 @@
-//! How columns look in audit events: without secrets.
+//! Serializes columns for audit events, without secrets.
 
 use serde::{Serialize, Serializer};
 use serde_json::Value;

@@ -6,6 +6,7 @@ mod fallbacks;
 mod keys;
 mod names;
 mod overview;
+#[cfg(debug_assertions)]
 mod poison;
 mod policy;
 mod pools;

@@ -92,3 +92,21 @@ async fn a_row_that_cannot_be_read_stops_its_own_model_alone() {
     bed.set_lb_revision(&bad, "1").await;
     assert!(resolve(&replica, &bad).await.is_ok(), "the next call tries again");
 }
+
+#[tokio::test]
+async fn an_outbox_row_that_cannot_be_read_is_passed_over() {
+    let (bed, key) = Bed::with_model().await;
+    bed.credential("openai", "one", KEY).await;
+    let replica = bed.replica().await;
+    let late = bed.model("openai", "late").await;
+    let damage = "UPDATE outbox SET scope_id = 'damaged' WHERE number = (SELECT max(number) FROM outbox)";
+    bed.catalog.db().execute_unprepared(damage).await.unwrap();
+    replica.catch_up().await.unwrap();
+    assert_eq!(serving(&replica, &late), [KEY], "everything was loaded");
+    let before = replica.pool(&key).unwrap();
+    replica.catch_up().await.unwrap();
+    assert!(Arc::ptr_eq(&before, &replica.pool(&key).unwrap()), "once");
+    let last = bed.model("openai", "last").await;
+    replica.catch_up().await.unwrap();
+    assert_eq!(serving(&replica, &last), [KEY]);
+}

@@ -1,4 +1,4 @@
-//! Why the catalog refuses.
+//! The errors of the catalog.
 
 use std::fmt;
 

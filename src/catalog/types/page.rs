@@ -1,4 +1,4 @@
-//! Lists come in pages.
+//! Pages of lists.
 
 /// One page of a list.
 #[derive(Debug, Clone)]

@@ -1,7 +1,7 @@
 //! Replaces a model's set of configs, all or nothing.
 //!
-//! What can be told from the request alone is checked before the write begins, so that a malformed request holds up
-//! nobody; the rest is checked against the stored rows inside the transaction.
+//! What the request alone tells is checked before the transaction begins, so that a malformed request holds up nobody. The rest
+//! is checked against the stored rows inside the transaction.
 
 use crate::{
     balance::Limits,
@@ -49,7 +49,7 @@ const MOST_WEIGHT: i32 = 10_000;
 const MOST_LIMIT: u32 = 1_000_000_000;
 
 impl Writer {
-    /// Replaces the configs of that source, and those of none. Rows left out are deleted.
+    /// Replaces the configs of that source, and those of no source. Configs that the request omits are deleted.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::NotFound`] for the model, a config or a credential, [`Error::StaleRevision`]. Then

@@ -1,7 +1,7 @@
-//! Credentials: named sets of secrets, of a provider or of one model of it.
+//! Changes of credentials.
 //!
-//! Each owner has at most one active credential, which serves without balancing. The first becomes active by itself;
-//! when the active one goes, the oldest other takes over.
+//! Each owner, a provider or a model, has at most one active credential. It serves without balancing. The first credential
+//! becomes active by itself. When the active one is deleted, the oldest of the others becomes active.
 
 use crate::{
     catalog::{

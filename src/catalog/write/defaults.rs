@@ -1,4 +1,4 @@
-//! The model a tenant means when it names none.
+//! Sets the model that a tenant means when a call names none.
 
 use crate::catalog::{
     names,

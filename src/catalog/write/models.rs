@@ -1,4 +1,4 @@
-//! Models: what a tenant can call.
+//! Changes of models.
 
 use crate::catalog::{
     compiled::{compile, load},

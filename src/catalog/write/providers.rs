@@ -1,7 +1,7 @@
-//! Providers: accounts and endpoints of a tenant.
+//! Changes of providers.
 //!
-//! A stored secret goes only where it was meant to: while any is stored under a provider, its address stays on the same
-//! scheme, host and port.
+//! A stored secret goes only to the origin that it was stored for: while secrets are stored under a provider, its address
+//! cannot move to another scheme, host or port.
 
 use crate::{
     catalog::{

@@ -1,4 +1,4 @@
-//! Tenants: the owners of everything else. Each has a data key of its own.
+//! Changes of tenants. Each tenant has a data key of its own.
 
 use crate::catalog::{
     names::{self, Check},

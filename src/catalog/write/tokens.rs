@@ -1,7 +1,4 @@
-//! Access tokens. Only the SHA-256 of a secret is stored; 256 random bits need no slow hash.
-//!
-//! A token that was valid is kept in memory, so that callers are still known when the database is gone. A revocation
-//! reaches the other replicas through the outbox.
+//! Changes of access tokens. Only the SHA-256 of a secret is stored. A secret has 256 random bits, so it needs no slow hash.
 
 use crate::catalog::{
     names::{self, Check, shown},
