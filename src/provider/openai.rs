@@ -5,9 +5,7 @@
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
 pub(super) mod errors;
-mod kinds;
-
-pub(super) use kinds::{AZURE_OPENAI, OPENAI, OPENAI_COMPATIBLE};
+pub(super) mod kinds;
 
 use super::{
     ByteStream, ChatStream, Driver, KindSpec, Payload, Target, UpstreamClient, Vocabulary, call::Call, client,
@@ -23,33 +21,22 @@ use crate::{
 };
 use async_trait::async_trait;
 use http::{HeaderValue, Request, header};
-use kinds::Dialect;
+use kinds::Kind;
 use std::sync::Arc;
 use url::Url;
 
 /// The path of the endpoint for chats.
 const CHAT: &[&str] = &["chat", "completions"];
 
-/// OpenAI's driver.
-pub(super) fn openai(client: UpstreamClient) -> Arc<dyn Driver> {
-    Arc::new(OpenAi { client, spec: &OPENAI, dialect: kinds::PLAIN })
-}
-
-/// That of other servers with the same API.
-pub(super) fn compatible(client: UpstreamClient) -> Arc<dyn Driver> {
-    Arc::new(OpenAi { client, spec: &OPENAI_COMPATIBLE, dialect: kinds::COMPATIBLE })
-}
-
-/// Azure's.
-pub(super) fn azure(client: UpstreamClient) -> Arc<dyn Driver> {
-    Arc::new(OpenAi { client, spec: &AZURE_OPENAI, dialect: kinds::AZURE })
+/// Makes the driver of a kind that speaks OpenAI's API.
+pub(super) fn driver(client: UpstreamClient, kind: &'static Kind) -> Arc<dyn Driver> {
+    Arc::new(OpenAi { client, kind })
 }
 
 /// Speaks OpenAI's API for one kind.
 struct OpenAi {
     client: UpstreamClient,
-    spec: &'static KindSpec,
-    dialect: Dialect,
+    kind: &'static Kind,
 }
 
 impl OpenAi {
@@ -58,14 +45,14 @@ impl OpenAi {
     }
 
     fn url(&self, target: &Target, path: &[&str]) -> Url {
-        (self.dialect.url)(target, path)
+        (self.kind.dialect.url)(target, path)
     }
 }
 
 #[async_trait]
 impl Driver for OpenAi {
     fn spec(&self) -> &'static KindSpec {
-        self.spec
+        &self.kind.spec
     }
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
@@ -84,7 +71,7 @@ impl Driver for OpenAi {
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
         let call = self.call(target);
-        let body = request::embeddings(&target.model, request, self.dialect.sends_input_type);
+        let body = request::embeddings(&target.model, request, self.kind.dialect.sends_input_type);
         let response = call.post(self.url(target, &["embeddings"]), &body).await?;
         call.read(response, |body| answer::embeddings(body, request.texts.len())).await
     }
@@ -139,7 +126,7 @@ impl Driver for OpenAi {
     }
 
     fn sign(&self, target: &Target, request: &mut Request<Payload>) -> Result<(), Failure> {
-        self.dialect.sign(target, request)
+        self.kind.dialect.sign(target, request)
     }
 
     /// By the list of models: it costs no tokens.

@@ -2,8 +2,10 @@
 //! no row does not exist, and none can have a row without a driver.
 
 use super::{
-    Driver, ForwardRequest, Forwarded, KindSpec, Target, UpstreamClient, anthropic, cohere, forward::forward,
-    gemini, openai,
+    Driver, ForwardRequest, Forwarded, KindSpec, Target, UpstreamClient, anthropic, cohere,
+    forward::forward,
+    gemini,
+    openai::{self, kinds},
 };
 use crate::balance::Failure;
 use std::sync::Arc;
@@ -17,9 +19,12 @@ struct Row {
 
 /// Every kind, in the order they are listed.
 static KINDS: &[Row] = &[
-    Row { spec: &openai::OPENAI, driver: openai::openai },
-    Row { spec: &openai::OPENAI_COMPATIBLE, driver: openai::compatible },
-    Row { spec: &openai::AZURE_OPENAI, driver: openai::azure },
+    Row { spec: &kinds::OPENAI.spec, driver: |client| openai::driver(client, &kinds::OPENAI) },
+    Row {
+        spec: &kinds::OPENAI_COMPATIBLE.spec,
+        driver: |client| openai::driver(client, &kinds::OPENAI_COMPATIBLE),
+    },
+    Row { spec: &kinds::AZURE_OPENAI.spec, driver: |client| openai::driver(client, &kinds::AZURE_OPENAI) },
     Row { spec: &anthropic::ANTHROPIC, driver: anthropic::driver },
     Row { spec: &gemini::GEMINI, driver: gemini::driver },
     Row { spec: &cohere::COHERE, driver: cohere::driver },

@@ -62,44 +62,59 @@ const API_VERSION: CredentialField = CredentialField {
     help: "A date such as 2024-10-21, or v1 for the API without dates.",
 };
 
+/// A kind that speaks OpenAI's API.
+pub(in crate::provider) struct Kind {
+    pub(in crate::provider) spec: KindSpec,
+    pub(super) dialect: Dialect,
+}
+
 /// A gateway with OpenAI's API may stand before any vendor, and hand on what that one says.
 const TABLES: &[&[Rule]] = &[ERRORS, anthropic::ERRORS, gemini::ERRORS, cohere::ERRORS];
 
 /// OpenAI itself.
-pub(in crate::provider) static OPENAI: KindSpec = KindSpec {
-    name: "openai",
-    display_name: "OpenAI",
-    model_types: MODEL_TYPES,
-    default_base_url: Some("https://api.openai.com/v1"),
-    credential_fields: &[CredentialField::api_key(true, "Begins with sk-."), ORGANIZATION],
-    telemetry_name: "openai",
-    errors: TABLES,
+pub(in crate::provider) static OPENAI: Kind = Kind {
+    spec: KindSpec {
+        name: "openai",
+        display_name: "OpenAI",
+        model_types: MODEL_TYPES,
+        default_base_url: Some("https://api.openai.com/v1"),
+        credential_fields: &[CredentialField::api_key(true, "Begins with sk-."), ORGANIZATION],
+        telemetry_name: "openai",
+        errors: TABLES,
+    },
+    dialect: PLAIN,
 };
 
 /// Any server with the same API: vLLM, Ollama, most gateways.
-pub(in crate::provider) static OPENAI_COMPATIBLE: KindSpec = KindSpec {
-    name: "openai_compatible",
-    display_name: "OpenAI-compatible",
-    model_types: COMPATIBLE_MODEL_TYPES,
-    default_base_url: None,
-    credential_fields: &[
-        CredentialField::api_key(false, "Leave it out where the server asks for none."),
-        ORGANIZATION,
-        BATCH,
-    ],
-    telemetry_name: "openai_compatible",
-    errors: TABLES,
+pub(in crate::provider) static OPENAI_COMPATIBLE: Kind = Kind {
+    spec: KindSpec {
+        name: "openai_compatible",
+        display_name: "OpenAI-compatible",
+        model_types: COMPATIBLE_MODEL_TYPES,
+        default_base_url: None,
+        credential_fields: &[
+            CredentialField::api_key(false, "Leave it out where the server asks for none."),
+            ORGANIZATION,
+            BATCH,
+        ],
+        telemetry_name: "openai_compatible",
+        errors: TABLES,
+    },
+    dialect: COMPATIBLE,
 };
 
 /// OpenAI's models at a resource of Azure's: `https://NAME.openai.azure.com`. The model is a deployment's name.
-pub(in crate::provider) static AZURE_OPENAI: KindSpec = KindSpec {
-    name: "azure_openai",
-    display_name: "Azure OpenAI",
-    model_types: AZURE_MODEL_TYPES,
-    default_base_url: None,
-    credential_fields: &[CredentialField::api_key(true, "One of the resource's two keys."), API_VERSION],
-    telemetry_name: "azure.ai.openai",
-    errors: TABLES,
+pub(in crate::provider) static AZURE_OPENAI: Kind = Kind {
+    spec: KindSpec {
+        name: "azure_openai",
+        display_name: "Azure OpenAI",
+        model_types: AZURE_MODEL_TYPES,
+        default_base_url: None,
+        credential_fields: &[CredentialField::api_key(true, "One of the resource's two keys."), API_VERSION],
+        telemetry_name: "azure.ai.openai",
+        errors: TABLES,
+    },
+    dialect: AZURE,
 };
 
 /// In what a kind differs from the others.
@@ -115,7 +130,7 @@ pub(super) struct Dialect {
 }
 
 /// OpenAI's own.
-pub(super) const PLAIN: Dialect = Dialect {
+const PLAIN: Dialect = Dialect {
     key: ("authorization", "Bearer "),
     url: |target, path| join(&target.base_url, path),
     dated: false,
@@ -123,10 +138,10 @@ pub(super) const PLAIN: Dialect = Dialect {
 };
 
 /// That of other servers with the same API.
-pub(super) const COMPATIBLE: Dialect = Dialect { sends_input_type: true, ..PLAIN };
+const COMPATIBLE: Dialect = Dialect { sends_input_type: true, ..PLAIN };
 
 /// Azure's.
-pub(super) const AZURE: Dialect = Dialect { key: ("api-key", ""), url: azure_url, dated: true, ..PLAIN };
+const AZURE: Dialect = Dialect { key: ("api-key", ""), url: azure_url, dated: true, ..PLAIN };
 
 impl Dialect {
     /// Puts in the credential as headers, and the API's date where every request must have one.
