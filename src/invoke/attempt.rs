@@ -1,8 +1,13 @@
 //! One attempt: one call of one member, from the pick to the last piece of its answer.
 
-use super::{Call, Engine, lease_guard::LeaseGuard, reply::Reply};
+use super::{
+    call::{Call, CallMode},
+    engine::Engine,
+    lease_guard::LeaseGuard,
+    reply::Reply,
+};
 use crate::{
-    balance::{Cooldown, ErrorClass, Failure, Timeouts},
+    balance::{Cooldown, ErrorClass, Failure},
     catalog::{Pool, PoolMember},
     state::Lease,
     telemetry::{AttemptFacts, AttemptSpan, Metrics, ModelLabels},
@@ -11,27 +16,6 @@ use crate::{
 use futures::FutureExt;
 use std::{mem, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
-
-/// How a call's answer comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum CallMode {
-    /// All at once.
-    Unary,
-    /// In pieces. The call is served when the first content comes.
-    Streaming,
-    /// As it was asked for. The call is served when the head of the answer comes.
-    Forward,
-}
-
-impl CallMode {
-    /// How long one attempt may take until the call is served.
-    pub(super) fn limit(self, timeouts: &Timeouts) -> Duration {
-        match self {
-            Self::Unary | Self::Forward => timeouts.attempt,
-            Self::Streaming => timeouts.first_token,
-        }
-    }
-}
 
 /// What an attempt holds, and who it tells what became of it. Dropping it releases the lease and counts the tokens used;
 /// dropped before it has served or failed, its caller went away.

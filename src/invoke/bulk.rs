@@ -1,7 +1,7 @@
 //! Embeddings of more texts than a provider takes at once: several requests, each balanced by itself. Their answers are
 //! joined in the order of the texts.
 
-use super::{Call, CallError, Engine, Served};
+use super::{call::Call, engine::Engine, error::CallError, unary::Served};
 use crate::{
     provider::estimate_text,
     wire::{EmbeddingReply, EmbeddingRequest},

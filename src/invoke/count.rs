@@ -1,6 +1,11 @@
 //! Counting tokens. It takes no turn, cools nobody, and always has an answer.
 
-use super::{Call, CallError, Engine, ExplainInput, explain};
+use super::{
+    call::Call,
+    engine::Engine,
+    error::CallError,
+    explain::{ExplainInput, explain},
+};
 use crate::{
     catalog::Pool,
     provider::{Countable, Driver, TokenCount, Vocabulary, count},

@@ -1,8 +1,9 @@
 //! Requests that no driver knows. What may have been carried out is sent once.
 
 use super::{
-    Call, CallError, Engine,
-    attempt::CallMode,
+    call::{Call, CallMode},
+    engine::Engine,
+    error::CallError,
     stream::{Opened, Streamed},
     walk::Success,
 };

@@ -1,9 +1,11 @@
 //! Leases for clients that call the provider by themselves: the same pick and the same reports, but no call.
 
 use super::{
-    Call, CallError, Engine,
+    call::Call,
+    engine::Engine,
+    error::CallError,
+    history::CallHistory,
     pick::{LeaseLifetime, PickRequest, wait_for_first_back},
-    route::RouteBuilder,
     walk::usable,
 };
 use crate::{
@@ -67,7 +69,7 @@ impl Engine {
             };
             let is_member_left = tried.len() < pool.members.len();
             if !(is_member_left && wait_for_first_back(pool, first_back, call.deadline).await) {
-                return Err(RouteBuilder::new(pool).fail(first_back));
+                return Err(CallHistory::new(pool).fail(first_back));
             }
         }
     }

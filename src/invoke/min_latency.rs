@@ -5,7 +5,7 @@
 //! differ by far: a call is only kept from what even the quickest attempt could not do. A failure does not count, since it
 //! does not say how long a success takes: a config that hangs must not keep a call from one that answers at once.
 
-use super::attempt::CallMode;
+use super::call::CallMode;
 use dashmap::DashMap;
 use std::time::Duration;
 use uuid::Uuid;

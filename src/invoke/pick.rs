@@ -1,6 +1,10 @@
 //! Picking a member: asks the state store who serves next, and waits where a member will be free soon.
 
-use super::{Engine, ExplainInput, attempt::Attempt, explain};
+use super::{
+    attempt::Attempt,
+    engine::Engine,
+    explain::{ExplainInput, explain},
+};
 use crate::{
     balance::{ErrorClass, LeaseId, WhenExhausted},
     catalog::Pool,

@@ -1,10 +1,62 @@
-//! Streams: they may move on until the first content, never after.
+//! Calls whose answer is streamed. They may move on until the first content, never after.
 
-use super::{Call, CallError, Route, attempt::Attempt, reply::StreamEvent};
-use crate::balance::{ErrorClass, Failure};
+use super::{
+    attempt::Attempt,
+    call::{Call, CallMode},
+    engine::Engine,
+    error::CallError,
+    reply::StreamEvent,
+    route::Route,
+    walk::{ProviderRequest, Success},
+};
+use crate::{
+    balance::{ErrorClass, Failure},
+    provider::{Driver, Target},
+    wire::{ChatEvent, ChatRequest, SpokenRequest},
+};
+use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use std::{mem, time::Duration};
 use tokio::time::{Instant, timeout_at};
+
+impl Engine {
+    /// One streamed chat completion. Returns at the first content; until then a failure moves on.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn chat_stream(
+        &self,
+        call: &Call,
+        request: &ChatRequest,
+    ) -> Result<Streamed<ChatEvent>, CallError> {
+        let open = async |driver: &dyn Driver, target: &Target| {
+            Opened::at_content(driver.chat_stream(target, request).await?).await
+        };
+        self.streaming(call, &|driver, target| Box::pin(open(driver, target))).await
+    }
+
+    /// Reads a text aloud. Returns at the first audio; until then a failure moves on.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn speak(&self, call: &Call, request: &SpokenRequest) -> Result<Streamed<Bytes>, CallError> {
+        let open = async |driver: &dyn Driver, target: &Target| {
+            Opened::at_content(driver.speak(target, request).await?).await
+        };
+        self.streaming(call, &|driver, target| Box::pin(open(driver, target))).await
+    }
+
+    /// A call whose answer is streamed.
+    async fn streaming<'a, E: StreamEvent>(
+        &'a self,
+        call: &'a Call,
+        request: &'a ProviderRequest<'a, Opened<E>>,
+    ) -> Result<Streamed<E>, CallError> {
+        let Success { reply, attempt, route } = self.run(call, CallMode::Streaming, request).await?;
+        let idle = attempt.stream_idle();
+        Ok(Streamed::new(reply, Some(attempt), route, idle, call))
+    }
+}
 
 /// A stream that may be handed to the caller.
 pub(super) struct Opened<E> {

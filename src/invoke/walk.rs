@@ -1,10 +1,13 @@
 //! The walk of one call: pool after pool of its chain, member after member of a pool.
 
 use super::{
-    Call, CallError, Engine,
-    attempt::{Attempt, CallMode},
+    attempt::Attempt,
+    call::{Call, CallMode},
+    engine::Engine,
+    error::CallError,
+    history::CallHistory,
     pick::{FirstBack, LeaseLifetime, PickRequest, wait_for_first_back},
-    route::{Route, RouteBuilder},
+    route::Route,
 };
 use crate::{
     balance::Failure,
@@ -37,7 +40,7 @@ struct Walk<'a, T> {
     request: &'a ProviderRequest<'a, T>,
     /// How many attempts have begun.
     attempts: usize,
-    route: RouteBuilder,
+    history: CallHistory,
 }
 
 /// How far a call is with one pool.
@@ -81,7 +84,7 @@ impl Engine {
         if !named.enabled {
             return Err(CallError::Disabled);
         }
-        Walk { engine: self, call, mode, request, attempts: 0, route: RouteBuilder::new(named) }
+        Walk { engine: self, call, mode, request, attempts: 0, history: CallHistory::new(named) }
             .run(named)
             .await
     }
@@ -97,7 +100,7 @@ impl<'a, T: Send> Walk<'a, T> {
                 let is_last = chain.iter().skip(place + 1).all(|later| usable(later).is_err());
                 match self.try_pool(pool, progress, is_last).await? {
                     PoolOutcome::Served(reply, attempt) => {
-                        return Ok(Success { reply, attempt, route: self.route.finish() });
+                        return Ok(Success { reply, attempt, route: self.history.finish() });
                     }
                     PoolOutcome::NextPool(back) => {
                         first_back = first_back.into_iter().chain(back).min_by_key(|(after, _)| *after);
@@ -112,7 +115,7 @@ impl<'a, T: Send> Walk<'a, T> {
             if first_back.is_none() && self.attempts == 0 {
                 usable(named)?;
             }
-            return Err(self.route.fail(first_back));
+            return Err(self.history.fail(first_back));
         }
     }
 
@@ -144,7 +147,7 @@ impl<'a, T: Send> Walk<'a, T> {
                 waits_for_trial: is_last,
             };
             let picked = self.engine.wait_for_member(&pick, failed.take()).await;
-            self.route.picked(picked.degraded);
+            self.history.picked(picked.degraded);
             let (index, lease) = match picked.member {
                 Ok(member) => member,
                 Err(first_back) => return Ok(PoolOutcome::NextPool(first_back)),
@@ -160,7 +163,7 @@ impl<'a, T: Send> Walk<'a, T> {
                 Ok(reply) => {
                     let took = attempt.served();
                     self.engine.latencies.record(pool.roster.id, self.mode, took);
-                    self.route.served(pool, member, took);
+                    self.history.served(pool, member, took);
                     return Ok(PoolOutcome::Served(reply, attempt));
                 }
                 Err(failure) => failure,
@@ -168,7 +171,7 @@ impl<'a, T: Send> Walk<'a, T> {
             let (took, cut_short) = (attempt.elapsed(), attempt.is_cut_short());
             let cooldown = attempt.failed(&failure, cut_short);
             let next = self.next(pool, progress, is_last, &failure, cut_short);
-            self.route.failed(member, failure, took, cooldown);
+            self.history.failed(member, failure, took, cooldown);
             match next {
                 Next::Member => failed = Some(Box::new(attempt)),
                 Next::Pool => {
@@ -177,7 +180,7 @@ impl<'a, T: Send> Walk<'a, T> {
                 }
                 Next::End => {
                     attempt.write_failure().await;
-                    return Err(self.route.fail(None));
+                    return Err(self.history.fail(None));
                 }
             }
         }

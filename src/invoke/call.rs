@@ -1,0 +1,65 @@
+//! A call, as the engine walks with it.
+
+use crate::{balance::Timeouts, catalog::Pool};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+
+/// One call to be made.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The model and its fallbacks, in the order they are tried, as they were configured when the call came.
+    pub(super) chain: Vec<Arc<Pool>>,
+    /// When the call came.
+    pub(super) began: Instant,
+    /// When the answer must be on its way, whatever it is.
+    pub(super) deadline: Instant,
+    /// How many attempts may be made; 0: one at each usable config.
+    pub(super) max_attempts: usize,
+    /// About how many tokens it will use. They are reserved where a member has a limit.
+    pub(super) tokens: u64,
+    /// Whether a provider may do its work twice. If not, only an attempt that has certainly done none is followed by another.
+    pub(super) repeatable: bool,
+}
+
+/// How to make a call.
+#[derive(Debug, Clone, Copy)]
+pub struct CallOptions {
+    /// When the call came.
+    pub began: Instant,
+    /// When the answer must be on its way.
+    pub deadline: Instant,
+    /// How many attempts may be made; 0: as many as the model's policy allows.
+    pub max_attempts: usize,
+    /// Whether the model's fallbacks may serve.
+    pub fallback: bool,
+    /// About how many tokens it will use.
+    pub tokens: u64,
+}
+
+/// How a call's answer comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum CallMode {
+    /// All at once.
+    Unary,
+    /// In pieces. The call is served when the first content comes.
+    Streaming,
+    /// As it was asked for. The call is served when the head of the answer comes.
+    Forward,
+}
+
+impl CallMode {
+    /// How long one attempt may take until the call is served.
+    pub(super) fn limit(self, timeouts: &Timeouts) -> Duration {
+        match self {
+            Self::Unary | Self::Forward => timeouts.attempt,
+            Self::Streaming => timeouts.first_token,
+        }
+    }
+}
+
+impl Call {
+    /// How much time is left until the deadline.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}

@@ -1,0 +1,40 @@
+//! Why a call is not served.
+
+use super::route::Route;
+use crate::balance::{ErrorClass, Failure};
+use std::time::Duration;
+
+/// Why a call was not served.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CallError {
+    /// The model or its provider is disabled.
+    #[error("the model is disabled")]
+    Disabled,
+    /// The model has no credential or config to call with.
+    #[error("no credential is configured for the model")]
+    NoCredentials,
+    /// The model has a credential, but it cannot be decrypted.
+    #[error("the model's credential cannot be read")]
+    Unreadable,
+    /// Providers of this kind do not do what was asked for.
+    #[error("providers of kind {0} cannot do this")]
+    Unsupported(&'static str),
+    /// No config may serve now, and none was tried.
+    #[error("all configs of the model are cooling down")]
+    AllCooling {
+        /// Until the first config is back; zero where that is not known.
+        retry_after: Duration,
+        /// Why that one cannot serve.
+        class: ErrorClass,
+    },
+    /// Everything that could be tried has failed, or the request itself was refused.
+    #[error("{}: {}", failure.class.name(), failure.message)]
+    Upstream {
+        /// The last failure.
+        failure: Failure,
+        /// Every attempt.
+        route: Route,
+        /// Until the first config is back, where that is known.
+        retry_after: Option<Duration>,
+    },
+}

@@ -1,0 +1,79 @@
+//! Calls whose answer comes all at once.
+
+use super::{
+    call::{Call, CallMode},
+    engine::Engine,
+    error::CallError,
+    reply::Reply,
+    route::Route,
+    walk::{ProviderRequest, Success},
+};
+use crate::wire::{
+    ChatReply, ChatRequest, ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest,
+};
+use std::time::Duration;
+
+/// A call that was served.
+#[derive(Debug)]
+pub struct Served<T> {
+    /// The provider's answer.
+    pub reply: T,
+    /// The way it took.
+    pub route: Route,
+    /// From the call's arrival until now.
+    pub latency: Duration,
+}
+
+impl Engine {
+    /// One chat completion.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn chat(&self, call: &Call, request: &ChatRequest) -> Result<Served<ChatReply>, CallError> {
+        self.unary(call, &move |driver, target| driver.chat(target, request)).await
+    }
+
+    /// Judges a text.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn moderate(&self, call: &Call, text: &str) -> Result<Served<ModerationReply>, CallError> {
+        self.unary(call, &move |driver, target| driver.moderate(target, text)).await
+    }
+
+    /// Writes a recording down.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn transcribe(
+        &self,
+        call: &Call,
+        request: &SpeechRequest,
+    ) -> Result<Served<SpeechReply>, CallError> {
+        self.unary(call, &move |driver, target| driver.transcribe(target, request)).await
+    }
+
+    /// Puts documents in order.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn rerank(
+        &self,
+        call: &Call,
+        request: &RerankRequest,
+    ) -> Result<Served<RerankReply>, CallError> {
+        self.unary(call, &move |driver, target| driver.rerank(target, request)).await
+    }
+
+    /// A call whose answer comes all at once.
+    pub(super) async fn unary<'a, T: Reply>(
+        &'a self,
+        call: &'a Call,
+        request: &'a ProviderRequest<'a, T>,
+    ) -> Result<Served<T>, CallError> {
+        let Success { reply, mut attempt, route } = self.run(call, CallMode::Unary, request).await?;
+        attempt.note(&reply);
+        attempt.finish();
+        Ok(Served { reply, route, latency: call.began.elapsed() })
+    }
+}
