@@ -15,6 +15,8 @@ mod values;
 
 pub use file::{FILE, Gathered, without_empty_variables};
 pub use raw::RawSettings;
+pub use stores::MasterKey;
+pub use values::SettingsError;
 
 use crate::{
     api::ServerOptions,
@@ -80,24 +82,6 @@ pub struct AdminListen {
     /// Whether it was given and is not the default.
     pub given: bool,
 }
-
-/// Where the master key ring comes from.
-#[derive(Clone)]
-pub enum MasterKey {
-    /// `ROTA_MASTER_KEY` itself.
-    Value(SecretString),
-    /// `--master-key-file`.
-    File(PathBuf),
-    /// `--master-key-command`.
-    Command(String),
-    /// With SQLite: a file in the data directory, which is created if it is missing.
-    Own(PathBuf),
-}
-
-/// What is wrong with the settings: a line for each problem, with the setting's name. No line holds the value of a URL.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct SettingsError(Vec<String>);
 
 impl RawSettings {
     /// How log lines look.

@@ -3,7 +3,7 @@
 //! The merging is clap's: what `rota.toml` holds is deserialized, and clap updates it with what the command line and the
 //! environment give. `figment` would do the same with a second TOML parser, and would not know the flags.
 
-use super::{RawSettings, SettingsError};
+use super::{RawSettings, values::SettingsError};
 use clap::{ArgMatches, Command, FromArgMatches, builder::Resettable};
 use std::{env, fs, io, path::Path};
 

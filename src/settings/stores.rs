@@ -1,11 +1,29 @@
 //! The settings of the database, of Redis and of the master key.
 
 use super::{
-    MasterKey, RawSettings,
+    RawSettings,
     values::{Problems, authorities, given, given_path, time},
 };
 use crate::{catalog::DatabaseOptions, state::RedisOptions};
-use std::{env, path::Path, time::Duration};
+use secrecy::SecretString;
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Where the master key ring comes from.
+#[derive(Clone)]
+pub enum MasterKey {
+    /// `ROTA_MASTER_KEY` itself.
+    Value(SecretString),
+    /// `--master-key-file`.
+    File(PathBuf),
+    /// `--master-key-command`.
+    Command(String),
+    /// With SQLite: a file in the data directory, which is created if it is missing.
+    Own(PathBuf),
+}
 
 /// Where configuration is stored, and whether that is SQLite.
 pub(super) fn database_url(

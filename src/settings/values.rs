@@ -3,6 +3,11 @@
 use clap::ValueEnum;
 use std::{fs, net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
+/// What is wrong with the settings: a line for each problem, with the setting's name. No line holds the value of a URL.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct SettingsError(pub(super) Vec<String>);
+
 /// What is wrong with the settings, a line each. No line repeats a value that may hold a secret.
 #[derive(Default)]
 pub(super) struct Problems(pub(super) Vec<String>);

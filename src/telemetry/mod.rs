@@ -5,7 +5,8 @@ mod otlp;
 mod traces;
 
 pub use metrics::*;
-pub use traces::{AttemptFacts, AttemptSpan, CallSpan, PickSpan, TraceError, TraceOptions, Traces};
+pub use otlp::TraceOptions;
+pub use traces::{AttemptFacts, AttemptSpan, CallSpan, PickSpan, TraceError, Traces};
 
 use std::{
     io::{IsTerminal, stderr},

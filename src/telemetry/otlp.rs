@@ -6,7 +6,6 @@
 //! The queue is ours and not the SDK's `BatchSpanProcessor`: that one keeps its count of dropped spans to itself, and its
 //! thread blocks on each export and on shutdown.
 
-use super::TraceOptions;
 use crate::tasks::{Task, Tasks};
 use opentelemetry::Context;
 use opentelemetry_proto::{
@@ -32,6 +31,15 @@ use tokio::{
     time::{Instant, timeout, timeout_at},
 };
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint, Error};
+
+/// What is exported, and where to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceOptions {
+    /// The collector: `http://HOST:PORT` or `https://HOST:PORT`.
+    pub endpoint: String,
+    /// The share of calls that are sampled, from 0 to 1, if the caller does not say.
+    pub sample: f64,
+}
 
 /// The most spans that wait: some megabytes.
 const QUEUE: usize = 2048;

@@ -9,7 +9,10 @@ mod spans;
 
 pub use spans::{AttemptSpan, CallSpan, PickSpan};
 
-use super::{metrics::operation, otlp::SpanQueue};
+use super::{
+    metrics::operation,
+    otlp::{SpanQueue, TraceOptions},
+};
 use crate::tasks::Tasks;
 use http::HeaderMap;
 use opentelemetry::{
@@ -22,15 +25,6 @@ use opentelemetry_sdk::{
 };
 use spans::MaybeSpan;
 use std::borrow::Cow;
-
-/// What is exported, and where to.
-#[derive(Debug, Clone, PartialEq)]
-pub struct TraceOptions {
-    /// The collector: `http://HOST:PORT` or `https://HOST:PORT`.
-    pub endpoint: String,
-    /// The share of calls that are sampled, from 0 to 1, if the caller does not say.
-    pub sample: f64,
-}
 
 /// Why there are no traces.
 #[derive(Debug, thiserror::Error)]
