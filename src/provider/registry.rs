@@ -49,7 +49,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The drivers of all [`kinds`].
+    /// The drivers of all [`kinds()`].
     #[must_use]
     pub fn new(client: UpstreamClient) -> Self {
         let drivers = KINDS.iter().map(|row| (row.driver)(client.clone())).collect();

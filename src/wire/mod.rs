@@ -6,7 +6,7 @@
 //!   reads the frames of a streamed answer.
 //! - [`StreamReader`] reads a stream in two steps: a [`Decoder`] such as [`sse`] cuts the bytes into frames, and a
 //!   protocol's [`ReadFrames`] says what they mean.
-//! - [`ProviderError`] is an error as the provider words it, and [`retry_after`] reads how long it asks callers to stay
+//! - [`ProviderError`] is an error as the provider words it, and `retry_after` reads how long it asks callers to stay
 //!   away. What an error means for the provider is decided in `provider/`, and so is the removal of secrets.
 //!
 //! Invariants: no I/O, no clock, no other room. What is not the protocol is an error, never an empty success.
