@@ -14,9 +14,11 @@
 //!     └──────────────────────────────────────────── it serves ─────────┘
 //! ```
 
+mod candidate;
 mod class;
 mod cooldown;
 mod limit;
+mod member;
 mod pick;
 mod policy;
 mod record;
@@ -24,13 +26,15 @@ mod roster;
 mod strategy;
 mod time;
 
+pub use candidate::Candidate;
 pub use class::{ErrorClass, Failure, Scope};
 pub use cooldown::{Cooldown, Cooldowns};
 pub use limit::{Limits, Window};
-pub use pick::{Candidate, Pick, pick, serving_tier};
+pub use member::{LeaseId, Member, MemberKey, Members};
+pub use pick::{Pick, pick, serving_tier};
 pub use policy::{HealthCheck, Policy, Timeouts, WhenExhausted};
 pub use record::{Cooling, Record, Standing, Trial};
-pub use roster::{LeaseId, Member, MemberKey, Members, Roster};
+pub use roster::Roster;
 pub use strategy::{Credit, Strategy, Turn};
 pub use time::{Time, millis};
 

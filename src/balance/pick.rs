@@ -2,22 +2,7 @@
 //!
 //! `src/state/redis/acquire.lua` holds the same rules.
 
-use super::{Cooling, ErrorClass, Member, Standing, Strategy, Time, strategy::Turn};
-
-/// One member in the eyes of a pick.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Candidate<'m> {
-    /// Whom it is about.
-    pub member: &'m Member,
-    /// Whether this call has tried it already.
-    pub tried: bool,
-    /// Its own standing and its credential's, together.
-    pub standing: Standing,
-    /// At one of its limits: until about when.
-    pub full_until: Option<Time>,
-    /// Calls in flight on it, over all replicas.
-    pub in_flight: u32,
-}
+use super::{Candidate, Cooling, Standing, Strategy, Turn};
 
 /// The outcome of a pick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,24 +22,6 @@ pub enum Pick {
         /// could serve another call.
         first_back: Option<Cooling>,
     },
-}
-
-impl Candidate<'_> {
-    /// Whether it can serve now, as a trial where it is half-open.
-    #[must_use]
-    pub fn may_serve(&self) -> bool {
-        self.full_until.is_none() && matches!(self.standing, Standing::Available | Standing::HalfOpen)
-    }
-
-    /// Until when it cannot serve, and why; `None` where it can, or a trial decides.
-    fn away(&self) -> Option<Cooling> {
-        let full = self.full_until.map(|ends| Cooling { ends, class: ErrorClass::RateLimited });
-        match (self.standing, full) {
-            (Standing::Cooling(cooling), Some(full)) if full.ends > cooling.ends => Some(full),
-            (Standing::Cooling(cooling), _) => Some(cooling),
-            (_, full) => full,
-        }
-    }
 }
 
 /// The priority that serves: the lowest of which somebody can who has not been tried.
@@ -118,7 +85,7 @@ pub fn pick(candidates: &[Candidate<'_>], strategy: Strategy, turn: &mut Turn) -
 #[cfg(test)]
 mod tests {
     use super::{Strategy, *};
-    use crate::balance::{Limits, MemberKey};
+    use crate::balance::{ErrorClass, Limits, Member, MemberKey, Time};
     use proptest::prelude::*;
     use proptest::strategy::Strategy as _;
 

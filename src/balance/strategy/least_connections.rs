@@ -1,6 +1,7 @@
 //! Least connections: the fewest calls in flight for its weight, ties by turn.
 
-use super::{Candidate, Rules, Turn, turn_order};
+use super::rules::{Rules, Turn, turn_order};
+use crate::balance::Candidate;
 use std::cmp::Ordering;
 
 pub(super) struct LeastConnections;

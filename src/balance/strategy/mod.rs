@@ -1,4 +1,4 @@
-//! Who of the eligible serves next. A strategy is a file here that implements [`Rules`], a variant of [`Strategy`], and a
+//! Who of the eligible serves next. A strategy is a file here that implements `Rules`, a variant of [`Strategy`], and a
 //! function in `src/state/redis/strategies.lua`.
 //!
 //! A strategy sees the eligible members of the best priority tier in ring order. It chooses one that the call has not
@@ -9,9 +9,12 @@
 
 mod least_connections;
 mod round_robin;
+mod rules;
 mod weighted;
 
-use super::{Candidate, MemberKey, Members};
+use super::{Candidate, Members};
+use rules::Rules;
+pub use rules::{Credit, Turn};
 pub(crate) use weighted::SCALE;
 
 /// How a pool chooses.
@@ -37,48 +40,6 @@ impl Strategy {
             Self::LeastConnections => &least_connections::LeastConnections,
         }
     }
-}
-
-/// What a strategy decides.
-trait Rules {
-    /// See [`Strategy::name`].
-    fn name(&self) -> &'static str;
-
-    /// See [`Strategy::counts_in_flight`].
-    fn counts_in_flight(&self) -> bool {
-        false
-    }
-
-    /// The index in `eligible` of the one that serves. There is at least one that is not tried.
-    fn choose(&self, eligible: &[&Candidate<'_>], turn: &mut Turn) -> Option<usize>;
-
-    /// The same among members who may all serve and are all alike, where that can be told without a look at all of them.
-    fn choose_of_all(&self, _members: &Members, _turn: &Turn) -> Option<usize> {
-        None
-    }
-
-    /// See [`Strategy::score`].
-    fn score(&self, one: &Candidate<'_>, all: &[Candidate<'_>], turn: &Turn) -> f64;
-}
-
-/// What a pool remembers between picks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Turn {
-    /// The ordinal of the last served.
-    pub last: Option<u32>,
-    /// Weighted round robin: who shared the last turn, and how far each is from its share.
-    pub credits: Vec<Credit>,
-}
-
-/// How far one member is ahead of or behind its share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Credit {
-    /// The member.
-    pub key: MemberKey,
-    /// Its weight then.
-    pub weight: u32,
-    /// In turns times the total weight times 16; positive: it is owed.
-    pub credit: i64,
 }
 
 impl Strategy {
@@ -132,16 +93,10 @@ impl Strategy {
     }
 }
 
-/// Where a member stands in the turn: those behind the last served come first, then by place in the ring.
-fn turn_order(candidate: &Candidate<'_>, last: Option<u32>) -> (bool, u32) {
-    let ordinal = candidate.member.key.ordinal;
-    (last.is_some_and(|last| ordinal <= last), ordinal)
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use super::{Strategy, *};
-    use crate::balance::{Limits, Member, Standing};
+    use crate::balance::{Limits, Member, MemberKey, Standing};
     use proptest::prelude::*;
 
     /// Members with those weights that may all serve. They are never freed, so that tests may change their candidates.

@@ -3,7 +3,8 @@
 //! Not "index plus linear skip", which would give the member behind a gap the gap's share as well. The pointer is the
 //! ordinal of the last served, so it keeps its place when members come and go.
 
-use super::{Candidate, Members, Rules, Turn, turn_order};
+use super::rules::{Rules, Turn, turn_order};
+use crate::balance::{Candidate, Members};
 
 pub(super) struct RoundRobin;
 

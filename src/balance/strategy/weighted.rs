@@ -9,7 +9,8 @@
 //! When the set changes, those who stay keep what they are owed, newcomers start with nothing, and what the leavers
 //! took with them is spread over the rest by weight.
 
-use super::{Candidate, Credit, Rules, Turn, turn_order};
+use super::rules::{Credit, Rules, Turn, turn_order};
+use crate::balance::Candidate;
 use std::cmp::Reverse;
 
 /// Makes the rounding when a set changes small beside a turn. Small enough for Lua: at 1000 members of weight 10,000, a
