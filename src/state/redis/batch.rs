@@ -9,67 +9,68 @@
 //! who are few up to a round trip.
 
 use super::{
-    RedisStore, Shared,
-    codec::{self, CoolingMember, Question, failure},
-    holder,
+    codec::{self, Caller, CoolingMember, Question, failure},
+    keys::holder,
     rosters::most_callers,
+    shared::Shared,
 };
 use crate::{
-    balance::{LeaseId, Roster},
+    balance::Roster,
     state::{Acquire, Acquired, StateError},
 };
 use dashmap::{DashMap, Entry};
 use fred::types::Value;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::{sync::oneshot, task::yield_now};
 use uuid::Uuid;
 
-/// Callers for whom nobody has asked yet, by pool.
-pub(super) type Waiting = DashMap<Uuid, Batch>;
+/// See the module's documentation.
+pub(super) struct Batches {
+    shared: Arc<Shared>,
+    /// Callers for whom nobody has asked yet, by pool.
+    waiting: DashMap<Uuid, Batch>,
+}
 
-/// Callers whom one command serves, in the order in which they asked.
-pub(super) struct Batch {
+/// Callers whom one command serves, in the order in which they asked, and where each waits for its answer.
+struct Batch {
     pool: Arc<Roster>,
-    callers: Vec<Caller>,
+    callers: Vec<(Caller, Sender)>,
     question: Question,
 }
 
-pub(super) struct Caller {
-    pub(super) lease: LeaseId,
-    pub(super) trial_ttl: Duration,
-    pub(super) tokens: u64,
-    answer: oneshot::Sender<Result<Answer, StateError>>,
-}
+type Sender = oneshot::Sender<Result<Answer, StateError>>;
 
-/// An answer on its way to its caller. A lease is given back where the caller has gone.
+/// An answer on its way to its caller.
 struct Answer {
     acquired: Option<Acquired>,
     cooling: Arc<[CoolingMember]>,
-    shared: Arc<Shared>,
+    /// Where the lease is given back if the caller has gone. None where it ends by itself.
+    shared: Option<Arc<Shared>>,
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if let Some(Acquired::Granted { lease, .. }) = self.acquired.take() {
-            self.shared.release(&lease, Some(0));
+        if let (Some(Acquired::Granted { lease, .. }), Some(shared)) = (&self.acquired, &self.shared) {
+            shared.release(lease, Some(0));
         }
     }
 }
 
-impl RedisStore {
+impl Batches {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, waiting: DashMap::new() }
+    }
+
     /// Picks, and says who of the pool cools.
-    ///
-    /// # Errors
-    /// Where the server cannot be reached.
-    pub(in crate::state) async fn acquire_and_learn(
-        &self,
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
         ask: &Acquire<'_>,
     ) -> Result<(Acquired, Arc<[CoolingMember]>), StateError> {
-        let (answer, answered) = oneshot::channel();
+        let (sender, answer) = oneshot::channel();
         let Acquire { lease, trial_ttl, tokens, .. } = *ask;
-        let caller = Caller { lease, trial_ttl, tokens, answer };
+        let caller = (Caller { lease, trial_ttl, tokens }, sender);
         if ask.failed.is_none() && ask.tried.is_empty() && ask.hold.is_none() {
-            self.shared.join(ask.pool, caller);
+            self.join(ask.pool, caller);
         } else {
             let question = Question {
                 holder: ask.hold.map(|ttl| (holder(ask.lease), ttl)),
@@ -78,27 +79,24 @@ impl RedisStore {
             };
             let batch = Batch { pool: ask.pool.clone(), callers: vec![caller], question };
             // In a task of its own, so that it goes on where the caller goes away.
-            tokio::spawn(self.shared.clone().send(batch));
+            tokio::spawn(send(self.shared.clone(), batch));
         }
-        let lost = |_| StateError("the command was dropped".into());
-        let mut answer = answered.await.map_err(lost)??;
+        let mut answer = answer.await.map_err(|_| StateError("the command was dropped".into()))??;
         let acquired = answer.acquired.take().ok_or_else(codec::unexpected)?;
         Ok((acquired, answer.cooling.clone()))
     }
-}
 
-impl Shared {
     /// Adds a caller to those of that pool, and sees to it that somebody asks for them.
-    fn join(self: &Arc<Self>, pool: &Arc<Roster>, caller: Caller) {
+    fn join(self: &Arc<Self>, pool: &Arc<Roster>, caller: (Caller, Sender)) {
         let mut batch = match self.waiting.entry(pool.id) {
             Entry::Occupied(batch) => batch.into_ref(),
             Entry::Vacant(entry) => {
-                let (shared, id) = (self.clone(), pool.id);
+                let (batches, id) = (self.clone(), pool.id);
                 tokio::spawn(async move {
                     // Whoever is about to ask does so first.
                     yield_now().await;
-                    if let Some((_, batch)) = shared.waiting.remove(&id) {
-                        shared.send(batch).await;
+                    if let Some((_, batch)) = batches.waiting.remove(&id) {
+                        send(batches.shared.clone(), batch).await;
                     }
                 });
                 entry.insert(Batch::of(pool))
@@ -108,54 +106,55 @@ impl Shared {
         if changed || batch.callers.len() >= most_callers(pool) {
             // Its members have changed in this moment, or it is full.
             let full = std::mem::replace(&mut *batch, Batch::of(pool));
-            tokio::spawn(self.clone().send(full));
+            tokio::spawn(send(self.shared.clone(), full));
         }
         batch.callers.push(caller);
     }
+}
 
-    async fn send(self: Arc<Self>, mut batch: Batch) {
-        batch.callers.retain(|caller| !caller.answer.is_closed());
-        if batch.callers.is_empty() && batch.question.failed.is_none() {
-            return;
-        }
-        let Batch { pool, callers, question } = &batch;
-        let picked = self.pick(pool, callers, question).await;
-        match picked {
-            Ok((acquired, cooling)) => {
-                for (caller, acquired) in batch.callers.into_iter().zip(acquired) {
-                    let answer =
-                        Answer { acquired: Some(acquired), cooling: cooling.clone(), shared: self.clone() };
-                    // It comes back, and is dropped, where the caller has gone.
-                    let _ = caller.answer.send(Ok(answer));
-                }
+async fn send(shared: Arc<Shared>, batch: Batch) {
+    let Batch { pool, callers, question } = batch;
+    let there = callers.into_iter().filter(|(_, sender)| !sender.is_closed());
+    let (callers, senders): (Vec<_>, Vec<_>) = there.unzip();
+    if callers.is_empty() && question.failed.is_none() {
+        return;
+    }
+    match pick(&shared, &pool, &callers, &question).await {
+        Ok((acquired, cooling)) => {
+            let owner = question.holder.is_none().then_some(shared);
+            for (sender, acquired) in senders.into_iter().zip(acquired) {
+                let answer =
+                    Answer { acquired: Some(acquired), cooling: cooling.clone(), shared: owner.clone() };
+                // It comes back, and is dropped, where the caller has gone.
+                let _ = sender.send(Ok(answer));
             }
-            Err(error) => {
-                for caller in batch.callers {
-                    let _ = caller.answer.send(Err(error.clone()));
-                }
+        }
+        Err(error) => {
+            for sender in senders {
+                let _ = sender.send(Err(error.clone()));
             }
         }
     }
+}
 
-    async fn pick(
-        &self,
-        pool: &Arc<Roster>,
-        callers: &[Caller],
-        question: &Question,
-    ) -> Result<(Vec<Acquired>, Arc<[CoolingMember]>), StateError> {
-        let (run, refreshes) =
-            self.rosters.run(pool, callers, question, &self.replica, self.clock.offset())?;
-        let answer: Vec<Value> = self.run_of(&self.acquire, run).await?;
-        let acquired = codec::acquired(&answer, pool, callers)?;
-        let granted = acquired.iter().filter(|one| matches!(one, Acquired::Granted { .. })).count();
-        if question.holder.is_none() {
-            self.count_up(pool.tenant, granted);
-            if refreshes && granted > 0 {
-                self.rosters.refreshed(pool);
-            }
+async fn pick(
+    shared: &Shared,
+    pool: &Arc<Roster>,
+    callers: &[Caller],
+    question: &Question,
+) -> Result<(Vec<Acquired>, Arc<[CoolingMember]>), StateError> {
+    let (run, refreshes) =
+        shared.rosters.run(pool, callers, question, &shared.replica, shared.clock.offset())?;
+    let answer: Vec<Value> = shared.run_of(&shared.acquire, run).await?;
+    let acquired = codec::acquired(&answer, pool, callers)?;
+    let granted = acquired.iter().filter(|one| matches!(one, Acquired::Granted { .. })).count();
+    if question.holder.is_none() {
+        shared.count_up(pool.tenant, granted);
+        if refreshes && granted > 0 {
+            shared.rosters.refreshed(pool);
         }
-        Ok((acquired, codec::cooling(&answer, callers.len())))
     }
+    Ok((acquired, codec::cooling(&answer, callers.len())))
 }
 
 impl Batch {

@@ -1,6 +1,5 @@
 //! Arguments of the scripts, and what their answers say.
 
-use super::batch::Caller;
 use crate::{
     balance::{
         Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Roster, Scope, Time,
@@ -79,6 +78,13 @@ pub(super) fn failure(attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> [Stri
 /// In Lua a number is a double.
 fn whole_millis(duration: Duration) -> u64 {
     millis(duration).min(1 << 53)
+}
+
+/// Who wants a member.
+pub(super) struct Caller {
+    pub(super) lease: LeaseId,
+    pub(super) trial_ttl: Duration,
+    pub(super) tokens: u64,
 }
 
 /// What a caller has to say beside that it asks.

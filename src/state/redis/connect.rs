@@ -3,7 +3,7 @@
 //! One client serves all three. While a node of a Cluster is gone it connects again and again, asking the nodes it knows
 //! who holds what, and serves nobody until all primaries are there: so a Cluster is there or away as a whole.
 
-use super::state_error;
+use super::error::state_error;
 use crate::state::StateError;
 use crate::tasks::Tasks;
 use fred::{
@@ -37,7 +37,7 @@ const MAX_PAUSE: u32 = 200;
 /// What connecting may take, in commands' timeouts.
 const CONNECTING: u32 = 4;
 
-/// How a [`RedisStore`](super::RedisStore) reaches its server.
+/// How a [`RedisStore`](crate::state::RedisStore) reaches its server.
 #[derive(Clone)]
 pub struct RedisOptions {
     /// `redis://`, `redis-cluster://` or `redis-sentinel://`, or the same with `rediss`; may hold a password.

@@ -1,6 +1,9 @@
 //! What can be told of Redis without serving from it, for `rota doctor`. Writes nothing.
 
-use super::{RedisOptions, connect::Connection, state_error};
+use super::{
+    connect::{Connection, RedisOptions},
+    error::state_error,
+};
 use crate::state::StateError;
 use fred::{
     clients::WithOptions,

@@ -1,7 +1,12 @@
 //! The names of a pool's keys. Row ids, never a caller's text; one hash tag a tenant, so that a script may touch a pool
 //! and the tenant's credentials on a cluster too.
 
+use crate::balance::LeaseId;
+use std::time::Duration;
 use uuid::Uuid;
+
+/// A replica that has been silent for this long no longer counts as holding calls in flight.
+pub(super) const REPLICA_TTL: Duration = Duration::from_secs(15);
 
 pub(super) struct Keys {
     tag: uuid::fmt::Simple,
@@ -71,4 +76,9 @@ pub(super) fn holders_of(tenant: Uuid) -> String {
 
 fn holders(tag: uuid::fmt::Simple) -> String {
     format!("rota:{{{tag}}}:holders")
+}
+
+/// The holder that a lease with an end of its own is.
+pub(super) fn holder(lease: LeaseId) -> String {
+    format!("lease:{lease}")
 }

@@ -1,10 +1,8 @@
 //! What `acquire.lua` is told of a pool whoever asks: its keys and its members, packed once.
 
 use super::{
-    REPLICA_TTL,
-    batch::Caller,
-    codec::{Args, Question, members, ring},
-    keys::Keys,
+    codec::{Args, Caller, Question, members, ring},
+    keys::{Keys, REPLICA_TTL},
     script::Run,
 };
 use crate::{

@@ -2,7 +2,7 @@
 
 use super::{
     codec::{Args, RECORD_FIELDS},
-    state_error,
+    error::state_error,
 };
 use crate::{
     balance::{ErrorClass, Standing, Strategy, constants::*, millis},

@@ -1,0 +1,169 @@
+//! What the parts of the Redis store share: the connection, the scripts, and what this replica is and holds.
+
+use super::{
+    codec::Args,
+    connect::Connection,
+    keys::{REPLICA_TTL, holders_of},
+    rosters::Rosters,
+    script::{Run, Script, script, shared_lua},
+    writer::{Note, Writer},
+};
+use crate::{
+    state::{Clock, Lease, STATE_TTL, StateError},
+    tasks::{Task, Tasks},
+};
+use dashmap::DashMap;
+use fred::{interfaces::ClusterInterface, prelude::FromValue, util::redis_keyslot};
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{sync::Notify, time::MissedTickBehavior};
+use uuid::Uuid;
+
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A key of a probe is looked for among this many names: enough for a primary that holds one slot of 16384.
+const PROBE_NAMES: u32 = 200_000;
+
+pub(super) struct Shared {
+    pub(super) tasks: Tasks,
+    pub(super) connection: Arc<Connection>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) replica: String,
+    pub(super) rosters: Rosters,
+    pub(super) acquire: Script,
+    pub(super) fail: Script,
+    pub(super) renew: Script,
+    pub(super) end: Script,
+    pub(super) inspect: Script,
+    pub(super) override_cooldown: Script,
+    pub(super) heartbeat: Script,
+    pub(super) claim: Script,
+    pub(super) merge: Script,
+    pub(super) register: Script,
+    pub(super) forget: Script,
+    pub(super) writer: Writer,
+    /// Woken when another replica has changed configuration.
+    pub(super) announced: Arc<Notify>,
+    /// Calls in flight of this replica, by tenant: those need a heartbeat.
+    pub(super) busy: DashMap<Uuid, u32>,
+    /// How many replicas were alive when last seen.
+    pub(super) replicas: AtomicU32,
+}
+
+impl Shared {
+    pub(super) fn new(connection: Arc<Connection>, tasks: &Tasks) -> Self {
+        let replica = Uuid::new_v4().simple().to_string();
+        Self {
+            writer: Writer::start(connection.clone(), replica.clone(), tasks),
+            tasks: tasks.clone(),
+            connection,
+            clock: Arc::default(),
+            replica,
+            rosters: Rosters::default(),
+            acquire: acquire_script(),
+            fail: script!("fail"),
+            renew: script!("renew"),
+            end: script!("end"),
+            inspect: script!("inspect"),
+            override_cooldown: script!("override"),
+            heartbeat: script!("heartbeat"),
+            claim: script!("claim"),
+            merge: script!("merge"),
+            register: script!("register"),
+            forget: script!("forget"),
+            announced: Arc::default(),
+            busy: DashMap::new(),
+            replicas: AtomicU32::new(1),
+        }
+    }
+
+    pub(super) async fn run<T: FromValue>(
+        &self,
+        script: &Script,
+        keys: Vec<String>,
+        args: Args,
+    ) -> Result<T, StateError> {
+        self.run_of(script, Run::new(keys, args.0)).await
+    }
+
+    pub(super) async fn run_of<T: FromValue>(&self, script: &Script, run: Run) -> Result<T, StateError> {
+        let client = self.connection.client();
+        self.connection.watched(script.name, script.run(&client, run)).await
+    }
+
+    /// A key of each primary.
+    pub(super) fn probe_keys(&self) -> Vec<String> {
+        let name = |n: u32| format!("rota:probe:{}:{n}", self.replica);
+        let Some(cluster) = self.connection.client().cached_cluster_state() else { return vec![name(0)] };
+        let mut primaries: HashSet<_> = cluster.unique_primary_nodes().into_iter().collect();
+        let count = primaries.len();
+        (0..PROBE_NAMES)
+            .map(name)
+            .filter(|key| {
+                cluster
+                    .get_server(redis_keyslot(key.as_bytes()))
+                    .is_some_and(|server| primaries.remove(server))
+            })
+            .take(count)
+            .collect()
+    }
+
+    /// Arguments begin with how far the clock is ahead.
+    pub(super) fn args(&self) -> Args {
+        Args::default().number(self.clock.offset())
+    }
+
+    pub(super) async fn heartbeat(&self) -> Result<(), StateError> {
+        self.rosters.sweep();
+        self.busy.retain(|_, count| *count > 0);
+        let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
+        for tenant in tenants {
+            let args = self.args().text(&self.replica).millis(REPLICA_TTL).millis(STATE_TTL);
+            let beat = self.run::<i64>(&self.heartbeat, vec![holders_of(tenant)], args);
+            // A tenant whose heartbeat panics keeps no other from its own.
+            if let Some(alive) = self.tasks.contain(Task::RedisHeartbeat, &tenant, beat).await {
+                self.replicas.store(u32::try_from(alive?).unwrap_or(1).max(1), Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn release(&self, lease: &Lease, used: Option<u64>) {
+        if let Some(mut busy) = self.busy.get_mut(&lease.tenant) {
+            *busy = busy.saturating_sub(1);
+        }
+        self.writer.note(Note::Release(lease.clone(), used));
+    }
+
+    pub(super) fn count_up(&self, tenant: Uuid, calls: usize) {
+        *self.busy.entry(tenant).or_default() += u32::try_from(calls).unwrap_or(u32::MAX);
+    }
+}
+
+/// Keeps this replica's in-flight counts alive while it has any.
+pub(super) async fn beat(shared: Weak<Shared>) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        if let Err(error) = shared.heartbeat().await {
+            tracing::debug!(%error, "heartbeat");
+        }
+    }
+}
+
+fn acquire_script() -> Script {
+    let parts = [
+        include_str!("plain.lua"),
+        &shared_lua(),
+        include_str!("strategies.lua"),
+        include_str!("acquire.lua"),
+    ];
+    Script::new("acquire", parts.concat())
+}

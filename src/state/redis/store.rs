@@ -1,0 +1,317 @@
+//! The state store on Redis: each question as a script and its arguments.
+
+use super::{
+    batch::Batches,
+    changes::{self, ChangeFeed},
+    codec::{self, Args, CoolingMember},
+    connect::{Connection, RedisOptions},
+    keys::{self, Keys, REPLICA_TTL, holder, holders_of},
+    shared::{Shared, beat},
+    writer::Note,
+};
+use crate::{
+    balance::{Cooldown, ErrorClass, Member, Roster, Scope},
+    state::{
+        Acquire, Acquired, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Outcome, Override,
+        STATE_TTL, StateError,
+    },
+    tasks::{Task, Tasks},
+};
+use fred::types::Value;
+use futures::future::try_join_all;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::DropGuard;
+use uuid::Uuid;
+
+/// Keys one script removes.
+const FORGOTTEN_AT_ONCE: usize = 1000;
+/// State in Redis, shared by any number of replicas.
+#[derive(Clone)]
+pub struct RedisStore {
+    /// Ends the tasks with the last clone. It stands first, so that they have ended before what they use is gone.
+    _running: Arc<DropGuard>,
+    shared: Arc<Shared>,
+    batches: Arc<Batches>,
+}
+
+impl RedisStore {
+    /// Connects, and waits for the first connection.
+    ///
+    /// # Errors
+    /// Where the URL is malformed or the server does not answer. The text holds no password.
+    pub async fn connect(options: &RedisOptions) -> Result<Self, StateError> {
+        let store = Self::connect_later(options)?;
+        store.wait(options.patience()).await?;
+        Ok(store)
+    }
+
+    /// Connects in the background, again and again until the server is there.
+    ///
+    /// # Errors
+    /// Where the URL is malformed. The text holds no password.
+    pub fn connect_later(options: &RedisOptions) -> Result<Self, StateError> {
+        let connection = Arc::new(Connection::open(options)?);
+        let (tasks, running) = options.tasks.guarded();
+        let shared = Arc::new(Shared::new(connection, &tasks));
+        let beating = Arc::downgrade(&shared);
+        tasks.spawn_endless(Task::RedisHeartbeat, move || beat(beating.clone()));
+        let (options, announced) = (options.clone(), Arc::downgrade(&shared.announced));
+        tasks.spawn_endless(Task::RedisChanges, move || changes::listen(options.clone(), announced.clone()));
+        let batches = Arc::new(Batches::new(shared.clone()));
+        Ok(Self { _running: Arc::new(running), shared, batches })
+    }
+
+    /// Says that this replica is alive, where it holds calls in flight. It does so by itself every 5 seconds; a test
+    /// that has moved the clock calls it.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached.
+    pub async fn heartbeat(&self) -> Result<(), StateError> {
+        self.shared.heartbeat().await
+    }
+
+    /// What this replica is called.
+    #[must_use]
+    pub fn replica(&self) -> &str {
+        &self.shared.replica
+    }
+
+    /// How far its clock is ahead of the server's, for tests and simulations to move.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.clock
+    }
+}
+
+impl RedisStore {
+    /// Whether every primary takes writes: a store that goes back for the sake of one would be lost by the next call
+    /// for another.
+    pub(in crate::state) async fn probe(&self) -> Result<(), StateError> {
+        self.shared.connection.renew_if_ended();
+        let probes = self.shared.probe_keys().into_iter().map(|key| {
+            let args = Args::default().millis(Duration::from_secs(1));
+            self.shared.run::<Value>(&self.shared.claim, vec![key], args)
+        });
+        try_join_all(probes).await.map(drop)
+    }
+
+    /// Waits until it answers.
+    pub(in crate::state) async fn wait(&self, limit: Duration) -> Result<(), StateError> {
+        let answered = timeout(limit, async {
+            while self.probe().await.is_err() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        });
+        answered.await.map_err(|_| {
+            self.shared.connection.problem().unwrap_or_else(|| StateError("it does not answer".into()))
+        })
+    }
+
+    /// Where its tasks run.
+    pub(in crate::state) fn tasks(&self) -> &Tasks {
+        &self.shared.tasks
+    }
+
+    /// Connects anew; see [`Connection::renew`].
+    pub(in crate::state) fn reconnect(&self) {
+        self.shared.rosters.forget_refreshed();
+        self.shared.connection.renew();
+    }
+
+    /// See [`Connection::broken`].
+    pub(in crate::state) fn broken(&self) -> impl Future<Output = Option<StateError>> + use<> {
+        self.shared.connection.broken()
+    }
+
+    /// Whether successes and releases were dropped since this was last asked: then its counts are not the truth.
+    pub(in crate::state) fn has_dropped_notes(&self) -> bool {
+        self.shared.writer.has_dropped()
+    }
+
+    /// How many replicas were alive when last seen.
+    pub(in crate::state) fn replicas(&self) -> u32 {
+        self.shared.replicas.load(Ordering::Relaxed)
+    }
+
+    /// Brings a pool's cooldowns and this replica's in-flight counts as they are known here.
+    pub(in crate::state) async fn restore(&self, known: &Known) -> Result<(), StateError> {
+        let keys = Keys::of(known.tenant, known.pool);
+        if !known.cooling.is_empty() {
+            let mut args = self.shared.args().millis(STATE_TTL);
+            for (scope, field, left, class) in &known.cooling {
+                let place = match scope {
+                    Scope::Member => "member",
+                    Scope::Credential => "credential",
+                };
+                args = args.text(place).text(field).millis(*left).text(class.name());
+            }
+            self.shared.run::<Value>(&self.shared.merge, keys.records(), args).await?;
+        }
+        let mut args = self.shared.args().text(&self.shared.replica).millis(REPLICA_TTL).millis(STATE_TTL);
+        for (member, count) in &known.in_flight {
+            args = args.text(&member.to_string()).number((*count).into());
+        }
+        let keys = vec![keys.counts(), keys.holders()];
+        self.shared.run::<Value>(&self.shared.register, keys, args).await.map(drop)
+    }
+
+    /// Sets how many calls this replica has in flight, by tenant.
+    pub(in crate::state) fn set_busy(&self, busy: impl IntoIterator<Item = (Uuid, u32)>) {
+        self.shared.busy.clear();
+        for (tenant, count) in busy {
+            if count > 0 {
+                self.shared.busy.insert(tenant, count);
+            }
+        }
+    }
+}
+
+/// What [`StateStore`](crate::state::StateStore) asks for, under the same names. An error says that the server cannot be reached;
+/// then nothing is held and nothing is written.
+impl RedisStore {
+    /// See [`StateStore::acquire`](crate::state::StateStore::acquire).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached; then nothing is held and nothing is written.
+    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
+        self.acquire_and_learn(ask).await.map(|(acquired, _)| acquired)
+    }
+
+    /// The same, and who of the pool cools.
+    pub(in crate::state) async fn acquire_and_learn(
+        &self,
+        ask: &Acquire<'_>,
+    ) -> Result<(Acquired, Arc<[CoolingMember]>), StateError> {
+        self.batches.acquire(ask).await
+    }
+
+    pub(in crate::state) async fn fail(
+        &self,
+        attempt: &FailedAttempt<'_>,
+        cooldown: &Cooldown,
+    ) -> Result<(), StateError> {
+        let args = self.shared.args().millis(STATE_TTL).failure(attempt, cooldown);
+        let keys = Keys::of(attempt.tenant, attempt.pool).records();
+        self.shared.run::<Value>(&self.shared.fail, keys, args).await.map(drop)
+    }
+
+    /// See [`StateStore::succeed`](crate::state::StateStore::succeed).
+    pub fn succeed(&self, lease: &Lease) {
+        if lease.marked {
+            self.shared.writer.note(Note::Succeed(lease.clone(), self.shared.clock.offset()));
+        }
+    }
+
+    /// See [`StateStore::release`](crate::state::StateStore::release).
+    pub fn release(&self, lease: &Lease, used: Option<u64>) {
+        self.shared.release(lease, used);
+    }
+
+    pub(in crate::state) async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
+        let args = self.shared.args().text(&holder(lease.id)).millis(ttl);
+        let keys = vec![holders_of(lease.tenant)];
+        Ok(self.shared.run::<i64>(&self.shared.renew, keys, args).await? == 1)
+    }
+
+    pub(in crate::state) async fn end(
+        &self,
+        lease: &Lease,
+        used: Option<u64>,
+        outcome: Outcome<'_>,
+    ) -> Result<bool, StateError> {
+        let args = self
+            .shared
+            .args()
+            .millis(STATE_TTL)
+            .text(&holder(lease.id))
+            .text(&lease.id.to_string())
+            .text(&lease.member.key.to_string())
+            .text(&lease.member.key.record)
+            .text(&lease.member.credential)
+            .time(lease.began)
+            .number(lease.tokens)
+            .optional(used.filter(|_| lease.member.limits.tokens_per_minute > 0));
+        let args = match outcome {
+            Outcome::Failed(cooldown) => args.text("failed").failure(&lease.attempt(), cooldown),
+            Outcome::Served => args.text("served"),
+            Outcome::Unknown => args.text("unknown"),
+        };
+        let keys = Keys::of(lease.tenant, lease.pool).all();
+        Ok(self.shared.run::<i64>(&self.shared.end, keys, args).await? == 1)
+    }
+
+    /// See [`StateStore::inspect`](crate::state::StateStore::inspect).
+    ///
+    /// # Errors
+    /// Where the server cannot be reached; then nothing is held and nothing is written.
+    pub async fn inspect(&self, pool: &Roster) -> Result<Inspection, StateError> {
+        // What this replica has in flight is told before.
+        self.flush().await;
+        let mut args = self.shared.args();
+        for member in pool.members.iter() {
+            args = args.text(&member.key.to_string()).text(&member.key.record).text(&member.credential);
+        }
+        let keys = Keys::of(pool.tenant, pool.id).all();
+        let answer: Vec<Value> = self.shared.run(&self.shared.inspect, keys, args).await?;
+        codec::inspection(&answer, pool)
+    }
+
+    pub(in crate::state) async fn override_cooldown(
+        &self,
+        pool: &Roster,
+        member: &Member,
+        change: Override,
+    ) -> Result<(), StateError> {
+        let args = self.shared.args().millis(STATE_TTL).text(&member.key.record).text(&member.credential);
+        let args = match change {
+            Override::Set { duration, class } => args.text("set").millis(duration).text(class.name()),
+            Override::Clear => args.text("clear"),
+            Override::Recover => {
+                let ended = ErrorClass::ALL.into_iter().filter(|class| class.health_check_ends());
+                let names: Vec<_> = ended.map(ErrorClass::name).collect();
+                args.text("recover").text(&format!(" {} ", names.join(" ")))
+            }
+        };
+        let keys = Keys::of(pool.tenant, pool.id);
+        self.shared.run::<Value>(&self.shared.override_cooldown, keys.records(), args).await.map(drop)
+    }
+
+    pub(in crate::state) async fn claim_check(
+        &self,
+        pool: &Roster,
+        ttl: Duration,
+    ) -> Result<bool, StateError> {
+        let keys = vec![Keys::of(pool.tenant, pool.id).check()];
+        let args = Args::default().millis(ttl);
+        Ok(self.shared.run::<i64>(&self.shared.claim, keys, args).await? == 1)
+    }
+
+    pub(in crate::state) async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
+        // What was noted of them before must not come after.
+        self.flush().await;
+        let mut keys: Vec<_> =
+            gone.pools.iter().flat_map(|pool| Keys::of(gone.tenant, *pool).own()).collect();
+        if gone.whole {
+            keys.extend(keys::of_tenant(gone.tenant));
+        }
+        for some in keys.chunks(FORGOTTEN_AT_ONCE) {
+            self.shared.run::<Value>(&self.shared.forget, some.to_vec(), Args::default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Word of changed configuration, from replica to replica.
+    #[must_use]
+    pub fn change_feed(&self) -> ChangeFeed {
+        ChangeFeed::new(self.shared.connection.clone(), self.shared.announced.clone())
+    }
+
+    /// See [`StateStore::flush`](crate::state::StateStore::flush).
+    pub async fn flush(&self) {
+        self.shared.writer.flush().await;
+    }
+}

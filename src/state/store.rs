@@ -1,0 +1,202 @@
+//! What the engine asks of a store of state, and what it is told.
+
+use super::Inspection;
+use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Roster, Time};
+use async_trait::async_trait;
+use std::{fmt, sync::Arc, time::Duration};
+use uuid::Uuid;
+
+/// State of a pool that nobody has called for this long is forgotten: it is deleted, or as good as new.
+pub(super) const STATE_TTL: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The shared state of all pools.
+///
+/// An [`acquire`](Self::acquire) is one atomic step, so a caller that comes after a reported failure cannot be given the
+/// member that failed.
+///
+/// A store always answers. When a store that is shared cannot be reached, the answers come from what this replica knows.
+#[async_trait]
+pub trait StateStore: Send + Sync + 'static {
+    /// Writes the failure of the attempt before, where there is one, then picks a member and counts it in flight.
+    async fn acquire(&self, ask: &Acquire<'_>) -> Answer;
+
+    /// Writes a failure that no `acquire` follows. Returns when every later `acquire` sees it.
+    async fn fail(&self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown);
+
+    /// Notes that the call under `lease` served. Off the caller's path.
+    fn succeed(&self, lease: &Lease);
+
+    /// Takes the in-flight count down, hands a trial without verdict on, and settles the tokens reserved with those
+    /// `used`, where they are known. Off the caller's path; call it once a lease, whatever the outcome.
+    fn release(&self, lease: &Lease, used: Option<u64>);
+
+    /// Moves the end of a [`Acquire::hold`] lease to `ttl` from now; false where it is over already.
+    async fn renew(&self, lease: &Lease, ttl: Duration) -> bool;
+
+    /// Ends a [`Acquire::hold`] lease and writes what became of its call, in one step; false where it is over already,
+    /// so that an outcome counts once.
+    async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> bool;
+
+    /// All that is known of a pool's members, in their order. Changes nothing.
+    async fn inspect(&self, pool: &Roster) -> Inspection;
+
+    /// Lets an operator or a health check change a member's cooldown.
+    async fn override_cooldown(&self, pool: &Roster, member: &Member, change: Override);
+
+    /// Whether this replica is the one to check the pool's members now; no other is for `ttl`.
+    async fn claim_check(&self, pool: &Roster, ttl: Duration) -> bool;
+
+    /// Forgets pools that are no more; with them all else of a tenant that is no more.
+    async fn forget(&self, gone: &Gone);
+
+    /// Returns when everything noted so far is written.
+    async fn flush(&self);
+
+    /// Whether this replica decides alone now, since the shared state cannot be reached. What was true of one pick is
+    /// in its [`Answer`].
+    fn degraded(&self) -> bool {
+        false
+    }
+}
+
+/// What [`StateStore::acquire`] is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Acquire<'a> {
+    /// The pool to pick from.
+    pub pool: &'a Arc<Roster>,
+    /// Indices into `pool.members` that this call has tried.
+    pub tried: &'a [usize],
+    /// The attempt before, where it failed.
+    pub failed: Option<(&'a Lease, &'a Cooldown)>,
+    /// The id of the lease to be held.
+    pub lease: LeaseId,
+    /// How long a trial may take before another is let through.
+    pub trial_ttl: Duration,
+    /// Tokens to reserve where the member has a limit.
+    pub tokens: u64,
+    /// For a caller that calls the provider itself: the lease ends by itself after this long. Otherwise it lives as
+    /// long as this replica.
+    pub hold: Option<Duration>,
+}
+
+/// What [`StateStore::acquire`] answers.
+#[derive(Debug)]
+pub struct Answer {
+    /// Who serves.
+    pub acquired: Acquired,
+    /// Whether this replica decided alone, since the shared state cannot be reached.
+    pub degraded: bool,
+}
+
+/// Who serves.
+#[derive(Debug)]
+pub enum Acquired {
+    /// This member serves.
+    Granted {
+        /// Its index in the pool.
+        index: usize,
+        /// To be released when the call is over.
+        lease: Lease,
+    },
+    /// None is eligible, but a trial is on its way: ask again soon.
+    TrialRunning,
+    /// None is eligible.
+    Exhausted {
+        /// The first to come back: in how long, and what it waits for. `None` where one could serve another call.
+        first_back: Option<(Duration, ErrorClass)>,
+    },
+}
+
+/// One call's hold on one member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its id.
+    pub id: LeaseId,
+    /// The tenant's row id.
+    pub tenant: Uuid,
+    /// The pool's row id.
+    pub pool: Uuid,
+    /// The member held.
+    pub member: Member,
+    /// When it was granted, on the store's clock.
+    pub began: Time,
+    /// Whether the call is a member's trial.
+    pub trial: bool,
+    /// Whether success has something to clear: a trial or a row of failures.
+    pub marked: bool,
+    /// Tokens reserved.
+    pub tokens: u64,
+}
+
+/// An attempt that failed, as far as the state store asks.
+#[derive(Debug, Clone, Copy)]
+pub struct FailedAttempt<'a> {
+    /// The tenant's row id.
+    pub tenant: Uuid,
+    /// The pool's row id.
+    pub pool: Uuid,
+    /// The member that was tried.
+    pub member: &'a Member,
+    /// When it began, on the store's clock.
+    pub began: Time,
+    /// The lease of the trial that it was.
+    pub trial: Option<LeaseId>,
+}
+
+impl Lease {
+    /// What the store asks of it when its call fails.
+    #[must_use]
+    pub fn attempt(&self) -> FailedAttempt<'_> {
+        let Self { tenant, pool, ref member, began, .. } = *self;
+        FailedAttempt { tenant, pool, member, began, trial: self.trial.then_some(self.id) }
+    }
+}
+
+/// What became of a call under a [`Acquire::hold`] lease.
+#[derive(Debug, Clone, Copy)]
+pub enum Outcome<'a> {
+    /// It was served.
+    Served,
+    /// It failed, and the failure may cool the member.
+    Failed(&'a Cooldown),
+    /// Nothing that says anything about the member.
+    Unknown,
+}
+
+/// What was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// The tenant's row id.
+    pub tenant: Uuid,
+    /// The row ids of the pools.
+    pub pools: Vec<Uuid>,
+    /// Whether the tenant is gone as well.
+    pub whole: bool,
+}
+
+/// What an operator or a health check does to a cooldown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Override {
+    /// An operator sets it, whatever it was.
+    Set {
+        /// For how long.
+        duration: Duration,
+        /// Why.
+        class: ErrorClass,
+    },
+    /// An operator clears it, the credential's as well; failures of calls begun before no longer count.
+    Clear,
+    /// A health check has succeeded: ends the cooldowns that [`ErrorClass::health_check_ends`].
+    Recover,
+}
+
+/// Redis cannot be reached. Its text holds no key and no value.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the state store cannot be reached: {0}")]
+pub struct StateError(pub String);
+
+impl fmt::Debug for dyn StateStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StateStore")
+    }
+}
