@@ -126,8 +126,12 @@ impl Attempt {
 
     /// Notes what an answer, or a piece of one, tells about itself.
     pub(super) fn note(&mut self, reply: &impl Reply) {
-        self.span.model(reply.model());
-        self.span.finished(reply.finish_reason());
+        if let Some(model) = reply.model() {
+            self.span.model(model);
+        }
+        if let Some(reason) = reply.finish_reason() {
+            self.span.finished(reason);
+        }
         let Some(usage) = reply.usage() else { return };
         self.span.used(usage.prompt, usage.completion);
         if let Some(lease) = &mut self.lease

@@ -7,14 +7,14 @@ use bytes::Bytes;
 
 /// An answer, or a piece of a streamed one.
 pub trait Reply: Send {
-    /// The provider's name of the model that answers; empty where this does not tell.
-    fn model(&self) -> &str {
-        ""
+    /// The provider's name of the model that answers; none or empty where this does not tell.
+    fn model(&self) -> Option<&str> {
+        None
     }
 
-    /// Why the answer ends, such as `stop`; empty where this does not tell.
-    fn finish_reason(&self) -> &str {
-        ""
+    /// Why the answer ends, such as `stop`; none or empty where this does not tell.
+    fn finish_reason(&self) -> Option<&str> {
+        None
     }
 
     /// What the call has used so far; none where this does not tell.
@@ -30,12 +30,12 @@ pub trait StreamEvent: Reply + 'static {
 }
 
 impl Reply for ChatReply {
-    fn model(&self) -> &str {
-        &self.model
+    fn model(&self) -> Option<&str> {
+        Some(&self.model)
     }
 
-    fn finish_reason(&self) -> &str {
-        &self.finish_reason
+    fn finish_reason(&self) -> Option<&str> {
+        Some(&self.finish_reason)
     }
 
     fn usage(&self) -> Option<TokenUsage> {
@@ -60,8 +60,8 @@ impl Reply for ModerationReply {}
 impl Reply for SpeechReply {}
 
 impl Reply for ChatEvent {
-    fn finish_reason(&self) -> &str {
-        &self.finish_reason
+    fn finish_reason(&self) -> Option<&str> {
+        Some(&self.finish_reason)
     }
 
     fn usage(&self) -> Option<TokenUsage> {
