@@ -31,7 +31,7 @@ pub struct Pool {
 /// One config, ready to be called.
 #[derive(Debug)]
 pub struct PoolMember {
-    /// Its row id, or [`INHERIT`].
+    /// Its row id, or [`INHERIT`](crate::catalog::INHERIT).
     pub id: Arc<str>,
     /// For people.
     pub name: Arc<str>,
