@@ -207,7 +207,8 @@ impl Tasks {
             self.set.injected.strike(&format!("{task}/{thing}"));
             work.await
         };
-        let done = AssertUnwindSafe(work).catch_unwind().await.ok();
+        // Boxed, because each layer around a future makes it as large again.
+        let done = AssertUnwindSafe(Box::pin(work)).catch_unwind().await.ok();
         if done.is_none() {
             self.set.contained(task, thing);
         }

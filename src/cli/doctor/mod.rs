@@ -28,7 +28,7 @@ pub(super) struct Options {
     /// Walk one model of this tenant as a call would
     #[arg(long, requires = "model")]
     tenant: Option<String>,
-    /// The model's provider, where several have a model of that name
+    /// The model's provider, if several have a model of that name
     #[arg(long, requires = "model", default_value = "")]
     provider: String,
     /// What the model does: llm, text-embedding, rerank, speech2text, moderation or tts
