@@ -7,7 +7,7 @@
 use super::{
     access::Operation,
     drain::Drain,
-    panics::{ContainedBody, contained},
+    panics::{ContainedBody, LastFrame, contained},
     receive::TimedBody,
     refusal::Refusal,
     tenant_limits::{CallLimits, TenantCall, TenantLimits},
@@ -17,7 +17,7 @@ use crate::{
     telemetry::{CallSpan, InFlight, Metrics, Shed, Traces},
 };
 use http::HeaderMap;
-use http_body::{Body, Frame};
+use http_body::Body;
 use std::{sync::Arc, time::Instant};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -120,11 +120,7 @@ impl Gate {
     }
 
     /// Contains panics in the body of an answer. The body ends with `last` then.
-    pub fn contained_body<B: Body>(
-        &self,
-        body: B,
-        last: fn() -> Result<Frame<B::Data>, B::Error>,
-    ) -> ContainedBody<B> {
+    pub fn contained_body<B: Body>(&self, body: B, last: LastFrame<B>) -> ContainedBody<B> {
         ContainedBody::new(body, last, self.metrics.clone())
     }
 }

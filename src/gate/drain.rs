@@ -27,7 +27,6 @@ pub struct Drain {
 
 impl Drain {
     /// Counts a call, until what is returned is dropped.
-    #[must_use]
     pub fn enter(&self) -> TaskTrackerToken {
         self.inside.token()
     }

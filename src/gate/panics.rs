@@ -24,18 +24,21 @@ pub async fn contained<T>(call: impl Future<Output = T>, metrics: &Metrics) -> O
     answer
 }
 
+/// Makes the frame with which a door tells its caller of an internal error.
+pub type LastFrame<B> = fn() -> Result<Frame<<B as Body>::Data>, <B as Body>::Error>;
+
 /// A body that ends with a frame of its door's choice where making the body panics.
 pub struct ContainedBody<B: Body> {
     /// `None` once it has panicked: it is never polled again.
     body: Option<B>,
     /// What tells the caller of an internal error.
-    last: fn() -> Result<Frame<B::Data>, B::Error>,
+    last: LastFrame<B>,
     metrics: Arc<Metrics>,
 }
 
 impl<B: Body> ContainedBody<B> {
     /// That body, which ends with `last` where it panics.
-    pub fn new(body: B, last: fn() -> Result<Frame<B::Data>, B::Error>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(body: B, last: LastFrame<B>, metrics: Arc<Metrics>) -> Self {
         Self { body: Some(body), last, metrics }
     }
 }

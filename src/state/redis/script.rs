@@ -5,7 +5,7 @@ use super::{
     error::state_error,
 };
 use crate::{
-    balance::{ErrorClass, Standing, Strategy, constants::*, millis},
+    balance::{ErrorClass, Standing, Strategy, constants, millis},
     state::StateError,
 };
 use fred::{
@@ -43,16 +43,16 @@ pub(super) use script;
 /// What every script shares: the numbers and names of the rules in `src/balance/`, as Lua's constants, and `common.lua`.
 pub(super) fn shared_lua() -> String {
     let numbers = [
-        ("EPISODE_DECAY", millis(EPISODE_DECAY)),
-        ("MAX_EPISODES", MAX_EPISODES.into()),
-        ("SHARE_WINDOW", millis(SHARE_WINDOW)),
-        ("SHARE", SHARE.into()),
-        ("SHARE_VOLUME", SHARE_VOLUME.into()),
-        ("KEPT", millis(KEPT)),
-        ("BUCKET", millis(BUCKET)),
-        ("BUCKETS", BUCKETS),
-        ("CONCURRENCY_PAUSE", millis(CONCURRENCY_PAUSE)),
-        ("SCALE", SCALE.unsigned_abs()),
+        ("EPISODE_DECAY", millis(constants::EPISODE_DECAY)),
+        ("MAX_EPISODES", constants::MAX_EPISODES.into()),
+        ("SHARE_WINDOW", millis(constants::SHARE_WINDOW)),
+        ("SHARE", constants::SHARE.into()),
+        ("SHARE_VOLUME", constants::SHARE_VOLUME.into()),
+        ("KEPT", millis(constants::KEPT)),
+        ("BUCKET", millis(constants::BUCKET)),
+        ("BUCKETS", constants::BUCKETS),
+        ("CONCURRENCY_PAUSE", millis(constants::CONCURRENCY_PAUSE)),
+        ("SCALE", constants::SCALE.unsigned_abs()),
         ("AVAILABLE", Standing::Available.severity().into()),
         ("HALF_OPEN", Standing::HalfOpen.severity().into()),
         ("TRIAL_RUNNING", Standing::TrialRunning.severity().into()),

@@ -93,7 +93,8 @@ impl Shared {
 
     pub(super) async fn run_of<T: FromValue>(&self, script: &Script, run: Run) -> Result<T, StateError> {
         let client = self.connection.client();
-        self.connection.watched(script.name, script.run(&client, run)).await
+        // In a box: the client's future is some 14 KiB, which all who wait for a command would hold.
+        self.connection.watched(script.name, Box::pin(script.run(&client, run))).await
     }
 
     /// A key of each primary.

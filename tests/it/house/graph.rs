@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt::Write,
+    slice,
 };
 
 use super::source::{Mention, Module, Path, Source};
@@ -90,16 +91,18 @@ impl<'a> House<'a> {
             let target = self.resolve(module, used, steps)?;
             return self.definer(&[&target, &rest[1..]].concat(), steps);
         }
-        let globs = declared.globs.iter().filter_map(|glob| self.resolve(module, glob, steps));
-        globs.filter_map(|glob| self.definer(&[&glob, rest].concat(), steps)).next()
+        let mut globs = declared.globs.iter().filter_map(|glob| self.resolve(module, glob, steps));
+        globs.find_map(|glob| self.definer(&[&glob, rest].concat(), steps))
     }
 
     /// The files that a glob import reaches: the module's own, where it defines something, and those it re-exports from.
     fn behind_glob(&self, path: &[String]) -> BTreeSet<&'a str> {
         let Some((file, declared)) = self.modules.get(path) else { return BTreeSet::new() };
         let own = (!declared.items.is_empty()).then_some(*file);
-        let named =
-            declared.uses.keys().filter_map(|name| self.definer(&[path, &[name.clone()]].concat(), STEPS));
+        let named = declared
+            .uses
+            .keys()
+            .filter_map(|name| self.definer(&[path, slice::from_ref(name)].concat(), STEPS));
         own.into_iter().chain(named).collect()
     }
 
