@@ -18,6 +18,7 @@ mod clock;
 mod load;
 mod measure;
 mod peers;
+mod report;
 mod servers;
 mod store;
 #[path = "../../tests/it/support/mod.rs"]
@@ -33,7 +34,6 @@ mod support;
 use load::{Call, Outcome, Plan};
 use std::{
     env, fs,
-    path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
@@ -45,6 +45,8 @@ use support::{
 };
 use tempfile::TempDir;
 
+/// Names the program of an earlier version, which is measured beside this one: a pair in each repetition.
+const BEFORE: &str = "BENCH_BEFORE";
 /// Who calls at a time, where nothing else is said.
 const CALLERS: usize = 64;
 /// Calls that come whatever becomes of those before, half as many as the embedded Rota serves at most.
@@ -110,6 +112,16 @@ async fn bench(wanted: &[&str]) {
     let builder = || Rota::builder().env("TOKIO_WORKER_THREADS", &threads);
     let (embedded, embedded_scenes) = rota(builder(), &upstream).await;
     let (fleet, fleet_scenes) = rota(builder().redis(redis.url()), &upstream).await;
+    let before = match env::var(BEFORE) {
+        Err(_) => Vec::new(),
+        Ok(program) => {
+            let builder = || builder().under(&["sh", "-c", &format!(r#"exec "{program}" "$@""#)]);
+            vec![
+                ("before, embedded", rota(builder(), &upstream).await, 0),
+                ("before, Redis", rota(builder().redis(redis.url()), &upstream).await, redis.port()),
+            ]
+        }
+    };
     let nginx = nginx(&upstream, &folder).await;
     let peers = peers::start(&upstream, &folder).await;
 
@@ -147,6 +159,14 @@ async fn bench(wanted: &[&str]) {
             http: None,
         },
     ];
+    servers.extend(before.iter().map(|(name, (rota, scenes), redis)| Server {
+        name,
+        address: rota.address().to_owned(),
+        pid: rota.id(),
+        scenes: scenes.clone(),
+        redis: *redis,
+        http: None,
+    }));
     if let Some((process, address)) = &nginx {
         let server = Server {
             name: "nginx",
@@ -228,7 +248,8 @@ async fn bench(wanted: &[&str]) {
             rows.push(Row { name, plan, outcomes: Vec::new() });
         }
     }
-    rows.sort_by(|one, other| what(&one.name).cmp(what(&other.name)));
+    // Both of a pair one after the other.
+    rows.sort_by_key(|row| row.name.replace("before", "rota"));
 
     let mut picks = Vec::new();
     // The embedded Rota's own, where that was measured.
@@ -252,34 +273,11 @@ async fn bench(wanted: &[&str]) {
             picks.push(serde_json::from_slice::<Vec<Vec<f64>>>(&output.stdout).unwrap());
         }
     }
-    report(&rows);
+    report::rows(&rows);
+    report::against_before(&rows);
     if !picks.is_empty() {
-        report_picks(&picks);
+        report::picks(&picks);
     }
-}
-
-/// Prints the medians of what one process gets out of one Redis.
-fn report_picks(picks: &[Vec<Vec<f64>>]) {
-    println!("\n### picks on Redis from one process, {CALLERS} callers\n");
-    println!("| members | {} |", store::ROWS.join(" a second | "));
-    println!("|-|{}", "-|".repeat(store::ROWS.len()));
-    for (place, members) in store::MEMBERS.iter().enumerate() {
-        let rates: Vec<String> = (0..store::ROWS.len())
-            .map(|row| {
-                let median = |row: usize| {
-                    let mut all: Vec<f64> = picks.iter().map(|run| run[place][row]).collect();
-                    all.sort_by(f64::total_cmp);
-                    all[all.len() / 2]
-                };
-                format!("{:.0} ({:.2})", median(row), median(row) / median(0))
-            })
-            .collect();
-        println!("| {members} | {} |", rates.join(" | "));
-    }
-}
-
-fn what(name: &str) -> &str {
-    name.split(" · ").next().unwrap_or_default()
 }
 
 /// Starts this program again as one of its helpers, and says where it listens.
@@ -362,40 +360,4 @@ fn drive(name: &str, plan: &Plan) -> Outcome {
     assert_eq!(outcome.failures, 0, "{name}: {}", outcome.first_failure);
     assert!(outcome.calls > 0, "{name}: no call was answered");
     outcome
-}
-
-/// Prints the medians, and keeps all of it under `target/bench`.
-fn report(rows: &[Row]) {
-    let mut last = "";
-    for row in rows {
-        if what(&row.name) != last {
-            last = what(&row.name);
-            println!("\n### {last}\n");
-            println!(
-                "| | calls/s | p50 µs | p99 µs | p99.9 µs | CPU µs a call | RSS MiB | scripts on Redis a call | Redis CPU µs a call |"
-            );
-            println!("|-|-|-|-|-|-|-|-|-|");
-        }
-        let median = |of: fn(&Outcome) -> f64| {
-            let mut values: Vec<f64> = row.outcomes.iter().map(of).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
-        println!(
-            "| {} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} | {:.0} | {:.2} | {:.1} |",
-            row.name.split(" · ").nth(1).unwrap_or_default(),
-            median(|one| one.rate),
-            median(|one| one.p50),
-            median(|one| one.p99),
-            median(|one| one.p999),
-            // From a positive zero: an empty sum is a negative one.
-            median(|one| one.cpu.iter().fold(0.0, |sum, cpu| sum + cpu)),
-            median(|one| one.resident.iter().sum::<u64>() as f64 / 1024.0),
-            median(|one| one.redis_commands),
-            median(|one| one.redis_cpu),
-        );
-    }
-    let kept: Vec<_> = rows.iter().map(|row| (&row.name, &row.plan.call, &row.outcomes)).collect();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    fs::write(folder.join("bench.json"), serde_json::to_string_pretty(&kept).unwrap()).unwrap();
 }
