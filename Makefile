@@ -36,7 +36,7 @@ rules: ## Carry deploy/prometheus/rules.yaml over to deploy/kubernetes, and run 
 sbom: ## Write target/rota.cdx.json, what the program consists of, as CycloneDX. Installs cargo-cyclonedx under target/.
 	@scripts/sbom.sh
 
-bench: $(if $(BENCH_PEERS),target/peers/node_modules) ## Put load on Rota, a bare relay and nginx in turn; BENCH_PEERS=1: on LiteLLM and Portkey too. Builds a release.
+bench: $(if $(BENCH_PEERS),target/peers/node_modules) ## Put load on Rota, a bare relay and nginx in turn; BENCH_PEERS=1: on LiteLLM and Portkey too; BENCH_BEFORE=PROGRAM: on an earlier version. Builds a release.
 	@scripts/test-setup.sh
 	cargo bench --locked --bench whole
 
