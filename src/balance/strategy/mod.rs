@@ -33,16 +33,6 @@ impl Strategy {
     /// Every strategy.
     pub const ALL: [Self; 3] = [Self::RoundRobin, Self::WeightedRoundRobin, Self::LeastConnections];
 
-    fn rules(self) -> &'static dyn Rules {
-        match self {
-            Self::RoundRobin => &round_robin::RoundRobin,
-            Self::WeightedRoundRobin => &weighted::Weighted,
-            Self::LeastConnections => &least_connections::LeastConnections,
-        }
-    }
-}
-
-impl Strategy {
     /// The name it is stored under, and sent to Redis by.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -90,6 +80,14 @@ impl Strategy {
     #[must_use]
     pub fn score(self, one: &Candidate<'_>, all: &[Candidate<'_>], turn: &Turn) -> f64 {
         self.rules().score(one, all, turn)
+    }
+
+    fn rules(self) -> &'static dyn Rules {
+        match self {
+            Self::RoundRobin => &round_robin::RoundRobin,
+            Self::WeightedRoundRobin => &weighted::Weighted,
+            Self::LeastConnections => &least_connections::LeastConnections,
+        }
     }
 }
 

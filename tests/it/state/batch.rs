@@ -15,7 +15,10 @@ use rota::{
     scripted::{Script, Upstream},
     state::{Acquire, Acquired, Lease, RedisOptions},
 };
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::{JoinSet, yield_now},
+    time::Instant,
+};
 
 use crate::support::{
     eventually,
@@ -274,6 +277,26 @@ async fn what_is_granted_to_callers_that_have_gone_is_given_back() {
             replica.store.release(&lease, None);
         }
     }
+}
+
+#[tokio::test]
+async fn a_lease_that_ends_by_itself_does_so_where_its_caller_has_gone() {
+    let replica = replica().await;
+    let pool = ring([1]);
+    replica.store.take(&pool).await;
+    let ask = Acquire { hold: Some(SOON), ..asking(&pool) };
+    let mut asked = replica.store.acquire(&ask);
+    assert!(futures::poll!(asked.as_mut()).is_pending());
+    // The command is sent, and nobody waits for its answer.
+    yield_now().await;
+    drop(asked);
+    eventually(SOON, async || match replica.in_flight(&pool).await[..] {
+        [2] => Ok(()),
+        ref held => Err(format!("{held:?} are held")),
+    })
+    .await;
+    replica.store.pass(SOON);
+    assert_eq!(replica.in_flight(&pool).await, [1], "the call of the replica is counted as before");
 }
 
 #[tokio::test]
