@@ -3,11 +3,11 @@
 use crate::support::{
     eventually,
     redis::Redis,
-    store::{Store, on_both_stores},
+    store::{Store, member, on_both_stores, ring},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Members, Roster, Scope, Strategy},
+    balance::{Cooldown, ErrorClass, LeaseId, Member, Roster, Scope, Strategy},
     state::{Acquire, Acquired, Lease, RedisOptions, RedisStore},
 };
 use std::{
@@ -55,22 +55,7 @@ async fn memory_forgets_a_pool_that_nobody_calls_for_a_month() {
 }
 
 fn pool(members: u32) -> Arc<Roster> {
-    Arc::new(Roster { members: (1..=members).map(member).collect(), ..empty_pool() })
-}
-
-fn empty_pool() -> Roster {
-    let (id, tenant) = (Uuid::new_v4(), Uuid::new_v4());
-    Roster { id, tenant, strategy: Strategy::RoundRobin, members: Members::default() }
-}
-
-fn member(ordinal: u32) -> Member {
-    Member {
-        key: MemberKey::new(ordinal, ordinal.to_string()),
-        credential: format!("credential-{ordinal}").into(),
-        priority: 0,
-        weight: 1,
-        limits: Limits::default(),
-    }
+    ring(1..=members)
 }
 
 fn cooldown(duration: Duration) -> Cooldown {
@@ -295,7 +280,8 @@ async fn counts_are_of_what_is_held_and_never_negative(store: Store) {
         let mut random = StdRng::seed_from_u64(seed);
         let strategy = Strategy::ALL[random.random_range(0..Strategy::ALL.len())];
         let weighted = |ordinal| Member { weight: ordinal, ..member(ordinal) };
-        let pool = Arc::new(Roster { strategy, members: (1..=3).map(weighted).collect(), ..empty_pool() });
+        let members = (1..=3).map(weighted).collect();
+        let pool = Arc::new(Roster { strategy, members, ..(*pool(3)).clone() });
         let (mut held, mut over) = (Vec::<(usize, Lease)>::new(), Vec::<Lease>::new());
         for step in 0..40 {
             if held.is_empty() || random.random() {

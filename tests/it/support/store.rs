@@ -145,7 +145,8 @@ pub fn ring(ordinals: impl IntoIterator<Item = u32>) -> Arc<Roster> {
     Arc::new(Roster { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy: Strategy::RoundRobin, members })
 }
 
-fn member(ordinal: u32) -> Member {
+/// A member of that place, with a credential of its own.
+pub fn member(ordinal: u32) -> Member {
     Member {
         key: MemberKey::new(ordinal, ordinal.to_string()),
         credential: format!("credential-{ordinal}").into(),
