@@ -12,8 +12,8 @@ use crate::{
     invoke::Engine,
     net::Port,
     provider::{Registry, UpstreamClient},
+    redis::ChangeFeed,
     settings::Settings,
-    state::ChangeFeed,
     tasks::{Task, Tasks},
     telemetry::Metrics,
 };

@@ -11,6 +11,7 @@
 //! - [`state`]: turns, cooldowns and calls in flight, in memory or on Redis.
 //! - [`provider`]: one driver per kind of provider: addresses, signing, sending and error classes.
 //! - [`wire`]: vendors' formats: pure functions between bytes and domain types.
+//! - [`redis`]: connections, scripts and word of changes: how Redis is reached, whatever is kept there.
 //! - [`balance`]: the pure rules: which member serves next, what a failure means, how long it cools.
 //!
 //! Beside them:
@@ -26,9 +27,9 @@
 //!
 //! # Who may import whom
 //!
-//! Imports point one way: `api -> gate`, `api -> invoke -> {catalog, state, provider} -> balance`, `catalog -> provider` and
-//! `provider -> wire`. `balance` and `wire` import none of the others. No two files import each other in a circle. A test
-//! checks both (`tests/it/house/`).
+//! Imports point one way: `api -> gate`, `api -> invoke -> {catalog, state, provider} -> balance`, `catalog -> provider`,
+//! `provider -> wire` and `state -> redis`. `balance`, `redis` and `wire` import none of the others. No two files import each
+//! other in a circle. A test checks both (`tests/it/house/`).
 
 pub mod api;
 pub mod app;
@@ -43,6 +44,7 @@ pub mod health;
 pub mod invoke;
 pub mod net;
 pub mod provider;
+pub mod redis;
 pub mod scripted;
 pub mod settings;
 pub mod state;

@@ -24,7 +24,7 @@ use crate::{
     gate::CallLimits,
     invoke::RetryBudget,
     provider::UpstreamOptions,
-    state::RedisOptions,
+    redis::RedisOptions,
     telemetry::{LogFormat, TraceOptions},
 };
 use secrecy::SecretString;

@@ -7,7 +7,8 @@ use fred::{
 };
 use rota::{
     balance::{LeaseId, Member, MemberKey, Roster},
-    state::{Acquire, Acquired, RedisOptions, RedisStore},
+    redis::RedisOptions,
+    state::{Acquire, Acquired, RedisStore},
 };
 use std::{
     sync::{

@@ -2,8 +2,9 @@
 
 use crate::{
     catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
+    redis::{ChangeFeed, CommandWatch, RedisOptions},
     settings::{MasterKey, Settings},
-    state::{ChangeFeed, CommandWatch, MemoryStore, RedisOptions, RedisStore, ResilientStore, StateStore},
+    state::{MemoryStore, RedisStore, ResilientStore, StateStore},
     tasks::{Task, TaskCounts, Tasks},
     telemetry::{Metrics, Traces},
 };

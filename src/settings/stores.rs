@@ -4,7 +4,7 @@ use super::{
     RawSettings,
     values::{Problems, authorities, given, given_path, time},
 };
-use crate::{catalog::DatabaseOptions, state::RedisOptions};
+use crate::{catalog::DatabaseOptions, redis::RedisOptions};
 use secrecy::SecretString;
 use std::{
     env,

@@ -15,9 +15,7 @@ pub use clock::Clock;
 use inspection::Known;
 pub use inspection::{Inspection, MemberInspection};
 pub use memory::MemoryStore;
-pub use redis::{ChangeFeed, CommandWatch, RedisFacts, RedisOptions, RedisStore};
+pub use redis::RedisStore;
 pub use resilient::ResilientStore;
 use store::STATE_TTL;
-pub use store::{
-    Acquire, Acquired, Answer, FailedAttempt, Gone, Lease, Outcome, Override, StateError, StateStore,
-};
+pub use store::{Acquire, Acquired, Answer, FailedAttempt, Gone, Lease, Outcome, Override, StateStore};

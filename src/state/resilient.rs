@@ -10,10 +10,13 @@
 
 use super::{
     Acquire, Acquired, Answer, FailedAttempt, Gone, Inspection, Lease, MemoryStore, Outcome, Override,
-    RedisStore, StateError, StateStore,
+    RedisStore, StateStore,
 };
-use crate::balance::{Cooldown, Limits, Member, Roster};
-use crate::tasks::Task;
+use crate::{
+    balance::{Cooldown, Limits, Member, Roster},
+    redis::RedisError,
+    tasks::Task,
+};
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use std::{
@@ -71,7 +74,7 @@ impl ResilientStore {
     ///
     /// # Errors
     /// Why it did not answer.
-    pub async fn wait(&self, limit: Duration) -> Result<(), StateError> {
+    pub async fn wait(&self, limit: Duration) -> Result<(), RedisError> {
         let answered = self.shared.wait(limit).await.inspect_err(|error| self.lost(error));
         let this = self.this.clone();
         self.shared.tasks().spawn_endless(Task::RedisWatch, move || watch(this.clone()));
@@ -79,7 +82,7 @@ impl ResilientStore {
     }
 
     /// Notes a failure of the server, and goes on alone from the first one.
-    fn lost(&self, error: &StateError) {
+    fn lost(&self, error: &RedisError) {
         if self.away.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -88,7 +91,7 @@ impl ResilientStore {
         self.loss.notify_one();
     }
 
-    async fn go_back(&self) -> Result<(), StateError> {
+    async fn go_back(&self) -> Result<(), RedisError> {
         let _alone = self.returning.write().await;
         // Some are there where going back has panicked before.
         self.deferred.lock().get_or_insert_default();
@@ -103,7 +106,7 @@ impl ResilientStore {
         restored
     }
 
-    async fn restore(&self) -> Result<(), StateError> {
+    async fn restore(&self) -> Result<(), RedisError> {
         // What was noted before the loss must not be counted on top of the truth.
         self.shared.flush().await;
         let _ = self.shared.has_dropped_notes();
@@ -122,13 +125,13 @@ impl ResilientStore {
     }
 
     /// Asks the server where it is there, and goes on without it where it fails.
-    async fn shared<T>(&self, answer: impl Future<Output = Result<T, StateError>>) -> Option<T> {
+    async fn shared<T>(&self, answer: impl Future<Output = Result<T, RedisError>>) -> Option<T> {
         if self.is_away() {
             return None;
         }
         // What was dropped would count as in flight for ever: going back brings the truth.
         if self.shared.has_dropped_notes() {
-            self.lost(&StateError("successes and releases were dropped".into()));
+            self.lost(&RedisError("successes and releases were dropped".into()));
             return None;
         }
         match answer.await {

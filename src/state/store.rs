@@ -190,11 +190,6 @@ pub enum Override {
     Recover,
 }
 
-/// Redis cannot be reached. Its text holds no key and no value.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the state store cannot be reached: {0}")]
-pub struct StateError(pub String);
-
 impl fmt::Debug for dyn StateStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("StateStore")

@@ -7,8 +7,8 @@ use super::{
 use crate::{
     catalog::DatabaseFacts,
     provider::{Networks, Unreachable, check_url, probe},
+    redis::RedisFacts,
     settings::Settings,
-    state::RedisFacts,
 };
 use futures::StreamExt;
 use secrecy::ExposeSecret;

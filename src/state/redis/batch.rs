@@ -16,7 +16,8 @@ use super::{
 };
 use crate::{
     balance::Roster,
-    state::{Acquire, Acquired, StateError},
+    redis::RedisError,
+    state::{Acquire, Acquired},
 };
 use dashmap::{DashMap, Entry};
 use fred::types::Value;
@@ -38,7 +39,7 @@ struct Batch {
     question: Question,
 }
 
-type Sender = oneshot::Sender<Result<Answer, StateError>>;
+type Sender = oneshot::Sender<Result<Answer, RedisError>>;
 
 /// An answer on its way to its caller.
 struct Answer {
@@ -65,7 +66,7 @@ impl Batches {
     pub(super) async fn acquire(
         self: &Arc<Self>,
         ask: &Acquire<'_>,
-    ) -> Result<(Acquired, Arc<[CoolingMember]>), StateError> {
+    ) -> Result<(Acquired, Arc<[CoolingMember]>), RedisError> {
         let (sender, answer) = oneshot::channel();
         let Acquire { lease, trial_ttl, tokens, .. } = *ask;
         let caller = (Caller { lease, trial_ttl, tokens }, sender);
@@ -81,7 +82,7 @@ impl Batches {
             // In a task of its own, so that it goes on where the caller goes away.
             tokio::spawn(send(self.shared.clone(), batch));
         }
-        let mut answer = answer.await.map_err(|_| StateError("the command was dropped".into()))??;
+        let mut answer = answer.await.map_err(|_| RedisError("the command was dropped".into()))??;
         let acquired = answer.acquired.take().ok_or_else(codec::unexpected)?;
         Ok((acquired, answer.cooling.clone()))
     }
@@ -142,10 +143,10 @@ async fn pick(
     pool: &Arc<Roster>,
     callers: &[Caller],
     question: &Question,
-) -> Result<(Vec<Acquired>, Arc<[CoolingMember]>), StateError> {
+) -> Result<(Vec<Acquired>, Arc<[CoolingMember]>), RedisError> {
     let (run, refreshes) =
         shared.rosters.run(pool, callers, question, &shared.replica, shared.clock.offset())?;
-    let answer: Vec<Value> = shared.run_of(&shared.acquire, run).await?;
+    let answer: Vec<Value> = shared.connection.run(&shared.acquire, run).await?;
     let acquired = codec::acquired(&answer, pool, callers)?;
     let granted = acquired.iter().filter(|one| matches!(one, Acquired::Granted { .. })).count();
     if question.holder.is_none() {

@@ -5,53 +5,13 @@ use crate::{
         Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Roster, Scope, Time,
         Trial, Turn, Window, millis,
     },
-    state::{Acquired, FailedAttempt, Inspection, Lease, MemberInspection, StateError},
+    redis::RedisError,
+    state::{Acquired, FailedAttempt, Inspection, Lease, MemberInspection},
 };
 use bytes::Bytes;
 use fred::types::Value;
 use serde::Serialize;
 use std::{iter, sync::Arc, time::Duration};
-
-/// Arguments in the making.
-#[derive(Default)]
-pub(super) struct Args(pub(super) Vec<Value>);
-
-impl Args {
-    pub(super) fn text(mut self, text: &str) -> Self {
-        self.0.push(text.into());
-        self
-    }
-
-    pub(super) fn time(self, time: Time) -> Self {
-        self.number(time.millis())
-    }
-
-    pub(super) fn number(mut self, number: u64) -> Self {
-        self.0.push(i64::try_from(number).unwrap_or(i64::MAX).into());
-        self
-    }
-
-    pub(super) fn millis(self, duration: Duration) -> Self {
-        self.number(millis(duration))
-    }
-
-    pub(super) fn flag(self, set: bool) -> Self {
-        self.text(if set { "1" } else { "0" })
-    }
-
-    pub(super) fn optional(self, number: Option<u64>) -> Self {
-        match number {
-            Some(number) => self.number(number),
-            None => self.text("-"),
-        }
-    }
-
-    /// As `fail` in `common.lua` takes them.
-    pub(super) fn failure(mut self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> Self {
-        self.0.extend(failure(attempt, cooldown).map(Value::from));
-        self
-    }
-}
 
 /// A failure as `fail` in `common.lua` takes it.
 pub(super) fn failure(attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> [String; 11] {
@@ -99,7 +59,7 @@ pub(super) struct Question {
 
 impl Question {
     /// As `acquire.lua` takes it.
-    pub(super) fn packed(&self, pool: &Roster, callers: &[Caller]) -> Result<Bytes, StateError> {
+    pub(super) fn packed(&self, pool: &Roster, callers: &[Caller]) -> Result<Bytes, RedisError> {
         let callers: Vec<_> = callers
             .iter()
             .map(|caller| (caller.lease.to_string(), whole_millis(caller.trial_ttl), caller.tokens))
@@ -109,8 +69,8 @@ impl Question {
     }
 }
 
-fn pack(value: &impl Serialize) -> Result<Bytes, StateError> {
-    rmp_serde::to_vec(value).map(Bytes::from).map_err(|error| StateError(error.to_string()))
+fn pack(value: &impl Serialize) -> Result<Bytes, RedisError> {
+    rmp_serde::to_vec(value).map(Bytes::from).map_err(|error| RedisError(error.to_string()))
 }
 
 /// The members as `plain.lua` takes them; none where more than the turn tells them apart, or their records' names are not
@@ -135,7 +95,7 @@ pub(super) fn ring(pool: &Roster) -> Option<Bytes> {
 }
 
 /// A pool's members as `acquire.lua` takes them.
-pub(super) fn members(pool: &Roster) -> Result<Bytes, StateError> {
+pub(super) fn members(pool: &Roster) -> Result<Bytes, RedisError> {
     let members: Vec<_> = pool
         .members
         .iter()
@@ -182,7 +142,7 @@ pub(super) fn acquired(
     answer: &[Value],
     pool: &Roster,
     callers: &[Caller],
-) -> Result<Vec<Acquired>, StateError> {
+) -> Result<Vec<Acquired>, RedisError> {
     let began = time(answer)?;
     let of_caller = |(place, caller): (usize, &Caller)| {
         let (code, detail) = (whole(answer, 2 * place + 1), 2 * place + 2);
@@ -213,7 +173,7 @@ pub(super) fn acquired(
 }
 
 /// What `inspect.lua` answers.
-pub(super) fn inspection(answer: &[Value], pool: &Roster) -> Result<Inspection, StateError> {
+pub(super) fn inspection(answer: &[Value], pool: &Roster) -> Result<Inspection, RedisError> {
     let members: Vec<_> = answer
         .get(3..)
         .unwrap_or_default()
@@ -294,7 +254,7 @@ fn credits(text: &str) -> Vec<Credit> {
 }
 
 /// The time with which every answer begins.
-fn time(answer: &[Value]) -> Result<Time, StateError> {
+fn time(answer: &[Value]) -> Result<Time, RedisError> {
     u64::try_from(whole(answer, 0)).map(Time::from_millis).map_err(|_| unexpected())
 }
 
@@ -306,6 +266,6 @@ fn text(answer: &[Value], at: usize) -> String {
     answer.get(at).and_then(Value::as_string).unwrap_or_default()
 }
 
-pub(super) fn unexpected() -> StateError {
-    StateError("Redis answered what no script of ours says".into())
+pub(super) fn unexpected() -> RedisError {
+    RedisError("Redis answered what no script of ours says".into())
 }

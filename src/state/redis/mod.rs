@@ -4,16 +4,11 @@
 //! `{tenant row id}`: a script may touch a pool and the tenant's credentials on a cluster too. The scripts take
 //! durations and read Redis's own clock, so replicas need not agree on the time.
 //!
-//! When Redis is gone, everything that is waited for returns an error at once (no queue, no retry), and what is
-//! noted off the path is dropped: trials expire by themselves, and in-flight counts are those of live replicas only.
-//! The client reconnects for ever with a growing pause of up to 200 ms.
+//! When Redis is gone, everything that is waited for returns an error at once, and what is noted off the path is dropped:
+//! trials expire by themselves, and in-flight counts are those of live replicas only.
 
 mod batch;
-mod changes;
 mod codec;
-mod connect;
-mod error;
-mod facts;
 mod keys;
 mod rosters;
 mod script;
@@ -21,7 +16,4 @@ mod shared;
 mod store;
 mod writer;
 
-pub use changes::ChangeFeed;
-pub use connect::{CommandWatch, RedisOptions};
-pub use facts::RedisFacts;
 pub use store::RedisStore;

@@ -1,13 +1,13 @@
 //! What `acquire.lua` is told of a pool whoever asks: its keys and its members, packed once.
 
 use super::{
-    codec::{Args, Caller, Question, members, ring},
+    codec::{Caller, Question, members, ring},
     keys::{Keys, REPLICA_TTL},
-    script::Run,
 };
 use crate::{
     balance::Roster,
-    state::{STATE_TTL, StateError},
+    redis::{Args, RedisError, Run},
+    state::STATE_TTL,
 };
 use bytes::Bytes;
 use dashmap::{DashMap, Entry, mapref::one::RefMut};
@@ -58,7 +58,7 @@ impl Rosters {
         question: &Question,
         replica: &str,
         ahead: u64,
-    ) -> Result<(Run, bool), StateError> {
+    ) -> Result<(Run, bool), RedisError> {
         let packed = self.packed(pool)?;
         let ring = packed.ring.clone().filter(|_| question.failed.is_none() && question.tried.is_empty());
         let is_fresh = packed.refreshed.is_some_and(|at| at.elapsed() < REFRESH);
@@ -71,13 +71,17 @@ impl Rosters {
             Some((holder, ttl)) => (&**holder, *ttl),
             None => (replica, REPLICA_TTL),
         };
-        let mut args = Args::default().text(mode);
-        args.0.push(Value::Bytes(ring.unwrap_or_default()));
-        let mut args =
-            args.number(callers.len() as u64).number(ahead).text(holder).millis(ttl).millis(STATE_TTL);
-        args.0.push(Value::Bytes(packed.members.clone()));
-        args.0.push(Value::Bytes(question.packed(pool, callers)?));
-        Ok((Run::of(packed.keys.clone(), args.0), mode != "plain"))
+        let args = Args::default()
+            .text(mode)
+            .bytes(ring.unwrap_or_default())
+            .number(callers.len() as u64)
+            .number(ahead)
+            .text(holder)
+            .millis(ttl)
+            .millis(STATE_TTL)
+            .bytes(packed.members.clone())
+            .bytes(question.packed(pool, callers)?);
+        Ok((Run::new(packed.keys.clone(), args), mode != "plain"))
     }
 
     /// Notes that the time to live of the pool's keys and of this replica has been moved. Not before it was: what is
@@ -100,27 +104,30 @@ impl Rosters {
         self.0.retain(|_, packed| packed.used.elapsed() < KEPT);
     }
 
-    fn packed(&self, pool: &Arc<Roster>) -> Result<RefMut<'_, Uuid, Packed>, StateError> {
-        let fresh = || {
-            Ok(Packed {
-                pool: pool.clone(),
-                keys: Keys::of(pool.tenant, pool.id).all().into_iter().map(Value::from).collect(),
-                ring: ring(pool),
-                members: members(pool)?,
-                refreshed: None,
-                used: Instant::now(),
-            })
-        };
+    fn packed(&self, pool: &Arc<Roster>) -> Result<RefMut<'_, Uuid, Packed>, RedisError> {
         match self.0.entry(pool.id) {
-            Entry::Vacant(entry) => Ok(entry.insert(fresh()?)),
+            Entry::Vacant(entry) => Ok(entry.insert(Packed::of(pool)?)),
             Entry::Occupied(mut entry) => {
                 let packed = entry.get_mut();
                 packed.used = Instant::now();
                 if !Arc::ptr_eq(&packed.pool, pool) {
-                    *packed = fresh()?;
+                    *packed = Packed::of(pool)?;
                 }
                 Ok(entry.into_ref())
             }
         }
+    }
+}
+
+impl Packed {
+    fn of(pool: &Arc<Roster>) -> Result<Self, RedisError> {
+        Ok(Self {
+            pool: pool.clone(),
+            keys: Keys::of(pool.tenant, pool.id).all().into_iter().map(Value::from).collect(),
+            ring: ring(pool),
+            members: members(pool)?,
+            refreshed: None,
+            used: Instant::now(),
+        })
     }
 }

@@ -1,33 +1,29 @@
 //! What the parts of the Redis store share: the connection, the scripts, and what this replica is and holds.
 
 use super::{
-    codec::Args,
-    connect::Connection,
     keys::{REPLICA_TTL, holders_of},
     rosters::Rosters,
-    script::{Run, Script, script, shared_lua},
+    script::{acquire_script, script},
     writer::{Note, Writer},
 };
 use crate::{
-    state::{Clock, Lease, STATE_TTL, StateError},
+    redis::{Args, ChangeFeed, Connection, RedisError, RedisOptions, Run, Script},
+    state::{Clock, Lease, STATE_TTL},
     tasks::{Task, Tasks},
 };
 use dashmap::DashMap;
-use fred::{interfaces::ClusterInterface, prelude::FromValue, util::redis_keyslot};
+use fred::prelude::FromValue;
 use std::{
-    collections::HashSet,
     sync::{
         Arc, Weak,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
-use tokio::{sync::Notify, time::MissedTickBehavior};
+use tokio::time::MissedTickBehavior;
 use uuid::Uuid;
 
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A key of a probe is looked for among this many names: enough for a primary that holds one slot of 16384.
-const PROBE_NAMES: u32 = 200_000;
 
 pub(super) struct Shared {
     pub(super) tasks: Tasks,
@@ -47,8 +43,7 @@ pub(super) struct Shared {
     pub(super) register: Script,
     pub(super) forget: Script,
     pub(super) writer: Writer,
-    /// Woken when another replica has changed configuration.
-    pub(super) announced: Arc<Notify>,
+    pub(super) changes: ChangeFeed,
     /// Calls in flight of this replica, by tenant: those need a heartbeat.
     pub(super) busy: DashMap<Uuid, u32>,
     /// How many replicas were alive when last seen.
@@ -56,10 +51,13 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(connection: Arc<Connection>, tasks: &Tasks) -> Self {
+    /// Begins to connect.
+    pub(super) fn open(options: &RedisOptions, tasks: &Tasks) -> Result<Self, RedisError> {
+        let connection = Arc::new(Connection::open(options)?);
         let replica = Uuid::new_v4().simple().to_string();
-        Self {
+        Ok(Self {
             writer: Writer::start(connection.clone(), replica.clone(), tasks),
+            changes: ChangeFeed::start(connection.clone(), options, tasks),
             tasks: tasks.clone(),
             connection,
             clock: Arc::default(),
@@ -76,42 +74,18 @@ impl Shared {
             merge: script!("merge"),
             register: script!("register"),
             forget: script!("forget"),
-            announced: Arc::default(),
             busy: DashMap::new(),
             replicas: AtomicU32::new(1),
-        }
+        })
     }
 
     pub(super) async fn run<T: FromValue>(
         &self,
         script: &Script,
-        keys: Vec<String>,
+        keys: impl IntoIterator<Item = String>,
         args: Args,
-    ) -> Result<T, StateError> {
-        self.run_of(script, Run::new(keys, args.0)).await
-    }
-
-    pub(super) async fn run_of<T: FromValue>(&self, script: &Script, run: Run) -> Result<T, StateError> {
-        let client = self.connection.client();
-        // In a box: the client's future is some 14 KiB, which all who wait for a command would hold.
-        self.connection.watched(script.name, Box::pin(script.run(&client, run))).await
-    }
-
-    /// A key of each primary.
-    pub(super) fn probe_keys(&self) -> Vec<String> {
-        let name = |n: u32| format!("rota:probe:{}:{n}", self.replica);
-        let Some(cluster) = self.connection.client().cached_cluster_state() else { return vec![name(0)] };
-        let mut primaries: HashSet<_> = cluster.unique_primary_nodes().into_iter().collect();
-        let count = primaries.len();
-        (0..PROBE_NAMES)
-            .map(name)
-            .filter(|key| {
-                cluster
-                    .get_server(redis_keyslot(key.as_bytes()))
-                    .is_some_and(|server| primaries.remove(server))
-            })
-            .take(count)
-            .collect()
+    ) -> Result<T, RedisError> {
+        self.connection.run(script, Run::new(keys, args)).await
     }
 
     /// Arguments begin with how far the clock is ahead.
@@ -119,13 +93,13 @@ impl Shared {
         Args::default().number(self.clock.offset())
     }
 
-    pub(super) async fn heartbeat(&self) -> Result<(), StateError> {
+    pub(super) async fn heartbeat(&self) -> Result<(), RedisError> {
         self.rosters.sweep();
         self.busy.retain(|_, count| *count > 0);
         let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
         for tenant in tenants {
             let args = self.args().text(&self.replica).millis(REPLICA_TTL).millis(STATE_TTL);
-            let beat = self.run::<i64>(&self.heartbeat, vec![holders_of(tenant)], args);
+            let beat = self.run::<i64>(&self.heartbeat, [holders_of(tenant)], args);
             // A tenant whose heartbeat panics keeps no other from its own.
             if let Some(alive) = self.tasks.contain(Task::RedisHeartbeat, &tenant, beat).await {
                 self.replicas.store(u32::try_from(alive?).unwrap_or(1).max(1), Ordering::Relaxed);
@@ -157,14 +131,4 @@ pub(super) async fn beat(shared: Weak<Shared>) {
             tracing::debug!(%error, "heartbeat");
         }
     }
-}
-
-fn acquire_script() -> Script {
-    let parts = [
-        include_str!("plain.lua"),
-        &shared_lua(),
-        include_str!("strategies.lua"),
-        include_str!("acquire.lua"),
-    ];
-    Script::new("acquire", parts.concat())
 }

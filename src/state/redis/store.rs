@@ -2,18 +2,16 @@
 
 use super::{
     batch::Batches,
-    changes::{self, ChangeFeed},
-    codec::{self, Args, CoolingMember},
-    connect::{Connection, RedisOptions},
+    codec::{self, CoolingMember, failure},
     keys::{self, Keys, REPLICA_TTL, holder, holders_of},
     shared::{Shared, beat},
     writer::Note,
 };
 use crate::{
     balance::{Cooldown, ErrorClass, Member, Roster, Scope},
+    redis::{Args, ChangeFeed, RedisError, RedisOptions},
     state::{
-        Acquire, Acquired, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Outcome, Override,
-        STATE_TTL, StateError,
+        Acquire, Acquired, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Outcome, Override, STATE_TTL,
     },
     tasks::{Task, Tasks},
 };
@@ -23,12 +21,13 @@ use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::DropGuard;
 use uuid::Uuid;
 
 /// Keys one script removes.
 const FORGOTTEN_AT_ONCE: usize = 1000;
+
 /// State in Redis, shared by any number of replicas.
 #[derive(Clone)]
 pub struct RedisStore {
@@ -43,7 +42,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the URL is malformed or the server does not answer. The text holds no password.
-    pub async fn connect(options: &RedisOptions) -> Result<Self, StateError> {
+    pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
         let store = Self::connect_later(options)?;
         store.wait(options.patience()).await?;
         Ok(store)
@@ -53,14 +52,11 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the URL is malformed. The text holds no password.
-    pub fn connect_later(options: &RedisOptions) -> Result<Self, StateError> {
-        let connection = Arc::new(Connection::open(options)?);
+    pub fn connect_later(options: &RedisOptions) -> Result<Self, RedisError> {
         let (tasks, running) = options.tasks.guarded();
-        let shared = Arc::new(Shared::new(connection, &tasks));
+        let shared = Arc::new(Shared::open(options, &tasks)?);
         let beating = Arc::downgrade(&shared);
         tasks.spawn_endless(Task::RedisHeartbeat, move || beat(beating.clone()));
-        let (options, announced) = (options.clone(), Arc::downgrade(&shared.announced));
-        tasks.spawn_endless(Task::RedisChanges, move || changes::listen(options.clone(), announced.clone()));
         let batches = Arc::new(Batches::new(shared.clone()));
         Ok(Self { _running: Arc::new(running), shared, batches })
     }
@@ -70,7 +66,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the server cannot be reached.
-    pub async fn heartbeat(&self) -> Result<(), StateError> {
+    pub async fn heartbeat(&self) -> Result<(), RedisError> {
         self.shared.heartbeat().await
     }
 
@@ -90,25 +86,24 @@ impl RedisStore {
 impl RedisStore {
     /// Whether every primary takes writes: a store that goes back for the sake of one would be lost by the next call
     /// for another.
-    pub(in crate::state) async fn probe(&self) -> Result<(), StateError> {
+    pub(in crate::state) async fn probe(&self) -> Result<(), RedisError> {
         self.shared.connection.renew_if_ended();
-        let probes = self.shared.probe_keys().into_iter().map(|key| {
+        let name = |n| format!("rota:probe:{}:{n}", self.shared.replica);
+        let probes = self.shared.connection.key_of_each_primary(name).into_iter().map(|key| {
             let args = Args::default().millis(Duration::from_secs(1));
-            self.shared.run::<Value>(&self.shared.claim, vec![key], args)
+            self.shared.run::<Value>(&self.shared.claim, [key], args)
         });
         try_join_all(probes).await.map(drop)
     }
 
     /// Waits until it answers.
-    pub(in crate::state) async fn wait(&self, limit: Duration) -> Result<(), StateError> {
-        let answered = timeout(limit, async {
+    pub(in crate::state) async fn wait(&self, limit: Duration) -> Result<(), RedisError> {
+        let answered = async {
             while self.probe().await.is_err() {
                 sleep(Duration::from_millis(20)).await;
             }
-        });
-        answered.await.map_err(|_| {
-            self.shared.connection.problem().unwrap_or_else(|| StateError("it does not answer".into()))
-        })
+        };
+        self.shared.connection.within(limit, answered).await
     }
 
     /// Where its tasks run.
@@ -116,14 +111,14 @@ impl RedisStore {
         &self.shared.tasks
     }
 
-    /// Connects anew; see [`Connection::renew`].
+    /// Connects anew; see `Connection::renew`.
     pub(in crate::state) fn reconnect(&self) {
         self.shared.rosters.forget_refreshed();
         self.shared.connection.renew();
     }
 
-    /// See [`Connection::broken`].
-    pub(in crate::state) fn broken(&self) -> impl Future<Output = Option<StateError>> + use<> {
+    /// See `Connection::broken`.
+    pub(in crate::state) fn broken(&self) -> impl Future<Output = Option<RedisError>> + use<> {
         self.shared.connection.broken()
     }
 
@@ -138,7 +133,7 @@ impl RedisStore {
     }
 
     /// Brings a pool's cooldowns and this replica's in-flight counts as they are known here.
-    pub(in crate::state) async fn restore(&self, known: &Known) -> Result<(), StateError> {
+    pub(in crate::state) async fn restore(&self, known: &Known) -> Result<(), RedisError> {
         let keys = Keys::of(known.tenant, known.pool);
         if !known.cooling.is_empty() {
             let mut args = self.shared.args().millis(STATE_TTL);
@@ -155,7 +150,7 @@ impl RedisStore {
         for (member, count) in &known.in_flight {
             args = args.text(&member.to_string()).number((*count).into());
         }
-        let keys = vec![keys.counts(), keys.holders()];
+        let keys = [keys.counts(), keys.holders()];
         self.shared.run::<Value>(&self.shared.register, keys, args).await.map(drop)
     }
 
@@ -177,7 +172,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, StateError> {
+    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, RedisError> {
         self.acquire_and_learn(ask).await.map(|(acquired, _)| acquired)
     }
 
@@ -185,7 +180,7 @@ impl RedisStore {
     pub(in crate::state) async fn acquire_and_learn(
         &self,
         ask: &Acquire<'_>,
-    ) -> Result<(Acquired, Arc<[CoolingMember]>), StateError> {
+    ) -> Result<(Acquired, Arc<[CoolingMember]>), RedisError> {
         self.batches.acquire(ask).await
     }
 
@@ -193,8 +188,8 @@ impl RedisStore {
         &self,
         attempt: &FailedAttempt<'_>,
         cooldown: &Cooldown,
-    ) -> Result<(), StateError> {
-        let args = self.shared.args().millis(STATE_TTL).failure(attempt, cooldown);
+    ) -> Result<(), RedisError> {
+        let args = self.shared.args().millis(STATE_TTL).all(failure(attempt, cooldown));
         let keys = Keys::of(attempt.tenant, attempt.pool).records();
         self.shared.run::<Value>(&self.shared.fail, keys, args).await.map(drop)
     }
@@ -211,9 +206,9 @@ impl RedisStore {
         self.shared.release(lease, used);
     }
 
-    pub(in crate::state) async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, StateError> {
+    pub(in crate::state) async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, RedisError> {
         let args = self.shared.args().text(&holder(lease.id)).millis(ttl);
-        let keys = vec![holders_of(lease.tenant)];
+        let keys = [holders_of(lease.tenant)];
         Ok(self.shared.run::<i64>(&self.shared.renew, keys, args).await? == 1)
     }
 
@@ -222,7 +217,7 @@ impl RedisStore {
         lease: &Lease,
         used: Option<u64>,
         outcome: Outcome<'_>,
-    ) -> Result<bool, StateError> {
+    ) -> Result<bool, RedisError> {
         let args = self
             .shared
             .args()
@@ -232,11 +227,11 @@ impl RedisStore {
             .text(&lease.member.key.to_string())
             .text(&lease.member.key.record)
             .text(&lease.member.credential)
-            .time(lease.began)
+            .number(lease.began.millis())
             .number(lease.tokens)
             .optional(used.filter(|_| lease.member.limits.tokens_per_minute > 0));
         let args = match outcome {
-            Outcome::Failed(cooldown) => args.text("failed").failure(&lease.attempt(), cooldown),
+            Outcome::Failed(cooldown) => args.text("failed").all(failure(&lease.attempt(), cooldown)),
             Outcome::Served => args.text("served"),
             Outcome::Unknown => args.text("unknown"),
         };
@@ -248,7 +243,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn inspect(&self, pool: &Roster) -> Result<Inspection, StateError> {
+    pub async fn inspect(&self, pool: &Roster) -> Result<Inspection, RedisError> {
         // What this replica has in flight is told before.
         self.flush().await;
         let mut args = self.shared.args();
@@ -265,7 +260,7 @@ impl RedisStore {
         pool: &Roster,
         member: &Member,
         change: Override,
-    ) -> Result<(), StateError> {
+    ) -> Result<(), RedisError> {
         let args = self.shared.args().millis(STATE_TTL).text(&member.key.record).text(&member.credential);
         let args = match change {
             Override::Set { duration, class } => args.text("set").millis(duration).text(class.name()),
@@ -284,13 +279,13 @@ impl RedisStore {
         &self,
         pool: &Roster,
         ttl: Duration,
-    ) -> Result<bool, StateError> {
-        let keys = vec![Keys::of(pool.tenant, pool.id).check()];
+    ) -> Result<bool, RedisError> {
+        let keys = [Keys::of(pool.tenant, pool.id).check()];
         let args = Args::default().millis(ttl);
         Ok(self.shared.run::<i64>(&self.shared.claim, keys, args).await? == 1)
     }
 
-    pub(in crate::state) async fn forget(&self, gone: &Gone) -> Result<(), StateError> {
+    pub(in crate::state) async fn forget(&self, gone: &Gone) -> Result<(), RedisError> {
         // What was noted of them before must not come after.
         self.flush().await;
         let mut keys: Vec<_> =
@@ -307,7 +302,7 @@ impl RedisStore {
     /// Word of changed configuration, from replica to replica.
     #[must_use]
     pub fn change_feed(&self) -> ChangeFeed {
-        ChangeFeed::new(self.shared.connection.clone(), self.shared.announced.clone())
+        self.shared.changes.clone()
     }
 
     /// See [`StateStore::flush`](crate::state::StateStore::flush).

@@ -1,13 +1,9 @@
 //! Writes what no caller waits for: successes and releases, in order, many to a round trip.
 
-use super::{
-    codec::Args,
-    connect::Connection,
-    keys::Keys,
-    script::{Run, Script, script},
-};
+use super::{keys::Keys, script::script};
 use crate::{
     balance::MemberKey,
+    redis::{Args, Connection, Run, Script},
     state::Lease,
     tasks::{Task, Tasks},
 };
@@ -89,7 +85,6 @@ async fn run(
     let mut batch = Vec::with_capacity(BATCH);
     let mut failing = false;
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
-        let client = connection.client();
         let mut runs = Vec::with_capacity(batch.len());
         let mut waiting = Vec::new();
         let mut ended = HashMap::<PoolOf, HashMap<MemberKey, u64>>::new();
@@ -110,9 +105,7 @@ async fn run(
         runs.extend(ended.into_iter().map(|(pool, calls)| (&count, fewer(pool, calls, &replica))));
         let any = !runs.is_empty();
         // Sent in this order, without waiting for one another, each to the node of its tenant.
-        let runs = runs
-            .into_iter()
-            .map(|(script, run)| connection.watched(script.name, script.run::<Value>(&client, run)));
+        let runs = runs.into_iter().map(|(script, run)| connection.run::<Value>(script, run));
         let error = join_all(runs).await.into_iter().find_map(Result::err);
         if error.is_some() {
             dropped.store(true, Ordering::Relaxed);
@@ -138,11 +131,11 @@ fn fewer((tenant, pool): PoolOf, calls: HashMap<MemberKey, u64>, replica: &str) 
     for (member, count) in calls {
         args = args.text(&member.to_string()).number(count);
     }
-    Run::new(vec![Keys::of(tenant, pool).counts()], args.0)
+    Run::new([Keys::of(tenant, pool).counts()], args)
 }
 
 fn served(lease: &Lease, ahead: u64) -> Run {
-    note(lease, Args::default().number(ahead).text("served"))
+    note(lease, ahead, "served", Args::default())
 }
 
 /// What the end of that call changes beside how many are in flight.
@@ -151,20 +144,24 @@ fn over(lease: &Lease, used: Option<u64>) -> Option<Run> {
     if !lease.trial && settled.is_none() {
         return None;
     }
-    let mut run = note(lease, Args::default().number(0).text("over"));
-    run.push(
-        Args::default()
-            .flag(lease.trial)
-            .text(&lease.member.key.to_string())
-            .time(lease.began)
-            .number(lease.tokens)
-            .optional(settled),
-    );
-    Some(run)
+    let args = Args::default()
+        .flag(lease.trial)
+        .text(&lease.member.key.to_string())
+        .number(lease.began.millis())
+        .number(lease.tokens)
+        .optional(settled);
+    Some(note(lease, 0, "over", args))
 }
 
-fn note(lease: &Lease, args: Args) -> Run {
-    let args = args.text(&lease.id.to_string()).text(&lease.member.key.record).text(&lease.member.credential);
+/// As `note.lua` takes it.
+fn note(lease: &Lease, ahead: u64, what: &str, more: Args) -> Run {
+    let args = Args::default()
+        .number(ahead)
+        .text(what)
+        .text(&lease.id.to_string())
+        .text(&lease.member.key.record)
+        .text(&lease.member.credential)
+        .all(more);
     let keys = Keys::of(lease.tenant, lease.pool);
-    Run::new(vec![keys.pool(), keys.credentials(), keys.used()], args.0)
+    Run::new([keys.pool(), keys.credentials(), keys.used()], args)
 }

@@ -12,8 +12,9 @@ use std::{
 use futures::future::join_all;
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Roster, Scope, Strategy},
+    redis::RedisOptions,
     scripted::{Script, Upstream},
-    state::{Acquire, Acquired, Lease, RedisOptions},
+    state::{Acquire, Acquired, Lease},
 };
 use tokio::{
     task::{JoinSet, yield_now},

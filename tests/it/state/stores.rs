@@ -8,7 +8,8 @@ use crate::support::{
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Member, Roster, Scope, Strategy},
-    state::{Acquire, Acquired, Lease, RedisOptions, RedisStore},
+    redis::RedisOptions,
+    state::{Acquire, Acquired, Lease, RedisStore},
 };
 use std::{
     sync::{

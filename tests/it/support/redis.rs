@@ -2,7 +2,7 @@
 
 use std::{path::Path, pin::Pin, process::Command, time::Duration};
 
-use rota::state::RedisOptions;
+use rota::redis::RedisOptions;
 
 use tempfile::TempDir;
 use tokio::{

@@ -4,9 +4,9 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Members, Roster, Strategy},
+    redis::RedisOptions,
     state::{
-        Acquire, Acquired, Answer, Lease, MemoryStore, Override, RedisOptions, RedisStore, ResilientStore,
-        StateStore,
+        Acquire, Acquired, Answer, Lease, MemoryStore, Override, RedisStore, ResilientStore, StateStore,
     },
 };
 use uuid::Uuid;

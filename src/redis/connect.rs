@@ -3,17 +3,20 @@
 //! One client serves all three. While a node of a Cluster is gone it connects again and again, asking the nodes it knows
 //! who holds what, and serves nobody until all primaries are there: so a Cluster is there or away as a whole.
 
-use super::error::state_error;
-use crate::state::StateError;
+use super::{
+    error::RedisError,
+    script::{Run, Script},
+};
 use crate::tasks::Tasks;
 use fred::{
     clients::WithOptions,
     interfaces::{ClientLike, ClusterInterface, EventInterface, ServerInterface},
-    prelude::{Builder, Client, Config, Error, ReconnectPolicy},
+    prelude::{Builder, Client, Config, Error, FromValue, ReconnectPolicy},
     types::{
         ConnectHandle,
         config::{ClusterDiscoveryPolicy, Options, ReconnectError, Server, ServerConfig, TlsConnector},
     },
+    util::redis_keyslot,
 };
 use parking_lot::Mutex;
 use rustls::{
@@ -21,13 +24,13 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 use secrecy::{ExposeSecret, SecretString};
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use tokio::{
     sync::broadcast::{
         Receiver,
         error::{RecvError, TryRecvError},
     },
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 /// Beyond this many commands waiting for the server, further ones fail.
@@ -36,8 +39,10 @@ const MAX_QUEUED_COMMANDS: usize = 10_000;
 const MAX_PAUSE: u32 = 200;
 /// What connecting may take, in commands' timeouts.
 const CONNECTING: u32 = 4;
+/// A key of each primary is looked for among this many names: enough for a primary that holds one slot of 16384.
+const NAMES: u32 = 200_000;
 
-/// How a [`RedisStore`](crate::state::RedisStore) reaches its server.
+/// How a server is reached.
 #[derive(Clone)]
 pub struct RedisOptions {
     /// `redis://`, `redis-cluster://` or `redis-sentinel://`, or the same with `rediss`; may hold a password.
@@ -48,7 +53,7 @@ pub struct RedisOptions {
     pub command_timeout: Duration,
     /// Is told of every script that was run: its name, whether the server has answered, and how long that took.
     pub watch: Option<CommandWatch>,
-    /// Where the store's tasks run.
+    /// Where the tasks run that need it.
     pub tasks: Tasks,
 }
 
@@ -96,20 +101,20 @@ impl RedisOptions {
         Config::from_url(&format!("redis{kind}://{rest}")).ok()
     }
 
-    fn tls(&self) -> Result<TlsConnector, StateError> {
-        let Some(pem) = &self.ca else { return TlsConnector::default_rustls().map_err(state_error) };
-        let roots = authorities(pem).ok_or_else(|| StateError("no authority's certificate".into()))?;
+    fn tls(&self) -> Result<TlsConnector, RedisError> {
+        let Some(pem) = &self.ca else { return Ok(TlsConnector::default_rustls()?) };
+        let roots = authorities(pem).ok_or_else(|| RedisError("no authority's certificate".into()))?;
         Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth().into())
     }
 
     /// How long connecting may take.
-    pub(super) fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.command_timeout * CONNECTING
     }
 
     /// A client that has not connected yet, and knows these nodes of a cluster, or Sentinels.
-    pub(super) fn client(&self, nodes: &[Server]) -> Result<WithOptions<Client>, StateError> {
-        let mut config = self.server().ok_or_else(|| StateError("malformed Redis URL".into()))?;
+    pub(crate) fn client(&self, nodes: &[Server]) -> Result<WithOptions<Client>, RedisError> {
+        let mut config = self.server().ok_or_else(|| RedisError("malformed Redis URL".into()))?;
         if let ServerConfig::Clustered { policy, .. } = &mut config.server {
             *policy = ClusterDiscoveryPolicy::UseCache;
         }
@@ -146,14 +151,13 @@ impl RedisOptions {
             })
             // Without a policy fred never reconnects.
             .set_policy(ReconnectPolicy::new_exponential(0, 50, MAX_PAUSE, 2))
-            .build()
-            .map_err(state_error)?;
+            .build()?;
         Ok(client.with_options(&Options { fail_fast: true, ..Options::default() }))
     }
 }
 
 /// A client that connects in the background, again and again, and can be replaced by a new one.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     options: RedisOptions,
     current: Mutex<Current>,
 }
@@ -164,37 +168,45 @@ struct Current {
     /// Known beside those of the URL, which may be the ones that are gone: nodes of a cluster, or Sentinels.
     nodes: Vec<Server>,
     problems: Receiver<(Error, Option<Server>)>,
-    last_problem: Option<StateError>,
+    last_problem: Option<RedisError>,
 }
 
 impl Connection {
     /// Begins to connect.
-    pub(super) fn open(options: &RedisOptions) -> Result<Self, StateError> {
+    pub(crate) fn open(options: &RedisOptions) -> Result<Self, RedisError> {
         Ok(Self { options: options.clone(), current: Mutex::new(Current::begin(options, Vec::new())?) })
     }
 
     /// What commands go through now.
-    pub(super) fn client(&self) -> WithOptions<Client> {
+    pub(crate) fn client(&self) -> WithOptions<Client> {
         self.current.lock().client.clone()
     }
 
     /// The answer to a script, told to who watches.
-    pub(super) async fn watched<T>(
-        &self,
-        script: &'static str,
-        answer: impl Future<Output = Result<T, StateError>>,
-    ) -> Result<T, StateError> {
-        let began = Instant::now();
-        let answer = answer.await;
+    pub(crate) async fn run<T: FromValue>(&self, script: &Script, run: Run) -> Result<T, RedisError> {
+        let (client, began) = (self.client(), Instant::now());
+        // In a box: the client's future is some 14 KiB, which all who wait for a command would hold.
+        let answer = Box::pin(script.run(&client, run)).await;
         if let Some(watch) = &self.options.watch {
-            watch(script, answer.is_ok(), began.elapsed());
+            watch(script.name, answer.is_ok(), began.elapsed());
         }
         answer
     }
 
+    /// A key of each primary, among those that `name` gives to numbers.
+    pub(crate) fn key_of_each_primary(&self, name: impl Fn(u32) -> String) -> Vec<String> {
+        let Some(cluster) = self.client().cached_cluster_state() else { return vec![name(0)] };
+        let mut primaries: HashSet<_> = cluster.unique_primary_nodes().into_iter().collect();
+        let count = primaries.len();
+        let mut is_new = |key: &String| {
+            cluster.get_server(redis_keyslot(key.as_bytes())).is_some_and(|server| primaries.remove(server))
+        };
+        (0..NAMES).map(name).filter(|key| is_new(key)).take(count).collect()
+    }
+
     /// Connects anew, and drops what is on its way: of a cluster that has lost a node, each command that still waits
     /// for it would make fred ask for the slots once more, one after the other, before anything else.
-    pub(super) fn renew(&self) {
+    pub(crate) fn renew(&self) {
         let mut current = self.current.lock();
         let last_problem = current.problem();
         let nodes = match current.client.cached_cluster_state() {
@@ -211,12 +223,12 @@ impl Connection {
     }
 
     /// Why the connection that is there now breaks, once it does. None where it is replaced.
-    pub(super) fn broken(&self) -> impl Future<Output = Option<StateError>> + use<> {
+    pub(crate) fn broken(&self) -> impl Future<Output = Option<RedisError>> + use<> {
         let mut problems = self.current.lock().client.error_rx();
         async move {
             loop {
                 match problems.recv().await {
-                    Ok((error, _)) => return Some(state_error(error)),
+                    Ok((error, _)) => return Some(error.into()),
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => return None,
                 }
@@ -226,16 +238,24 @@ impl Connection {
 
     /// Connects anew where fred has given up. It takes some answers, such as that of a server which is no cluster, for
     /// final, and an operator may mend them.
-    pub(super) fn renew_if_ended(&self) {
+    pub(crate) fn renew_if_ended(&self) {
         let ended = self.current.lock().task.is_finished();
         if ended {
             self.renew();
         }
     }
 
-    /// What has kept it from connecting when it last tried.
-    pub(super) fn problem(&self) -> Option<StateError> {
-        self.current.lock().problem()
+    /// What it is asked, or why the connection was not there for that long.
+    pub(crate) async fn within<T>(
+        &self,
+        limit: Duration,
+        answer: impl Future<Output = T>,
+    ) -> Result<T, RedisError> {
+        timeout(limit, answer).await.map_err(|_| {
+            // What has kept it from connecting when it last tried.
+            let problem = self.current.lock().problem();
+            problem.unwrap_or_else(|| RedisError("it does not answer".into()))
+        })
     }
 }
 
@@ -246,16 +266,16 @@ impl Drop for Connection {
 }
 
 impl Current {
-    fn begin(options: &RedisOptions, nodes: Vec<Server>) -> Result<Self, StateError> {
+    fn begin(options: &RedisOptions, nodes: Vec<Server>) -> Result<Self, RedisError> {
         let client = options.client(&nodes)?;
         let problems = client.error_rx();
         Ok(Self { task: client.connect(), client, nodes, problems, last_problem: None })
     }
 
-    fn problem(&mut self) -> Option<StateError> {
+    fn problem(&mut self) -> Option<RedisError> {
         loop {
             match self.problems.try_recv() {
-                Ok((error, _)) => self.last_problem = Some(state_error(error)),
+                Ok((error, _)) => self.last_problem = Some(error.into()),
                 Err(TryRecvError::Lagged(_)) => {}
                 Err(_) => return self.last_problem.clone(),
             }

@@ -5,6 +5,7 @@
 //! When Redis is gone no word comes, and changes arrive with the next look.
 
 use super::connect::{Connection, RedisOptions};
+use crate::tasks::{Task, Tasks};
 use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
 use std::{
     sync::{Arc, Weak},
@@ -21,13 +22,18 @@ const CHANNEL: &str = "rota:changes";
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Word of changed configuration, from replica to replica. It only saves time: replicas read the outbox in any case.
+#[derive(Clone)]
 pub struct ChangeFeed {
     connection: Arc<Connection>,
     heard: Arc<Notify>,
 }
 
 impl ChangeFeed {
-    pub(super) fn new(connection: Arc<Connection>, heard: Arc<Notify>) -> Self {
+    /// Begins to listen, until its last clone is dropped.
+    pub(crate) fn start(connection: Arc<Connection>, options: &RedisOptions, tasks: &Tasks) -> Self {
+        let (options, heard) = (options.clone(), Arc::<Notify>::default());
+        let woken = Arc::downgrade(&heard);
+        tasks.spawn_endless(Task::RedisChanges, move || listen(options.clone(), woken.clone()));
         Self { connection, heard }
     }
 
@@ -45,7 +51,7 @@ impl ChangeFeed {
 }
 
 /// Wakes `heard` at every word, until it is dropped.
-pub(super) async fn listen(options: RedisOptions, heard: Weak<Notify>) {
+async fn listen(options: RedisOptions, heard: Weak<Notify>) {
     while heard.strong_count() > 0 {
         // A subscription needs a connection of its own, and is over when that breaks.
         if let Ok(client) = options.client(&[]) {

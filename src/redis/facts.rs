@@ -2,9 +2,8 @@
 
 use super::{
     connect::{Connection, RedisOptions},
-    error::state_error,
+    error::RedisError,
 };
-use crate::state::StateError;
 use fred::{
     clients::WithOptions,
     interfaces::{ClientLike, ClusterInterface},
@@ -15,7 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
 /// How often each primary is pinged.
 const PINGS: usize = 20;
@@ -48,15 +47,12 @@ impl RedisFacts {
     ///
     /// # Errors
     /// Where the URL is malformed or a server does not answer within `limit`. The text holds no password.
-    pub async fn of(options: &RedisOptions, limit: Duration) -> Result<Self, StateError> {
+    pub async fn of(options: &RedisOptions, limit: Duration) -> Result<Self, RedisError> {
         let connection = Connection::open(options)?;
-        match timeout(limit, Self::ask(&connection)).await {
-            Ok(facts) => facts,
-            Err(_) => Err(connection.problem().unwrap_or_else(|| StateError("it does not answer".into()))),
-        }
+        connection.within(limit, Self::ask(&connection)).await?
     }
 
-    async fn ask(connection: &Connection) -> Result<Self, StateError> {
+    async fn ask(connection: &Connection) -> Result<Self, RedisError> {
         let client = connection.client();
         // The connection is made in the background.
         while let Err(error) = said::<Value>(&client, "PING", 0).await {
@@ -98,7 +94,7 @@ impl RedisFacts {
 }
 
 /// How far the clock of the server with that slot is ahead of ours, in milliseconds.
-async fn ahead(client: &WithOptions<Client>, slot: u16) -> Result<i64, StateError> {
+async fn ahead(client: &WithOptions<Client>, slot: u16) -> Result<i64, RedisError> {
     let before = now();
     let (seconds, micros): (i64, i64) = said(client, "TIME", slot).await?;
     Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000) - i64::midpoint(before, now()))
@@ -114,7 +110,7 @@ async fn said<T: FromValue>(
     client: &WithOptions<Client>,
     command: &'static str,
     slot: u16,
-) -> Result<T, StateError> {
+) -> Result<T, RedisError> {
     let command = CustomCommand::new_static(command, ClusterHash::Custom(slot), false);
-    client.custom(command, Vec::<Value>::new()).await.map_err(state_error)
+    Ok(client.custom(command, Vec::<Value>::new()).await?)
 }

@@ -1,0 +1,17 @@
+//! Errors of the client library, as ours.
+
+use fred::prelude::Error;
+
+/// Redis cannot be reached. Its text holds no key, no value and no password.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the state store cannot be reached: {0}")]
+pub struct RedisError(pub String);
+
+impl From<Error> for RedisError {
+    fn from(error: Error) -> Self {
+        // Of what the system says fred keeps the form for programmers alone.
+        let details = error.details();
+        let said = details.split_once("message: \"").and_then(|(_, rest)| rest.split_once('"'));
+        Self(format!("{:?}: {}", error.kind(), said.map_or(details, |(message, _)| message)))
+    }
+}
