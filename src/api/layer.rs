@@ -150,6 +150,3 @@ const fn code_name(code: Code) -> &'static str {
         Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
-
-#[cfg(test)]
-mod tests;

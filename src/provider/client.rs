@@ -322,7 +322,7 @@ fn is_untouched(error: &hyper_util::client::legacy::Error) -> bool {
 }
 
 /// What an error of the HTTP client means, before there is an answer.
-pub(super) fn failure_of_send(error: hyper_util::client::legacy::Error) -> Failure {
+fn failure_of_send(error: hyper_util::client::legacy::Error) -> Failure {
     let unsent = error.is_connect();
     told(&error).unwrap_or_else(|| {
         let message = if unsent { "the provider cannot be reached" } else { "the connection broke" };
@@ -383,4 +383,24 @@ fn is_ours(error: &io::Error) -> bool {
 
 fn refused(reason: Refused) -> Failure {
     Failure { unsent: true, ..Failure::new(ErrorClass::Connection, reason.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn addresses_are_judged_after_resolving() {
+        // Nobody but the guard can refuse this name.
+        let url = || Uri::from_static("http://localhost:1/v1");
+        let said = async |networks| {
+            let guard = Guard { networks: Some(networks) };
+            let connector = Connector::new(guard, None, Vec::new(), Duration::from_secs(5)).unwrap();
+            let executor = TokioExecutor::new();
+            let http = Client::builder(executor).build::<_, http_body_util::Empty<Bytes>>(connector);
+            failure_of_send(http.get(url()).await.unwrap_err()).message
+        };
+        assert_eq!(said(Networks::Public).await, "address not allowed: loopback");
+        assert_eq!(said(Networks::Private).await, "the provider cannot be reached");
+    }
 }

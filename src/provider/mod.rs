@@ -29,8 +29,6 @@ mod registry;
 mod rules;
 mod stream;
 mod target;
-#[cfg(test)]
-mod tests;
 mod tokens;
 
 pub use client::{BuildError, ByteStream, Payload, UpstreamClient, UpstreamOptions};

@@ -6,8 +6,6 @@
 
 mod definitions;
 mod labels;
-#[cfg(test)]
-mod tests;
 
 pub(super) use labels::operation;
 pub use labels::{ModelLabels, ModelNames, PickOutcome, Shed, Standings, StoreMode};

@@ -7,6 +7,7 @@ mod drivers;
 mod drivers_beyond_chat;
 mod gemini;
 mod official_clients;
+mod over_http;
 mod peers;
 mod scripted;
 mod upstream_settings;

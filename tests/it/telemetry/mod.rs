@@ -2,4 +2,5 @@
 
 pub mod metrics;
 mod monitoring;
+mod series;
 mod traces;

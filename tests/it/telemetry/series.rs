@@ -1,6 +1,8 @@
 //! What a scrape shows.
 
-use super::*;
+use rota::telemetry::{Metrics, ModelNames, PickOutcome, Standings, StoreMode};
+use std::{sync::Arc, time::Duration};
+use uuid::Uuid;
 
 fn names(model: &str) -> ModelNames {
     ModelNames {

@@ -1,37 +1,43 @@
 //! Handlers that panic, called over real gRPC through the gate.
 
-use super::*;
-use crate::{
-    api::pb::{
-        CountTokensRequest, ExplainRequest, InvokeTtsRequest, InvokeTtsResponse, ListTtsVoicesRequest,
-        StreamLlmRequest, StreamLlmResponse, invoke_service_client::InvokeServiceClient,
-    },
-    catalog::{Catalog, DatabaseOptions, MasterKeySource, NewToken, OpenOptions, Role},
-    gate::{CallLimits, Drain},
-    provider::Networks,
-    telemetry::{self, Metrics, Traces},
-};
+use bytes::Bytes;
 use futures::{
     future::BoxFuture,
     stream::{self, BoxStream, StreamExt},
 };
-use http::Request;
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
 use http_body_util::StreamBody;
 use prost::Message;
+use rota::{
+    api::{
+        GateLayer,
+        pb::{
+            CountTokensRequest, ExplainRequest, InvokeTtsRequest, InvokeTtsResponse, ListTtsVoicesRequest,
+            StreamLlmRequest, StreamLlmResponse, invoke_service_client::InvokeServiceClient,
+        },
+    },
+    catalog::{Catalog, DatabaseOptions, MasterKeySource, NewToken, OpenOptions, Role},
+    gate::{CallLimits, Drain, Gate},
+    provider::Networks,
+    telemetry::{self, Metrics, Traces},
+};
 use secrecy::ExposeSecret;
 use std::{
     convert::Infallible,
     fs::File,
     path::Path,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::Notify, time::sleep};
 use tonic::{
     Code, Status,
+    body::Body,
     metadata::MetadataValue,
     server::NamedService,
     service::interceptor::InterceptedService,
@@ -196,6 +202,6 @@ async fn a_panic_ends_its_own_call_and_no_other() {
     let log = std::fs::read_to_string(log).unwrap();
     let panics: Vec<_> = log.lines().filter(|line| line.contains("a panic")).collect();
     assert_eq!(panics.len(), 3, "{log}");
-    assert!(panics.iter().all(|line| line.contains("ERROR") && line.contains("layer/tests.rs:")), "{log}");
+    assert!(panics.iter().all(|line| line.contains("ERROR") && line.contains("gate/panics.rs:")), "{log}");
     assert!(!log.contains(SECRET), "{log}");
 }

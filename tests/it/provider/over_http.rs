@@ -1,14 +1,14 @@
 //! The drivers against a scripted upstream, over HTTP.
 
-use super::*;
-use crate::{
+use futures::StreamExt;
+use rota::{
     balance::{ErrorClass, Failure},
+    provider::{Driver, Networks, Registry, Target, UpstreamClient, UpstreamOptions, check_url, kind, kinds},
     scripted::{Script, Upstream},
     wire::{
         ChatEvent, ChatReply, ChatRequest, Content, EmbeddingRequest, Message, TokenUsage, Tool, ToolCall,
     },
 };
-use futures::StreamExt;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -408,20 +408,4 @@ async fn refused_addresses_are_never_called() {
     let failure = rig.driver().chat(&metadata, &hello()).await.unwrap_err();
     assert!(failure.message.starts_with("address not allowed"), "{failure:?}");
     assert_eq!(rig.upstream.total_hits(), 0);
-}
-
-#[tokio::test]
-async fn addresses_are_judged_after_resolving() {
-    // Nobody but the guard can refuse this name.
-    let url = || http::Uri::from_static("http://localhost:1/v1");
-    let said = async |networks| {
-        let guard = guard::Guard { networks: Some(networks) };
-        let connector = connect::Connector::new(guard, None, Vec::new(), Duration::from_secs(5)).unwrap();
-        let executor = hyper_util::rt::TokioExecutor::new();
-        let http = hyper_util::client::legacy::Client::builder(executor)
-            .build::<_, http_body_util::Empty<bytes::Bytes>>(connector);
-        client::failure_of_send(http.get(url()).await.unwrap_err()).message
-    };
-    assert_eq!(said(Networks::Public).await, "address not allowed: loopback");
-    assert_eq!(said(Networks::Private).await, "the provider cannot be reached");
 }
