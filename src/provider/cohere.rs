@@ -138,19 +138,11 @@ impl Driver for Cohere {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Networks, UpstreamOptions};
+    use crate::provider::fixtures;
     use http::HeaderMap;
 
-    /// The headers of a request after it is signed.
     fn signed(fields: &[(&str, &str)]) -> Result<HeaderMap, Failure> {
-        let target = Target {
-            base_url: "http://h/".parse().unwrap(),
-            model: "m".into(),
-            fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect(),
-        };
-        let client = UpstreamClient::new(&UpstreamOptions::new(Networks::Private)).unwrap();
-        let mut request = Request::new(Payload::default());
-        driver(client).sign(&target, &mut request).map(|()| request.headers().clone())
+        fixtures::signed(driver, fields)
     }
 
     #[test]
