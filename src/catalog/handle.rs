@@ -8,10 +8,10 @@ use crate::{
         compiled::cache::Cache,
         secrets::key_ring::KeyRing,
         stored::{
-            database::patiently,
             entity::{tenants, tokens},
+            patiently,
         },
-        types::error::Error,
+        types::Error,
     },
     provider::guard::Networks,
 };

@@ -43,15 +43,9 @@ pub use stored::{
     facts::{Address, DatabaseFacts},
 };
 pub use types::{
-    access::{Caller, NewToken, Role, Tenant, Token},
-    audit::{AuditEvent, AuditFilter},
-    config::{Config, ConfigFrom, ConfigSet, INHERIT, NewConfig},
-    credential::{Credential, CredentialChange, CredentialOwner, HIDDEN, NewCredential},
-    error::{Error, ResourceKind, Violation},
-    model::{Model, ModelKey, NewModel},
-    page::{Page, PageRequest},
-    policy::{CooldownSettings, Millis, PolicySettings},
-    pool::{Pool, PoolMember},
-    provider::{NewProvider, Provider, ProviderChange},
+    AuditEvent, AuditFilter, Caller, Config, ConfigFrom, ConfigSet, CooldownSettings, Credential,
+    CredentialChange, CredentialOwner, Error, HIDDEN, INHERIT, Millis, Model, ModelKey, NewConfig,
+    NewCredential, NewModel, NewProvider, NewToken, Page, PageRequest, PolicySettings, Pool, PoolMember,
+    Provider, ProviderChange, ResourceKind, Role, Tenant, Token, Violation,
 };
 pub use write::writer::Writer;

@@ -3,10 +3,7 @@
 //! An error never repeats the value that it refuses: the value may be huge, or a secret in the wrong field.
 
 use crate::{
-    catalog::types::{
-        error::{Error, Violation},
-        model::ModelKey,
-    },
+    catalog::types::{Error, ModelKey, Violation},
     provider::guard::{self, Networks},
 };
 use std::borrow::Cow;

@@ -6,8 +6,8 @@
 use crate::{
     catalog::{
         compiled::load::DefaultModel,
-        stored::change::Reload,
-        types::{access::Caller, model::ModelKey, pool::Pool},
+        stored::Reload,
+        types::{Caller, ModelKey, Pool},
     },
     provider::ModelType,
 };

@@ -13,15 +13,11 @@ use crate::{
             key_ring::{hex, sha256_of},
         },
         stored::{
-            columns::{Inherit, in_listing},
+            Inherit,
             entity::{credentials, lb_configs},
-            fallbacks,
+            fallbacks, in_listing,
         },
-        types::{
-            config::{Config, ConfigFrom, ConfigSet, INHERIT},
-            policy::PolicySettings,
-            pool::{Pool, PoolMember},
-        },
+        types::{Config, ConfigFrom, ConfigSet, INHERIT, PolicySettings, Pool, PoolMember},
     },
     provider::{KindSpec, Target},
 };

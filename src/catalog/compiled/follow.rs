@@ -7,12 +7,8 @@
 
 use crate::catalog::{
     handle::Catalog,
-    stored::{
-        change::Change,
-        database::{now, patiently},
-        entity::outbox,
-    },
-    types::error::Error,
+    stored::{Change, entity::outbox, now, patiently},
+    types::Error,
 };
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult,

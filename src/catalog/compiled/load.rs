@@ -9,7 +9,7 @@ use crate::{
             entity::{credentials, lb_configs, models, providers, tenants},
             find,
         },
-        types::{error::Error, model::ModelKey},
+        types::{Error, ModelKey},
     },
     provider::{KindSpec, ModelType},
 };

@@ -11,11 +11,11 @@ use crate::catalog::{
     },
     handle::Catalog,
     stored::{
-        change::{Change, Reload},
-        database::{begin_read, patiently},
+        Change, Reload, begin_read,
         entity::{tenants, tokens},
+        patiently,
     },
-    types::{error::Error, model::ModelKey},
+    types::{Error, ModelKey},
 };
 use futures::FutureExt;
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, Statement};

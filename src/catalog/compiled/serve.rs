@@ -5,12 +5,8 @@ use crate::{
         compiled::load::Filter,
         handle::Catalog,
         names,
-        stored::{database::patiently, find},
-        types::{
-            error::{Error, ResourceKind},
-            model::ModelKey,
-            pool::Pool,
-        },
+        stored::{find, patiently},
+        types::{Error, ModelKey, Pool, ResourceKind},
     },
     provider::ModelType,
 };

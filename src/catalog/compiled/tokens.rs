@@ -8,14 +8,10 @@ use crate::catalog::{
     handle::Catalog,
     secrets::key_ring::sha256,
     stored::{
-        database::{now, patiently},
         entity::{tenants, tokens},
-        find,
+        find, now, patiently,
     },
-    types::{
-        access::{Caller, Role},
-        error::Error,
-    },
+    types::{Caller, Error, Role},
 };
 use sea_orm::{ColumnTrait, EntityTrait, ExprTrait, QueryFilter};
 use std::sync::Arc;

@@ -2,16 +2,8 @@
 
 use crate::catalog::{
     handle::Catalog,
-    stored::{
-        database::{patiently, time},
-        entity::audit_events,
-        paging::Paging,
-    },
-    types::{
-        audit::{AuditEvent, AuditFilter},
-        error::Error,
-        page::{Page, PageRequest},
-    },
+    stored::{Paging, entity::audit_events, patiently, time},
+    types::{AuditEvent, AuditFilter, Error, Page, PageRequest},
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 

@@ -10,12 +10,8 @@ use crate::{
         handle::Catalog,
         names::{self, Check, shown},
         secrets::fields,
-        stored::{database::begin_read, find::locate},
-        types::{
-            config::{ConfigFrom, ConfigSet, INHERIT},
-            error::{Error, ResourceKind},
-            model::ModelKey,
-        },
+        stored::{begin_read, locate},
+        types::{ConfigFrom, ConfigSet, Error, INHERIT, ModelKey, ResourceKind},
     },
     provider::{KindSpec, Target},
 };

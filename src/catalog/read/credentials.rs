@@ -10,16 +10,11 @@ use crate::{
             tenant_keys,
         },
         stored::{
-            database::begin_read,
+            Paging, begin_read,
             entity::{credentials, providers, tenants},
             find,
-            paging::Paging,
         },
-        types::{
-            credential::{Credential, CredentialOwner},
-            error::{Error, ResourceKind},
-            page::{Page, PageRequest},
-        },
+        types::{Credential, CredentialOwner, Error, Page, PageRequest, ResourceKind},
     },
     provider::{self, KindSpec, ModelType, Target},
 };

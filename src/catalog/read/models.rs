@@ -6,17 +6,11 @@ use crate::{
         handle::Catalog,
         names,
         stored::{
+            Paging,
             entity::{models, providers},
-            fallbacks,
-            find::{self, locate},
-            paging::Paging,
+            fallbacks, find, locate,
         },
-        types::{
-            error::{Error, ResourceKind},
-            model::{Model, ModelKey},
-            page::{Page, PageRequest},
-            policy::PolicySettings,
-        },
+        types::{Error, Model, ModelKey, Page, PageRequest, PolicySettings, ResourceKind},
     },
     provider::ModelType,
 };

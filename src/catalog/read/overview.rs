@@ -17,19 +17,11 @@ use crate::{
         },
         secrets::tenant_keys,
         stored::{
-            database::begin_read,
+            Paging, begin_read,
             entity::{credentials, providers},
             find,
-            paging::Paging,
         },
-        types::{
-            config::{ConfigFrom, ConfigSet},
-            credential::Credential,
-            error::Error,
-            model::{Model, ModelKey},
-            page::{Page, PageRequest},
-            provider::Provider,
-        },
+        types::{ConfigFrom, ConfigSet, Credential, Error, Model, ModelKey, Page, PageRequest, Provider},
     },
     provider::ModelType,
 };

@@ -4,15 +4,11 @@ use crate::catalog::{
     handle::Catalog,
     names,
     stored::{
+        Paging,
         entity::{credentials, providers},
         find,
-        paging::Paging,
     },
-    types::{
-        error::Error,
-        page::{Page, PageRequest},
-        provider::Provider,
-    },
+    types::{Error, Page, PageRequest, Provider},
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use std::collections::HashMap;

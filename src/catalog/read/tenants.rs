@@ -2,12 +2,8 @@
 
 use crate::catalog::{
     handle::Catalog,
-    stored::{database::time, entity::tenants, find, paging::Paging},
-    types::{
-        access::Tenant,
-        error::Error,
-        page::{Page, PageRequest},
-    },
+    stored::{Paging, entity::tenants, find, time},
+    types::{Error, Page, PageRequest, Tenant},
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 

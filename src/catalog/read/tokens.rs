@@ -3,16 +3,11 @@
 use crate::catalog::{
     handle::Catalog,
     stored::{
-        database::time,
+        Paging,
         entity::{tenants, tokens},
-        find,
-        paging::Paging,
+        find, time,
     },
-    types::{
-        access::{Role, Token},
-        error::Error,
-        page::{Page, PageRequest},
-    },
+    types::{Error, Page, PageRequest, Role, Token},
 };
 use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use std::collections::HashMap;

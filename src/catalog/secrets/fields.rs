@@ -7,7 +7,7 @@ use crate::{
     catalog::{
         names::{Check, shown},
         secrets::key_ring::{DataKey, Place},
-        types::{credential::HIDDEN, error::Error},
+        types::{Error, HIDDEN},
     },
     provider::{CredentialField, KindSpec},
 };

@@ -7,7 +7,7 @@
 //! The tenant's identity key is sealed together with its data key. It gives names to sets of secrets, by which the state store
 //! knows them. A rotation copies it to the next data key, so that cooldowns outlive the rotation.
 
-use crate::catalog::{stored::entity::data_keys, types::error::Error};
+use crate::catalog::{stored::entity::data_keys, types::Error};
 use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     digest, hmac, rand,

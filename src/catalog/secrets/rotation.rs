@@ -12,11 +12,10 @@ use crate::catalog::{
         tenant_keys,
     },
     stored::{
-        database::patiently,
         entity::{data_keys, meta, tenants},
-        find,
+        find, patiently,
     },
-    types::error::{Error, ResourceKind},
+    types::{Error, ResourceKind},
     write::{audit::Event, writer::Writer},
 };
 use sea_orm::{

@@ -6,7 +6,7 @@ use crate::catalog::{
         key_ring::{DataKey, KeyRing},
     },
     stored::entity::{data_keys, tenants},
-    types::error::Error,
+    types::Error,
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
 use std::{collections::HashMap, sync::Arc};

@@ -1,6 +1,6 @@
 //! Types for columns that hold one of a few texts.
 
-use crate::catalog::types::config::ConfigFrom;
+use crate::catalog::types::ConfigFrom;
 
 /// Where a config comes from, as it is stored.
 pub fn source_name(from: ConfigFrom) -> &'static str {

@@ -4,7 +4,7 @@
 
 use crate::catalog::{
     names::shown,
-    types::error::{Error, ResourceKind},
+    types::{Error, ResourceKind},
 };
 use chrono::{DateTime, Utc};
 use sea_orm::{

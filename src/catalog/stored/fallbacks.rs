@@ -7,10 +7,7 @@ use crate::catalog::{
         entity::{models, providers},
         find::{self, Located},
     },
-    types::{
-        error::{Error, ResourceKind},
-        model::ModelKey,
-    },
+    types::{Error, ModelKey, ResourceKind},
 };
 use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 use std::collections::HashMap;

@@ -4,10 +4,7 @@ use crate::{
     catalog::{
         names::{self, shown},
         stored::entity::{models, providers, tenants},
-        types::{
-            error::{Error, ResourceKind},
-            model::ModelKey,
-        },
+        types::{Error, ModelKey, ResourceKind},
     },
     provider::{self, KindSpec, ModelType},
 };

@@ -11,3 +11,11 @@ pub(super) mod find;
 pub(super) mod migration;
 pub(super) mod paging;
 pub(super) mod redacted;
+
+pub(in crate::catalog) use {
+    change::{Change, Reload},
+    columns::{Inherit, in_listing, source_name},
+    database::{begin_read, now, patiently, taken, time},
+    find::{Located, locate},
+    paging::Paging,
+};

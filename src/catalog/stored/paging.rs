@@ -1,9 +1,6 @@
 //! Cuts lists into pages. A page token holds the key of the last row of the page before.
 
-use crate::catalog::types::{
-    error::Error,
-    page::{Page, PageRequest},
-};
+use crate::catalog::types::{Error, Page, PageRequest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use uuid::Uuid;
 

@@ -10,3 +10,8 @@ pub(super) mod page;
 pub(super) mod policy;
 pub(super) mod pool;
 pub(super) mod provider;
+
+pub use {
+    access::*, audit::*, config::*, credential::*, error::*, model::*, page::*, policy::*, pool::*,
+    provider::*,
+};

@@ -3,8 +3,8 @@
 //! Events outlive what they tell of, the tenant included.
 
 use crate::catalog::{
-    stored::{database::now, entity::audit_events},
-    types::{access::Caller, model::ModelKey},
+    stored::{entity::audit_events, now},
+    types::{Caller, ModelKey},
 };
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, IntoActiveModel};
 use serde::Serialize;

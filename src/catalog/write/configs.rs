@@ -18,16 +18,11 @@ use crate::{
             tenant_keys::sealing_key,
         },
         stored::{
-            change::Reload,
-            columns::{Inherit, in_listing, source_name},
+            Inherit, Located, Reload,
             entity::{credentials, lb_configs},
-            find::{Located, locate},
+            in_listing, locate, source_name,
         },
-        types::{
-            config::{ConfigFrom, ConfigSet, INHERIT, NewConfig},
-            error::{Error, ResourceKind},
-            model::ModelKey,
-        },
+        types::{ConfigFrom, ConfigSet, Error, INHERIT, ModelKey, NewConfig, ResourceKind},
         write::{
             audit::{self, Event},
             writer::{Writer, check_revision},

@@ -12,16 +12,11 @@ use crate::{
             tenant_keys::{self, sealing_key},
         },
         stored::{
-            change::Reload,
-            database::taken,
+            Reload,
             entity::{credentials, lb_configs, models, providers},
-            find,
+            find, taken,
         },
-        types::{
-            config::INHERIT,
-            credential::{Credential, CredentialChange, NewCredential},
-            error::{Error, ResourceKind},
-        },
+        types::{Credential, CredentialChange, Error, INHERIT, NewCredential, ResourceKind},
         write::{
             audit::Event,
             writer::{Writer, check_revision},

@@ -2,12 +2,8 @@
 
 use crate::catalog::{
     names,
-    stored::{
-        change::Reload,
-        entity::default_models,
-        find::{Located, locate},
-    },
-    types::{error::Error, model::ModelKey},
+    stored::{Located, Reload, entity::default_models, locate},
+    types::{Error, ModelKey},
     write::{
         audit::{self, Event},
         writer::Writer,

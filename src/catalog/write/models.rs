@@ -5,16 +5,11 @@ use crate::catalog::{
     names::{self, Check, shown},
     read::models::model,
     stored::{
-        change::Reload,
-        columns::Inherit,
+        Inherit, Located, Reload,
         entity::{credentials, default_models, models},
-        fallbacks,
-        find::{self, Located, locate},
+        fallbacks, find, locate,
     },
-    types::{
-        error::{Error, ResourceKind},
-        model::{Model, ModelKey, NewModel},
-    },
+    types::{Error, Model, ModelKey, NewModel, ResourceKind},
     write::{
         audit::{self, Event},
         writer::{Write, Writer, check_revision},

@@ -4,15 +4,8 @@ use crate::{
     balance::Strategy,
     catalog::{
         names::{self, Check},
-        stored::{
-            change::Reload,
-            find::{Located, locate},
-        },
-        types::{
-            error::Error,
-            model::ModelKey,
-            policy::{Millis, PolicySettings},
-        },
+        stored::{Located, Reload, locate},
+        types::{Error, Millis, ModelKey, PolicySettings},
         write::{
             audit::{self, Event},
             writer::Writer,

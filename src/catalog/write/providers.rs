@@ -10,15 +10,11 @@ use crate::{
         read::providers::{active, provider},
         secrets::fields,
         stored::{
-            change::Reload,
-            database::taken,
+            Reload,
             entity::{credentials, lb_configs, models, providers, tenants},
-            find,
+            find, taken,
         },
-        types::{
-            error::{Error, ResourceKind},
-            provider::{NewProvider, Provider, ProviderChange},
-        },
+        types::{Error, NewProvider, Provider, ProviderChange, ResourceKind},
         write::{
             audit::Event,
             writer::{Writer, check_revision},

@@ -3,15 +3,11 @@
 use crate::catalog::{
     names::{self, Check},
     stored::{
-        change::Reload,
-        database::{now, taken},
+        Reload,
         entity::{data_keys, models, tenants},
-        find,
+        find, now, taken,
     },
-    types::{
-        access::Tenant,
-        error::{Error, ResourceKind},
-    },
+    types::{Error, ResourceKind, Tenant},
     write::{audit::Event, writer::Writer},
 };
 use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter, QuerySelect};

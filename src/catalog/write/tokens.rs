@@ -5,15 +5,11 @@ use crate::catalog::{
     read::tokens::token,
     secrets::key_ring::{new_token_secret, sha256},
     stored::{
-        change::Reload,
-        database::now,
+        Reload,
         entity::{tenants, tokens},
-        find,
+        find, now,
     },
-    types::{
-        access::{NewToken, Role, Token},
-        error::{Error, ResourceKind},
-    },
+    types::{Error, NewToken, ResourceKind, Role, Token},
     write::{audit::Event, writer::Writer},
 };
 use sea_orm::{EntityTrait, IntoActiveModel, ModelTrait};

@@ -9,12 +9,8 @@
 
 use crate::catalog::{
     handle::Catalog,
-    stored::{
-        change::{Change, Reload},
-        database::{now, patiently},
-        entity::outbox,
-    },
-    types::{access::Caller, error::Error, model::ModelKey},
+    stored::{Change, Reload, entity::outbox, now, patiently},
+    types::{Caller, Error, ModelKey},
     write::audit::{self, Event},
 };
 use sea_orm::{
