@@ -75,7 +75,7 @@ async fn pick(store: &RedisStore, pool: &Arc<Roster>, ends: bool) {
         tokens: 0,
         hold: None,
     };
-    match store.acquire(&ask).await.unwrap() {
+    match store.acquire(&ask).await.unwrap().0 {
         Acquired::Granted { lease, .. } if ends => {
             store.succeed(&lease);
             store.release(&lease, None);

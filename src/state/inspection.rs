@@ -7,13 +7,15 @@ use crate::balance::{
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
+/// Whose record, its name, what is left, why.
+pub(super) type CoolingRecord = (Scope, Arc<str>, Duration, ErrorClass);
+
 /// What one replica knows of a pool when it goes back to the shared store.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Known {
     pub(super) tenant: Uuid,
     pub(super) pool: Uuid,
-    /// Whose record, its name, what is left, why.
-    pub(super) cooling: Vec<(Scope, Arc<str>, Duration, ErrorClass)>,
+    pub(super) cooling: Vec<CoolingRecord>,
     /// Calls in flight, by member.
     pub(super) in_flight: Vec<(MemberKey, u32)>,
 }

@@ -5,8 +5,8 @@
 mod held;
 
 use super::{
-    Acquire, Acquired, Answer, Clock, FailedAttempt, Gone, Inspection, Known, Lease, MemberInspection,
-    Outcome, Override, STATE_TTL, StateStore,
+    Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Gone, Inspection, Known, Lease,
+    MemberInspection, Outcome, Override, STATE_TTL, StateStore,
 };
 use crate::balance::{
     Cooldown, Cooling, ErrorClass, Member, MemberKey, Pick, Record, Roster, Scope, Standing, Time, Trial,
@@ -157,8 +157,7 @@ impl MemoryStore {
         let now = self.clock.now();
         let ends = now + left;
         let mut tenant = self.tenants.entry(pool.tenant).or_default();
-        let records = &mut tenant.pools.entry(pool.id).or_default().members;
-        let record = records.entry(member.key.record.clone()).or_default();
+        let record = tenant.record(pool.id, member);
         if record.cooling.is_none_or(|cooling| cooling.ends < ends) {
             record.set(now, Cooling { ends, class });
         }
@@ -166,17 +165,20 @@ impl MemoryStore {
 
     /// The call under that lease has served: its member is well, whoever granted it the trial.
     pub(super) fn recover(&self, lease: &Lease) {
+        if lease.trial {
+            self.change(lease, Record::recover);
+        } else {
+            self.succeed(lease);
+        }
+    }
+
+    /// Changes what is recorded of a lease's member now.
+    fn change(&self, lease: &Lease, change: impl Fn(&mut Record, Time)) {
         if lease.marked
             && let Some(mut tenant) = self.tenants.get_mut(&lease.tenant)
         {
             let now = self.clock.now();
-            tenant.change(lease.pool, &lease.member, |record| {
-                if lease.trial {
-                    record.recover(now);
-                } else {
-                    record.succeed(now, lease.id);
-                }
-            });
+            tenant.change(lease.pool, &lease.member, |record| change(record, now));
         }
     }
 
@@ -185,34 +187,30 @@ impl MemoryStore {
         let now = self.clock.now();
         let mut all = Vec::new();
         for tenant in &self.tenants {
-            let credentials = cooling(&tenant.credentials, Scope::Credential, now);
             for (id, pool) in &tenant.pools {
-                let mut known = Known { tenant: *tenant.key(), pool: *id, ..Known::default() };
-                known.cooling.extend(cooling(&pool.members, Scope::Member, now));
-                known.cooling.extend(credentials.iter().cloned());
-                known.in_flight.extend(pool.in_flight.iter().map(|(key, count)| (key.clone(), *count)));
-                all.push(known);
+                all.push(Known {
+                    tenant: *tenant.key(),
+                    pool: *id,
+                    cooling: cooling(&pool.members, Scope::Member, now)
+                        .chain(cooling(&tenant.credentials, Scope::Credential, now))
+                        .collect(),
+                    in_flight: pool.in_flight.iter().map(|(key, count)| (key.clone(), *count)).collect(),
+                });
             }
         }
         all
     }
-
-    /// Calls in flight, by tenant.
-    pub(super) fn busy(&self) -> Vec<(Uuid, u32)> {
-        let count =
-            |tenant: &TenantState| tenant.pools.values().flat_map(|pool| pool.in_flight.values()).sum();
-        self.tenants.iter().map(|tenant| (*tenant.key(), count(tenant.value()))).collect()
-    }
 }
 
-type CoolingRecord = (Scope, Arc<str>, Duration, ErrorClass);
-
-fn cooling(records: &HashMap<Arc<str>, Record>, scope: Scope, now: Time) -> Vec<CoolingRecord> {
-    let running = records.iter().filter_map(|(key, record)| match record.standing(now) {
+fn cooling(
+    records: &HashMap<Arc<str>, Record>,
+    scope: Scope,
+    now: Time,
+) -> impl Iterator<Item = CoolingRecord> {
+    records.iter().filter_map(move |(key, record)| match record.standing(now) {
         Standing::Cooling(Cooling { ends, class }) => Some((scope, key.clone(), ends.since(now), class)),
         _ => None,
-    });
-    running.collect()
+    })
 }
 
 impl PoolState {
@@ -269,6 +267,11 @@ impl PoolState {
 }
 
 impl TenantState {
+    /// The member's record, made where there is none.
+    fn record(&mut self, pool: Uuid, member: &Member) -> &mut Record {
+        self.pools.entry(pool).or_default().members.entry(member.key.record.clone()).or_default()
+    }
+
     /// Changes the member's record and its credential's, where they exist.
     fn change(&mut self, pool: Uuid, member: &Member, change: impl Fn(&mut Record)) {
         let own = self.pools.get_mut(&pool).and_then(|pool| pool.members.get_mut(&member.key.record));
@@ -279,11 +282,11 @@ impl TenantState {
 
     fn fail(&mut self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown, now: Time) {
         let FailedAttempt { pool, member, began, trial, .. } = *attempt;
-        let (records, key) = match cooldown.scope {
-            Scope::Member => (&mut self.pools.entry(pool).or_default().members, &member.key.record),
-            Scope::Credential => (&mut self.credentials, &member.credential),
+        let record = match cooldown.scope {
+            Scope::Member => self.record(pool, member),
+            Scope::Credential => self.credentials.entry(member.credential.clone()).or_default(),
         };
-        records.entry(key.clone()).or_default().fail(now, began, trial, cooldown);
+        record.fail(now, began, trial, cooldown);
         if let Some(trial) = trial {
             // One that was taken on the other record as well has had its verdict.
             self.change(pool, member, |record| record.hand_on(trial));
@@ -317,12 +320,7 @@ impl StateStore for MemoryStore {
     }
 
     fn succeed(&self, lease: &Lease) {
-        if lease.marked
-            && let Some(mut tenant) = self.tenants.get_mut(&lease.tenant)
-        {
-            let now = self.clock.now();
-            tenant.change(lease.pool, &lease.member, |record| record.succeed(now, lease.id));
-        }
+        self.change(lease, |record, now| record.succeed(now, lease.id));
     }
 
     fn release(&self, lease: &Lease, used: Option<u64>) {
@@ -388,14 +386,11 @@ impl StateStore for MemoryStore {
         let mut tenant = self.tenants.entry(pool.tenant).or_default();
         match change {
             Override::Set { duration, class } => {
-                let cooling = Cooling { ends: now + duration, class };
-                let records = &mut tenant.pools.entry(pool.id).or_default().members;
-                records.entry(member.key.record.clone()).or_default().set(now, cooling);
+                tenant.record(pool.id, member).set(now, Cooling { ends: now + duration, class });
             }
             Override::Clear => {
                 // A record of its own even where there is none: calls begun before must not cool it any more.
-                let records = &mut tenant.pools.entry(pool.id).or_default().members;
-                records.entry(member.key.record.clone()).or_default();
+                tenant.record(pool.id, member);
                 tenant.change(pool.id, member, |record| record.clear(now));
             }
             Override::Recover => tenant.change(pool.id, member, |record| {

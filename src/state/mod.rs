@@ -12,10 +12,10 @@ mod resilient;
 mod store;
 
 pub use clock::Clock;
-use inspection::Known;
+use inspection::{CoolingRecord, Known};
 pub use inspection::{Inspection, MemberInspection};
 pub use memory::MemoryStore;
-pub use redis::RedisStore;
+pub use redis::{CoolingMember, RedisStore};
 pub use resilient::ResilientStore;
 use store::STATE_TTL;
 pub use store::{Acquire, Acquired, Answer, FailedAttempt, Gone, Lease, Outcome, Override, StateStore};

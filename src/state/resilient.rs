@@ -95,7 +95,9 @@ impl ResilientStore {
         let _alone = self.returning.write().await;
         // Some are there where going back has panicked before.
         self.deferred.lock().get_or_insert_default();
-        let restored = self.restore().await;
+        // What was noted before the loss must not be counted on top of the truth.
+        self.shared.flush().await;
+        let restored = self.shared.restore(&self.local.known()).await;
         if restored.is_ok() {
             self.away.store(false, Ordering::SeqCst);
         }
@@ -104,20 +106,6 @@ impl ResilientStore {
             self.release(&lease, used);
         }
         restored
-    }
-
-    async fn restore(&self) -> Result<(), RedisError> {
-        // What was noted before the loss must not be counted on top of the truth.
-        self.shared.flush().await;
-        let _ = self.shared.has_dropped_notes();
-        let known = self.local.known();
-        self.shared.set_busy(self.local.busy());
-        for pool in &known {
-            let restored = self.shared.restore(pool);
-            // A pool whose return panics keeps no other from its own.
-            self.shared.tasks().contain(Task::RedisWatch, &pool.pool, restored).await.transpose()?;
-        }
-        Ok(())
     }
 
     fn is_away(&self) -> bool {
@@ -203,7 +191,7 @@ async fn watch(this: Weak<ResilientStore>) {
 impl StateStore for ResilientStore {
     async fn acquire(&self, ask: &Acquire<'_>) -> Answer {
         let _going = self.returning.read().await;
-        if let Some((acquired, cooling)) = self.shared(self.shared.acquire_and_learn(ask)).await {
+        if let Some((acquired, cooling)) = self.shared(self.shared.acquire(ask)).await {
             if let Some((lease, cooldown)) = ask.failed {
                 self.local.fail(&lease.attempt(), cooldown).await;
             }

@@ -12,6 +12,7 @@ use super::{
     codec::{self, Caller, CoolingMember, Question, failure},
     keys::holder,
     rosters::most_callers,
+    script::ACQUIRE,
     shared::Shared,
 };
 use crate::{
@@ -146,11 +147,11 @@ async fn pick(
 ) -> Result<(Vec<Acquired>, Arc<[CoolingMember]>), RedisError> {
     let (run, refreshes) =
         shared.rosters.run(pool, callers, question, &shared.replica, shared.clock.offset())?;
-    let answer: Vec<Value> = shared.connection.run(&shared.acquire, run).await?;
+    let answer: Vec<Value> = shared.connection.run(&ACQUIRE, run).await?;
     let acquired = codec::acquired(&answer, pool, callers)?;
     let granted = acquired.iter().filter(|one| matches!(one, Acquired::Granted { .. })).count();
     if question.holder.is_none() {
-        shared.count_up(pool.tenant, granted);
+        shared.count_up(pool.tenant, granted as u32);
         if refreshes && granted > 0 {
             shared.rosters.refreshed(pool);
         }

@@ -13,23 +13,26 @@ use fred::types::Value;
 use serde::Serialize;
 use std::{iter, sync::Arc, time::Duration};
 
-/// A failure as `fail` in `common.lua` takes it.
-pub(super) fn failure(attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> [String; 11] {
-    let scope = match cooldown.scope {
+/// Whose record it is, as the scripts say it.
+pub(super) fn scope_name(scope: Scope) -> &'static str {
+    match scope {
         Scope::Member => "member",
         Scope::Credential => "credential",
-    };
-    let flag = |set: bool| if set { "1" } else { "0" };
+    }
+}
+
+/// A failure as `fail` in `common.lua` takes it.
+pub(super) fn failure(attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> [String; 11] {
     [
         attempt.trial.map(|trial| trial.to_string()).unwrap_or_default(),
         attempt.member.key.record.to_string(),
         attempt.member.credential.to_string(),
-        scope.to_owned(),
+        scope_name(cooldown.scope).to_owned(),
         attempt.began.millis().to_string(),
         whole_millis(cooldown.duration).to_string(),
         whole_millis(cooldown.max).to_string(),
-        flag(cooldown.grows).to_owned(),
-        flag(cooldown.hinted).to_owned(),
+        u8::from(cooldown.grows).to_string(),
+        u8::from(cooldown.hinted).to_string(),
         cooldown.trip_after.to_string(),
         cooldown.class.name().to_owned(),
     ]
@@ -119,10 +122,13 @@ pub(super) fn members(pool: &Roster) -> Result<Bytes, RedisError> {
 
 /// One member that cools, as `acquire.lua` reports it beside its answer.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::state) struct CoolingMember {
-    pub(in crate::state) index: usize,
-    pub(in crate::state) left: Duration,
-    pub(in crate::state) class: ErrorClass,
+pub struct CoolingMember {
+    /// Its index in the pool.
+    pub index: usize,
+    /// For how long it cools yet.
+    pub left: Duration,
+    /// Why.
+    pub class: ErrorClass,
 }
 
 /// Who cools, by an answer to so many callers.
@@ -195,19 +201,8 @@ pub(super) fn inspection(answer: &[Value], pool: &Roster) -> Result<Inspection, 
 
 /// The words of a record, as `common.lua` writes it. What Redis holds of them outlives a version: another order or another
 /// meaning needs keys of another name.
-pub(super) const RECORD_FIELDS: [&str; 11] = [
-    "since",
-    "ends",
-    "class",
-    "streak",
-    "lease",
-    "lease_ends",
-    "episodes",
-    "healthy",
-    "window",
-    "calls",
-    "fails",
-];
+pub(super) const RECORD_FIELDS: &str =
+    "since ends class streak lease lease_ends episodes healthy window calls fails";
 
 /// A record as `common.lua` writes it.
 fn record(text: &str) -> Option<Record> {

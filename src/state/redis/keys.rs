@@ -8,74 +8,51 @@ use uuid::Uuid;
 /// A replica that has been silent for this long no longer counts as holding calls in flight.
 pub(super) const REPLICA_TTL: Duration = Duration::from_secs(15);
 
-pub(super) struct Keys {
-    tag: uuid::fmt::Simple,
-    pool: uuid::fmt::Simple,
-}
-
-impl Keys {
-    pub(super) fn of(tenant: Uuid, pool: Uuid) -> Self {
-        Self { tag: tenant.simple(), pool: pool.simple() }
-    }
-
+/// A key of a tenant or of one of its pools.
+#[derive(Clone, Copy)]
+pub(super) enum Key {
     /// The turn and the members' records.
-    pub(super) fn pool(&self) -> String {
-        format!("rota:{{{}}}:pool:{}", self.tag, self.pool)
-    }
-
+    Pool,
     /// The tenant's credential records.
-    pub(super) fn credentials(&self) -> String {
-        format!("rota:{{{}}}:credentials", self.tag)
-    }
-
+    Credentials,
     /// Calls in flight, by member and holder.
-    pub(super) fn counts(&self) -> String {
-        format!("rota:{{{}}}:in-flight:{}", self.tag, self.pool)
-    }
-
+    Counts,
     /// The tenant's holders, by the time they are alive until.
-    pub(super) fn holders(&self) -> String {
-        holders(self.tag)
-    }
-
+    Holders,
     /// The windows of counts.
-    pub(super) fn used(&self) -> String {
-        format!("rota:{{{}}}:used:{}", self.tag, self.pool)
-    }
-
+    Used,
     /// Who checks the members.
-    pub(super) fn check(&self) -> String {
-        format!("rota:{{{}}}:check:{}", self.tag, self.pool)
-    }
+    Check,
+}
 
-    /// As `acquire.lua` and `inspect.lua` take them.
-    pub(super) fn all(&self) -> Vec<String> {
-        vec![self.pool(), self.credentials(), self.counts(), self.holders(), self.used()]
-    }
-
-    /// Those of the pool alone.
-    pub(super) fn own(&self) -> [String; 4] {
-        [self.pool(), self.counts(), self.used(), self.check()]
-    }
-
+impl Key {
+    /// As `acquire.lua`, `inspect.lua` and `end.lua` take them.
+    pub(super) const ALL: [Self; 5] =
+        [Self::Pool, Self::Credentials, Self::Counts, Self::Holders, Self::Used];
     /// Where records are.
-    pub(super) fn records(&self) -> Vec<String> {
-        vec![self.pool(), self.credentials()]
+    pub(super) const RECORDS: [Self; 2] = [Self::Pool, Self::Credentials];
+    /// Those of a pool alone.
+    pub(super) const OF_POOL: [Self; 4] = [Self::Pool, Self::Counts, Self::Used, Self::Check];
+    /// A tenant's beside those of its pools.
+    pub(super) const OF_TENANT: [Self; 2] = [Self::Credentials, Self::Holders];
+
+    /// Its name. That of a tenant's key is the same for all pools.
+    pub(super) fn of(self, tenant: Uuid, pool: Uuid) -> String {
+        let (tenant, pool) = (tenant.simple(), pool.simple());
+        match self {
+            Self::Pool => format!("rota:{{{tenant}}}:pool:{pool}"),
+            Self::Credentials => format!("rota:{{{tenant}}}:credentials"),
+            Self::Counts => format!("rota:{{{tenant}}}:in-flight:{pool}"),
+            Self::Holders => format!("rota:{{{tenant}}}:holders"),
+            Self::Used => format!("rota:{{{tenant}}}:used:{pool}"),
+            Self::Check => format!("rota:{{{tenant}}}:check:{pool}"),
+        }
     }
 }
 
-/// A tenant's keys beside those of its pools.
-pub(super) fn of_tenant(tenant: Uuid) -> [String; 2] {
-    [Keys::of(tenant, Uuid::nil()).credentials(), holders_of(tenant)]
-}
-
-/// A tenant's holders.
-pub(super) fn holders_of(tenant: Uuid) -> String {
-    holders(tenant.simple())
-}
-
-fn holders(tag: uuid::fmt::Simple) -> String {
-    format!("rota:{{{tag}}}:holders")
+/// The names of these keys.
+pub(super) fn keys<const N: usize>(which: [Key; N], tenant: Uuid, pool: Uuid) -> [String; N] {
+    which.map(|key| key.of(tenant, pool))
 }
 
 /// The holder that a lease with an end of its own is.

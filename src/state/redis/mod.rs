@@ -16,4 +16,5 @@ mod shared;
 mod store;
 mod writer;
 
+pub use codec::CoolingMember;
 pub use store::RedisStore;

@@ -2,7 +2,7 @@
 
 use super::{
     codec::{Caller, Question, members, ring},
-    keys::{Keys, REPLICA_TTL},
+    keys::{Key, REPLICA_TTL, keys},
 };
 use crate::{
     balance::Roster,
@@ -123,7 +123,7 @@ impl Packed {
     fn of(pool: &Arc<Roster>) -> Result<Self, RedisError> {
         Ok(Self {
             pool: pool.clone(),
-            keys: Keys::of(pool.tenant, pool.id).all().into_iter().map(Value::from).collect(),
+            keys: keys(Key::ALL, pool.tenant, pool.id).map(Value::from).into(),
             ring: ring(pool),
             members: members(pool)?,
             refreshed: None,

@@ -5,17 +5,32 @@ use crate::{
     balance::{ErrorClass, Standing, Strategy, constants, millis},
     redis::Script,
 };
+use std::sync::LazyLock;
 
 /// The script of that file, behind what every script shares.
 macro_rules! script {
-    ($name:literal) => {
-        $crate::redis::Script::new(
-            $name,
-            $crate::state::redis::script::shared_lua() + include_str!(concat!($name, ".lua")),
-        )
-    };
+    ($name:literal) => {{
+        static SCRIPT: std::sync::LazyLock<$crate::redis::Script> = std::sync::LazyLock::new(|| {
+            let shared = $crate::state::redis::script::shared_lua();
+            $crate::redis::Script::new($name, shared + include_str!(concat!($name, ".lua")))
+        });
+        &*SCRIPT
+    }};
 }
 pub(super) use script;
+
+pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| {
+    let parts = [
+        include_str!("plain.lua"),
+        &shared_lua(),
+        include_str!("strategies.lua"),
+        include_str!("acquire.lua"),
+    ];
+    Script::new("acquire", parts.concat())
+});
+
+pub(super) static COUNT: LazyLock<Script> =
+    LazyLock::new(|| Script::new("count", include_str!("count.lua").into()));
 
 /// What every script shares: the numbers and names of the rules in `src/balance/`, as Lua's constants, and `common.lua`.
 pub(super) fn shared_lua() -> String {
@@ -45,16 +60,6 @@ pub(super) fn shared_lua() -> String {
     for (name, value) in strategies.into_iter().chain(classes) {
         lua += &format!("local {name} = '{value}'\n");
     }
-    lua += &format!("local FIELDS = {{ '{}' }}\n", RECORD_FIELDS.join("', '"));
+    lua += &format!("local FIELDS = {{ '{}' }}\n", RECORD_FIELDS.replace(' ', "', '"));
     lua + include_str!("common.lua")
-}
-
-pub(super) fn acquire_script() -> Script {
-    let parts = [
-        include_str!("plain.lua"),
-        &shared_lua(),
-        include_str!("strategies.lua"),
-        include_str!("acquire.lua"),
-    ];
-    Script::new("acquire", parts.concat())
 }

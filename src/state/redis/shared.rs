@@ -1,9 +1,9 @@
 //! What the parts of the Redis store share: the connection, the scripts, and what this replica is and holds.
 
 use super::{
-    keys::{REPLICA_TTL, holders_of},
+    keys::{Key, REPLICA_TTL},
     rosters::Rosters,
-    script::{acquire_script, script},
+    script::script,
     writer::{Note, Writer},
 };
 use crate::{
@@ -31,17 +31,6 @@ pub(super) struct Shared {
     pub(super) clock: Arc<Clock>,
     pub(super) replica: String,
     pub(super) rosters: Rosters,
-    pub(super) acquire: Script,
-    pub(super) fail: Script,
-    pub(super) renew: Script,
-    pub(super) end: Script,
-    pub(super) inspect: Script,
-    pub(super) override_cooldown: Script,
-    pub(super) heartbeat: Script,
-    pub(super) claim: Script,
-    pub(super) merge: Script,
-    pub(super) register: Script,
-    pub(super) forget: Script,
     pub(super) writer: Writer,
     pub(super) changes: ChangeFeed,
     /// Calls in flight of this replica, by tenant: those need a heartbeat.
@@ -63,17 +52,6 @@ impl Shared {
             clock: Arc::default(),
             replica,
             rosters: Rosters::default(),
-            acquire: acquire_script(),
-            fail: script!("fail"),
-            renew: script!("renew"),
-            end: script!("end"),
-            inspect: script!("inspect"),
-            override_cooldown: script!("override"),
-            heartbeat: script!("heartbeat"),
-            claim: script!("claim"),
-            merge: script!("merge"),
-            register: script!("register"),
-            forget: script!("forget"),
             busy: DashMap::new(),
             replicas: AtomicU32::new(1),
         })
@@ -99,7 +77,7 @@ impl Shared {
         let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
         for tenant in tenants {
             let args = self.args().text(&self.replica).millis(REPLICA_TTL).millis(STATE_TTL);
-            let beat = self.run::<i64>(&self.heartbeat, [holders_of(tenant)], args);
+            let beat = self.run::<i64>(script!("heartbeat"), [Key::Holders.of(tenant, Uuid::nil())], args);
             // A tenant whose heartbeat panics keeps no other from its own.
             if let Some(alive) = self.tasks.contain(Task::RedisHeartbeat, &tenant, beat).await {
                 self.replicas.store(u32::try_from(alive?).unwrap_or(1).max(1), Ordering::Relaxed);
@@ -115,8 +93,8 @@ impl Shared {
         self.writer.note(Note::Release(lease.clone(), used));
     }
 
-    pub(super) fn count_up(&self, tenant: Uuid, calls: usize) {
-        *self.busy.entry(tenant).or_default() += u32::try_from(calls).unwrap_or(u32::MAX);
+    pub(super) fn count_up(&self, tenant: Uuid, calls: u32) {
+        *self.busy.entry(tenant).or_default() += calls;
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::{
     batch::Batches,
-    codec::{self, CoolingMember, failure},
-    keys::{self, Keys, REPLICA_TTL, holder, holders_of},
+    codec::{self, CoolingMember, failure, scope_name},
+    keys::{Key, REPLICA_TTL, holder, keys},
+    script::script,
     shared::{Shared, beat},
     writer::Note,
 };
 use crate::{
-    balance::{Cooldown, ErrorClass, Member, Roster, Scope},
+    balance::{Cooldown, ErrorClass, Member, Roster},
     redis::{Args, ChangeFeed, RedisError, RedisOptions},
     state::{
         Acquire, Acquired, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Outcome, Override, STATE_TTL,
@@ -89,10 +90,8 @@ impl RedisStore {
     pub(in crate::state) async fn probe(&self) -> Result<(), RedisError> {
         self.shared.connection.renew_if_ended();
         let name = |n| format!("rota:probe:{}:{n}", self.shared.replica);
-        let probes = self.shared.connection.key_of_each_primary(name).into_iter().map(|key| {
-            let args = Args::default().millis(Duration::from_secs(1));
-            self.shared.run::<Value>(&self.shared.claim, [key], args)
-        });
+        let keys = self.shared.connection.key_of_each_primary(name).into_iter();
+        let probes = keys.map(|key| self.claim(key, Duration::from_secs(1)));
         try_join_all(probes).await.map(drop)
     }
 
@@ -132,55 +131,47 @@ impl RedisStore {
         self.shared.replicas.load(Ordering::Relaxed)
     }
 
-    /// Brings a pool's cooldowns and this replica's in-flight counts as they are known here.
-    pub(in crate::state) async fn restore(&self, known: &Known) -> Result<(), RedisError> {
-        let keys = Keys::of(known.tenant, known.pool);
+    /// Brings cooldowns and this replica's in-flight counts as they are known here. They are the truth: notes that were
+    /// dropped before no longer matter, and none may be on its way.
+    pub(in crate::state) async fn restore(&self, known: &[Known]) -> Result<(), RedisError> {
+        self.has_dropped_notes();
+        self.shared.busy.clear();
+        for pool in known {
+            self.shared.count_up(pool.tenant, pool.in_flight.iter().map(|(_, calls)| calls).sum());
+        }
+        for pool in known {
+            // A pool whose return panics keeps no other from its own.
+            let restored = self.restore_pool(pool);
+            self.shared.tasks.contain(Task::RedisWatch, &pool.pool, restored).await.transpose()?;
+        }
+        Ok(())
+    }
+
+    async fn restore_pool(&self, known: &Known) -> Result<(), RedisError> {
+        let keys = |which| keys(which, known.tenant, known.pool);
         if !known.cooling.is_empty() {
             let mut args = self.shared.args().millis(STATE_TTL);
             for (scope, field, left, class) in &known.cooling {
-                let place = match scope {
-                    Scope::Member => "member",
-                    Scope::Credential => "credential",
-                };
-                args = args.text(place).text(field).millis(*left).text(class.name());
+                args = args.text(scope_name(*scope)).text(field).millis(*left).text(class.name());
             }
-            self.shared.run::<Value>(&self.shared.merge, keys.records(), args).await?;
+            self.shared.run::<()>(script!("merge"), keys(Key::RECORDS), args).await?;
         }
         let mut args = self.shared.args().text(&self.shared.replica).millis(REPLICA_TTL).millis(STATE_TTL);
         for (member, count) in &known.in_flight {
             args = args.text(&member.to_string()).number((*count).into());
         }
-        let keys = [keys.counts(), keys.holders()];
-        self.shared.run::<Value>(&self.shared.register, keys, args).await.map(drop)
-    }
-
-    /// Sets how many calls this replica has in flight, by tenant.
-    pub(in crate::state) fn set_busy(&self, busy: impl IntoIterator<Item = (Uuid, u32)>) {
-        self.shared.busy.clear();
-        for (tenant, count) in busy {
-            if count > 0 {
-                self.shared.busy.insert(tenant, count);
-            }
-        }
+        self.shared.run(script!("register"), keys([Key::Counts, Key::Holders]), args).await
     }
 }
 
 /// What [`StateStore`](crate::state::StateStore) asks for, under the same names. An error says that the server cannot be reached;
 /// then nothing is held and nothing is written.
 impl RedisStore {
-    /// See [`StateStore::acquire`](crate::state::StateStore::acquire).
+    /// See [`StateStore::acquire`](crate::state::StateStore::acquire). Says who of the pool cools as well.
     ///
     /// # Errors
     /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<Acquired, RedisError> {
-        self.acquire_and_learn(ask).await.map(|(acquired, _)| acquired)
-    }
-
-    /// The same, and who of the pool cools.
-    pub(in crate::state) async fn acquire_and_learn(
-        &self,
-        ask: &Acquire<'_>,
-    ) -> Result<(Acquired, Arc<[CoolingMember]>), RedisError> {
+    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<(Acquired, Arc<[CoolingMember]>), RedisError> {
         self.batches.acquire(ask).await
     }
 
@@ -190,8 +181,7 @@ impl RedisStore {
         cooldown: &Cooldown,
     ) -> Result<(), RedisError> {
         let args = self.shared.args().millis(STATE_TTL).all(failure(attempt, cooldown));
-        let keys = Keys::of(attempt.tenant, attempt.pool).records();
-        self.shared.run::<Value>(&self.shared.fail, keys, args).await.map(drop)
+        self.shared.run(script!("fail"), keys(Key::RECORDS, attempt.tenant, attempt.pool), args).await
     }
 
     /// See [`StateStore::succeed`](crate::state::StateStore::succeed).
@@ -208,8 +198,7 @@ impl RedisStore {
 
     pub(in crate::state) async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, RedisError> {
         let args = self.shared.args().text(&holder(lease.id)).millis(ttl);
-        let keys = [holders_of(lease.tenant)];
-        Ok(self.shared.run::<i64>(&self.shared.renew, keys, args).await? == 1)
+        self.shared.run(script!("renew"), [Key::Holders.of(lease.tenant, lease.pool)], args).await
     }
 
     pub(in crate::state) async fn end(
@@ -235,8 +224,7 @@ impl RedisStore {
             Outcome::Served => args.text("served"),
             Outcome::Unknown => args.text("unknown"),
         };
-        let keys = Keys::of(lease.tenant, lease.pool).all();
-        Ok(self.shared.run::<i64>(&self.shared.end, keys, args).await? == 1)
+        self.shared.run(script!("end"), keys(Key::ALL, lease.tenant, lease.pool), args).await
     }
 
     /// See [`StateStore::inspect`](crate::state::StateStore::inspect).
@@ -250,8 +238,8 @@ impl RedisStore {
         for member in pool.members.iter() {
             args = args.text(&member.key.to_string()).text(&member.key.record).text(&member.credential);
         }
-        let keys = Keys::of(pool.tenant, pool.id).all();
-        let answer: Vec<Value> = self.shared.run(&self.shared.inspect, keys, args).await?;
+        let keys = keys(Key::ALL, pool.tenant, pool.id);
+        let answer: Vec<Value> = self.shared.run(script!("inspect"), keys, args).await?;
         codec::inspection(&answer, pool)
     }
 
@@ -271,8 +259,7 @@ impl RedisStore {
                 args.text("recover").text(&format!(" {} ", names.join(" ")))
             }
         };
-        let keys = Keys::of(pool.tenant, pool.id);
-        self.shared.run::<Value>(&self.shared.override_cooldown, keys.records(), args).await.map(drop)
+        self.shared.run(script!("override"), keys(Key::RECORDS, pool.tenant, pool.id), args).await
     }
 
     pub(in crate::state) async fn claim_check(
@@ -280,21 +267,23 @@ impl RedisStore {
         pool: &Roster,
         ttl: Duration,
     ) -> Result<bool, RedisError> {
-        let keys = [Keys::of(pool.tenant, pool.id).check()];
-        let args = Args::default().millis(ttl);
-        Ok(self.shared.run::<i64>(&self.shared.claim, keys, args).await? == 1)
+        self.claim(Key::Check.of(pool.tenant, pool.id), ttl).await
+    }
+
+    async fn claim(&self, key: String, ttl: Duration) -> Result<bool, RedisError> {
+        self.shared.run(script!("claim"), [key], Args::default().millis(ttl)).await
     }
 
     pub(in crate::state) async fn forget(&self, gone: &Gone) -> Result<(), RedisError> {
         // What was noted of them before must not come after.
         self.flush().await;
-        let mut keys: Vec<_> =
-            gone.pools.iter().flat_map(|pool| Keys::of(gone.tenant, *pool).own()).collect();
+        let of_pool = |pool: &Uuid| keys(Key::OF_POOL, gone.tenant, *pool);
+        let mut all: Vec<_> = gone.pools.iter().flat_map(of_pool).collect();
         if gone.whole {
-            keys.extend(keys::of_tenant(gone.tenant));
+            all.extend(keys(Key::OF_TENANT, gone.tenant, Uuid::nil()));
         }
-        for some in keys.chunks(FORGOTTEN_AT_ONCE) {
-            self.shared.run::<Value>(&self.shared.forget, some.to_vec(), Args::default()).await?;
+        for some in all.chunks(FORGOTTEN_AT_ONCE) {
+            self.shared.run::<()>(script!("forget"), some.to_vec(), Args::default()).await?;
         }
         Ok(())
     }

@@ -1,9 +1,12 @@
 //! Writes what no caller waits for: successes and releases, in order, many to a round trip.
 
-use super::{keys::Keys, script::script};
+use super::{
+    keys::{Key, keys},
+    script::{COUNT, script},
+};
 use crate::{
     balance::MemberKey,
-    redis::{Args, Connection, Run, Script},
+    redis::{Args, Connection, Run},
     state::Lease,
     tasks::{Task, Tasks},
 };
@@ -81,7 +84,7 @@ async fn run(
     inbox: Arc<Mutex<mpsc::UnboundedReceiver<Note>>>,
 ) {
     let mut inbox = inbox.lock().await;
-    let (note, count) = (script!("note"), Script::new("count", include_str!("count.lua").into()));
+    let note_script = script!("note");
     let mut batch = Vec::with_capacity(BATCH);
     let mut failing = false;
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
@@ -90,9 +93,9 @@ async fn run(
         let mut ended = HashMap::<PoolOf, HashMap<MemberKey, u64>>::new();
         for one in batch.drain(..) {
             match one {
-                Note::Succeed(lease, ahead) => runs.push((&note, served(&lease, ahead))),
+                Note::Succeed(lease, ahead) => runs.push((note_script, served(&lease, ahead))),
                 Note::Release(lease, used) => {
-                    runs.extend(over(&lease, used).map(|run| (&note, run)));
+                    runs.extend(over(&lease, used).map(|run| (note_script, run)));
                     *ended
                         .entry((lease.tenant, lease.pool))
                         .or_default()
@@ -102,7 +105,7 @@ async fn run(
                 Note::Flush(done) => waiting.push(done),
             }
         }
-        runs.extend(ended.into_iter().map(|(pool, calls)| (&count, fewer(pool, calls, &replica))));
+        runs.extend(ended.into_iter().map(|(pool, calls)| (&*COUNT, fewer(pool, calls, &replica))));
         let any = !runs.is_empty();
         // Sent in this order, without waiting for one another, each to the node of its tenant.
         let runs = runs.into_iter().map(|(script, run)| connection.run::<Value>(script, run));
@@ -131,7 +134,7 @@ fn fewer((tenant, pool): PoolOf, calls: HashMap<MemberKey, u64>, replica: &str) 
     for (member, count) in calls {
         args = args.text(&member.to_string()).number(count);
     }
-    Run::new([Keys::of(tenant, pool).counts()], args)
+    Run::new([Key::Counts.of(tenant, pool)], args)
 }
 
 fn served(lease: &Lease, ahead: u64) -> Run {
@@ -162,6 +165,5 @@ fn note(lease: &Lease, ahead: u64, what: &str, more: Args) -> Run {
         .text(&lease.member.key.record)
         .text(&lease.member.credential)
         .all(more);
-    let keys = Keys::of(lease.tenant, lease.pool);
-    Run::new([keys.pool(), keys.credentials(), keys.used()], args)
+    Run::new(keys([Key::Pool, Key::Credentials, Key::Used], lease.tenant, lease.pool), args)
 }
