@@ -36,6 +36,16 @@ pub enum Scope {
     Credential,
 }
 
+impl Scope {
+    /// Its name in the scripts.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Member => "member",
+            Self::Credential => "credential",
+        }
+    }
+}
+
 impl ErrorClass {
     /// Every class, in the order of the contract.
     pub const ALL: [Self; 10] = [

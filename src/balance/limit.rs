@@ -34,6 +34,17 @@ impl Limits {
     pub const fn is_none(&self) -> bool {
         self.requests_per_minute == 0 && self.tokens_per_minute == 0 && self.max_concurrency == 0
     }
+
+    /// The part of one of so many replicas that share them, at least 1: 0 would mean no limit.
+    #[must_use]
+    pub fn part_of(self, replicas: u32) -> Self {
+        let part = |limit: u32| limit.min((limit / replicas.max(1)).max(1));
+        Self {
+            requests_per_minute: part(self.requests_per_minute),
+            tokens_per_minute: part(self.tokens_per_minute),
+            max_concurrency: part(self.max_concurrency),
+        }
+    }
 }
 
 impl Window {
@@ -91,6 +102,14 @@ mod tests {
 
     fn at(millis: u64) -> Time {
         Time::from_millis(millis)
+    }
+
+    #[test]
+    fn a_part_of_a_limit_is_a_limit() {
+        let whole = Limits { requests_per_minute: 100, tokens_per_minute: 2, max_concurrency: 0 };
+        let part = Limits { requests_per_minute: 33, tokens_per_minute: 1, max_concurrency: 0 };
+        assert_eq!(whole.part_of(3), part);
+        assert_eq!(whole.part_of(1), whole);
     }
 
     #[test]

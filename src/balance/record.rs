@@ -214,6 +214,15 @@ impl Standing {
         }
     }
 
+    /// Its cooldown, while that runs.
+    #[must_use]
+    pub fn cooling(self) -> Option<Cooling> {
+        match self {
+            Self::Cooling(cooling) => Some(cooling),
+            _ => None,
+        }
+    }
+
     /// Where a member stands whose own record says `self` and whose credential's says `other`: the worse of both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {

@@ -4,7 +4,7 @@
 //! who holds what, and serves nobody until all primaries are there: so a Cluster is there or away as a whole.
 
 use super::{
-    error::RedisError,
+    error::{RedisError, Result},
     script::{Run, Script},
 };
 use crate::tasks::Tasks;
@@ -101,7 +101,7 @@ impl RedisOptions {
         Config::from_url(&format!("redis{kind}://{rest}")).ok()
     }
 
-    fn tls(&self) -> Result<TlsConnector, RedisError> {
+    fn tls(&self) -> Result<TlsConnector> {
         let Some(pem) = &self.ca else { return Ok(TlsConnector::default_rustls()?) };
         let roots = authorities(pem).ok_or_else(|| RedisError("no authority's certificate".into()))?;
         Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth().into())
@@ -113,7 +113,7 @@ impl RedisOptions {
     }
 
     /// A client that has not connected yet, and knows these nodes of a cluster, or Sentinels.
-    pub(crate) fn client(&self, nodes: &[Server]) -> Result<WithOptions<Client>, RedisError> {
+    pub(crate) fn client(&self, nodes: &[Server]) -> Result<WithOptions<Client>> {
         let mut config = self.server().ok_or_else(|| RedisError("malformed Redis URL".into()))?;
         if let ServerConfig::Clustered { policy, .. } = &mut config.server {
             *policy = ClusterDiscoveryPolicy::UseCache;
@@ -173,7 +173,7 @@ struct Current {
 
 impl Connection {
     /// Begins to connect.
-    pub(crate) fn open(options: &RedisOptions) -> Result<Self, RedisError> {
+    pub(crate) fn open(options: &RedisOptions) -> Result<Self> {
         Ok(Self { options: options.clone(), current: Mutex::new(Current::begin(options, Vec::new())?) })
     }
 
@@ -183,7 +183,7 @@ impl Connection {
     }
 
     /// The answer to a script, told to who watches.
-    pub(crate) async fn run<T: FromValue>(&self, script: &Script, run: Run) -> Result<T, RedisError> {
+    pub(crate) async fn run<T: FromValue>(&self, script: &Script, run: Run) -> Result<T> {
         let (client, began) = (self.client(), Instant::now());
         // In a box: the client's future is some 14 KiB, which all who wait for a command would hold.
         let answer = Box::pin(script.run(&client, run)).await;
@@ -246,11 +246,7 @@ impl Connection {
     }
 
     /// What it is asked, or why the connection was not there for that long.
-    pub(crate) async fn within<T>(
-        &self,
-        limit: Duration,
-        answer: impl Future<Output = T>,
-    ) -> Result<T, RedisError> {
+    pub(crate) async fn within<T>(&self, limit: Duration, answer: impl Future<Output = T>) -> Result<T> {
         timeout(limit, answer).await.map_err(|_| {
             // What has kept it from connecting when it last tried.
             let problem = self.current.lock().problem();
@@ -266,7 +262,7 @@ impl Drop for Connection {
 }
 
 impl Current {
-    fn begin(options: &RedisOptions, nodes: Vec<Server>) -> Result<Self, RedisError> {
+    fn begin(options: &RedisOptions, nodes: Vec<Server>) -> Result<Self> {
         let client = options.client(&nodes)?;
         let problems = client.error_rx();
         Ok(Self { task: client.connect(), client, nodes, problems, last_problem: None })

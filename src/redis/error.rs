@@ -7,6 +7,9 @@ use fred::prelude::Error;
 #[error("the state store cannot be reached: {0}")]
 pub struct RedisError(pub String);
 
+/// What Redis answers, or why it does not.
+pub type Result<T, E = RedisError> = std::result::Result<T, E>;
+
 impl From<Error> for RedisError {
     fn from(error: Error) -> Self {
         // Of what the system says fred keeps the form for programmers alone.

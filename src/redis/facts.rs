@@ -2,7 +2,7 @@
 
 use super::{
     connect::{Connection, RedisOptions},
-    error::RedisError,
+    error::Result,
 };
 use fred::{
     clients::WithOptions,
@@ -47,12 +47,12 @@ impl RedisFacts {
     ///
     /// # Errors
     /// Where the URL is malformed or a server does not answer within `limit`. The text holds no password.
-    pub async fn of(options: &RedisOptions, limit: Duration) -> Result<Self, RedisError> {
+    pub async fn of(options: &RedisOptions, limit: Duration) -> Result<Self> {
         let connection = Connection::open(options)?;
         connection.within(limit, Self::ask(&connection)).await?
     }
 
-    async fn ask(connection: &Connection) -> Result<Self, RedisError> {
+    async fn ask(connection: &Connection) -> Result<Self> {
         let client = connection.client();
         // The connection is made in the background.
         while let Err(error) = said::<Value>(&client, "PING", 0).await {
@@ -94,7 +94,7 @@ impl RedisFacts {
 }
 
 /// How far the clock of the server with that slot is ahead of ours, in milliseconds.
-async fn ahead(client: &WithOptions<Client>, slot: u16) -> Result<i64, RedisError> {
+async fn ahead(client: &WithOptions<Client>, slot: u16) -> Result<i64> {
     let before = now();
     let (seconds, micros): (i64, i64) = said(client, "TIME", slot).await?;
     Ok(seconds.saturating_mul(1000).saturating_add(micros / 1000) - i64::midpoint(before, now()))
@@ -106,11 +106,7 @@ fn now() -> i64 {
 }
 
 /// The answer of the server with that slot, or of the only one.
-async fn said<T: FromValue>(
-    client: &WithOptions<Client>,
-    command: &'static str,
-    slot: u16,
-) -> Result<T, RedisError> {
+async fn said<T: FromValue>(client: &WithOptions<Client>, command: &'static str, slot: u16) -> Result<T> {
     let command = CustomCommand::new_static(command, ClusterHash::Custom(slot), false);
     Ok(client.custom(command, Vec::<Value>::new()).await?)
 }

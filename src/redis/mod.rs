@@ -14,6 +14,6 @@ mod script;
 pub use changes::ChangeFeed;
 pub(crate) use connect::Connection;
 pub use connect::{CommandWatch, RedisOptions};
-pub use error::RedisError;
+pub use error::{RedisError, Result};
 pub use facts::RedisFacts;
 pub(crate) use script::{Args, Run, Script};

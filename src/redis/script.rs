@@ -1,6 +1,6 @@
 //! Lua scripts, their arguments, and how they are sent: by hash, with the source only when the server does not know it.
 
-use super::error::RedisError;
+use super::error::Result;
 use bytes::Bytes;
 use fred::{
     prelude::{ClientLike, Error, ErrorKind, FromValue},
@@ -77,11 +77,7 @@ impl Script {
     }
 
     /// Runs it, again where its keys have moved to another node, and with its source where the server has lost it.
-    pub(crate) async fn run<T: FromValue>(
-        &self,
-        client: &impl ClientLike,
-        run: Run,
-    ) -> Result<T, RedisError> {
+    pub(crate) async fn run<T: FromValue>(&self, client: &impl ClientLike, run: Run) -> Result<T> {
         match self.by_hash(client, &run).await {
             Err(error) if has_moved(&error) || is_unknown(&error) => {
                 // Apart, so that what happens once in a while takes no room in every run.

@@ -1,8 +1,8 @@
 //! What is known of a pool at one moment: for listings, explanations and watchers.
 
 use crate::balance::{
-    Candidate, Cooling, ErrorClass, Limits, Member, MemberKey, Record, Roster, Scope, Standing, Time, Turn,
-    Window, constants::CONCURRENCY_PAUSE,
+    Candidate, ErrorClass, Limits, Member, MemberKey, Record, Roster, Scope, Standing, Time, Turn, Window,
+    constants::CONCURRENCY_PAUSE,
 };
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -57,10 +57,7 @@ impl MemberInspection {
     /// What is left of its cooldown, and why it cools.
     #[must_use]
     pub fn cooling(&self, now: Time) -> Option<(Duration, ErrorClass)> {
-        match self.standing(now) {
-            Standing::Cooling(Cooling { ends, class }) => Some((ends.since(now), class)),
-            _ => None,
-        }
+        self.standing(now).cooling().map(|cooling| (cooling.ends.since(now), cooling.class))
     }
 
     /// Until about when it is at one of its limits, for a call of so many tokens.

@@ -2,19 +2,16 @@
 //!
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
-mod held;
-
 use super::{
     Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Gone, Inspection, Known, Lease,
     MemberInspection, Outcome, Override, STATE_TTL, StateStore,
 };
 use crate::balance::{
-    Cooldown, Cooling, ErrorClass, Member, MemberKey, Pick, Record, Roster, Scope, Standing, Time, Trial,
+    Cooldown, Cooling, ErrorClass, LeaseId, Member, MemberKey, Pick, Record, Roster, Scope, Time, Trial,
     Turn, Window, pick,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
-use held::Held;
 use std::{
     collections::HashMap,
     sync::{
@@ -27,6 +24,8 @@ use uuid::Uuid;
 
 /// How often pools that nobody calls any more are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
+/// So many leases are kept without a look at which of them are over.
+const FEW: usize = 64;
 
 /// Keeps everything behind one short lock a tenant: a pick touches its pool and the tenant's credentials together.
 #[derive(Debug, Default)]
@@ -57,6 +56,14 @@ struct PoolState {
     held: Held,
 }
 
+/// Leases that end by themselves: whom they hold, and until when.
+#[derive(Debug, Default)]
+struct Held {
+    by_id: HashMap<LeaseId, (MemberKey, Time)>,
+    /// How many there are when those that are over are swept out.
+    sweep_at: usize,
+}
+
 impl MemoryStore {
     /// Its clock, for tests and simulations to move ahead.
     #[must_use]
@@ -68,9 +75,8 @@ impl MemoryStore {
     fn sweep(&self, now: Time) {
         let last = self.swept.load(Ordering::Relaxed);
         let due = now >= Time::from_millis(last) + SWEEP;
-        let mine =
-            || self.swept.compare_exchange(last, now.millis(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
-        if due && mine() {
+        // Of those who come at the same moment, one does.
+        if due && self.swept.swap(now.millis(), Ordering::Relaxed) == last {
             self.tenants.retain(|_, tenant| {
                 tenant.pools.retain(|_, pool| {
                     // Where it is known by an override alone, its time begins here.
@@ -207,9 +213,9 @@ fn cooling(
     scope: Scope,
     now: Time,
 ) -> impl Iterator<Item = CoolingRecord> {
-    records.iter().filter_map(move |(key, record)| match record.standing(now) {
-        Standing::Cooling(Cooling { ends, class }) => Some((scope, key.clone(), ends.since(now), class)),
-        _ => None,
+    records.iter().filter_map(move |(key, record)| {
+        let Cooling { ends, class } = record.standing(now).cooling()?;
+        Some((scope, key.clone(), ends.since(now), class))
     })
 }
 
@@ -263,6 +269,26 @@ impl PoolState {
         if let (Some(used), Some(window)) = (used, self.tokens.get_mut(&lease.member.key)) {
             window.settle(lease.began, lease.tokens, used);
         }
+    }
+}
+
+impl Held {
+    fn add(&mut self, lease: LeaseId, member: &MemberKey, now: Time, ttl: Duration) {
+        // Done when as many again have come as stayed the last time: each that comes pays a constant share.
+        if self.by_id.len() >= self.sweep_at {
+            self.by_id.retain(|_, (_, until)| *until > now);
+            self.sweep_at = FEW.max(self.by_id.len() * 2);
+        }
+        self.by_id.insert(lease, (member.clone(), now + ttl));
+    }
+
+    /// How many hold each member.
+    fn counts(&self, now: Time) -> HashMap<MemberKey, u32> {
+        let mut counts = HashMap::new();
+        for (member, _) in self.by_id.values().filter(|(_, until)| *until > now) {
+            *counts.entry(member.clone()).or_default() += 1;
+        }
+        counts
     }
 }
 
@@ -359,14 +385,11 @@ impl StateStore for MemoryStore {
         let held = pool.held.by_id.remove(&lease.id).is_some_and(|(_, until)| until > now);
         if held {
             pool.settle(lease, used);
+            let (pool, member) = (lease.pool, &lease.member);
             match outcome {
                 Outcome::Failed(cooldown) => tenant.fail(&lease.attempt(), cooldown, now),
-                Outcome::Served => {
-                    tenant.change(lease.pool, &lease.member, |record| record.succeed(now, lease.id));
-                }
-                Outcome::Unknown => {
-                    tenant.change(lease.pool, &lease.member, |record| record.hand_on(lease.id));
-                }
+                Outcome::Served => tenant.change(pool, member, |record| record.succeed(now, lease.id)),
+                Outcome::Unknown => tenant.change(pool, member, |record| record.hand_on(lease.id)),
             }
         }
         held
@@ -419,6 +442,4 @@ impl StateStore for MemoryStore {
             tenant.pools.retain(|id, _| !gone.pools.contains(id));
         }
     }
-
-    async fn flush(&self) {}
 }

@@ -13,8 +13,8 @@ use super::{
     RedisStore, StateStore,
 };
 use crate::{
-    balance::{Cooldown, Limits, Member, Roster},
-    redis::RedisError,
+    balance::{Cooldown, Member, Roster},
+    redis::{RedisError, Result},
     tasks::Task,
 };
 use async_trait::async_trait;
@@ -49,7 +49,6 @@ pub struct ResilientStore {
     deferred: Mutex<Option<Vec<Release>>>,
     /// Wakes the task that brings this replica back.
     loss: Arc<Notify>,
-    this: Weak<Self>,
 }
 
 /// A lease to be released, and the tokens it has used.
@@ -59,14 +58,13 @@ impl ResilientStore {
     /// On that server, which may be away.
     #[must_use]
     pub fn new(shared: RedisStore) -> Arc<Self> {
-        Arc::new_cyclic(|this| Self {
+        Arc::new(Self {
             shared,
             local: MemoryStore::default(),
             away: AtomicBool::new(false),
             returning: RwLock::new(()),
             deferred: Mutex::new(None),
             loss: Arc::default(),
-            this: this.clone(),
         })
     }
 
@@ -74,9 +72,9 @@ impl ResilientStore {
     ///
     /// # Errors
     /// Why it did not answer.
-    pub async fn wait(&self, limit: Duration) -> Result<(), RedisError> {
+    pub async fn wait(self: &Arc<Self>, limit: Duration) -> Result<()> {
         let answered = self.shared.wait(limit).await.inspect_err(|error| self.lost(error));
-        let this = self.this.clone();
+        let this = Arc::downgrade(self);
         self.shared.tasks().spawn_endless(Task::RedisWatch, move || watch(this.clone()));
         answered
     }
@@ -91,7 +89,7 @@ impl ResilientStore {
         self.loss.notify_one();
     }
 
-    async fn go_back(&self) -> Result<(), RedisError> {
+    async fn go_back(&self) -> Result<()> {
         let _alone = self.returning.write().await;
         // Some are there where going back has panicked before.
         self.deferred.lock().get_or_insert_default();
@@ -108,13 +106,9 @@ impl ResilientStore {
         restored
     }
 
-    fn is_away(&self) -> bool {
-        self.away.load(Ordering::SeqCst)
-    }
-
     /// Asks the server where it is there, and goes on without it where it fails.
-    async fn shared<T>(&self, answer: impl Future<Output = Result<T, RedisError>>) -> Option<T> {
-        if self.is_away() {
+    async fn shared<T>(&self, answer: impl Future<Output = Result<T>>) -> Option<T> {
+        if self.degraded() {
             return None;
         }
         // What was dropped would count as in flight for ever: going back brings the truth.
@@ -122,13 +116,7 @@ impl ResilientStore {
             self.lost(&RedisError("successes and releases were dropped".into()));
             return None;
         }
-        match answer.await {
-            Ok(answer) => Some(answer),
-            Err(error) => {
-                self.lost(&error);
-                None
-            }
-        }
+        answer.await.inspect_err(|error| self.lost(error)).ok()
     }
 
     /// The pool with this replica's part of its limits.
@@ -137,17 +125,8 @@ impl ResilientStore {
         if replicas <= 1 || pool.members.iter().all(|member| member.limits.is_none()) {
             return pool.clone();
         }
-        // At least 1: 0 would mean no limit.
-        let part = |limit: u32| if limit == 0 { 0 } else { (limit / replicas).max(1) };
-        let members = pool.members.iter().cloned().map(|mut member| {
-            member.limits = Limits {
-                requests_per_minute: part(member.limits.requests_per_minute),
-                tokens_per_minute: part(member.limits.tokens_per_minute),
-                max_concurrency: part(member.limits.max_concurrency),
-            };
-            member
-        });
-        Arc::new(Roster { members: members.collect(), ..**pool })
+        let part = |member: &Member| Member { limits: member.limits.part_of(replicas), ..member.clone() };
+        Arc::new(Roster { members: pool.members.iter().map(part).collect(), ..**pool })
     }
 }
 
@@ -158,7 +137,7 @@ impl ResilientStore {
 /// as a primary that was a replica, and going back brings what it does not know.
 async fn watch(this: Weak<ResilientStore>) {
     while let Some(store) = this.upgrade() {
-        if store.is_away() {
+        if store.degraded() {
             drop(store);
             sleep(PROBE).await;
             let Some(store) = this.upgrade() else { return };
@@ -195,9 +174,9 @@ impl StateStore for ResilientStore {
             if let Some((lease, cooldown)) = ask.failed {
                 self.local.fail(&lease.attempt(), cooldown).await;
             }
-            for one in &*cooling {
-                if let Some(member) = ask.pool.members.get(one.index) {
-                    self.local.learn(ask.pool, member, one.left, one.class);
+            for &(index, left, class) in &*cooling {
+                if let Some(member) = ask.pool.members.get(index) {
+                    self.local.learn(ask.pool, member, left, class);
                 }
             }
             if let Acquired::Granted { lease, .. } = &acquired {
@@ -217,7 +196,7 @@ impl StateStore for ResilientStore {
 
     fn succeed(&self, lease: &Lease) {
         self.local.recover(lease);
-        if !self.is_away() {
+        if !self.degraded() {
             self.shared.succeed(lease);
         }
     }
@@ -230,7 +209,7 @@ impl StateStore for ResilientStore {
             return;
         }
         self.local.release(lease, used);
-        if !self.is_away() {
+        if !self.degraded() {
             self.shared.release(lease, used);
         }
     }
@@ -271,12 +250,12 @@ impl StateStore for ResilientStore {
     }
 
     async fn flush(&self) {
-        if !self.is_away() {
+        if !self.degraded() {
             self.shared.flush().await;
         }
     }
 
     fn degraded(&self) -> bool {
-        self.is_away()
+        self.away.load(Ordering::SeqCst)
     }
 }

@@ -50,7 +50,7 @@ pub trait StateStore: Send + Sync + 'static {
     async fn forget(&self, gone: &Gone);
 
     /// Returns when everything noted so far is written.
-    async fn flush(&self);
+    async fn flush(&self) {}
 
     /// Whether this replica decides alone now, since the shared state cannot be reached. What was true of one pick is
     /// in its [`Answer`].

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     balance::Roster,
-    redis::RedisError,
+    redis::{RedisError, Result},
     state::{Acquire, Acquired},
 };
 use dashmap::{DashMap, Entry};
@@ -35,12 +35,11 @@ pub(super) struct Batches {
 
 /// Callers whom one command serves, in the order in which they asked, and where each waits for its answer.
 struct Batch {
-    pool: Arc<Roster>,
-    callers: Vec<(Caller, Sender)>,
     question: Question,
+    callers: Vec<(Caller, Sender)>,
 }
 
-type Sender = oneshot::Sender<Result<Answer, RedisError>>;
+type Sender = oneshot::Sender<Result<Answer>>;
 
 /// An answer on its way to its caller.
 struct Answer {
@@ -67,19 +66,21 @@ impl Batches {
     pub(super) async fn acquire(
         self: &Arc<Self>,
         ask: &Acquire<'_>,
-    ) -> Result<(Acquired, Arc<[CoolingMember]>), RedisError> {
+    ) -> Result<(Acquired, Arc<[CoolingMember]>)> {
         let (sender, answer) = oneshot::channel();
         let Acquire { lease, trial_ttl, tokens, .. } = *ask;
         let caller = (Caller { lease, trial_ttl, tokens }, sender);
         if ask.failed.is_none() && ask.tried.is_empty() && ask.hold.is_none() {
             self.join(ask.pool, caller);
         } else {
+            let failed = ask.failed.map(|(lease, cooldown)| failure(&lease.attempt(), cooldown));
             let question = Question {
+                pool: ask.pool.clone(),
                 holder: ask.hold.map(|ttl| (holder(ask.lease), ttl)),
                 tried: ask.tried.to_vec(),
-                failed: ask.failed.map(|(lease, cooldown)| failure(&lease.attempt(), cooldown)),
+                failed: failed.unwrap_or_default(),
             };
-            let batch = Batch { pool: ask.pool.clone(), callers: vec![caller], question };
+            let batch = Batch { question, callers: vec![caller] };
             // In a task of its own, so that it goes on where the caller goes away.
             tokio::spawn(send(self.shared.clone(), batch));
         }
@@ -90,6 +91,7 @@ impl Batches {
 
     /// Adds a caller to those of that pool, and sees to it that somebody asks for them.
     fn join(self: &Arc<Self>, pool: &Arc<Roster>, caller: (Caller, Sender)) {
+        let empty = || Batch { question: Question::of(pool), callers: Vec::new() };
         let mut batch = match self.waiting.entry(pool.id) {
             Entry::Occupied(batch) => batch.into_ref(),
             Entry::Vacant(entry) => {
@@ -101,13 +103,13 @@ impl Batches {
                         send(batches.shared.clone(), batch).await;
                     }
                 });
-                entry.insert(Batch::of(pool))
+                entry.insert(empty())
             }
         };
-        let changed = !Arc::ptr_eq(&batch.pool, pool);
+        let changed = !Arc::ptr_eq(&batch.question.pool, pool);
         if changed || batch.callers.len() >= most_callers(pool) {
             // Its members have changed in this moment, or it is full.
-            let full = std::mem::replace(&mut *batch, Batch::of(pool));
+            let full = std::mem::replace(&mut *batch, empty());
             tokio::spawn(send(self.shared.clone(), full));
         }
         batch.callers.push(caller);
@@ -115,13 +117,13 @@ impl Batches {
 }
 
 async fn send(shared: Arc<Shared>, batch: Batch) {
-    let Batch { pool, callers, question } = batch;
+    let Batch { question, callers } = batch;
     let there = callers.into_iter().filter(|(_, sender)| !sender.is_closed());
     let (callers, senders): (Vec<_>, Vec<_>) = there.unzip();
-    if callers.is_empty() && question.failed.is_none() {
+    if callers.is_empty() && question.failed.is_empty() {
         return;
     }
-    match pick(&shared, &pool, &callers, &question).await {
+    match pick(&shared, &question, &callers).await {
         Ok((acquired, cooling)) => {
             let owner = question.holder.is_none().then_some(shared);
             for (sender, acquired) in senders.into_iter().zip(acquired) {
@@ -141,26 +143,18 @@ async fn send(shared: Arc<Shared>, batch: Batch) {
 
 async fn pick(
     shared: &Shared,
-    pool: &Arc<Roster>,
-    callers: &[Caller],
     question: &Question,
-) -> Result<(Vec<Acquired>, Arc<[CoolingMember]>), RedisError> {
-    let (run, refreshes) =
-        shared.rosters.run(pool, callers, question, &shared.replica, shared.clock.offset())?;
+    callers: &[Caller],
+) -> Result<(Vec<Acquired>, Arc<[CoolingMember]>)> {
+    let (run, refreshes) = shared.rosters.run(question, callers, &shared.replica, shared.clock.offset())?;
     let answer: Vec<Value> = shared.connection.run(&ACQUIRE, run).await?;
-    let acquired = codec::acquired(&answer, pool, callers)?;
+    let acquired = codec::acquired(&answer, &question.pool, callers)?;
     let granted = acquired.iter().filter(|one| matches!(one, Acquired::Granted { .. })).count();
     if question.holder.is_none() {
-        shared.count_up(pool.tenant, granted as u32);
+        *shared.busy.entry(question.pool.tenant).or_default() += granted as u32;
         if refreshes && granted > 0 {
-            shared.rosters.refreshed(pool);
+            shared.rosters.refreshed(&question.pool);
         }
     }
     Ok((acquired, codec::cooling(&answer, callers.len())))
-}
-
-impl Batch {
-    fn of(pool: &Arc<Roster>) -> Self {
-        Self { pool: pool.clone(), callers: Vec::new(), question: Question::default() }
-    }
 }

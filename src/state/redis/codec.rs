@@ -2,10 +2,10 @@
 
 use crate::{
     balance::{
-        Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Roster, Scope, Time,
-        Trial, Turn, Window, millis,
+        Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Roster, Time, Trial, Turn,
+        Window, millis,
     },
-    redis::RedisError,
+    redis::{RedisError, Result},
     state::{Acquired, FailedAttempt, Inspection, Lease, MemberInspection},
 };
 use bytes::Bytes;
@@ -13,21 +13,13 @@ use fred::types::Value;
 use serde::Serialize;
 use std::{iter, sync::Arc, time::Duration};
 
-/// Whose record it is, as the scripts say it.
-pub(super) fn scope_name(scope: Scope) -> &'static str {
-    match scope {
-        Scope::Member => "member",
-        Scope::Credential => "credential",
-    }
-}
-
 /// A failure as `fail` in `common.lua` takes it.
-pub(super) fn failure(attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> [String; 11] {
-    [
+pub(super) fn failure(attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> Vec<String> {
+    vec![
         attempt.trial.map(|trial| trial.to_string()).unwrap_or_default(),
         attempt.member.key.record.to_string(),
         attempt.member.credential.to_string(),
-        scope_name(cooldown.scope).to_owned(),
+        cooldown.scope.name().to_owned(),
         attempt.began.millis().to_string(),
         whole_millis(cooldown.duration).to_string(),
         whole_millis(cooldown.max).to_string(),
@@ -50,29 +42,34 @@ pub(super) struct Caller {
     pub(super) tokens: u64,
 }
 
-/// What a caller has to say beside that it asks.
-#[derive(Default)]
+/// What callers ask, and what one that asks alone has to say beside.
 pub(super) struct Question {
+    pub(super) pool: Arc<Roster>,
     /// Who holds the lease, and for how long; none: this replica, as long as it lives.
     pub(super) holder: Option<(String, Duration)>,
     pub(super) tried: Vec<usize>,
-    /// The failure of the attempt before; see [`failure`].
-    pub(super) failed: Option<[String; 11]>,
+    /// The failure of the attempt before, as [`failure`] says it; empty: none.
+    pub(super) failed: Vec<String>,
 }
 
 impl Question {
+    /// Of callers who have nothing to say beside.
+    pub(super) fn of(pool: &Arc<Roster>) -> Self {
+        Self { pool: pool.clone(), holder: None, tried: Vec::new(), failed: Vec::new() }
+    }
+
     /// As `acquire.lua` takes it.
-    pub(super) fn packed(&self, pool: &Roster, callers: &[Caller]) -> Result<Bytes, RedisError> {
+    pub(super) fn packed(&self, callers: &[Caller]) -> Result<Bytes> {
         let callers: Vec<_> = callers
             .iter()
             .map(|caller| (caller.lease.to_string(), whole_millis(caller.trial_ttl), caller.tokens))
             .collect();
-        let failed = self.failed.as_ref().map_or(&[][..], |failed| failed);
-        pack(&(pool.strategy.name(), pool.counts_in_flight(), callers, &self.tried, failed))
+        let Self { pool, tried, failed, .. } = self;
+        pack(&(pool.strategy.name(), pool.counts_in_flight(), callers, tried, failed))
     }
 }
 
-fn pack(value: &impl Serialize) -> Result<Bytes, RedisError> {
+fn pack(value: &impl Serialize) -> Result<Bytes> {
     rmp_serde::to_vec(value).map(Bytes::from).map_err(|error| RedisError(error.to_string()))
 }
 
@@ -98,7 +95,7 @@ pub(super) fn ring(pool: &Roster) -> Option<Bytes> {
 }
 
 /// A pool's members as `acquire.lua` takes them.
-pub(super) fn members(pool: &Roster) -> Result<Bytes, RedisError> {
+pub(super) fn members(pool: &Roster) -> Result<Bytes> {
     let members: Vec<_> = pool
         .members
         .iter()
@@ -120,35 +117,21 @@ pub(super) fn members(pool: &Roster) -> Result<Bytes, RedisError> {
     pack(&members)
 }
 
-/// One member that cools, as `acquire.lua` reports it beside its answer.
-#[derive(Debug, Clone, Copy)]
-pub struct CoolingMember {
-    /// Its index in the pool.
-    pub index: usize,
-    /// For how long it cools yet.
-    pub left: Duration,
-    /// Why.
-    pub class: ErrorClass,
-}
+/// One member that cools, as `acquire.lua` reports it beside its answer: its index, for how long yet, and why.
+pub type CoolingMember = (usize, Duration, ErrorClass);
 
 /// Who cools, by an answer to so many callers.
 pub(super) fn cooling(answer: &[Value], callers: usize) -> Arc<[CoolingMember]> {
     let one = |three: &[Value]| {
-        Some(CoolingMember {
-            index: usize::try_from(whole(three, 0)).ok()?,
-            left: u64::try_from(whole(three, 1)).ok().map(Duration::from_millis)?,
-            class: ErrorClass::from_name(&text(three, 2))?,
-        })
+        let index = usize::try_from(whole(three, 0)).ok()?;
+        let left = Duration::from_millis(u64::try_from(whole(three, 1)).ok()?);
+        Some((index, left, ErrorClass::from_name(&text(three, 2))?))
     };
     answer.get(1 + 2 * callers..).unwrap_or_default().chunks_exact(3).filter_map(one).collect()
 }
 
 /// What `acquire.lua` answers each caller.
-pub(super) fn acquired(
-    answer: &[Value],
-    pool: &Roster,
-    callers: &[Caller],
-) -> Result<Vec<Acquired>, RedisError> {
+pub(super) fn acquired(answer: &[Value], pool: &Roster, callers: &[Caller]) -> Result<Vec<Acquired>> {
     let began = time(answer)?;
     let of_caller = |(place, caller): (usize, &Caller)| {
         let (code, detail) = (whole(answer, 2 * place + 1), 2 * place + 2);
@@ -179,7 +162,7 @@ pub(super) fn acquired(
 }
 
 /// What `inspect.lua` answers.
-pub(super) fn inspection(answer: &[Value], pool: &Roster) -> Result<Inspection, RedisError> {
+pub(super) fn inspection(answer: &[Value], pool: &Roster) -> Result<Inspection> {
     let members: Vec<_> = answer
         .get(3..)
         .unwrap_or_default()
@@ -249,7 +232,7 @@ fn credits(text: &str) -> Vec<Credit> {
 }
 
 /// The time with which every answer begins.
-fn time(answer: &[Value]) -> Result<Time, RedisError> {
+fn time(answer: &[Value]) -> Result<Time> {
     u64::try_from(whole(answer, 0)).map(Time::from_millis).map_err(|_| unexpected())
 }
 

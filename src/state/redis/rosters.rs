@@ -6,11 +6,11 @@ use super::{
 };
 use crate::{
     balance::Roster,
-    redis::{Args, RedisError, Run},
+    redis::{Args, Result, Run},
     state::STATE_TTL,
 };
 use bytes::Bytes;
-use dashmap::{DashMap, Entry, mapref::one::RefMut};
+use dashmap::{DashMap, mapref::one::RefMut};
 use fred::types::Value;
 use std::{
     sync::Arc,
@@ -53,14 +53,13 @@ impl Rosters {
     /// The run of `acquire.lua` that answers those callers, and whether it moves the time to live of keys and replica.
     pub(super) fn run(
         &self,
-        pool: &Arc<Roster>,
-        callers: &[Caller],
         question: &Question,
+        callers: &[Caller],
         replica: &str,
         ahead: u64,
-    ) -> Result<(Run, bool), RedisError> {
-        let packed = self.packed(pool)?;
-        let ring = packed.ring.clone().filter(|_| question.failed.is_none() && question.tried.is_empty());
+    ) -> Result<(Run, bool)> {
+        let packed = self.packed(&question.pool)?;
+        let ring = packed.ring.clone().filter(|_| question.failed.is_empty() && question.tried.is_empty());
         let is_fresh = packed.refreshed.is_some_and(|at| at.elapsed() < REFRESH);
         let mode = match (&ring, &question.holder) {
             (None, _) => "",
@@ -80,7 +79,7 @@ impl Rosters {
             .millis(ttl)
             .millis(STATE_TTL)
             .bytes(packed.members.clone())
-            .bytes(question.packed(pool, callers)?);
+            .bytes(question.packed(callers)?);
         Ok((Run::new(packed.keys.clone(), args), mode != "plain"))
     }
 
@@ -104,23 +103,18 @@ impl Rosters {
         self.0.retain(|_, packed| packed.used.elapsed() < KEPT);
     }
 
-    fn packed(&self, pool: &Arc<Roster>) -> Result<RefMut<'_, Uuid, Packed>, RedisError> {
-        match self.0.entry(pool.id) {
-            Entry::Vacant(entry) => Ok(entry.insert(Packed::of(pool)?)),
-            Entry::Occupied(mut entry) => {
-                let packed = entry.get_mut();
-                packed.used = Instant::now();
-                if !Arc::ptr_eq(&packed.pool, pool) {
-                    *packed = Packed::of(pool)?;
-                }
-                Ok(entry.into_ref())
-            }
+    fn packed(&self, pool: &Arc<Roster>) -> Result<RefMut<'_, Uuid, Packed>> {
+        let mut packed = self.0.entry(pool.id).or_try_insert_with(|| Packed::of(pool))?;
+        packed.used = Instant::now();
+        if !Arc::ptr_eq(&packed.pool, pool) {
+            *packed = Packed::of(pool)?;
         }
+        Ok(packed)
     }
 }
 
 impl Packed {
-    fn of(pool: &Arc<Roster>) -> Result<Self, RedisError> {
+    fn of(pool: &Arc<Roster>) -> Result<Self> {
         Ok(Self {
             pool: pool.clone(),
             keys: keys(Key::ALL, pool.tenant, pool.id).map(Value::from).into(),

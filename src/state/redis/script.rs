@@ -11,8 +11,8 @@ use std::sync::LazyLock;
 macro_rules! script {
     ($name:literal) => {{
         static SCRIPT: std::sync::LazyLock<$crate::redis::Script> = std::sync::LazyLock::new(|| {
-            let shared = $crate::state::redis::script::shared_lua();
-            $crate::redis::Script::new($name, shared + include_str!(concat!($name, ".lua")))
+            let own = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/src/state/redis/", $name, ".lua"));
+            $crate::redis::Script::new($name, $crate::state::redis::script::shared_lua() + own)
         });
         &*SCRIPT
     }};

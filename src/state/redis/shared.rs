@@ -4,10 +4,10 @@ use super::{
     keys::{Key, REPLICA_TTL},
     rosters::Rosters,
     script::script,
-    writer::{Note, Writer},
+    writer::Writer,
 };
 use crate::{
-    redis::{Args, ChangeFeed, Connection, RedisError, RedisOptions, Run, Script},
+    redis::{Args, ChangeFeed, Connection, RedisOptions, Result, Run, Script},
     state::{Clock, Lease, STATE_TTL},
     tasks::{Task, Tasks},
 };
@@ -41,7 +41,7 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Begins to connect.
-    pub(super) fn open(options: &RedisOptions, tasks: &Tasks) -> Result<Self, RedisError> {
+    pub(super) fn open(options: &RedisOptions, tasks: &Tasks) -> Result<Self> {
         let connection = Arc::new(Connection::open(options)?);
         let replica = Uuid::new_v4().simple().to_string();
         Ok(Self {
@@ -62,7 +62,7 @@ impl Shared {
         script: &Script,
         keys: impl IntoIterator<Item = String>,
         args: Args,
-    ) -> Result<T, RedisError> {
+    ) -> Result<T> {
         self.connection.run(script, Run::new(keys, args)).await
     }
 
@@ -71,7 +71,7 @@ impl Shared {
         Args::default().number(self.clock.offset())
     }
 
-    pub(super) async fn heartbeat(&self) -> Result<(), RedisError> {
+    pub(super) async fn heartbeat(&self) -> Result<()> {
         self.rosters.sweep();
         self.busy.retain(|_, count| *count > 0);
         let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
@@ -90,11 +90,7 @@ impl Shared {
         if let Some(mut busy) = self.busy.get_mut(&lease.tenant) {
             *busy = busy.saturating_sub(1);
         }
-        self.writer.note(Note::Release(lease.clone(), used));
-    }
-
-    pub(super) fn count_up(&self, tenant: Uuid, calls: u32) {
-        *self.busy.entry(tenant).or_default() += calls;
+        self.writer.release(lease, used);
     }
 }
 

@@ -29,12 +29,11 @@ const BATCH: usize = 256;
 /// A tenant, and one of its pools.
 type PoolOf = (Uuid, Uuid);
 
-#[derive(Debug)]
-pub(super) enum Note {
-    /// The call under this lease served; the clock was that far ahead.
-    Succeed(Lease, u64),
-    /// The call under this lease is over, and has used so many tokens.
-    Release(Lease, Option<u64>),
+enum Note {
+    /// To be told as it is.
+    Told(Run),
+    /// A call of this member is over.
+    Over(PoolOf, MemberKey),
     /// Say when everything before is written.
     Flush(oneshot::Sender<()>),
 }
@@ -45,7 +44,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// The queue needs no bound: there are never more notes than calls, and without Redis each is dropped at once.
+    /// The queue needs no bound: there are at most three notes a call, and without Redis each is dropped at once.
     pub(super) fn start(connection: Arc<Connection>, replica: String, tasks: &Tasks) -> Self {
         let (notes, inbox) = mpsc::unbounded_channel();
         let dropped = Arc::new(AtomicBool::new(false));
@@ -60,7 +59,27 @@ impl Writer {
         Self { notes, dropped }
     }
 
-    pub(super) fn note(&self, note: Note) {
+    /// The call under this lease served; the clock was that far ahead.
+    pub(super) fn succeed(&self, lease: &Lease, ahead: u64) {
+        self.note(told(lease, ahead, "served", Args::default()));
+    }
+
+    /// The call under this lease is over, and has used so many tokens.
+    pub(super) fn release(&self, lease: &Lease, used: Option<u64>) {
+        let settled = used.filter(|_| lease.member.limits.tokens_per_minute > 0);
+        if lease.trial || settled.is_some() {
+            let args = Args::default()
+                .flag(lease.trial)
+                .text(&lease.member.key.to_string())
+                .number(lease.began.millis())
+                .number(lease.tokens)
+                .optional(settled);
+            self.note(told(lease, 0, "over", args));
+        }
+        self.note(Note::Over((lease.tenant, lease.pool), lease.member.key.clone()));
+    }
+
+    fn note(&self, note: Note) {
         // The task ends only with its sender.
         let _ = self.notes.send(note);
     }
@@ -84,7 +103,6 @@ async fn run(
     inbox: Arc<Mutex<mpsc::UnboundedReceiver<Note>>>,
 ) {
     let mut inbox = inbox.lock().await;
-    let note_script = script!("note");
     let mut batch = Vec::with_capacity(BATCH);
     let mut failing = false;
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
@@ -93,14 +111,9 @@ async fn run(
         let mut ended = HashMap::<PoolOf, HashMap<MemberKey, u64>>::new();
         for one in batch.drain(..) {
             match one {
-                Note::Succeed(lease, ahead) => runs.push((note_script, served(&lease, ahead))),
-                Note::Release(lease, used) => {
-                    runs.extend(over(&lease, used).map(|run| (note_script, run)));
-                    *ended
-                        .entry((lease.tenant, lease.pool))
-                        .or_default()
-                        .entry(lease.member.key)
-                        .or_default() += 1;
+                Note::Told(run) => runs.push((script!("note"), run)),
+                Note::Over(pool, member) => {
+                    *ended.entry(pool).or_default().entry(member).or_default() += 1;
                 }
                 Note::Flush(done) => waiting.push(done),
             }
@@ -137,27 +150,8 @@ fn fewer((tenant, pool): PoolOf, calls: HashMap<MemberKey, u64>, replica: &str) 
     Run::new([Key::Counts.of(tenant, pool)], args)
 }
 
-fn served(lease: &Lease, ahead: u64) -> Run {
-    note(lease, ahead, "served", Args::default())
-}
-
-/// What the end of that call changes beside how many are in flight.
-fn over(lease: &Lease, used: Option<u64>) -> Option<Run> {
-    let settled = used.filter(|_| lease.member.limits.tokens_per_minute > 0);
-    if !lease.trial && settled.is_none() {
-        return None;
-    }
-    let args = Args::default()
-        .flag(lease.trial)
-        .text(&lease.member.key.to_string())
-        .number(lease.began.millis())
-        .number(lease.tokens)
-        .optional(settled);
-    Some(note(lease, 0, "over", args))
-}
-
 /// As `note.lua` takes it.
-fn note(lease: &Lease, ahead: u64, what: &str, more: Args) -> Run {
+fn told(lease: &Lease, ahead: u64, what: &str, more: Args) -> Note {
     let args = Args::default()
         .number(ahead)
         .text(what)
@@ -165,5 +159,6 @@ fn note(lease: &Lease, ahead: u64, what: &str, more: Args) -> Run {
         .text(&lease.member.key.record)
         .text(&lease.member.credential)
         .all(more);
-    Run::new(keys([Key::Pool, Key::Credentials, Key::Used], lease.tenant, lease.pool), args)
+    let keys = keys([Key::Pool, Key::Credentials, Key::Used], lease.tenant, lease.pool);
+    Note::Told(Run::new(keys, args))
 }

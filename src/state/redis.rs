@@ -1,23 +1,37 @@
-//! The state store on Redis: each question as a script and its arguments.
+//! State in Redis, shared by any number of replicas.
+//!
+//! One script a decision, so that no two replicas can see half of one. All keys of a tenant carry the hash tag
+//! `{tenant row id}`: a script may touch a pool and the tenant's credentials on a cluster too. The scripts take
+//! durations and read Redis's own clock, so replicas need not agree on the time.
+//!
+//! When Redis is gone, everything that is waited for returns an error at once, and what is noted off the path is dropped:
+//! trials expire by themselves, and in-flight counts are those of live replicas only.
+
+mod batch;
+mod codec;
+mod keys;
+mod rosters;
+mod script;
+mod shared;
+mod writer;
+
+pub use codec::CoolingMember;
 
 use super::{
-    batch::Batches,
-    codec::{self, CoolingMember, failure, scope_name},
-    keys::{Key, REPLICA_TTL, holder, keys},
-    script::script,
-    shared::{Shared, beat},
-    writer::Note,
+    Acquire, Acquired, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Outcome, Override, STATE_TTL,
 };
 use crate::{
     balance::{Cooldown, ErrorClass, Member, Roster},
-    redis::{Args, ChangeFeed, RedisError, RedisOptions},
-    state::{
-        Acquire, Acquired, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Outcome, Override, STATE_TTL,
-    },
+    redis::{Args, ChangeFeed, RedisError, RedisOptions, Result},
     tasks::{Task, Tasks},
 };
+use batch::Batches;
+use codec::failure;
 use fred::types::Value;
 use futures::future::try_join_all;
+use keys::{Key, REPLICA_TTL, holder, keys};
+use script::script;
+use shared::{Shared, beat};
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -43,7 +57,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the URL is malformed or the server does not answer. The text holds no password.
-    pub async fn connect(options: &RedisOptions) -> Result<Self, RedisError> {
+    pub async fn connect(options: &RedisOptions) -> Result<Self> {
         let store = Self::connect_later(options)?;
         store.wait(options.patience()).await?;
         Ok(store)
@@ -53,7 +67,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the URL is malformed. The text holds no password.
-    pub fn connect_later(options: &RedisOptions) -> Result<Self, RedisError> {
+    pub fn connect_later(options: &RedisOptions) -> Result<Self> {
         let (tasks, running) = options.tasks.guarded();
         let shared = Arc::new(Shared::open(options, &tasks)?);
         let beating = Arc::downgrade(&shared);
@@ -67,7 +81,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the server cannot be reached.
-    pub async fn heartbeat(&self) -> Result<(), RedisError> {
+    pub async fn heartbeat(&self) -> Result<()> {
         self.shared.heartbeat().await
     }
 
@@ -87,7 +101,7 @@ impl RedisStore {
 impl RedisStore {
     /// Whether every primary takes writes: a store that goes back for the sake of one would be lost by the next call
     /// for another.
-    pub(in crate::state) async fn probe(&self) -> Result<(), RedisError> {
+    pub(super) async fn probe(&self) -> Result<()> {
         self.shared.connection.renew_if_ended();
         let name = |n| format!("rota:probe:{}:{n}", self.shared.replica);
         let keys = self.shared.connection.key_of_each_primary(name).into_iter();
@@ -96,7 +110,7 @@ impl RedisStore {
     }
 
     /// Waits until it answers.
-    pub(in crate::state) async fn wait(&self, limit: Duration) -> Result<(), RedisError> {
+    pub(super) async fn wait(&self, limit: Duration) -> Result<()> {
         let answered = async {
             while self.probe().await.is_err() {
                 sleep(Duration::from_millis(20)).await;
@@ -106,38 +120,39 @@ impl RedisStore {
     }
 
     /// Where its tasks run.
-    pub(in crate::state) fn tasks(&self) -> &Tasks {
+    pub(super) fn tasks(&self) -> &Tasks {
         &self.shared.tasks
     }
 
     /// Connects anew; see `Connection::renew`.
-    pub(in crate::state) fn reconnect(&self) {
+    pub(super) fn reconnect(&self) {
         self.shared.rosters.forget_refreshed();
         self.shared.connection.renew();
     }
 
     /// See `Connection::broken`.
-    pub(in crate::state) fn broken(&self) -> impl Future<Output = Option<RedisError>> + use<> {
+    pub(super) fn broken(&self) -> impl Future<Output = Option<RedisError>> + use<> {
         self.shared.connection.broken()
     }
 
     /// Whether successes and releases were dropped since this was last asked: then its counts are not the truth.
-    pub(in crate::state) fn has_dropped_notes(&self) -> bool {
+    pub(super) fn has_dropped_notes(&self) -> bool {
         self.shared.writer.has_dropped()
     }
 
     /// How many replicas were alive when last seen.
-    pub(in crate::state) fn replicas(&self) -> u32 {
+    pub(super) fn replicas(&self) -> u32 {
         self.shared.replicas.load(Ordering::Relaxed)
     }
 
     /// Brings cooldowns and this replica's in-flight counts as they are known here. They are the truth: notes that were
     /// dropped before no longer matter, and none may be on its way.
-    pub(in crate::state) async fn restore(&self, known: &[Known]) -> Result<(), RedisError> {
+    pub(super) async fn restore(&self, known: &[Known]) -> Result<()> {
         self.has_dropped_notes();
         self.shared.busy.clear();
         for pool in known {
-            self.shared.count_up(pool.tenant, pool.in_flight.iter().map(|(_, calls)| calls).sum());
+            let calls: u32 = pool.in_flight.iter().map(|(_, calls)| calls).sum();
+            *self.shared.busy.entry(pool.tenant).or_default() += calls;
         }
         for pool in known {
             // A pool whose return panics keeps no other from its own.
@@ -147,12 +162,12 @@ impl RedisStore {
         Ok(())
     }
 
-    async fn restore_pool(&self, known: &Known) -> Result<(), RedisError> {
+    async fn restore_pool(&self, known: &Known) -> Result<()> {
         let keys = |which| keys(which, known.tenant, known.pool);
         if !known.cooling.is_empty() {
             let mut args = self.shared.args().millis(STATE_TTL);
             for (scope, field, left, class) in &known.cooling {
-                args = args.text(scope_name(*scope)).text(field).millis(*left).text(class.name());
+                args = args.text(scope.name()).text(field).millis(*left).text(class.name());
             }
             self.shared.run::<()>(script!("merge"), keys(Key::RECORDS), args).await?;
         }
@@ -164,22 +179,17 @@ impl RedisStore {
     }
 }
 
-/// What [`StateStore`](crate::state::StateStore) asks for, under the same names. An error says that the server cannot be reached;
-/// then nothing is held and nothing is written.
+/// What [`StateStore`](crate::state::StateStore) asks for, under the same names.
 impl RedisStore {
     /// See [`StateStore::acquire`](crate::state::StateStore::acquire). Says who of the pool cools as well.
     ///
     /// # Errors
     /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<(Acquired, Arc<[CoolingMember]>), RedisError> {
+    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<(Acquired, Arc<[CoolingMember]>)> {
         self.batches.acquire(ask).await
     }
 
-    pub(in crate::state) async fn fail(
-        &self,
-        attempt: &FailedAttempt<'_>,
-        cooldown: &Cooldown,
-    ) -> Result<(), RedisError> {
+    pub(super) async fn fail(&self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> Result<()> {
         let args = self.shared.args().millis(STATE_TTL).all(failure(attempt, cooldown));
         self.shared.run(script!("fail"), keys(Key::RECORDS, attempt.tenant, attempt.pool), args).await
     }
@@ -187,7 +197,7 @@ impl RedisStore {
     /// See [`StateStore::succeed`](crate::state::StateStore::succeed).
     pub fn succeed(&self, lease: &Lease) {
         if lease.marked {
-            self.shared.writer.note(Note::Succeed(lease.clone(), self.shared.clock.offset()));
+            self.shared.writer.succeed(lease, self.shared.clock.offset());
         }
     }
 
@@ -196,17 +206,12 @@ impl RedisStore {
         self.shared.release(lease, used);
     }
 
-    pub(in crate::state) async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool, RedisError> {
+    pub(super) async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool> {
         let args = self.shared.args().text(&holder(lease.id)).millis(ttl);
         self.shared.run(script!("renew"), [Key::Holders.of(lease.tenant, lease.pool)], args).await
     }
 
-    pub(in crate::state) async fn end(
-        &self,
-        lease: &Lease,
-        used: Option<u64>,
-        outcome: Outcome<'_>,
-    ) -> Result<bool, RedisError> {
+    pub(super) async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> Result<bool> {
         let args = self
             .shared
             .args()
@@ -231,7 +236,7 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn inspect(&self, pool: &Roster) -> Result<Inspection, RedisError> {
+    pub async fn inspect(&self, pool: &Roster) -> Result<Inspection> {
         // What this replica has in flight is told before.
         self.flush().await;
         let mut args = self.shared.args();
@@ -243,12 +248,12 @@ impl RedisStore {
         codec::inspection(&answer, pool)
     }
 
-    pub(in crate::state) async fn override_cooldown(
+    pub(super) async fn override_cooldown(
         &self,
         pool: &Roster,
         member: &Member,
         change: Override,
-    ) -> Result<(), RedisError> {
+    ) -> Result<()> {
         let args = self.shared.args().millis(STATE_TTL).text(&member.key.record).text(&member.credential);
         let args = match change {
             Override::Set { duration, class } => args.text("set").millis(duration).text(class.name()),
@@ -262,19 +267,15 @@ impl RedisStore {
         self.shared.run(script!("override"), keys(Key::RECORDS, pool.tenant, pool.id), args).await
     }
 
-    pub(in crate::state) async fn claim_check(
-        &self,
-        pool: &Roster,
-        ttl: Duration,
-    ) -> Result<bool, RedisError> {
+    pub(super) async fn claim_check(&self, pool: &Roster, ttl: Duration) -> Result<bool> {
         self.claim(Key::Check.of(pool.tenant, pool.id), ttl).await
     }
 
-    async fn claim(&self, key: String, ttl: Duration) -> Result<bool, RedisError> {
+    async fn claim(&self, key: String, ttl: Duration) -> Result<bool> {
         self.shared.run(script!("claim"), [key], Args::default().millis(ttl)).await
     }
 
-    pub(in crate::state) async fn forget(&self, gone: &Gone) -> Result<(), RedisError> {
+    pub(super) async fn forget(&self, gone: &Gone) -> Result<()> {
         // What was noted of them before must not come after.
         self.flush().await;
         let of_pool = |pool: &Uuid| keys(Key::OF_POOL, gone.tenant, *pool);
