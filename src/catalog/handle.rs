@@ -43,7 +43,10 @@ pub(super) struct Inner {
 type PanicWatch = Box<dyn Fn() + Send + Sync>;
 
 impl Catalog {
-    pub(super) fn new(db: DatabaseConnection, ring: KeyRing, networks: Networks) -> Self {
+    /// A catalog on that connection, with its schema as it is. It has nothing in memory yet, and does not check that the
+    /// ring is the right one: [`open`](Self::open) does.
+    #[must_use]
+    pub fn new(db: DatabaseConnection, ring: KeyRing, networks: Networks) -> Self {
         let inner = Inner {
             db,
             ring,

@@ -24,8 +24,6 @@ mod open;
 mod read;
 mod secrets;
 mod stored;
-#[cfg(test)]
-mod tests;
 mod types;
 mod write;
 

@@ -72,8 +72,12 @@ impl Catalog {
         }
     }
 
-    /// Takes in all there is now.
-    pub(in crate::catalog) async fn catch_up(&self) -> Result<(), Error> {
+    /// Takes in all that the outbox holds now, as [`follow`](Self::follow) does again and again. Loads everything where
+    /// nothing was loaded, or where the outbox does not reach back to what was.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`].
+    pub async fn catch_up(&self) -> Result<(), Error> {
         loop {
             let Some(seen) = self.cache().seen() else { return self.load().await };
             // Starts with the last one seen: where that is gone, others may be gone behind it.
@@ -111,8 +115,12 @@ impl Catalog {
         }
     }
 
-    /// Removes rows from before a time, but never the newest: it tells a replica that nothing is missing.
-    pub(in crate::catalog) async fn prune(&self, before: i64) -> Result<(), Error> {
+    /// Removes outbox rows from before a time, in milliseconds since 1970, but never the newest: it tells a replica that
+    /// nothing is missing.
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`].
+    pub async fn prune(&self, before: i64) -> Result<(), Error> {
         let newest: Option<i64> = patiently(async {
             outbox::Entity::find()
                 .select_only()

@@ -8,7 +8,6 @@ use rota::{
     },
     scripted::{Script, Upstream},
 };
-use sea_orm::{ConnectionTrait, Database};
 use tonic::Code;
 
 use crate::support::{
@@ -16,6 +15,7 @@ use crate::support::{
     on_both_states,
     redis::Redis,
     rota::Rota,
+    sql::Sql,
     world::{Scene, config},
 };
 
@@ -114,14 +114,13 @@ async fn case_49_a_broken_entry_is_left_out_and_reported() {
     let mut rota = Rota::builder().start().await;
     let scene = Scene::set(&rota, &upstream, 4).await;
     rota.kill9();
-    let url = format!("sqlite://{}", rota.data_dir().join("rota.db").display());
-    let database = Database::connect(url).await.unwrap();
+    let database = Sql::of_sqlite(&rota).await;
     for (index, fields) in [(0, "{\"api_key\":"), (1, "")] {
         let name = &scene.configs[index].name;
         let update = format!("UPDATE lb_configs SET fields = '{fields}' WHERE name = '{name}'");
-        assert_eq!(database.execute_unprepared(&update).await.unwrap().rows_affected(), 1);
+        assert_eq!(database.run(&update).await, 1);
     }
-    database.close().await.unwrap();
+    database.close().await;
     rota.restart().await;
 
     let scene = scene.through(&rota).await;

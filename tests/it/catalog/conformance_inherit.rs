@@ -4,7 +4,6 @@ use rota::{
     api::pb::Provider,
     scripted::{Script, Upstream},
 };
-use sea_orm::{ConnectionTrait, Database};
 use tonic::Code;
 
 use crate::{
@@ -14,6 +13,7 @@ use crate::{
         on_both_states,
         refusal::{invalid_fields, refused},
         rota::Rota,
+        sql::Sql,
         world::{Scene, config},
     },
 };
@@ -112,8 +112,7 @@ async fn case_50_an_entry_whose_secret_does_not_decrypt_is_left_out_with_an_alar
     let mut rota = Rota::builder().start().await;
     let scene = Scene::set(&rota, &upstream, 5).await;
     rota.kill9();
-    let url = format!("sqlite://{}", rota.data_dir().join("rota.db").display());
-    let database = Database::connect(url).await.unwrap();
+    let database = Sql::of_sqlite(&rota).await;
     let damages = [
         ("config-0", "replace(fields, '\"sealed\":\"', '\"sealed\":\"AAAA')".to_owned()),
         // Another row's.
@@ -123,9 +122,9 @@ async fn case_50_an_entry_whose_secret_does_not_decrypt_is_left_out_with_an_alar
     ];
     for (name, fields) in &damages {
         let update = format!("UPDATE lb_configs SET fields = {fields} WHERE name = '{name}'");
-        assert_eq!(database.execute_unprepared(&update).await.unwrap().rows_affected(), 1);
+        assert_eq!(database.run(&update).await, 1);
     }
-    database.close().await.unwrap();
+    database.close().await;
     rota.restart().await;
 
     let scene = scene.through(&rota).await;

@@ -12,7 +12,6 @@ use rota::{
     },
     scripted::{Script, Upstream},
 };
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use serde_json::json;
 use tonic::{Code, Status};
 
@@ -23,6 +22,7 @@ use crate::{
         listing::{api_key_field, inherit, link, names},
         refusal::{invalid_fields, refused},
         rota::{Rota, on_both_databases},
+        sql::Sql,
         world::{Scene, config, hi},
     },
 };
@@ -45,31 +45,16 @@ async fn scene(rota: &Rota, upstream: &Upstream) -> Scene {
     scene
 }
 
-/// The database of a Rota on SQLite.
-struct Stored(DatabaseConnection);
-
-impl Stored {
-    async fn of(rota: &Rota) -> Self {
-        let url = format!("sqlite://{}", rota.data_dir().join("rota.db").display());
-        Self(Database::connect(url).await.unwrap())
+/// Every row of every table but that of the tokens, which says when each was last used.
+async fn every_row(stored: &Sql) -> Vec<Option<String>> {
+    let each_row = "SELECT 'SELECT group_concat(' || group_concat('quote(' || c.name || ')', ' || char(9) || ') \
+         || ', char(10)) FROM ' || m.name FROM sqlite_master m, pragma_table_info(m.name) c \
+         WHERE m.type = 'table' AND m.name <> 'tokens' GROUP BY m.name";
+    let mut rows = Vec::new();
+    for select in stored.rows::<String>(each_row).await {
+        rows.extend(stored.rows::<Option<String>>(&select).await);
     }
-
-    async fn texts(&self, sql: &str) -> Vec<Option<String>> {
-        let rows = self.0.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.unwrap();
-        rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
-    }
-
-    /// Every row of every table but that of the tokens, which says when each was last used.
-    async fn rows(&self) -> Vec<Option<String>> {
-        let each_row = "SELECT 'SELECT group_concat(' || group_concat('quote(' || c.name || ')', ' || char(9) || ') \
-             || ', char(10)) FROM ' || m.name FROM sqlite_master m, pragma_table_info(m.name) c \
-             WHERE m.type = 'table' AND m.name <> 'tokens' GROUP BY m.name";
-        let mut rows = Vec::new();
-        for select in self.texts(each_row).await.into_iter().flatten() {
-            rows.extend(self.texts(&select).await);
-        }
-        rows
-    }
+    rows
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,8 +72,8 @@ async fn case_66_the_listing_shows_what_cools_and_writes_nothing() {
     let unsaved = Scene { key: ModelKey { model: "unsaved".into(), ..scene.key.clone() }, ..scene.clone() };
     unsaved.put_model(&unsaved.key).await;
 
-    let stored = Stored::of(&rota).await;
-    let before = stored.rows().await;
+    let stored = Sql::of_sqlite(&rota).await;
+    let before = every_row(&stored).await;
     let listed = scene.set_of("").await.configs;
     assert_eq!(names(&listed), ["__inherit__", "cools", "idle"]);
     let shown: Vec<_> = listed.iter().map(|config| config.credentials.get("api_key").cloned()).collect();
@@ -102,9 +87,9 @@ async fn case_66_the_listing_shows_what_cools_and_writes_nothing() {
         assert_eq!(names(&unsaved.set_of(from).await.configs), ["__inherit__"]);
     }
     unsaved.listing().await;
-    assert_eq!(stored.rows().await, before, "a read has written");
+    assert_eq!(every_row(&stored).await, before, "a read has written");
     unsaved.save(vec![inherit(true)]).await.unwrap();
-    assert_ne!(stored.rows().await, before, "a write would not have been seen");
+    assert_ne!(every_row(&stored).await, before, "a write would not have been seen");
 }
 
 async fn case_67_secrets_are_masked_by_their_length(rota: &'static Rota) {
@@ -350,9 +335,9 @@ async fn case_80_the_default_model_is_computed_and_never_stored_by_reading() {
     }
     let off = Provider { name: "off".to_owned(), enabled: Some(false), ..Provider::default() };
     update(&scene, off, None).await.unwrap();
-    let stored = Stored::of(&rota).await;
+    let stored = Sql::of_sqlite(&rota).await;
     let default = async |expected: &ModelKey| {
-        let before = stored.rows().await;
+        let before = every_row(&stored).await;
         let request = GetDefaultModelRequest { model_type: ModelType::Llm.into(), ..Default::default() };
         for _ in 0..2 {
             let answer = scene.clients.config.clone().get_default_model(request.clone()).await.unwrap();
@@ -361,7 +346,7 @@ async fn case_80_the_default_model_is_computed_and_never_stored_by_reading() {
         }
         let call = InvokeLlmRequest { messages: vec![hi()], ..Default::default() };
         assert_eq!(scene.send(call).await.unwrap().route.unwrap().model, expected.model);
-        assert_eq!(stored.rows().await, before, "a read has written");
+        assert_eq!(every_row(&stored).await, before, "a read has written");
     };
     default(&first).await;
     let disable = DisableModelRequest { key: Some(first.clone()) };

@@ -21,7 +21,6 @@ use rota::{
     },
     scripted::Upstream,
 };
-use sea_orm::{ConnectionTrait, Database, DatabaseConnection, DbBackend, Statement};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 use uuid::Uuid;
@@ -32,6 +31,7 @@ use crate::support::{
     postgres::Postgres,
     refusal::refused,
     rota::{Clients, Rota},
+    sql::Sql,
     tools::said,
     world::{Scene, config},
 };
@@ -39,48 +39,8 @@ use crate::support::{
 /// How long work may take on a machine that is busy with other tests.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The database behind a Rota, looked into.
-struct Stored(DatabaseConnection);
-
-impl Stored {
-    async fn at(url: &str) -> Self {
-        Self(Database::connect(url).await.unwrap())
-    }
-
-    async fn of_sqlite(rota: &Rota) -> Self {
-        Self::at(&format!("sqlite://{}", rota.data_dir().join("rota.db").display())).await
-    }
-
-    async fn run(&self, sql: &str) -> u64 {
-        self.0.execute_unprepared(sql).await.unwrap().rows_affected()
-    }
-
-    async fn rows<T: sea_orm::TryGetable>(&self, sql: &str) -> Vec<T> {
-        let statement = Statement::from_string(self.0.get_database_backend(), sql);
-        let rows = self.0.query_all_raw(statement).await.unwrap();
-        rows.iter().map(|row| row.try_get_by_index(0).unwrap()).collect()
-    }
-
-    async fn data_keys(&self) -> BTreeSet<Uuid> {
-        self.rows("SELECT id FROM data_keys").await.into_iter().collect()
-    }
-
-    /// How many rows of any table hold this text, whatever the column.
-    async fn naming(&self, text: &str) -> usize {
-        let sqlite = self.0.get_database_backend() == DbBackend::Sqlite;
-        let columns = if sqlite {
-            "SELECT m.name || '|' || c.name FROM sqlite_master m, pragma_table_info(m.name) c WHERE m.type = 'table'"
-        } else {
-            "SELECT table_name || '|' || column_name FROM information_schema.columns WHERE table_schema = 'public'"
-        };
-        let mut found = 0;
-        for column in self.rows::<String>(columns).await {
-            let (table, column) = column.split_once('|').unwrap();
-            let like = format!("SELECT 'x' FROM {table} WHERE CAST({column} AS TEXT) LIKE '%{text}%'");
-            found += self.rows::<String>(&like).await.len();
-        }
-        found
-    }
+async fn data_keys(stored: &Sql) -> BTreeSet<Uuid> {
+    stored.rows("SELECT id FROM data_keys").await.into_iter().collect()
 }
 
 async fn rotate(clients: &Clients, tenant: &str) -> Result<RotateTenantKeyResponse, Status> {
@@ -143,7 +103,7 @@ async fn change_key(scene: &Scene, credential: &Credential, key: &str) -> Creden
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_under_load_on_sqlite() {
     let rota = Rota::builder().start().await;
-    let stored = Stored::of_sqlite(&rota).await;
+    let stored = Sql::of_sqlite(&rota).await;
     under_load(&rota, &stored).await;
 }
 
@@ -151,11 +111,11 @@ async fn a_rotation_under_load_on_sqlite() {
 async fn a_rotation_under_load_on_postgres() {
     let url = Postgres::shared().await.fresh_database();
     let rota = Rota::builder().database(&url).start().await;
-    under_load(&rota, &Stored::at(&url).await).await;
+    under_load(&rota, &Sql::at(&url).await).await;
 }
 
 /// Calls, writes and rotations at once.
-async fn under_load(rota: &Rota, stored: &Stored) {
+async fn under_load(rota: &Rota, stored: &Sql) {
     let upstream = Upstream::start().await.unwrap();
     let mut scene = Scene::set(rota, &upstream, 2).await;
     let credential = scene.create_credential("changed", "key-first").await;
@@ -164,7 +124,7 @@ async fn under_load(rota: &Rota, stored: &Stored) {
     scene.put_configs(set).await;
     many_configs(&scene, 700).await;
     let operator = rota.operator().await;
-    let first = stored.data_keys().await;
+    let first = data_keys(stored).await;
     assert_eq!(first.len(), 1);
     let first = first.first().unwrap().to_string();
     assert!(stored.naming(&first).await > 700, "the search finds what is under a key");
@@ -195,7 +155,7 @@ async fn under_load(rota: &Rota, stored: &Stored) {
     load.end().await;
 
     assert_eq!(stored.naming(&first).await, 0, "something is left under the old key");
-    let keys = stored.data_keys().await;
+    let keys = data_keys(stored).await;
     assert_eq!(keys.len(), 1, "an old key is left");
     // No write was lost, and all can be read.
     let listing = scene.listing().await;
@@ -225,13 +185,13 @@ async fn a_rotation_that_is_killed_is_continued() {
     let mut rota = Rota::builder().start().await;
     let scene = Scene::set(&rota, &upstream, 2).await;
     many_configs(&scene, CONFIGS).await;
-    let stored = Stored::of_sqlite(&rota).await;
+    let stored = Sql::of_sqlite(&rota).await;
     let total = CONFIGS + 2;
 
     let mut caught = None;
     // It may be over before it is seen: then again.
     for _ in 0..20 {
-        let [old] = <[_; 1]>::try_from(stored.data_keys().await.into_iter().collect::<Vec<_>>()).unwrap();
+        let [old] = <[_; 1]>::try_from(data_keys(&stored).await.into_iter().collect::<Vec<_>>()).unwrap();
         let (clients, tenant) = (rota.operator().await, scene.tenant.clone());
         let call = tokio::spawn(async move { rotate(&clients, &tenant).await });
         let left = format!("SELECT 'x' FROM lb_configs WHERE fields LIKE '%{old}%'");
@@ -250,7 +210,7 @@ async fn a_rotation_that_is_killed_is_continued() {
         let _ = call.await;
     }
     let old = caught.expect("every rotation was over before it was killed");
-    assert_eq!(stored.data_keys().await.len(), 2);
+    assert_eq!(data_keys(&stored).await.len(), 2);
     // Both keys open.
     let scene = scene.through(&rota).await;
     scene.ask().await.unwrap();
@@ -261,7 +221,7 @@ async fn a_rotation_that_is_killed_is_continued() {
     let answer = rotate(&rota.operator().await, &scene.tenant).await.unwrap();
     assert!(answer.resumed && answer.unreadable == 0, "{answer:?}");
     assert!((1..total as i64).contains(&answer.resealed), "{answer:?}");
-    let keys = stored.data_keys().await;
+    let keys = data_keys(&stored).await;
     assert!(keys.len() == 1 && !keys.contains(&old), "{keys:?}");
     assert_eq!(stored.naming(&old.to_string()).await, 0);
     scene.ask().await.unwrap();
@@ -394,7 +354,7 @@ async fn a_secret_that_cannot_be_read_serves_nobody() {
     let credential = scene.create_credential("inherited", "key-inherited").await;
     scene.put_configs(vec![inherit(true), config("own", "key-own")]).await;
     scene.enable().await;
-    let stored = Stored::of_sqlite(&rota).await;
+    let stored = Sql::of_sqlite(&rota).await;
     rota.kill9();
     for table in ["credentials", "lb_configs"] {
         let damage =
@@ -441,7 +401,7 @@ async fn a_secret_that_cannot_be_read_serves_nobody() {
     let operator = rota.operator().await;
     let answer = rotate(&operator, &scene.tenant).await.unwrap();
     assert_eq!((answer.resealed, answer.unreadable), (0, 2), "{answer:?}");
-    assert_eq!(stored.data_keys().await.len(), 2, "the old key is kept");
+    assert_eq!(data_keys(&stored).await.len(), 2, "the old key is kept");
     let mended = change_key(&scene, &credential, "key-mended").await;
     assert_eq!(mended.warning, "");
     scene.ask().await.unwrap();

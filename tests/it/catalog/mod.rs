@@ -9,6 +9,7 @@ pub mod conformance_listing;
 mod conformance_names;
 mod growth;
 mod keys;
+mod library;
 mod poison;
 mod released;
 pub mod scale;

@@ -10,7 +10,7 @@ use crate::support::{rota::Rota, world::Scene};
 
 /// Builds with debug assertions panic where they compile a model that its provider knows by this name: see
 /// `src/catalog/compiled/compile.rs`.
-const POISON: &str = "__panic_when_compiled__";
+pub const POISON: &str = "__panic_when_compiled__";
 
 const COUNTED: &str = "rota_task_contained_panics_total{task=\"follower\"} ";
 

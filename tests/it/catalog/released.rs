@@ -12,10 +12,10 @@ use rota::{
     },
     scripted::Upstream,
 };
-use sea_orm::{ConnectionTrait, Database};
 
 use crate::support::{
     rota::Rota,
+    sql::{Sql, sqlite_url},
     world::{Scene, config},
 };
 
@@ -102,10 +102,9 @@ async fn a_database_of_0_1_0_is_served_and_can_be_changed() {
 
 /// Makes the database of a data directory from a dump.
 async fn write_database(folder: &Path, dump: &str, address: &str) {
-    let file = folder.join("rota.db");
-    fs::write(&file, "").unwrap();
-    let database = Database::connect(format!("sqlite://{}", file.display())).await.unwrap();
+    fs::write(folder.join("rota.db"), "").unwrap();
+    let database = Sql::at(&sqlite_url(folder)).await;
     assert!(dump.contains(ADDRESS));
-    database.execute_unprepared(&dump.replace(ADDRESS, address)).await.unwrap();
-    database.close().await.unwrap();
+    database.run(&dump.replace(ADDRESS, address)).await;
+    database.close().await;
 }

@@ -31,6 +31,7 @@ pub mod rota;
 pub mod secured;
 pub mod siege;
 pub mod small_disk;
+pub mod sql;
 pub mod stage;
 pub mod store;
 pub mod stored;

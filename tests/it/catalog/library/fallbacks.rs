@@ -1,10 +1,15 @@
 //! Fallbacks: what may be one, circles, and what they keep from being deleted.
 
-use super::*;
+use rota::{
+    catalog::{Error, Model, ModelKey, NewModel, ResourceKind},
+    provider::ModelType,
+};
+
+use super::{Bed, new_model, violated};
 
 async fn link(bed: &Bed, from: &ModelKey, to: &[&ModelKey]) -> Result<Model, Error> {
     let fallbacks = to.iter().map(|&key| key.clone()).collect();
-    bed.catalog.by_command_line().put_model(NewModel { fallbacks, ..new_model(from) }).await
+    bed.writer().put_model(NewModel { fallbacks, ..new_model(from) }).await
 }
 
 #[tokio::test]
@@ -18,8 +23,8 @@ async fn fallbacks_serve_in_order_and_are_replaced_with_the_model() {
         assert_eq!(catalog.pool(&a).unwrap().fallbacks, [c.clone(), b.clone()]);
         assert_eq!(catalog.get_model(&a).await.unwrap().fallbacks, [c.clone(), b.clone()]);
     }
-    bed.catalog.by_command_line().set_model_enabled(&a, false).await.unwrap();
-    bed.catalog.by_command_line().set_model_enabled(&a, true).await.unwrap();
+    bed.writer().set_model_enabled(&a, false).await.unwrap();
+    bed.writer().set_model_enabled(&a, true).await.unwrap();
     assert_eq!(bed.catalog.pool(&a).unwrap().fallbacks.len(), 2, "only PutModel replaces them");
     assert!(link(&bed, &a, &[]).await.unwrap().fallbacks.is_empty());
     assert!(bed.catalog.pool(&a).unwrap().fallbacks.is_empty());
@@ -74,7 +79,7 @@ async fn strangers_are_refused_by_name() {
     assert_eq!(violated(link(&bed, &a, &[&malformed]).await), ["fallbacks[0].provider"]);
     assert_eq!(violated(link(&bed, &a, &[&b; 9]).await), ["fallbacks"]);
 
-    bed.catalog.by_command_line().create_tenant("rival", "").await.unwrap();
+    bed.writer().create_tenant("rival", "").await.unwrap();
     let missing = [
         (ModelKey { tenant: "rival".to_owned(), ..b.clone() }, ResourceKind::Tenant),
         (ModelKey { provider: "none".to_owned(), ..b.clone() }, ResourceKind::Provider),
@@ -94,12 +99,9 @@ async fn a_fallback_stays_while_another_names_it() {
     let (bed, a) = Bed::with_model().await;
     let b = bed.model("openai", "b").await;
     link(&bed, &a, &[&b]).await.unwrap();
-    assert!(matches!(
-        bed.catalog.by_command_line().delete_model(&b).await,
-        Err(Error::InUse(ResourceKind::Model, _))
-    ));
+    assert!(matches!(bed.writer().delete_model(&b).await, Err(Error::InUse(ResourceKind::Model, _))));
     bed.catalog.get_model(&b).await.unwrap();
     // The one that names it may go, and then so may the fallback.
-    bed.catalog.by_command_line().delete_model(&a).await.unwrap();
-    bed.catalog.by_command_line().delete_model(&b).await.unwrap();
+    bed.writer().delete_model(&a).await.unwrap();
+    bed.writer().delete_model(&b).await.unwrap();
 }

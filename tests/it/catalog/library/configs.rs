@@ -1,7 +1,12 @@
 //! Sets of configs: what is refused, what is kept, and that a refusal changes nothing.
 
-use super::*;
+use std::collections::BTreeMap;
+
+use rota::catalog::{ConfigFrom, CredentialChange, Error, HIDDEN, INHERIT, NewConfig, ResourceKind};
+use secrecy::ExposeSecret;
 use uuid::Uuid;
+
+use super::{Bed, KEY, OTHER_KEY, again, api_key, inherit, inline, link, new_credential, violated};
 
 #[tokio::test]
 async fn a_refused_set_changes_nothing() {
@@ -57,9 +62,9 @@ async fn a_set_is_replaced_and_ordinals_are_never_given_twice() {
     let rows: Vec<_> =
         set.configs.iter().map(|c| (c.name.as_str(), c.member.key.ordinal, c.weight)).collect();
     assert_eq!(rows, [("renamed", 1, 3), ("c", 3, 1)]);
-    let stale = bed.catalog.by_command_line().update_configs(&key, ConfigFrom::Any, 2, vec![]).await;
+    let stale = bed.writer().update_configs(&key, ConfigFrom::Any, 2, vec![]).await;
     assert!(matches!(stale, Err(Error::StaleRevision { given: 2, current: 3 })));
-    bed.catalog.by_command_line().update_configs(&key, ConfigFrom::Any, 3, vec![]).await.unwrap();
+    bed.writer().update_configs(&key, ConfigFrom::Any, 3, vec![]).await.unwrap();
     assert!(bed.listed(&key).await.is_empty());
 }
 
@@ -72,7 +77,7 @@ async fn a_row_keeps_its_secret_but_not_elsewhere() {
     let [a, b] = [again(&set.configs[0]), again(&set.configs[1])];
     assert_eq!(a.credentials["api_key"], "sk-pro************11");
     bed.save(&key, vec![a.clone(), NewConfig { credentials: BTreeMap::new(), ..b.clone() }]).await.unwrap();
-    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
+    bed.writer().set_balancing(&key, true).await.unwrap();
     assert_eq!(bed.serving(&key), [KEY, OTHER_KEY]);
 
     let path = NewConfig { base_url: "https://one.example/v2".to_owned(), ..a.clone() };
@@ -99,7 +104,7 @@ async fn a_linked_credential_is_used_by_reference() {
     let two = bed.credential("openai", "two", OTHER_KEY).await;
     let set = bed.save(&key, vec![link(&one), link(&two)]).await.unwrap();
     assert_eq!(set.configs[0].name, "one");
-    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
+    bed.writer().set_balancing(&key, true).await.unwrap();
     assert_eq!(bed.serving(&key), [KEY, OTHER_KEY]);
 
     let change = CredentialChange {
@@ -107,11 +112,7 @@ async fn a_linked_credential_is_used_by_reference() {
         fields: Some(api_key("sk-uno")),
         ..CredentialChange::default()
     };
-    bed.catalog
-        .by_command_line()
-        .update_credential("acme", "openai", &one.id.to_string(), change)
-        .await
-        .unwrap();
+    bed.writer().update_credential("acme", "openai", &one.id.to_string(), change).await.unwrap();
     assert_eq!(bed.serving(&key), ["sk-uno", OTHER_KEY]);
     let listed = bed.listed(&key).await;
     assert_eq!(listed[0].name, "uno");
@@ -127,7 +128,7 @@ async fn a_linked_credential_is_used_by_reference() {
     assert_eq!(violated(bed.save(&key, vec![elsewhere]).await), ["configs[0].base_url"]);
 
     let before = bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap().revision;
-    bed.catalog.by_command_line().delete_credential("acme", "openai", &one.id.to_string()).await.unwrap();
+    bed.writer().delete_credential("acme", "openai", &one.id.to_string()).await.unwrap();
     let set = bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap();
     assert!(set.configs.is_empty() && set.revision == before + 1);
 }
@@ -138,21 +139,20 @@ async fn only_credentials_of_this_provider_and_model_can_be_linked() {
     bed.provider("other", "openai", "").await;
     let foreign = bed.credential("other", "one", KEY).await;
     let of_model = new_credential("openai", Some("elsewhere"), "own", KEY);
-    let of_model = bed.catalog.by_command_line().create_credential("acme", of_model).await.unwrap();
+    let of_model = bed.writer().create_credential("acme", of_model).await.unwrap();
     for credential in [foreign, of_model] {
         let result = bed.save(&key, vec![link(&credential)]).await;
         assert!(matches!(result, Err(Error::NotFound(ResourceKind::Credential, _))));
     }
     let own = new_credential("openai", Some("gpt"), "own", KEY);
-    let own = bed.catalog.by_command_line().create_credential("acme", own).await.unwrap();
+    let own = bed.writer().create_credential("acme", own).await.unwrap();
     bed.save(&key, vec![link(&own)]).await.unwrap();
 }
 
 #[tokio::test]
 async fn each_source_has_its_own_set() {
     let (bed, key) = Bed::with_model().await;
-    let save =
-        async |from, configs| bed.catalog.by_command_line().update_configs(&key, from, 0, configs).await;
+    let save = async |from, configs| bed.writer().update_configs(&key, from, 0, configs).await;
     save(ConfigFrom::PredefinedModel, vec![inline("p", KEY)]).await.unwrap();
     save(ConfigFrom::CustomModel, vec![inline("c", OTHER_KEY)]).await.unwrap();
     let names = async |from| {
@@ -175,7 +175,7 @@ async fn each_source_has_its_own_set() {
 #[tokio::test]
 async fn trials() {
     let bed = Bed::new().await;
-    bed.catalog.by_command_line().create_tenant("acme", "").await.unwrap();
+    bed.writer().create_tenant("acme", "").await.unwrap();
     bed.provider("own", "openai_compatible", "https://one.example/v1").await;
     let key = bed.model("own", "m").await;
     let mut row = inline("a", KEY);

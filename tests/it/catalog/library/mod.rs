@@ -1,4 +1,4 @@
-//! The catalog on a real SQLite file.
+//! The catalog as a library, on a real SQLite file: what is stored, compiled and served, and with how many statements.
 
 mod configs;
 mod credentials;
@@ -12,12 +12,6 @@ mod policy;
 mod pools;
 mod replicas;
 
-use super::stored::{entity, migration::Migrator};
-use super::*;
-use crate::provider::{ModelType, guard::Networks};
-use sea_orm::{ConnectionTrait, DbBackend, Statement};
-use sea_orm_migration::MigratorTrait;
-use secrecy::{ExposeSecret, SecretString};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -25,7 +19,21 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
+
+use rota::{
+    catalog::{
+        Catalog, Config, ConfigFrom, ConfigSet, Credential, CredentialOwner, DatabaseFacts, DatabaseOptions,
+        Error, INHERIT, KeyRing, MasterKeySource, ModelKey, NewConfig, NewCredential, NewModel, NewProvider,
+        OpenError, OpenOptions, PoolMember, Writer,
+    },
+    provider::{ModelType, guard::Networks},
+};
+use sea_orm::{Database, DatabaseConnection};
+use secrecy::{ExposeSecret, SecretString};
 use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::support::sql::{Sql, sqlite_url};
 
 pub const KEY: &str = "sk-proj-aaaaaaaaaaaaaaaaaaaaaa11";
 pub const OTHER_KEY: &str = "sk-proj-bbbbbbbbbbbbbbbbbbbbbb22";
@@ -51,7 +59,7 @@ impl Bed {
     /// With tenant `acme`, its provider `openai` and the model `gpt`.
     pub async fn with_model() -> (Self, ModelKey) {
         let bed = Self::new().await;
-        bed.catalog.by_command_line().create_tenant("acme", "Acme").await.unwrap();
+        bed.writer().create_tenant("acme", "Acme").await.unwrap();
         bed.provider("openai", "openai", "").await;
         let key = bed.model("openai", "gpt").await;
         (bed, key)
@@ -59,14 +67,45 @@ impl Bed {
 
     /// Another replica on the same database, and how many statements it has sent since it was last asked.
     pub async fn counted(&self) -> (Catalog, impl Fn() -> usize) {
-        let mut catalog = open(&self.dir, MASTER).await.unwrap();
         let sent = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&sent);
-        let inner = Arc::get_mut(&mut catalog.inner).expect("nobody else has it yet");
-        inner.db.set_metric_callback(move |_| {
+        let mut db = self.connection().await;
+        db.set_metric_callback(move |_| {
             counter.fetch_add(1, Ordering::SeqCst);
         });
-        (catalog, move || sent.swap(0, Ordering::SeqCst))
+        (on(db), move || sent.swap(0, Ordering::SeqCst))
+    }
+
+    /// A connection that a catalog can be put on.
+    pub async fn connection(&self) -> DatabaseConnection {
+        Database::connect(sqlite_url(self.dir.path())).await.unwrap()
+    }
+
+    /// The database behind the catalog.
+    pub async fn sql(&self) -> Sql {
+        Sql::at(&sqlite_url(self.dir.path())).await
+    }
+
+    /// The fields that a row of a table holds.
+    pub async fn stored_fields(&self, table: &str, id: Uuid) -> String {
+        let ask = format!("SELECT fields FROM {table} WHERE id = x'{}'", id.simple());
+        self.sql().await.rows(&ask).await.remove(0)
+    }
+
+    /// Replaces them behind the catalog's back.
+    pub async fn store_fields(&self, table: &str, id: Uuid, fields: &str) {
+        let update = format!("UPDATE {table} SET fields = '{fields}' WHERE id = x'{}'", id.simple());
+        assert_eq!(self.sql().await.run(&update).await, 1);
+    }
+
+    /// Damages what a config has sealed. Returns what it held.
+    pub async fn damage(&self, config: &Config) -> String {
+        let id = config.id.parse().unwrap();
+        let fields = self.stored_fields("lb_configs", id).await;
+        let damaged = fields.replace("\"sealed\":\"", "\"sealed\":\"AAAA");
+        assert_ne!(damaged, fields);
+        self.store_fields("lb_configs", id, &damaged).await;
+        fields
     }
 
     /// Another replica on the same database.
@@ -76,6 +115,11 @@ impl Bed {
         catalog
     }
 
+    /// Changes what the catalog holds.
+    pub fn writer(&self) -> Writer {
+        self.catalog.by_command_line()
+    }
+
     pub async fn provider(&self, name: &str, kind: &str, base_url: &str) {
         let new = NewProvider {
             name: name.to_owned(),
@@ -83,25 +127,21 @@ impl Bed {
             base_url: base_url.to_owned(),
             ..NewProvider::default()
         };
-        self.catalog.by_command_line().create_provider("acme", new).await.unwrap();
+        self.writer().create_provider("acme", new).await.unwrap();
     }
 
     pub async fn model(&self, provider: &str, model: &str) -> ModelKey {
         let key = key(provider, model);
-        self.catalog.by_command_line().put_model(new_model(&key)).await.unwrap();
+        self.writer().put_model(new_model(&key)).await.unwrap();
         key
     }
 
     pub async fn credential(&self, provider: &str, name: &str, value: &str) -> Credential {
-        self.catalog
-            .by_command_line()
-            .create_credential("acme", new_credential(provider, None, name, value))
-            .await
-            .unwrap()
+        self.writer().create_credential("acme", new_credential(provider, None, name, value)).await.unwrap()
     }
 
     pub async fn save(&self, key: &ModelKey, configs: Vec<NewConfig>) -> Result<ConfigSet, Error> {
-        self.catalog.by_command_line().update_configs(key, ConfigFrom::Any, 0, configs).await
+        self.writer().update_configs(key, ConfigFrom::Any, 0, configs).await
     }
 
     pub async fn listed(&self, key: &ModelKey) -> Vec<Config> {
@@ -116,7 +156,7 @@ impl Bed {
 
 pub async fn open(dir: &TempDir, master: &str) -> Result<Catalog, OpenError> {
     Catalog::open(OpenOptions {
-        database_url: format!("sqlite://{}", dir.path().join("rota.db").display()),
+        database_url: sqlite_url(dir.path()),
         master_key: MasterKeySource::Value(SecretString::from(master)),
         networks: Networks::Private,
         database: DatabaseOptions { max_connections: 4, ..DatabaseOptions::default() },
@@ -124,9 +164,15 @@ pub async fn open(dir: &TempDir, master: &str) -> Result<Catalog, OpenError> {
     .await
 }
 
+/// A catalog on that connection, which sees what becomes of it.
+pub fn on(db: DatabaseConnection) -> Catalog {
+    Catalog::new(db, KeyRing::parse(MASTER).unwrap(), Networks::Private)
+}
+
 /// Whether no migration is left to run.
-pub async fn migrated(catalog: &Catalog) -> bool {
-    Migrator::get_pending_migrations_read_only(catalog.db()).await.unwrap().is_empty()
+pub async fn migrated(dir: &TempDir) -> bool {
+    let facts = DatabaseFacts::of(&sqlite_url(dir.path()), DatabaseOptions::default()).await;
+    facts.unwrap().expect("the file is there").pending().await.unwrap().is_empty()
 }
 
 pub fn serving(catalog: &Catalog, key: &ModelKey) -> Vec<String> {

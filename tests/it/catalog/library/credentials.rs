@@ -1,12 +1,16 @@
 //! Credentials: masks, what is active, and that a secret stays where it was put.
 
-use super::*;
+use std::collections::BTreeMap;
 
-use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
+use rota::{
+    catalog::{
+        CredentialChange, Error, HIDDEN, ModelKey, NewProvider, PageRequest, ProviderChange, ResourceKind,
+    },
+    provider::ModelType,
+};
+use uuid::Uuid;
 
-async fn stored_fields(bed: &Bed, id: uuid::Uuid) -> String {
-    entity::credentials::Entity::find_by_id(id).one(bed.catalog.db()).await.unwrap().unwrap().fields
-}
+use super::{Bed, KEY, OTHER_KEY, api_key, inline, new_credential, new_model, violated};
 
 #[tokio::test]
 async fn a_secret_is_masked_and_a_mask_keeps_it() {
@@ -14,11 +18,11 @@ async fn a_secret_is_masked_and_a_mask_keeps_it() {
     let made = bed.credential("openai", "one", KEY).await;
     assert_eq!(made.fields["api_key"], "sk-pro************11");
     assert!(made.active);
-    assert!(!stored_fields(&bed, made.id).await.contains("sk-proj"));
+    assert!(!bed.stored_fields("credentials", made.id).await.contains("sk-proj"));
     let id = made.id.to_string();
     let update = async |fields: BTreeMap<String, String>| {
         let change = CredentialChange { fields: Some(fields), ..CredentialChange::default() };
-        bed.catalog.by_command_line().update_credential("acme", "openai", &id, change).await
+        bed.writer().update_credential("acme", "openai", &id, change).await
     };
     for kept in [BTreeMap::new(), api_key(HIDDEN), api_key("sk-pro************11")] {
         update(kept).await.unwrap();
@@ -41,18 +45,18 @@ async fn new_fields_are_checked() {
     let huge = "k".repeat(200_000);
     for bad in ["", HIDDEN, "line\nbreak", &huge] {
         let new = new_credential("openai", None, "one", bad);
-        let result = bed.catalog.by_command_line().create_credential("acme", new).await;
+        let result = bed.writer().create_credential("acme", new).await;
         assert!(result.as_ref().unwrap_err().to_string().len() < 300);
         assert_eq!(violated(result), ["fields.api_key"], "{bad:.20}");
     }
     let mut new = new_credential("openai", None, "", KEY);
     new.fields.insert("password".to_owned(), KEY.to_owned());
-    let result = bed.catalog.by_command_line().create_credential("acme", new).await;
+    let result = bed.writer().create_credential("acme", new).await;
     assert!(!format!("{result:?}").contains(KEY));
     assert_eq!(violated(result), ["name", "fields.password"]);
     let mut missing = new_credential("openai", None, "one", KEY);
     missing.fields.clear();
-    let error = bed.catalog.by_command_line().create_credential("acme", missing).await.unwrap_err();
+    let error = bed.writer().create_credential("acme", missing).await.unwrap_err();
     assert_eq!(error.to_string(), "fields.api_key: Variable api_key is required");
 }
 
@@ -64,18 +68,18 @@ async fn the_first_is_active_and_the_oldest_takes_over() {
     let three = bed.credential("openai", "three", "sk-3").await;
     assert_eq!([one.active, two.active, three.active], [true, false, false]);
     let again = new_credential("openai", None, "one", KEY);
-    let again = bed.catalog.by_command_line().create_credential("acme", again).await;
+    let again = bed.writer().create_credential("acme", again).await;
     assert!(matches!(again, Err(Error::AlreadyExists(ResourceKind::Credential, _))));
 
     let id = three.id.to_string();
-    assert!(bed.catalog.by_command_line().activate_credential("acme", "openai", &id).await.unwrap().active);
+    assert!(bed.writer().activate_credential("acme", "openai", &id).await.unwrap().active);
     assert_eq!(bed.serving(&key), ["sk-3"]);
     let provider = bed.catalog.get_provider("acme", "openai").await.unwrap();
     assert_eq!(provider.active_credential, Some(three.id));
-    bed.catalog.by_command_line().delete_credential("acme", "openai", &id).await.unwrap();
+    bed.writer().delete_credential("acme", "openai", &id).await.unwrap();
     assert_eq!(bed.serving(&key), [KEY]);
-    bed.catalog.by_command_line().delete_credential("acme", "openai", &one.id.to_string()).await.unwrap();
-    bed.catalog.by_command_line().delete_credential("acme", "openai", &two.id.to_string()).await.unwrap();
+    bed.writer().delete_credential("acme", "openai", &one.id.to_string()).await.unwrap();
+    bed.writer().delete_credential("acme", "openai", &two.id.to_string()).await.unwrap();
     assert!(bed.serving(&key).is_empty());
 }
 
@@ -86,10 +90,10 @@ async fn a_models_own_credential_goes_before_the_providers() {
     bed.credential("openai", "one", KEY).await;
     // It may be there before its model.
     let early = new_credential("openai", Some("late"), "own", "sk-late");
-    bed.catalog.by_command_line().create_credential("acme", early).await.unwrap();
+    bed.writer().create_credential("acme", early).await.unwrap();
     let late = bed.model("openai", "late").await;
     let own = new_credential("openai", Some("gpt"), "own", OTHER_KEY);
-    bed.catalog.by_command_line().create_credential("acme", own).await.unwrap();
+    bed.writer().create_credential("acme", own).await.unwrap();
     assert_eq!(bed.serving(&key), [OTHER_KEY]);
     assert_eq!(bed.serving(&other), [KEY]);
     assert_eq!(bed.serving(&late), ["sk-late"]);
@@ -99,7 +103,7 @@ async fn a_models_own_credential_goes_before_the_providers() {
     let listed =
         bed.catalog.list_credentials("acme", "openai", of_model.clone(), page.clone()).await.unwrap();
     assert_eq!(listed.items.len(), 1);
-    bed.catalog.by_command_line().delete_model(&key).await.unwrap();
+    bed.writer().delete_model(&key).await.unwrap();
     let listed = bed.catalog.list_credentials("acme", "openai", of_model, page).await.unwrap();
     assert!(listed.items.is_empty(), "its credentials go with it");
 }
@@ -107,22 +111,19 @@ async fn a_models_own_credential_goes_before_the_providers() {
 #[tokio::test]
 async fn a_sealed_value_opens_nowhere_else() {
     let (bed, key) = Bed::with_model().await;
-    bed.catalog.by_command_line().create_tenant("beta", "").await.unwrap();
+    bed.writer().create_tenant("beta", "").await.unwrap();
     let provider =
         NewProvider { name: "openai".to_owned(), kind: "openai".to_owned(), ..NewProvider::default() };
-    bed.catalog.by_command_line().create_provider("beta", provider).await.unwrap();
+    bed.writer().create_provider("beta", provider).await.unwrap();
     let beta = ModelKey { tenant: "beta".to_owned(), ..key.clone() };
-    bed.catalog.by_command_line().put_model(new_model(&beta)).await.unwrap();
+    bed.writer().put_model(new_model(&beta)).await.unwrap();
     let one = bed.credential("openai", "one", KEY).await;
     let new = new_credential("openai", None, "one", OTHER_KEY);
-    let theirs = bed.catalog.by_command_line().create_credential("beta", new).await.unwrap();
+    let theirs = bed.writer().create_credential("beta", new).await.unwrap();
 
-    let sealed = stored_fields(&bed, one.id).await;
-    let put = async |id: uuid::Uuid, fields: String| {
-        let row = entity::credentials::Entity::find_by_id(id).one(bed.catalog.db()).await.unwrap().unwrap();
-        let mut row = row.into_active_model();
-        row.fields = Set(fields);
-        row.update(bed.catalog.db()).await.unwrap();
+    let sealed = bed.stored_fields("credentials", one.id).await;
+    let put = async |id: Uuid, fields: String| {
+        bed.store_fields("credentials", id, &fields).await;
         bed.catalog.load().await.unwrap();
     };
     // Another tenant's row.
@@ -143,7 +144,7 @@ async fn a_provider_with_secrets_stays_where_it_is() {
     let (bed, key) = Bed::with_model().await;
     let change = async |base_url: &str| {
         let change = ProviderChange { base_url: Some(base_url.to_owned()), ..ProviderChange::default() };
-        bed.catalog.by_command_line().update_provider("acme", "openai", change).await
+        bed.writer().update_provider("acme", "openai", change).await
     };
     change("https://one.example/v1").await.unwrap();
     let one = bed.credential("openai", "one", KEY).await;
@@ -151,7 +152,7 @@ async fn a_provider_with_secrets_stays_where_it_is() {
     for elsewhere in ["https://two.example/v1", "http://one.example/v1", "https://one.example:8443/v1", ""] {
         assert_eq!(violated(change(elsewhere).await), ["base_url"], "{elsewhere}");
     }
-    bed.catalog.by_command_line().delete_credential("acme", "openai", &one.id.to_string()).await.unwrap();
+    bed.writer().delete_credential("acme", "openai", &one.id.to_string()).await.unwrap();
     bed.save(&key, vec![inline("a", KEY)]).await.unwrap();
     assert_eq!(violated(change("https://two.example/v1").await), ["base_url"]);
     bed.save(&key, vec![]).await.unwrap();

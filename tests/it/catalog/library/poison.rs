@@ -1,7 +1,15 @@
 //! What cannot be compiled or read stops its own model alone.
 
-use super::*;
-use crate::catalog::compiled::compile::POISON;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use rota::catalog::{Catalog, Error, ModelKey, NewModel, Pool, ResourceKind};
+
+use crate::catalog::poison::POISON;
+
+use super::{Bed, KEY, OTHER_KEY, new_model, serving};
 
 /// Counts the panics that a catalog catches from here on.
 fn panics(catalog: &Catalog) -> impl Fn() -> usize {
@@ -25,7 +33,7 @@ impl Bed {
     /// Makes what is stored of a model unreadable, or readable again.
     async fn set_lb_revision(&self, key: &ModelKey, value: &str) {
         let sql = format!("UPDATE models SET lb_revision = {value} WHERE name = '{}'", key.model);
-        self.catalog.db().execute_unprepared(&sql).await.unwrap();
+        assert_eq!(self.sql().await.run(&sql).await, 1);
     }
 }
 
@@ -38,7 +46,7 @@ async fn a_panic_stops_its_own_model_alone() {
 
     let bad = bed.model("openai", "bad").await;
     assert!(resolve(&bed.catalog, &bad).await.is_ok());
-    bed.catalog.by_command_line().put_model(poisonous(&bad)).await.unwrap();
+    bed.writer().put_model(poisonous(&bad)).await.unwrap();
     assert_eq!(here(), 1);
     assert!(matches!(resolve(&bed.catalog, &bad).await, Err(Error::Unusable)));
     assert!(bed.catalog.pool(&bad).is_none());
@@ -60,11 +68,11 @@ async fn a_panic_stops_its_own_model_alone() {
     assert!(matches!(resolve(&started, &bad).await, Err(Error::Unusable)));
 
     // A change mends it everywhere.
-    bed.catalog.by_command_line().put_model(new_model(&bad)).await.unwrap();
+    bed.writer().put_model(new_model(&bad)).await.unwrap();
     assert_eq!(bed.serving(&bad), [KEY]);
     replica.catch_up().await.unwrap();
     assert_eq!(serving(&replica, &bad), [KEY]);
-    bed.catalog.by_command_line().delete_model(&bad).await.unwrap();
+    bed.writer().delete_model(&bad).await.unwrap();
     let gone = resolve(&bed.catalog, &bad).await;
     assert!(matches!(gone, Err(Error::NotFound(ResourceKind::Model, _))));
 }
@@ -100,7 +108,7 @@ async fn an_outbox_row_that_cannot_be_read_is_passed_over() {
     let replica = bed.replica().await;
     let late = bed.model("openai", "late").await;
     let damage = "UPDATE outbox SET scope_id = 'damaged' WHERE number = (SELECT max(number) FROM outbox)";
-    bed.catalog.db().execute_unprepared(damage).await.unwrap();
+    assert_eq!(bed.sql().await.run(damage).await, 1);
     replica.catch_up().await.unwrap();
     assert_eq!(serving(&replica, &late), [KEY], "everything was loaded");
     let before = replica.pool(&key).unwrap();

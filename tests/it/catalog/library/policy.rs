@@ -1,8 +1,13 @@
 //! Policies and limits: stored, compiled into what serves, and held within their bounds.
 
-use super::*;
-use crate::balance::{HealthCheck, Limits, Policy, Strategy, WhenExhausted};
 use std::time::Duration;
+
+use rota::{
+    balance::{HealthCheck, Limits, Policy, Strategy, WhenExhausted},
+    catalog::{ConfigFrom, Error, Millis, ModelKey, NewConfig, PolicySettings, ResourceKind},
+};
+
+use super::{Bed, KEY, OTHER_KEY, again, inherit, inline, violated};
 
 #[tokio::test]
 async fn a_policy_is_stored_and_compiled_and_counts_as_a_change_of_the_set() {
@@ -10,8 +15,7 @@ async fn a_policy_is_stored_and_compiled_and_counts_as_a_change_of_the_set() {
     assert_eq!(bed.catalog.pool(&key).unwrap().policy, Policy::default());
     let before = bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap().revision;
     let (set, revision) = bed
-        .catalog
-        .by_command_line()
+        .writer()
         .update_policy(&key, |policy| {
             policy.strategy = Some(Strategy::LeastConnections.name().to_owned());
             policy.max_attempts = 3;
@@ -26,7 +30,7 @@ async fn a_policy_is_stored_and_compiled_and_counts_as_a_change_of_the_set() {
     assert_eq!(revision, before + 1);
     // Another change leaves alone what it does not touch.
     let (set_again, revision_again) =
-        bed.catalog.by_command_line().update_policy(&key, |policy| policy.max_attempts = 4).await.unwrap();
+        bed.writer().update_policy(&key, |policy| policy.max_attempts = 4).await.unwrap();
     assert_eq!(
         (set_again.clone(), revision_again),
         (PolicySettings { max_attempts: 4, ..set }, revision + 1)
@@ -78,16 +82,16 @@ async fn a_policy_out_of_bounds_changes_nothing() {
     ];
     for (change, fields) in table {
         let fields: Vec<String> = fields.iter().map(|field| format!("policy.{field}")).collect();
-        assert_eq!(violated(bed.catalog.by_command_line().update_policy(&key, change).await), fields);
+        assert_eq!(violated(bed.writer().update_policy(&key, change).await), fields);
     }
     assert_eq!(bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap().revision, before);
     let most = |policy: &mut PolicySettings| {
         policy.attempt_timeout = Some(Millis(DAY));
         policy.cooldowns.rate_limited = Some(Millis(DAY));
     };
-    bed.catalog.by_command_line().update_policy(&key, most).await.unwrap();
+    bed.writer().update_policy(&key, most).await.unwrap();
     let missing = ModelKey { model: "other".to_owned(), ..key };
-    let refused = bed.catalog.by_command_line().update_policy(&missing, most).await;
+    let refused = bed.writer().update_policy(&missing, most).await;
     assert!(matches!(refused, Err(Error::NotFound(ResourceKind::Model, _))));
 }
 
@@ -98,7 +102,7 @@ async fn limits_and_weights_reach_what_serves_within_their_bounds() {
     let limits = Limits { requests_per_minute: 3, tokens_per_minute: MOST, max_concurrency: 2 };
     let rows = vec![NewConfig { limits, weight: Some(10_000), ..inline("a", KEY) }, inline("b", OTHER_KEY)];
     let set = bed.save(&key, rows).await.unwrap();
-    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
+    bed.writer().set_balancing(&key, true).await.unwrap();
     for catalog in [&bed.catalog, &bed.replica().await] {
         let members = catalog.pool(&key).unwrap().roster.members.clone();
         assert_eq!((members[0].limits, members[0].weight), (limits, 10_000));

@@ -1,24 +1,33 @@
 //! Tenants, tokens, providers and models: what they are called, who has them, how they are listed.
 
-use super::*;
+use std::time::Duration;
+
 use chrono::{TimeDelta, Utc};
+use rota::{
+    catalog::{
+        Error, ModelKey, NewModel, NewProvider, NewToken, OpenError, PageRequest, ProviderChange,
+        ResourceKind, Role,
+    },
+    provider::ModelType,
+};
 use secrecy::ExposeSecret;
+
+use super::{Bed, KEY, MASTER, OTHER_MASTER, inline, new_model, on, open, violated};
 
 #[tokio::test]
 async fn a_tenant_comes_and_goes_with_all_it_has() {
     let (bed, key) = Bed::with_model().await;
     bed.credential("openai", "one", KEY).await;
     bed.save(&key, vec![inline("a", KEY)]).await.unwrap();
-    bed.catalog.by_command_line().set_default_model(&key).await.unwrap();
-    let (_, secret) =
-        bed.catalog.by_command_line().create_token(token(Some(Role::Invoker), "acme")).await.unwrap();
+    bed.writer().set_default_model(&key).await.unwrap();
+    let (_, secret) = bed.writer().create_token(token(Some(Role::Invoker), "acme")).await.unwrap();
     assert!(bed.catalog.authenticate(secret.expose_secret()).await.unwrap().is_some());
 
     assert!(matches!(
-        bed.catalog.by_command_line().create_tenant("acme", "").await,
+        bed.writer().create_tenant("acme", "").await,
         Err(Error::AlreadyExists(ResourceKind::Tenant, _))
     ));
-    bed.catalog.by_command_line().delete_tenant("acme").await.unwrap();
+    bed.writer().delete_tenant("acme").await.unwrap();
 
     assert!(bed.catalog.pool(&key).is_none());
     assert!(bed.catalog.authenticate(secret.expose_secret()).await.unwrap().is_none());
@@ -78,18 +87,18 @@ async fn a_token_expires_even_when_it_is_known() {
     let bed = Bed::new().await;
     let past =
         NewToken { expires_at: Some(Utc::now() - TimeDelta::seconds(1)), ..token(Some(Role::Operator), "") };
-    assert_eq!(violated(bed.catalog.by_command_line().create_token(past).await), ["expires_at"]);
+    assert_eq!(violated(bed.writer().create_token(past).await), ["expires_at"]);
     let soon = NewToken {
         expires_at: Some(Utc::now() + TimeDelta::milliseconds(700)),
         ..token(Some(Role::Operator), "")
     };
-    let (_, secret) = bed.catalog.by_command_line().create_token(soon).await.unwrap();
+    let (_, secret) = bed.writer().create_token(soon).await.unwrap();
     assert!(bed.catalog.authenticate(secret.expose_secret()).await.unwrap().is_some());
     for _ in 0..200 {
         if bed.catalog.authenticate(secret.expose_secret()).await.unwrap().is_none() {
             return;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     panic!("the token did not expire");
 }
@@ -98,19 +107,21 @@ async fn a_token_expires_even_when_it_is_known() {
 async fn known_tokens_and_pools_outlive_the_database() {
     let (bed, key) = Bed::with_model().await;
     bed.credential("openai", "one", KEY).await;
-    let (_, secret) =
-        bed.catalog.by_command_line().create_token(token(Some(Role::Invoker), "acme")).await.unwrap();
-    bed.catalog.authenticate(secret.expose_secret()).await.unwrap();
-    bed.catalog.db().clone().close().await.unwrap();
+    let (_, secret) = bed.writer().create_token(token(Some(Role::Invoker), "acme")).await.unwrap();
+    let db = bed.connection().await;
+    let replica = on(db.clone());
+    replica.load().await.unwrap();
+    replica.authenticate(secret.expose_secret()).await.unwrap();
+    db.close().await.unwrap();
 
-    assert!(bed.catalog.authenticate(secret.expose_secret()).await.unwrap().is_some());
-    let named = bed.catalog.resolve("acme", "langgenius/openai/openai", ModelType::Llm, "gpt").await.unwrap();
-    let default = bed.catalog.resolve("acme", "", ModelType::Llm, "").await.unwrap();
+    assert!(replica.authenticate(secret.expose_secret()).await.unwrap().is_some());
+    let named = replica.resolve("acme", "langgenius/openai/openai", ModelType::Llm, "gpt").await.unwrap();
+    let default = replica.resolve("acme", "", ModelType::Llm, "").await.unwrap();
     assert_eq!((&named.key, &default.key), (&key, &key));
-    let write = bed.catalog.by_command_line().create_tenant("beta", "").await;
+    let write = replica.by_command_line().create_tenant("beta", "").await;
     assert!(matches!(write, Err(Error::DatabaseUnavailable)), "{write:?}");
-    assert!(matches!(bed.catalog.ping().await, Err(Error::DatabaseUnavailable)));
-    let miss = bed.catalog.resolve("acme", "openai", ModelType::Llm, "none").await;
+    assert!(matches!(replica.ping().await, Err(Error::DatabaseUnavailable)));
+    let miss = replica.resolve("acme", "openai", ModelType::Llm, "none").await;
     assert!(matches!(miss, Err(Error::DatabaseUnavailable)), "{miss:?}");
 }
 
@@ -261,7 +272,7 @@ async fn resolve_says_what_is_missing() {
 async fn the_file_is_the_owners_alone_and_the_master_key_must_be_right() {
     use std::os::unix::fs::PermissionsExt;
     let bed = Bed::new().await;
-    bed.catalog.by_command_line().create_tenant("acme", "").await.unwrap();
+    bed.writer().create_tenant("acme", "").await.unwrap();
     for entry in std::fs::read_dir(bed.dir.path()).unwrap() {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;

@@ -1,6 +1,11 @@
 //! Reads over many things at once, and saves of large sets: how many statements they take.
 
-use super::*;
+use rota::{
+    catalog::{ConfigFrom, PageRequest},
+    provider::ModelType,
+};
+
+use super::{Bed, KEY, OTHER_KEY, again, inline};
 
 /// Gives the provider so many models with so many configs each, and so many credentials.
 async fn grow(bed: &Bed, provider: &str, models: usize, configs: usize) {
@@ -16,7 +21,7 @@ async fn grow(bed: &Bed, provider: &str, models: usize, configs: usize) {
 #[tokio::test]
 async fn a_tenant_is_read_with_as_many_statements_however_large_it_is() {
     let bed = Bed::new().await;
-    bed.catalog.by_command_line().create_tenant("acme", "Acme").await.unwrap();
+    bed.writer().create_tenant("acme", "Acme").await.unwrap();
     let (catalog, sent) = bed.counted().await;
     let whole = PageRequest { size: 1000, ..PageRequest::default() };
     let mut counts = Vec::new();

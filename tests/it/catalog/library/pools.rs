@@ -1,8 +1,8 @@
 //! What serves: `__inherit__`, members, warnings.
 
-use super::*;
+use rota::catalog::{ConfigFrom, Error, INHERIT, ModelKey, NewConfig};
 
-use sea_orm::{ActiveModelTrait, EntityTrait, IntoActiveModel, Set};
+use super::{Bed, KEY, OTHER_KEY, again, api_key, inherit, inline};
 
 async fn ids(bed: &Bed, key: &ModelKey) -> Vec<String> {
     bed.listed(key).await.into_iter().map(|config| config.name).collect()
@@ -12,21 +12,15 @@ async fn ids(bed: &Bed, key: &ModelKey) -> Vec<String> {
 async fn inherit_is_a_member_until_a_set_says_otherwise() {
     let (bed, key) = Bed::with_model().await;
     assert!(ids(&bed, &key).await.is_empty());
-    assert!(matches!(
-        bed.catalog.by_command_line().set_balancing(&key, true).await,
-        Err(Error::NotEnoughConfigs(0))
-    ));
+    assert!(matches!(bed.writer().set_balancing(&key, true).await, Err(Error::NotEnoughConfigs(0))));
     bed.credential("openai", "one", KEY).await;
     assert_eq!(ids(&bed, &key).await, [INHERIT]);
-    assert!(matches!(
-        bed.catalog.by_command_line().set_balancing(&key, true).await,
-        Err(Error::NotEnoughConfigs(1))
-    ));
+    assert!(matches!(bed.writer().set_balancing(&key, true).await, Err(Error::NotEnoughConfigs(1))));
 
     let set = bed.save(&key, vec![inherit(true), inline("a", OTHER_KEY)]).await.unwrap();
     assert_eq!(set.configs[0].member.key.ordinal, 0);
     assert_eq!(set.roster.members.len(), 2);
-    assert!(bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap().load_balancing_enabled);
+    assert!(bed.writer().set_balancing(&key, true).await.unwrap().load_balancing_enabled);
     assert_eq!(bed.serving(&key), [KEY, OTHER_KEY]);
 
     let a = again(&bed.listed(&key).await[1]);
@@ -42,7 +36,7 @@ async fn inherit_is_a_member_until_a_set_says_otherwise() {
     assert_eq!(bed.serving(&key), [KEY, OTHER_KEY]);
     // Without balancing the set does not matter.
     bed.save(&key, vec![]).await.unwrap();
-    bed.catalog.by_command_line().set_balancing(&key, false).await.unwrap();
+    bed.writer().set_balancing(&key, false).await.unwrap();
     let pool = bed.catalog.pool(&key).unwrap();
     assert!(!pool.balanced);
     assert_eq!((&*pool.members[0].id, &*pool.members[0].name), (INHERIT, INHERIT));
@@ -64,7 +58,7 @@ async fn a_pool_holds_those_that_may_be_picked() {
         },
     ];
     bed.save(&key, rows).await.unwrap();
-    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
+    bed.writer().set_balancing(&key, true).await.unwrap();
     let pool = bed.catalog.pool(&key).unwrap();
     let names: Vec<&str> = pool.members.iter().map(|member| &*member.name).collect();
     assert_eq!(names, ["a", "b"]);
@@ -95,7 +89,7 @@ async fn equal_inline_credentials_share_a_record() {
 #[tokio::test]
 async fn a_kind_without_required_fields_serves_without_a_credential() {
     let bed = Bed::new().await;
-    bed.catalog.by_command_line().create_tenant("acme", "").await.unwrap();
+    bed.writer().create_tenant("acme", "").await.unwrap();
     bed.provider("own", "openai_compatible", "http://localhost:8000/v1").await;
     let key = bed.model("own", "m").await;
     assert_eq!(bed.serving(&key), [""]);
@@ -108,7 +102,7 @@ async fn a_kind_without_required_fields_serves_without_a_credential() {
     };
     let rows = vec![bare("http://localhost:8001/v1"), bare("http://localhost:8002/v1")];
     let set = bed.save(&key, rows).await.unwrap();
-    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
+    bed.writer().set_balancing(&key, true).await.unwrap();
     assert_eq!(bed.serving(&key), ["", ""]);
     assert_ne!(set.configs[0].member.credential, set.configs[1].member.credential);
     // It holds no secret, so it may move.
@@ -120,14 +114,8 @@ async fn a_kind_without_required_fields_serves_without_a_credential() {
 async fn an_unreadable_secret_is_left_out_and_said() {
     let (bed, key) = Bed::with_model().await;
     let set = bed.save(&key, vec![inline("a", KEY), inline("b", OTHER_KEY)]).await.unwrap();
-    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
-    let id: uuid::Uuid = set.configs[0].id.parse().unwrap();
-    let row = entity::lb_configs::Entity::find_by_id(id).one(bed.catalog.db()).await.unwrap().unwrap();
-    let damaged = row.fields.replace("\"sealed\":\"", "\"sealed\":\"AAAA");
-    assert_ne!(damaged, row.fields);
-    let mut row = row.into_active_model();
-    row.fields = Set(damaged);
-    row.update(bed.catalog.db()).await.unwrap();
+    bed.writer().set_balancing(&key, true).await.unwrap();
+    bed.damage(&set.configs[0]).await;
     bed.catalog.load().await.unwrap();
 
     assert!(bed.catalog.pool(&key).unwrap().unreadable);
@@ -135,12 +123,12 @@ async fn an_unreadable_secret_is_left_out_and_said() {
     let listed = bed.listed(&key).await;
     assert_eq!(listed[0].warning, "secret cannot be read");
     assert_eq!(listed[0].credentials["api_key"], "*".repeat(20));
-    bed.catalog.by_command_line().set_balancing(&key, false).await.unwrap();
-    let refused = bed.catalog.by_command_line().set_balancing(&key, true).await;
+    bed.writer().set_balancing(&key, false).await.unwrap();
+    let refused = bed.writer().set_balancing(&key, true).await;
     assert!(matches!(refused, Err(Error::NotEnoughConfigs(1))));
     // A new secret mends it.
     let mended = NewConfig { credentials: api_key(KEY), ..again(&listed[0]) };
     bed.save(&key, vec![mended, again(&listed[1])]).await.unwrap();
-    bed.catalog.by_command_line().set_balancing(&key, true).await.unwrap();
+    bed.writer().set_balancing(&key, true).await.unwrap();
     assert_eq!(bed.serving(&key), [KEY, OTHER_KEY]);
 }
