@@ -193,12 +193,13 @@ impl MemoryStore {
         let now = self.clock.now();
         let mut all = Vec::new();
         for tenant in &self.tenants {
+            let credentials: Vec<_> = cooling(&tenant.credentials, Scope::Credential, now).collect();
             for (id, pool) in &tenant.pools {
                 all.push(Known {
                     tenant: *tenant.key(),
                     pool: *id,
                     cooling: cooling(&pool.members, Scope::Member, now)
-                        .chain(cooling(&tenant.credentials, Scope::Credential, now))
+                        .chain(credentials.iter().cloned())
                         .collect(),
                     in_flight: pool.in_flight.iter().map(|(key, count)| (key.clone(), *count)).collect(),
                 });
