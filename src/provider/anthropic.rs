@@ -165,26 +165,21 @@ impl Driver for Anthropic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::fixtures;
-    use http::HeaderMap;
-
-    fn signed(fields: &[(&str, &str)]) -> Result<HeaderMap, Failure> {
-        fixtures::signed(driver, fields)
-    }
+    use crate::provider::fixtures::signed;
 
     #[test]
     fn credentials_become_headers() {
-        let sent = signed(&[("api_key", " k\n"), ("anthropic_beta", "a,b")]).unwrap();
+        let sent = signed(driver, &[("api_key", " k\n"), ("anthropic_beta", "a,b")]).unwrap();
         assert_eq!(
             (&sent["x-api-key"], &sent["anthropic-version"]),
             (&"k".parse().unwrap(), &VERSION.parse().unwrap())
         );
         assert_eq!(sent["anthropic-beta"], "a,b");
         assert!(sent["x-api-key"].is_sensitive());
-        let sent = signed(&[("api_key", "k"), ("anthropic_version", "2099-01-01")]).unwrap();
+        let sent = signed(driver, &[("api_key", "k"), ("anthropic_version", "2099-01-01")]).unwrap();
         assert_eq!(sent["anthropic-version"], "2099-01-01");
         assert!(!sent.contains_key("anthropic-beta"));
-        let failure = signed(&[("api_key", "se\ncret")]).unwrap_err();
+        let failure = signed(driver, &[("api_key", "se\ncret")]).unwrap_err();
         assert_eq!(failure.class, ErrorClass::Authentication);
         assert!(!failure.message.contains("cret"), "{}", failure.message);
     }

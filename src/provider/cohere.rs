@@ -138,19 +138,14 @@ impl Driver for Cohere {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::fixtures;
-    use http::HeaderMap;
-
-    fn signed(fields: &[(&str, &str)]) -> Result<HeaderMap, Failure> {
-        fixtures::signed(driver, fields)
-    }
+    use crate::provider::fixtures::signed;
 
     #[test]
     fn the_credential_becomes_a_sensitive_header() {
-        let sent = signed(&[("api_key", " k\n")]).unwrap();
+        let sent = signed(driver, &[("api_key", " k\n")]).unwrap();
         assert_eq!(sent["authorization"], "Bearer k");
         assert!(sent["authorization"].is_sensitive());
-        let failure = signed(&[("api_key", "se\ncret")]).unwrap_err();
+        let failure = signed(driver, &[("api_key", "se\ncret")]).unwrap_err();
         assert_eq!(failure.class, ErrorClass::Authentication);
         assert!(!failure.message.contains("cret"), "{}", failure.message);
     }

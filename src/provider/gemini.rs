@@ -172,19 +172,14 @@ fn full_name(target: &Target) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::provider::{Fields, fixtures};
-    use http::HeaderMap;
-
-    fn signed(fields: &[(&str, &str)]) -> Result<HeaderMap, Failure> {
-        fixtures::signed(driver, fields)
-    }
+    use crate::provider::{Fields, fixtures::signed};
 
     #[test]
     fn the_key_is_a_sensitive_header_and_nothing_else() {
-        let sent = signed(&[("api_key", " k\n")]).unwrap();
+        let sent = signed(driver, &[("api_key", " k\n")]).unwrap();
         assert_eq!((sent.len(), &sent["x-goog-api-key"]), (1, &"k".parse().unwrap()));
         assert!(sent["x-goog-api-key"].is_sensitive());
-        let failure = signed(&[("api_key", "se\ncret")]).unwrap_err();
+        let failure = signed(driver, &[("api_key", "se\ncret")]).unwrap_err();
         assert_eq!(failure.class, ErrorClass::Authentication);
         assert!(!failure.message.contains("cret"), "{}", failure.message);
     }

@@ -1,5 +1,6 @@
 //! Handlers that panic, called over real gRPC through the gate.
 
+use crate::support::{sql::sqlite_url, until};
 use bytes::Bytes;
 use futures::{
     future::BoxFuture,
@@ -34,7 +35,7 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Notify, time::sleep};
+use tokio::{net::TcpListener, sync::Notify};
 use tonic::{
     Code, Status,
     body::Body,
@@ -121,7 +122,7 @@ fn fine() -> BoxStream<'static, Frame<Bytes>> {
 
 async fn catalog(folder: &Path) -> Catalog {
     let catalog = Catalog::open(OpenOptions {
-        database_url: format!("sqlite://{}", folder.join("rota.db").display()),
+        database_url: sqlite_url(folder),
         master_key: MasterKeySource::OwnFile(folder.join("master-key")),
         networks: Networks::Private,
         database: DatabaseOptions::default(),
@@ -182,14 +183,11 @@ async fn a_panic_ends_its_own_call_and_no_other() {
     assert!(beside.message().await.unwrap().is_some());
     assert!(beside.message().await.unwrap().is_none());
     // A call is over for its caller a moment before it is for the server.
-    let mut text = metrics.render();
-    for _ in 0..500 {
-        if text.contains("rota_calls_in_flight 0") && shaky.holding.load(Ordering::SeqCst) == 0 {
-            break;
-        }
-        sleep(Duration::from_millis(10)).await;
-        text = metrics.render();
-    }
+    until("the end of every call", async || {
+        metrics.render().contains("rota_calls_in_flight 0") && shaky.holding.load(Ordering::SeqCst) == 0
+    })
+    .await;
+    let text = metrics.render();
     assert!(text.contains("rota_calls_in_flight 0"), "{text}");
     assert_eq!(shaky.holding.load(Ordering::SeqCst), 0);
     assert!(text.contains("rota_panics_total 3"), "{text}");

@@ -1,5 +1,6 @@
 //! The drivers against a scripted upstream, over HTTP.
 
+use crate::support::until;
 use futures::StreamExt;
 use rota::{
     balance::{ErrorClass, Failure},
@@ -59,17 +60,8 @@ impl Rig {
     }
 
     async fn settled(&self) {
-        until(|| self.upstream.in_flight() == 0).await;
+        until("no request in flight", async || self.upstream.in_flight() == 0).await;
     }
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.expect("the condition never came true");
 }
 
 fn hello() -> ChatRequest {
@@ -347,7 +339,7 @@ async fn a_dropped_attempt_ends_the_upstream_request() {
     let mut attempt = rig.driver().chat(&target, &request);
     tokio::select! {
         _ = &mut attempt => panic!("it hangs"),
-        () = until(|| rig.upstream.in_flight() == 1) => {}
+        () = until("a request in flight", async || rig.upstream.in_flight() == 1) => {}
     }
     drop(attempt);
     rig.settled().await;

@@ -71,6 +71,12 @@ pub async fn eventually<T>(limit: Duration, mut ask: impl AsyncFnMut() -> Result
     }
 }
 
+/// Waits until that comes true; fails with `what` it was after 10 seconds.
+pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let ask = async || if condition().await { Ok(()) } else { Err(what.to_owned()) };
+    eventually(Duration::from_secs(10), ask).await;
+}
+
 /// What came of a stream before its end, and how it ended.
 pub async fn read<T>(mut stream: tonic::Streaming<T>) -> (Vec<T>, Result<(), tonic::Status>) {
     let mut messages = Vec::new();

@@ -1,6 +1,6 @@
 //! Two replicas on one database.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use rota::{
     catalog::{NewToken, Role},
@@ -10,7 +10,7 @@ use secrecy::ExposeSecret;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::eventually;
+use crate::support::until;
 
 use super::{Bed, KEY, MASTER, key, migrated, new_model, open, serving};
 
@@ -19,15 +19,6 @@ impl Bed {
     async fn outbox(&self) -> Vec<i64> {
         self.sql().await.rows("SELECT number FROM outbox ORDER BY number").await
     }
-}
-
-/// Waits for a condition, which a follower brings about within a second.
-async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
-    eventually(
-        Duration::from_secs(10),
-        async || if condition().await { Ok(()) } else { Err(what.to_owned()) },
-    )
-    .await;
 }
 
 #[tokio::test]
