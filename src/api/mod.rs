@@ -13,6 +13,7 @@ mod from_pb;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod invoke;
+mod json;
 mod layer;
 mod operations;
 pub mod pb;

@@ -92,6 +92,7 @@ pub(super) fn from_call(error: CallError) -> Status {
         }
         CallError::Unreadable => Reply::new(Code::FailedPrecondition, "SECRET_UNREADABLE", &text).into(),
         CallError::Unsupported(_) => invalid("key.model_type", text),
+        CallError::Unwritable { field, why } => invalid(field, why),
         CallError::AllCooling { retry_after, class } => {
             let code = match class {
                 ErrorClass::RateLimited | ErrorClass::QuotaExhausted => Code::ResourceExhausted,
@@ -118,7 +119,9 @@ const fn upstream_code(class: ErrorClass) -> Code {
         ErrorClass::Connection | ErrorClass::ServerError => Code::Unavailable,
         ErrorClass::Timeout => Code::DeadlineExceeded,
         ErrorClass::Authentication | ErrorClass::ModelUnavailable => Code::FailedPrecondition,
-        ErrorClass::BadRequest | ErrorClass::ContentFiltered => Code::InvalidArgument,
+        ErrorClass::BadRequest | ErrorClass::ContentFiltered | ErrorClass::ContextTooLong => {
+            Code::InvalidArgument
+        }
         ErrorClass::Cancelled => Code::Cancelled,
     }
 }

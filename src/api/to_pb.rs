@@ -55,6 +55,7 @@ pub(super) fn class(class: Option<ErrorClass>) -> i32 {
         Some(ErrorClass::ModelUnavailable) => pb::ErrorClass::ModelUnavailable,
         Some(ErrorClass::BadRequest) => pb::ErrorClass::BadRequest,
         Some(ErrorClass::ContentFiltered) => pb::ErrorClass::ContentFiltered,
+        Some(ErrorClass::ContextTooLong) => pb::ErrorClass::ContextTooLong,
         Some(ErrorClass::Cancelled) => pb::ErrorClass::Cancelled,
     };
     value.into()
@@ -99,6 +100,9 @@ pub(super) fn usage(usage: TokenUsage, latency: Duration, first_token: Option<Du
         total_tokens: usage.total,
         cached_tokens: usage.cached,
         reasoning_tokens: usage.reasoning,
+        cache_write_tokens: usage.cache_write,
+        prompt_audio_tokens: usage.prompt_audio,
+        completion_audio_tokens: usage.completion_audio,
         latency: Some(duration(latency)),
         time_to_first_token: first_token.map(duration),
     }

@@ -23,6 +23,8 @@ pub enum ErrorClass {
     BadRequest,
     /// The provider's content filter refuses the request.
     ContentFiltered,
+    /// The request is longer than the model's context.
+    ContextTooLong,
     /// The caller went away.
     Cancelled,
 }
@@ -48,7 +50,7 @@ impl Scope {
 
 impl ErrorClass {
     /// Every class, in the order of the contract.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::RateLimited,
         Self::QuotaExhausted,
         Self::Authentication,
@@ -58,13 +60,14 @@ impl ErrorClass {
         Self::ModelUnavailable,
         Self::BadRequest,
         Self::ContentFiltered,
+        Self::ContextTooLong,
         Self::Cancelled,
     ];
 
     /// Whether another member may do better. Where not, the call ends and nothing cools.
     #[must_use]
     pub const fn moves_on(self) -> bool {
-        !matches!(self, Self::BadRequest | Self::ContentFiltered | Self::Cancelled)
+        !matches!(self, Self::BadRequest | Self::ContentFiltered | Self::ContextTooLong | Self::Cancelled)
     }
 
     /// Whose failure it is. Rate limits are counted per credential and model by every vendor we know.
@@ -96,6 +99,7 @@ impl ErrorClass {
             Self::ModelUnavailable => "MODEL_UNAVAILABLE",
             Self::BadRequest => "BAD_REQUEST",
             Self::ContentFiltered => "CONTENT_FILTERED",
+            Self::ContextTooLong => "CONTEXT_TOO_LONG",
             Self::Cancelled => "CANCELLED",
         }
     }
@@ -108,7 +112,8 @@ impl ErrorClass {
 }
 
 /// One failed attempt, as a driver reports it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct Failure {
     /// Why it failed.
     pub class: ErrorClass,
@@ -120,8 +125,25 @@ pub struct Failure {
     pub unsent: bool,
     /// Whether this replica had no means to connect, such as a descriptor: that says nothing of the member.
     pub ours: bool,
+    /// What the failure rests on, where that says little about the credential.
+    pub doubt: Doubt,
     /// The provider's text, shortened and without secrets: callers see it.
     pub message: String,
+}
+
+/// What may be wrong with the verdict on a failure.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Doubt {
+    /// Nothing.
+    #[default]
+    None,
+    /// It blames the credential by its status or its words alone (400, 403), and providers repeat what callers wrote. This
+    /// is a hash of the words: two credentials that are refused with the same words show that the request is at fault.
+    Words(u64),
+    /// An answer came, was billed, and says nothing. It is asked for once more at most.
+    Billed,
+    /// The request cannot be written for this kind of provider; another kind may take it. This is the field.
+    Unwritable(String),
 }
 
 impl Failure {
@@ -133,6 +155,7 @@ impl Failure {
             retry_after: None,
             unsent: false,
             ours: false,
+            doubt: Doubt::None,
             message: message.into(),
         }
     }

@@ -106,14 +106,17 @@ impl Cooldowns {
             ErrorClass::Timeout => (self.timeout, Duration::from_secs(10)),
             ErrorClass::ServerError => (self.server_error, Duration::from_secs(10)),
             ErrorClass::ModelUnavailable => (self.model_unavailable, Duration::from_secs(60)),
-            ErrorClass::BadRequest | ErrorClass::ContentFiltered | ErrorClass::Cancelled => return None,
+            ErrorClass::BadRequest
+            | ErrorClass::ContentFiltered
+            | ErrorClass::ContextTooLong
+            | ErrorClass::Cancelled => return None,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::Doubt, *};
     use proptest::prelude::*;
 
     fn failure(class: ErrorClass, status: Option<u16>, hint: Option<u64>) -> Failure {
@@ -123,6 +126,7 @@ mod tests {
             retry_after: hint.map(Duration::from_secs),
             unsent: false,
             ours: false,
+            doubt: Doubt::None,
             message: String::new(),
         }
     }

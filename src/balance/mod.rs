@@ -27,7 +27,7 @@ mod strategy;
 mod time;
 
 pub use candidate::Candidate;
-pub use class::{ErrorClass, Failure, Scope};
+pub use class::{Doubt, ErrorClass, Failure, Scope};
 pub use cooldown::{Cooldown, Cooldowns};
 pub use limit::{Limits, Window};
 pub use member::{LeaseId, Member, MemberKey, Members};

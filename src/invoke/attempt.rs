@@ -190,6 +190,14 @@ impl Attempt {
         }
     }
 
+    /// The same without the failure that it has noted: it turned out to be the request's.
+    pub(super) fn forgiven(mut self) -> Self {
+        if let Some(lease) = &mut self.lease {
+            lease.forgive();
+        }
+        self
+    }
+
     /// Ends an attempt whose answer is complete.
     pub(super) fn finish(mut self) {
         mem::take(&mut self.span).served();

@@ -3,7 +3,7 @@
 
 use super::{call::Call, engine::Engine, error::CallError, unary::Served};
 use crate::{
-    provider::estimate_text,
+    provider::estimate_inputs,
     wire::{EmbeddingReply, EmbeddingRequest},
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -22,18 +22,12 @@ impl Engine {
         request: EmbeddingRequest,
     ) -> Result<Served<EmbeddingReply>, CallError> {
         let batch = self.embedding_batch(call);
-        if request.texts.len() <= batch {
+        if request.inputs.len() <= batch {
             return self.embed_batch(call, &request).await;
         }
-        let EmbeddingRequest { texts, input_type, dimensions, user } = request;
-        let batches = texts.chunks(batch).map(|texts| {
-            let request = EmbeddingRequest {
-                texts: texts.to_vec(),
-                input_type: input_type.clone(),
-                dimensions,
-                user: user.clone(),
-            };
-            let tokens = texts.iter().map(|text| estimate_text(text.len())).sum();
+        let batches = request.inputs.batches(batch).into_iter().map(|inputs| {
+            let tokens = estimate_inputs(&inputs);
+            let request = EmbeddingRequest { inputs, ..request.clone() };
             async move { self.embed_batch(&Call { tokens, ..call.clone() }, &request).await }
         });
         let members = call.chain.first().map_or(0, |pool| pool.members.len());
@@ -63,11 +57,7 @@ impl Engine {
 /// One answer out of two, the first one's texts before the second one's.
 fn join(mut one: Served<EmbeddingReply>, other: Served<EmbeddingReply>) -> Served<EmbeddingReply> {
     one.reply.vectors.extend(other.reply.vectors);
-    one.reply.usage.prompt += other.reply.usage.prompt;
-    one.reply.usage.completion += other.reply.usage.completion;
-    one.reply.usage.total += other.reply.usage.total;
-    one.reply.usage.cached += other.reply.usage.cached;
-    one.reply.usage.reasoning += other.reply.usage.reasoning;
+    one.reply.usage.add(other.reply.usage);
     one.route.attempts.extend(other.route.attempts);
     one.route.degraded |= other.route.degraded;
     one.latency = one.latency.max(other.latency);

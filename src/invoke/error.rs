@@ -19,6 +19,14 @@ pub enum CallError {
     /// Providers of this kind do not do what was asked for.
     #[error("providers of kind {0} cannot do this")]
     Unsupported(&'static str),
+    /// No provider of the chain can be sent what was asked for.
+    #[error("{field}: {why}")]
+    Unwritable {
+        /// The path of the field.
+        field: String,
+        /// Why not.
+        why: String,
+    },
     /// No config may serve now, and none was tried.
     #[error("all configs of the model are cooling down")]
     AllCooling {

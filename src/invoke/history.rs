@@ -16,6 +16,8 @@ use std::{mem, time::Duration};
 pub(super) struct CallHistory {
     route: Route,
     last_failure: Option<Failure>,
+    /// The field that a provider could not be sent, and why.
+    unwritable: Option<(String, String)>,
 }
 
 impl CallHistory {
@@ -23,7 +25,7 @@ impl CallHistory {
     pub(super) fn new(pool: &Pool) -> Self {
         let route =
             Route { provider: pool.key.provider.clone(), model: pool.key.model.clone(), ..Route::default() };
-        Self { route, last_failure: None }
+        Self { route, last_failure: None, unwritable: None }
     }
 
     /// Adds a pick.
@@ -53,16 +55,32 @@ impl CallHistory {
         self.last_failure = Some(failure);
     }
 
+    /// Adds a provider that the request could not be written for.
+    pub(super) fn unwritable(&mut self, field: String, why: String) {
+        self.unwritable.get_or_insert((field, why));
+    }
+
+    /// Takes back the cooldown of the attempt before: its failure is the request's.
+    pub(super) fn forgive(&mut self) {
+        if let Some(attempt) = self.route.attempts.last_mut() {
+            attempt.cooldown = None;
+        }
+    }
+
     /// Ends the history of a call that is served.
     pub(super) fn finish(&mut self) -> Route {
         mem::take(&mut self.route)
     }
 
     /// Ends the history of a call that nobody serves. The error is the last failure, or that nobody could be tried.
-    pub(super) fn fail(&mut self, first_back: Option<FirstBack>) -> CallError {
+    pub(super) fn fail(&mut self, first_back: Option<FirstBack>, all_tried: bool) -> CallError {
         if let Some(failure) = self.last_failure.take() {
-            let retry_after = first_back.map(|(after, _)| after);
+            // Where nobody is known to come back, the provider's own word is the best there is.
+            let asked = failure.retry_after.filter(|_| all_tried && failure.class.moves_on());
+            let retry_after = first_back.map(|(after, _)| after).or(asked);
             CallError::Upstream { failure, route: self.finish(), retry_after }
+        } else if let Some((field, why)) = self.unwritable.take() {
+            CallError::Unwritable { field, why }
         } else {
             let (retry_after, class) = first_back.unwrap_or((Duration::ZERO, ErrorClass::ServerError));
             CallError::AllCooling { retry_after, class }

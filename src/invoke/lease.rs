@@ -69,7 +69,7 @@ impl Engine {
             };
             let is_member_left = tried.len() < pool.members.len();
             if !(is_member_left && wait_for_first_back(pool, first_back, call.deadline).await) {
-                return Err(CallHistory::new(pool).fail(first_back));
+                return Err(CallHistory::new(pool).fail(first_back, true));
             }
         }
     }

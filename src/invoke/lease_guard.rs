@@ -37,6 +37,11 @@ impl LeaseGuard {
         self.failure = Some(cooldown);
     }
 
+    /// Takes back a failure that has not been written.
+    pub(super) fn forgive(&mut self) {
+        self.failure = None;
+    }
+
     /// The failure that the next `acquire` has to carry.
     pub(super) fn failure(&self) -> Option<(&Lease, &Cooldown)> {
         self.failure.as_ref().map(|cooldown| (&self.lease, cooldown))

@@ -27,19 +27,24 @@ pub trait Reply: Send {
 pub trait StreamEvent: Reply + 'static {
     /// Whether it is content, which binds the stream to the config that serves it.
     fn is_content(&self) -> bool;
+
+    /// Whether it says nothing, and only shows that the stream is alive.
+    fn is_silent(&self) -> bool {
+        false
+    }
 }
 
 impl Reply for ChatReply {
     fn model(&self) -> Option<&str> {
-        Some(&self.model)
+        Some(&self.head.model)
     }
 
     fn finish_reason(&self) -> Option<&str> {
-        Some(&self.finish_reason)
+        Some(&self.choice.finish_reason)
     }
 
     fn usage(&self) -> Option<TokenUsage> {
-        Some(self.usage)
+        self.usage
     }
 }
 
@@ -72,6 +77,10 @@ impl Reply for ChatEvent {
 impl StreamEvent for ChatEvent {
     fn is_content(&self) -> bool {
         self.is_content()
+    }
+
+    fn is_silent(&self) -> bool {
+        self.is_empty()
     }
 }
 

@@ -158,18 +158,22 @@ impl<E: StreamEvent> Streamed<E> {
         if let Some(event) = self.first.take() {
             return Some(Ok(self.noted(event)));
         }
-        let end = (Instant::now() + self.idle).min(self.deadline);
-        let failure = match timeout_at(end, self.rest.next()).await {
-            Ok(Some(Ok(event))) => return Some(Ok(self.noted(event))),
-            Ok(None) => {
-                self.over = true;
-                if let Some(attempt) = self.attempt.take() {
-                    attempt.finish();
+        let failure = loop {
+            // A sign of life renews the limit on silence, and is nobody's business otherwise.
+            let end = (Instant::now() + self.idle).min(self.deadline);
+            break match timeout_at(end, self.rest.next()).await {
+                Ok(Some(Ok(event))) if event.is_silent() => continue,
+                Ok(Some(Ok(event))) => return Some(Ok(self.noted(event))),
+                Ok(None) => {
+                    self.over = true;
+                    if let Some(attempt) = self.attempt.take() {
+                        attempt.finish();
+                    }
+                    return None;
                 }
-                return None;
-            }
-            Ok(Some(Err(failure))) => failure,
-            Err(_) => Failure::new(ErrorClass::Timeout, "the stream stalled"),
+                Ok(Some(Err(failure))) => failure,
+                Err(_) => Failure::new(ErrorClass::Timeout, "the stream stalled"),
+            };
         };
         self.over = true;
         Some(Err(self.failed(failure).await))
@@ -191,6 +195,7 @@ impl<E: StreamEvent> Streamed<E> {
             attempt.write_failure().await;
         }
         route.failed_midstream(&failure, cooldown);
-        CallError::Upstream { failure, route, retry_after: None }
+        let retry_after = failure.retry_after;
+        CallError::Upstream { failure, route, retry_after }
     }
 }

@@ -9,7 +9,8 @@ use super::{
     walk::{ProviderRequest, Success},
 };
 use crate::wire::{
-    ChatReply, ChatRequest, ModerationReply, RerankReply, RerankRequest, SpeechReply, SpeechRequest,
+    ChatReply, ChatRequest, ModerationReply, ModerationRequest, RerankReply, RerankRequest, SpeechReply,
+    SpeechRequest,
 };
 use std::time::Duration;
 
@@ -33,12 +34,16 @@ impl Engine {
         self.unary(call, &move |driver, target| driver.chat(target, request)).await
     }
 
-    /// Judges a text.
+    /// Judges texts or media.
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn moderate(&self, call: &Call, text: &str) -> Result<Served<ModerationReply>, CallError> {
-        self.unary(call, &move |driver, target| driver.moderate(target, text)).await
+    pub async fn moderate(
+        &self,
+        call: &Call,
+        request: &ModerationRequest,
+    ) -> Result<Served<ModerationReply>, CallError> {
+        self.unary(call, &move |driver, target| driver.moderate(target, request)).await
     }
 
     /// Writes a recording down.

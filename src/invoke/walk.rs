@@ -10,7 +10,7 @@ use super::{
     route::Route,
 };
 use crate::{
-    balance::Failure,
+    balance::{Doubt, ErrorClass, Failure},
     catalog::Pool,
     provider::{Driver, Target, connect_within},
 };
@@ -20,6 +20,9 @@ use std::{mem, sync::Arc};
 /// Sent by Anthropic, and by others after it, when the whole provider is overloaded: another of its keys would not do
 /// better.
 const PROVIDER_OVERLOADED: u16 = 529;
+
+/// So many answers that are billed and say nothing are followed by another attempt.
+const MAX_BILLED: usize = 1;
 
 /// One request to a provider, made through the driver of its kind.
 pub(super) type ProviderRequest<'a, T> =
@@ -40,7 +43,18 @@ struct Walk<'a, T> {
     request: &'a ProviderRequest<'a, T>,
     /// How many attempts have begun.
     attempts: usize,
+    /// How many answers came that were billed and say nothing.
+    billed: usize,
+    /// An attempt whose failure is not written yet: another credential may show that the request is at fault.
+    doubtful: Option<Doubtful>,
     history: CallHistory,
+}
+
+/// A refusal that blames a credential by words that may repeat the caller's.
+struct Doubtful {
+    words: u64,
+    credential: Arc<str>,
+    attempt: Box<Attempt>,
 }
 
 /// How far a call is with one pool.
@@ -84,9 +98,12 @@ impl Engine {
         if !named.enabled {
             return Err(CallError::Disabled);
         }
-        Walk { engine: self, call, mode, request, attempts: 0, history: CallHistory::new(named) }
-            .run(named)
-            .await
+        let history = CallHistory::new(named);
+        let mut walk =
+            Walk { engine: self, call, mode, request, attempts: 0, billed: 0, doubtful: None, history };
+        let outcome = walk.run(named).await;
+        walk.settle_doubt().await;
+        outcome
     }
 }
 
@@ -115,7 +132,7 @@ impl<'a, T: Send> Walk<'a, T> {
             if first_back.is_none() && self.attempts == 0 {
                 usable(named)?;
             }
-            return Err(self.history.fail(first_back));
+            return Err(self.history.fail(first_back, true));
         }
     }
 
@@ -161,6 +178,7 @@ impl<'a, T: Send> Walk<'a, T> {
             let work = connect_within(timeouts.connect, (self.request)(driver, &member.target));
             let failure = match attempt.run(work).await {
                 Ok(reply) => {
+                    self.settle_doubt().await;
                     let took = attempt.served();
                     self.engine.latencies.record(pool.roster.id, self.mode, took);
                     self.history.served(pool, member, took);
@@ -168,10 +186,29 @@ impl<'a, T: Send> Walk<'a, T> {
                 }
                 Err(failure) => failure,
             };
+            if let Doubt::Unwritable(field) = failure.doubt {
+                // Nothing was sent: this kind of provider is passed over.
+                self.attempts -= 1;
+                self.history.unwritable(field, failure.message);
+                return Ok(PoolOutcome::NextPool(None));
+            }
+            let credential = pool.roster.members.get(index).map(|member| member.credential.clone());
+            let failure = self.judge(failure, credential.as_deref()).await;
             let (took, cut_short) = (attempt.elapsed(), attempt.is_cut_short());
             let cooldown = attempt.failed(&failure, cut_short);
             let next = self.next(pool, progress, is_last, &failure, cut_short);
+            let doubt = failure.doubt.clone();
             self.history.failed(member, failure, took, cooldown);
+            if let (Doubt::Words(words), Some(credential)) = (doubt, credential)
+                && cooldown.is_some()
+                && !matches!(next, Next::End)
+            {
+                self.doubtful = Some(Doubtful { words, credential, attempt: Box::new(attempt) });
+                match next {
+                    Next::Member => continue,
+                    Next::Pool | Next::End => return Ok(PoolOutcome::NextPool(None)),
+                }
+            }
             match next {
                 Next::Member => failed = Some(Box::new(attempt)),
                 Next::Pool => {
@@ -180,9 +217,34 @@ impl<'a, T: Send> Walk<'a, T> {
                 }
                 Next::End => {
                     attempt.write_failure().await;
-                    return Err(self.history.fail(None));
+                    let all_tried = is_last && !progress.has_members_left(pool);
+                    return Err(self.history.fail(None, all_tried));
                 }
             }
+        }
+    }
+
+    /// Looks at a failure beside the one before. Two credentials that are refused with the same words show that the request
+    /// is at fault: then neither cools, and the caller is told.
+    async fn judge(&mut self, failure: Failure, credential: Option<&str>) -> Failure {
+        self.billed += usize::from(failure.doubt == Doubt::Billed);
+        let Some(before) = self.doubtful.take() else { return failure };
+        let same = failure.doubt == Doubt::Words(before.words) && credential != Some(&*before.credential);
+        if same {
+            // Dropped without its failure, it only gives its lease back.
+            drop(before.attempt.forgiven());
+            self.history.forgive();
+            return Failure { class: ErrorClass::BadRequest, doubt: Doubt::None, ..failure };
+        }
+        self.doubtful = Some(before);
+        self.settle_doubt().await;
+        failure
+    }
+
+    /// Writes the failure that was in doubt.
+    async fn settle_doubt(&mut self) {
+        if let Some(mut doubtful) = self.doubtful.take() {
+            doubtful.attempt.write_failure().await;
         }
     }
 
@@ -198,6 +260,7 @@ impl<'a, T: Send> Walk<'a, T> {
         let call = self.call;
         let is_final = cut_short
             || !failure.class.moves_on()
+            || self.billed > MAX_BILLED
             || !(call.repeatable || failure.is_before_work())
             || (call.max_attempts > 0 && self.attempts >= call.max_attempts);
         if is_final {

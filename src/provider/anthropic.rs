@@ -3,14 +3,16 @@
 //! Invariant: the credential goes out in headers marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
+mod errors;
+
 use super::{
-    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Rule, Target, UpstreamClient,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient,
     address::{join, with_version},
     call::Call,
     client, openai,
 };
 use crate::{
-    balance::{ErrorClass, Failure},
+    balance::Failure,
     wire::{
         ChatReply, ChatRequest, StreamReader,
         anthropic::{answer, request, stream::Events},
@@ -21,6 +23,8 @@ use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Request};
 use std::sync::Arc;
 use url::Url;
+
+pub(super) use errors::ERRORS;
 
 /// The path of the API's one generation.
 const API: &str = "v1";
@@ -62,33 +66,6 @@ pub(super) static ANTHROPIC: KindSpec = KindSpec {
     errors: &[ERRORS, openai::errors::ERRORS],
 };
 
-/// <https://docs.claude.com/en/api/errors>. Without credit, and beyond a spend limit, Anthropic answers 400 and a text:
-/// <https://docs.claude.com/en/api/rate-limits>.
-pub(super) const ERRORS: &[Rule] = &[
-    Rule::money("billing_error", PAGE),
-    Rule::code("authentication_error", ErrorClass::Authentication, PAGE),
-    Rule::text([INVALID, "Your credit balance is too low", ""], ErrorClass::QuotaExhausted, ""),
-    Rule::text(
-        [INVALID, "You have reached your specified API usage limits", ""],
-        ErrorClass::QuotaExhausted,
-        LIMITS,
-    ),
-    Rule::text(
-        [INVALID, "You have reached your specified workspace API usage limits", ""],
-        ErrorClass::QuotaExhausted,
-        LIMITS,
-    ),
-    Rule::word("rate_limit_error", ErrorClass::RateLimited, PAGE),
-    Rule::word("permission_error", ErrorClass::ModelUnavailable, PAGE),
-    Rule::word("not_found_error", ErrorClass::ModelUnavailable, PAGE),
-    Rule::word("timeout_error", ErrorClass::Timeout, PAGE),
-    Rule::word(INVALID, ErrorClass::BadRequest, PAGE),
-    Rule::word("request_too_large", ErrorClass::BadRequest, PAGE),
-];
-const INVALID: &str = "invalid_request_error";
-const PAGE: &str = "https://docs.claude.com/en/api/errors";
-const LIMITS: &str = "https://docs.claude.com/en/api/rate-limits";
-
 /// The credential's fields that go out as headers (<https://docs.claude.com/en/api/overview>, "Authentication";
 /// <https://docs.claude.com/en/api/beta-headers>).
 const HEADERS: [(HeaderName, &str); 3] = [
@@ -126,21 +103,21 @@ impl Driver for Anthropic {
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
         let call = self.call(target);
-        let body = request::chat(&target.model, request, false)?;
+        let body = request::chat(target.recipient(self.spec()), request, false)?;
         let response = call.post(url(target, &["messages"]), &body).await?;
-        call.read(response, answer::message).await
+        call.chat(response, answer::message, Events::default()).await
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
         let call = self.call(target);
-        let body = request::chat(&target.model, request, true)?;
+        let body = request::chat(target.recipient(self.spec()), request, true)?;
         let response = call.post(url(target, &["messages"]), &body).await?;
-        call.stream(response, StreamReader::of_events(Events::default())).await
+        Ok(call.stream(response, StreamReader::of_events(Events::default())))
     }
 
     async fn count_tokens(&self, target: &Target, request: &ChatRequest) -> Result<Option<u32>, Failure> {
         let call = self.call(target);
-        let body = request::count(&target.model, request)?;
+        let body = request::count(target.recipient(self.spec()), request)?;
         let response = call.post(url(target, &["messages", "count_tokens"]), &body).await?;
         call.read(response, answer::count).await.map(Some)
     }
@@ -165,6 +142,7 @@ impl Driver for Anthropic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::ErrorClass;
     use crate::provider::fixtures::signed;
 
     #[test]

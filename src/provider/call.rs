@@ -2,17 +2,17 @@
 //! that cannot be used becomes a [`Failure`] by the rules of the driver's kind.
 
 use super::{
-    ChatStream, Driver, Target, UpstreamClient,
+    ChatStream, Driver, Target, UpstreamClient, body,
     classify::Classifier,
-    client::{self, Payload, Response, Sent, Sign},
+    client::{Payload, Response, Sent, Sign},
+    stamp::Stamp,
     stream::chat_events,
 };
 use crate::{
     balance::{ErrorClass, Failure},
-    wire::{Decoder, ReadError, ReadFrames, StreamReader, openai::form::Form},
+    wire::{ChatReply, Decoder, ReadError, ReadFrames, StreamReader, assemble, openai::form::Form},
 };
 use bytes::Bytes;
-use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use serde::Serialize;
 use std::time::SystemTime;
@@ -77,22 +77,32 @@ impl<'c> Call<'c> {
         response: Response,
         read: impl FnOnce(&[u8]) -> Result<T, ReadError>,
     ) -> Result<T, Failure> {
-        read(&self.client.read(response).await?).map_err(|error| self.unread(error))
+        read(unmarked(&self.client.read(response).await?)).map_err(|error| self.unread(error))
+    }
+
+    /// Reads a whole chat. Some servers stream whatever is asked: the first bytes tell.
+    pub(super) async fn chat<F: ReadFrames>(
+        &self,
+        response: Response,
+        read: impl FnOnce(&[u8]) -> Result<ChatReply, ReadError>,
+        frames: F,
+    ) -> Result<ChatReply, Failure> {
+        let stamp = Stamp::new(self.driver.spec().name, response.headers());
+        let body = self.client.read(response).await?;
+        let body = unmarked(&body);
+        let is_stream = STREAMS.iter().any(|start| body.trim_ascii_start().starts_with(start));
+        let reply = if is_stream { streamed(body, frames) } else { read(body) };
+        reply.map(|reply| stamp.reply(reply)).map_err(|error| self.unread(error))
     }
 
     /// Reads chat events from the answer to the request for a stream.
-    pub(super) async fn stream<D: Decoder, F: ReadFrames>(
+    pub(super) fn stream<D: Decoder, F: ReadFrames>(
         self,
         response: Response,
         reader: StreamReader<D, F>,
-    ) -> Result<ChatStream, Failure> {
-        // An error, or a server that answers as a whole whatever is asked.
-        let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        if content_type.is_some_and(|value| value.starts_with(b"application/json")) {
-            let events = self.read(response, |body| reader.whole(body)).await?;
-            return Ok(stream::iter(events.into_iter().map(Ok)).boxed());
-        }
-        Ok(chat_events(client::body(response), reader, self.classifier))
+    ) -> ChatStream {
+        let stamp = Stamp::new(self.driver.spec().name, response.headers());
+        chat_events(response.into_body().into_stream(), reader, self.classifier, stamp)
     }
 
     /// What an answer that cannot be read means.
@@ -118,9 +128,26 @@ impl<'c> Call<'c> {
     /// The same, with what can be read of the body.
     async fn refusal(&self, response: Response) -> Failure {
         let (head, mut body) = response.into_parts();
-        let (body, _) = client::read_error(&mut body).await;
+        let (body, _) = body::read_error(&mut body).await;
         self.refused(head.status, &head.headers, &body)
     }
+}
+
+/// How a stream of events begins.
+const STREAMS: &[&[u8]] = &[b"data:", b"event:", b"id:", b"retry:", b":"];
+
+/// A body without the byte order mark that some servers write before it (RFC 8259 section 8.1 forbids it).
+fn unmarked(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
+/// The whole answer that a stream makes.
+fn streamed<F: ReadFrames>(body: &[u8], frames: F) -> Result<ChatReply, ReadError> {
+    let mut reader = StreamReader::of_events(frames);
+    reader.push(body);
+    reader.end();
+    let events = reader.collect::<Result<Vec<_>, _>>()?;
+    assemble(events).ok_or(ReadError::MALFORMED)
 }
 
 impl Sign for Call<'_> {

@@ -7,32 +7,24 @@
 
 use super::{
     Target,
+    body::{Body, data, open},
     connect::{Connector, Proxy, certificates},
-    guard::{Guard, Networks, Refused, Unresolved, check_host},
+    guard::{Guard, Networks, check_host},
+    http_error::{failure_of_send, is_untouched, refused},
 };
 use crate::balance::{ErrorClass, Failure};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::{Buf, Bytes, buf::Chain};
-use futures::{StreamExt, stream::BoxStream};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header, uri::Scheme};
-use http_body::Body as _;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::Full;
 use hyper_util::{
     client::legacy::{Client, ResponseFuture},
     rt::{TokioExecutor, TokioTimer},
 };
 use percent_encoding::percent_decode_str;
-use rustix::io::Errno;
 use secrecy::{ExposeSecret, SecretString};
-use std::{error::Error, io, time::Duration};
+use std::time::Duration;
 use url::Url;
-
-/// How much of an error's body is read, in bytes.
-const MAX_ERROR: usize = 64 << 10;
-
-/// How long to wait for an error's body: its status and headers are known already.
-const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
 
 /// Why there is no client: TLS cannot be set up, as where the machine has no root certificates.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +32,7 @@ const ERROR_BODY_WAIT: Duration = Duration::from_secs(2);
 pub struct BuildError(#[from] rustls::Error);
 
 /// A provider's answer, whose body has not been read.
-pub(super) type Response = http::Response<Incoming>;
+pub(super) type Response = http::Response<Body>;
 
 /// The body of a request, in pieces that are never copied into one. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -73,9 +65,6 @@ pub(super) trait Sign: Send + Sync {
     /// Signs a finished request, right before it is sent.
     fn sign(&self, request: &mut Request<Payload>) -> Result<(), Failure>;
 }
-
-/// Bytes, in pieces as they come. Dropping it ends the upstream request.
-pub type ByteStream = BoxStream<'static, Result<Bytes, Failure>>;
 
 /// How upstream servers are called.
 #[derive(Debug, Clone)]
@@ -161,10 +150,10 @@ impl UpstreamClient {
     pub(super) async fn read(&self, response: Response) -> Result<Bytes, Failure> {
         let mut body = response.into_body();
         let first = match data(&mut body).await? {
-            Some(first) if body.is_end_stream() && first.len() <= self.max_answer => return Ok(first),
+            Some(first) if body.is_at_end() && first.len() <= self.max_answer => return Ok(first),
             first => first.unwrap_or_default(),
         };
-        let expected = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX).min(1 << 20);
+        let expected = body.expected().min(1 << 20);
         let mut whole = Vec::with_capacity(first.len() + expected);
         let mut next = Some(first);
         while let Some(piece) = next {
@@ -224,17 +213,21 @@ impl Sent {
         signer: &dyn Sign,
     ) -> Result<Response, Failure> {
         match (self.first.await, self.again) {
-            (Err(error), Some(again)) if is_untouched(&error) => {
-                client.signed(*again, signer)?.await.map_err(failure_of_send)
-            }
-            (answer, _) => answer.map_err(failure_of_send),
+            (Err(error), Some(again)) if is_untouched(&error) => client.signed(*again, signer)?.await,
+            (answer, _) => answer,
         }
+        .map(open)
+        .map_err(failure_of_send)
     }
 }
 
 /// What goes with every request that does not say otherwise.
-const USUAL: [(HeaderName, &str); 2] =
-    [(header::USER_AGENT, concat!("rota/", env!("CARGO_PKG_VERSION"))), (header::ACCEPT, "*/*")];
+const USUAL: [(HeaderName, &str); 3] = [
+    (header::USER_AGENT, concat!("rota/", env!("CARGO_PKG_VERSION"))),
+    (header::ACCEPT, "*/*"),
+    // What is packed all the same is unpacked.
+    (header::ACCEPT_ENCODING, "identity"),
+];
 
 /// The proxy of that setting; none where it is no URL, which settings refuse.
 fn proxy_of(text: &str) -> Option<Proxy> {
@@ -250,22 +243,6 @@ fn proxy_of(text: &str) -> Option<Proxy> {
     });
     let address = format!("{}://{}:{}", url.scheme(), url.host_str()?, url.port_or_known_default()?);
     Some(Proxy { address: address.parse().ok()?, authorization: authorization.flatten() })
-}
-
-/// The next bytes of a body; none at its end.
-async fn data(body: &mut Incoming) -> Result<Option<Bytes>, Failure> {
-    while let Some(frame) = body.frame().await {
-        // Trailers say nothing to us.
-        if let Ok(data) = frame.map_err(failure)?.into_data() {
-            return Ok(Some(data));
-        }
-    }
-    Ok(None)
-}
-
-/// The body of an answer as it comes.
-pub(super) fn body(response: Response) -> ByteStream {
-    response.into_body().into_data_stream().map(|chunk| chunk.map_err(failure)).boxed()
 }
 
 /// Puts a field of the credential into a header, marked sensitive; an empty one is left out.
@@ -288,101 +265,6 @@ pub(super) fn put_field(
         headers.insert(name, value);
     }
     Ok(())
-}
-
-/// Reads the start of an error's body, and whether the connection broke meanwhile. More may follow.
-pub(super) async fn read_error(body: &mut Incoming) -> (Vec<u8>, Option<Failure>) {
-    let mut start = Vec::new();
-    let fill = async {
-        while start.len() < MAX_ERROR {
-            match data(body).await {
-                Ok(Some(chunk)) => start.extend_from_slice(&chunk),
-                Ok(None) => return None,
-                Err(failure) => return Some(failure),
-            }
-        }
-        None
-    };
-    // Late or not, what has come is used.
-    let broke = tokio::time::timeout(ERROR_BODY_WAIT, fill).await.ok().flatten();
-    (start, broke)
-}
-
-/// Whether the provider has certainly not looked at the request: it goes once more, over another connection. HTTP/1.1
-/// connections that were closed while idle are the client's own business.
-fn is_untouched(error: &hyper_util::client::legacy::Error) -> bool {
-    causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
-        error.is_remote()
-            && match error.reason() {
-                Some(h2::Reason::NO_ERROR) => error.is_go_away(),
-                Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
-                _ => false,
-            }
-    })
-}
-
-/// What an error of the HTTP client means, before there is an answer.
-fn failure_of_send(error: hyper_util::client::legacy::Error) -> Failure {
-    let unsent = error.is_connect();
-    told(&error).unwrap_or_else(|| {
-        let message = if unsent { "the provider cannot be reached" } else { "the connection broke" };
-        Failure { unsent, ..Failure::new(ErrorClass::Connection, message) }
-    })
-}
-
-/// What an error within an answer means.
-fn failure(error: hyper::Error) -> Failure {
-    let broke = || Failure::new(ErrorClass::Connection, "the connection broke within the answer");
-    told(&error).unwrap_or_else(broke)
-}
-
-/// What the causes of an error tell, where they do. Takes their kind alone: their text holds addresses.
-fn told(error: &(dyn Error + 'static)) -> Option<Failure> {
-    for cause in causes(error) {
-        if let Some(reason) = cause.downcast_ref::<Refused>() {
-            return Some(refused(*reason));
-        }
-        if cause.is::<Unresolved>() {
-            let message = "the provider's name cannot be resolved";
-            return Some(Failure { unsent: true, ..Failure::new(ErrorClass::Connection, message) });
-        }
-        let io = cause.downcast_ref::<io::Error>();
-        if io.is_some_and(is_ours) {
-            let message = "this replica can open no more connections";
-            return Some(Failure {
-                unsent: true,
-                ours: true,
-                ..Failure::new(ErrorClass::Connection, message)
-            });
-        }
-        if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut)
-            || cause.downcast_ref().is_some_and(hyper::Error::is_timeout)
-        {
-            let unsent = error.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect);
-            let message = "the provider did not answer in time";
-            return Some(Failure { unsent, ..Failure::new(ErrorClass::Timeout, message) });
-        }
-    }
-    None
-}
-
-/// An error and what caused it.
-fn causes<'e>(error: &'e (dyn Error + 'static)) -> impl Iterator<Item = &'e (dyn Error + 'static)> {
-    let mut next = Some(error);
-    std::iter::from_fn(move || {
-        let error = next?;
-        next = error.source();
-        Some(error)
-    })
-}
-
-/// Whether this process or machine has run out of descriptors or memory.
-fn is_ours(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
-}
-
-fn refused(reason: Refused) -> Failure {
-    Failure { unsent: true, ..Failure::new(ErrorClass::Connection, reason.to_string()) }
 }
 
 #[cfg(test)]

@@ -3,21 +3,19 @@
 //! Invariant: the credential goes out in a header marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
+mod errors;
+
 use super::{
-    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Rule, Status, Target, UpstreamClient,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient,
     address::{join, without_version},
     call::Call,
     client, openai,
 };
 use crate::{
-    balance::{ErrorClass, Failure},
+    balance::Failure,
     wire::{
         ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, RerankReply, RerankRequest, StreamReader,
-        cohere::{
-            answer::{self, TIMED_OUT},
-            request,
-            stream::Events,
-        },
+        cohere::{answer, request, stream::Events},
         rerank,
     },
 };
@@ -25,6 +23,8 @@ use async_trait::async_trait;
 use http::{Request, header};
 use std::sync::Arc;
 use url::Url;
+
+pub(super) use errors::ERRORS;
 
 /// What may stand at the end of a base that is copied from an endpoint.
 const VERSIONS: &[&str] = &["v1", "v2"];
@@ -40,26 +40,6 @@ pub(super) static COHERE: KindSpec = KindSpec {
     telemetry_name: "cohere",
     errors: &[ERRORS, openai::errors::ERRORS],
 };
-
-/// Cohere's errors have no type and no code. 429 is the answer to a trial key's calls a minute and a month alike.
-pub(super) const ERRORS: &[Rule] = &[
-    // The finish reason of an answer.
-    Rule::word(TIMED_OUT, ErrorClass::Timeout, CHAT),
-    Rule::text(["", "You are using a Trial key", "API calls / month"], ErrorClass::QuotaExhausted, PAGE),
-    // Those of 429 again: in a stream no status says it.
-    Rule::text(["", "You are using a Trial key", "API calls / minute"], ErrorClass::RateLimited, PAGE),
-    Rule::text(["", "You are past the per minute request limit", ""], ErrorClass::RateLimited, PAGE),
-    Rule::text(["", "trial token rate limit exceeded", ""], ErrorClass::RateLimited, PAGE),
-    Rule::text(
-        ["", "finetuned model with name ", " is not ready for serving"],
-        ErrorClass::ModelUnavailable,
-        PAGE,
-    ),
-    // For a word on its deny list.
-    Rule::status(Status::Is(498), ErrorClass::ContentFiltered, CHAT),
-];
-const PAGE: &str = "https://docs.cohere.com/reference/errors";
-const CHAT: &str = "https://docs.cohere.com/reference/chat";
 
 /// Makes the driver.
 pub(super) fn driver(client: UpstreamClient) -> Arc<dyn Driver> {
@@ -89,28 +69,28 @@ impl Driver for Cohere {
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
         let call = self.call(target);
-        let body = request::chat(&target.model, request, false)?;
+        let body = request::chat(target.recipient(self.spec()), request, false)?;
         let response = call.post(url(target, &["v2", "chat"]), &body).await?;
-        call.read(response, answer::message).await
+        call.chat(response, answer::message, Events::default()).await
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
         let call = self.call(target);
-        let body = request::chat(&target.model, request, true)?;
+        let body = request::chat(target.recipient(self.spec()), request, true)?;
         let response = call.post(url(target, &["v2", "chat"]), &body).await?;
-        call.stream(response, StreamReader::of_events(Events::default())).await
+        Ok(call.stream(response, StreamReader::of_events(Events::default())))
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
         let call = self.call(target);
-        let body = request::embeddings(&target.model, request);
+        let body = request::embeddings(target.recipient(self.spec()), request)?;
         let response = call.post(url(target, &["v2", "embed"]), &body).await?;
-        call.read(response, |body| answer::embeddings(body, request.texts.len())).await
+        call.read(response, |body| answer::embeddings(body, request.inputs.len(), &request.encoding)).await
     }
 
     async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
         let call = self.call(target);
-        let body = rerank::body(&target.model, request);
+        let body = rerank::body(target.recipient(self.spec()), request);
         let response = call.post(url(target, &["v2", "rerank"]), &body).await?;
         call.read(response, |body| answer::rerank(body, request)).await
     }
@@ -138,6 +118,7 @@ impl Driver for Cohere {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::ErrorClass;
     use crate::provider::fixtures::signed;
 
     #[test]

@@ -4,8 +4,8 @@ use super::{ByteStream, ChatStream, KindSpec, Payload, Target, Vocabulary};
 use crate::{
     balance::{ErrorClass, Failure},
     wire::{
-        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, ModerationReply, RerankReply,
-        RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, Voice,
+        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, ModerationReply, ModerationRequest,
+        RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, Voice,
     },
 };
 use async_trait::async_trait;
@@ -28,8 +28,12 @@ pub trait Driver: Send + Sync + 'static {
         Err(unsupported(self.spec()))
     }
 
-    /// Judges a text.
-    async fn moderate(&self, _target: &Target, _text: &str) -> Result<ModerationReply, Failure> {
+    /// Judges texts or media.
+    async fn moderate(
+        &self,
+        _target: &Target,
+        _request: &ModerationRequest,
+    ) -> Result<ModerationReply, Failure> {
         Err(unsupported(self.spec()))
     }
 

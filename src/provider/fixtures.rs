@@ -8,7 +8,12 @@ use std::sync::Arc;
 /// A target whose key is `hunter2hunter2`.
 pub(super) fn target() -> Target {
     let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
-    Target { base_url: "http://a/".parse().unwrap(), model: "m".into(), fields }
+    Target {
+        base_url: "http://a/".parse().unwrap(),
+        model: "m".into(),
+        fields,
+        switches: crate::wire::Switches::NONE,
+    }
 }
 
 /// Classifies for that target, by the rules of that kind.

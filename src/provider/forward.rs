@@ -4,7 +4,7 @@
 //! replaces the credential; no secret of the credential comes back, in a header or the body. When the server is gone,
 //! it fails with `CONNECTION` or `TIMEOUT`.
 
-use super::{ByteStream, Driver, Target, UpstreamClient, call::Call, client, redact::Blotter};
+use super::{ByteStream, Driver, Target, UpstreamClient, body, call::Call, redact::Blotter};
 use crate::balance::{ErrorClass, Failure};
 use bytes::Bytes;
 use futures::{StreamExt, future::ready, stream};
@@ -186,13 +186,15 @@ pub(super) async fn forward(
         body: blotted(body, blotter.clone()),
     };
     if !status.is_client_error() && !status.is_server_error() {
-        return Ok(Forwarded::Answer(reply(client::body(response))));
+        return Ok(Forwarded::Answer(reply(response.into_body().into_stream())));
     }
     let mut response = response;
-    let (start, broke) = client::read_error(response.body_mut()).await;
+    let (start, broke) = body::read_error(response.body_mut()).await;
     let failure = call.refused(status, &headers, &start);
-    let rest =
-        broke.map_or_else(|| client::body(response), |failure| stream::once(ready(Err(failure))).boxed());
+    let rest = broke.map_or_else(
+        || response.into_body().into_stream(),
+        |failure| stream::once(ready(Err(failure))).boxed(),
+    );
     let answer = || reply(stream::once(ready(Ok(start.into()))).chain(rest).boxed());
     match failure.class {
         // Of no other endpoint is known what these mean.

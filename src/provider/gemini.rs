@@ -3,27 +3,27 @@
 //! Invariant: the credential goes out in a header marked sensitive, and nowhere else. When the server is gone, an
 //! attempt fails with `CONNECTION` or `TIMEOUT`.
 
+mod errors;
+
 use super::{
-    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Rule, Target, UpstreamClient,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient,
     address::{join, with_version},
     call::Call,
     client, openai,
 };
 use crate::{
-    balance::{ErrorClass, Failure},
+    balance::Failure,
     wire::{
-        ChatReply, ChatRequest, DAILY_QUOTA, EmbeddingReply, EmbeddingRequest, StreamReader,
-        gemini::{
-            answer::{self, PROMPT_BLOCKED},
-            request,
-            stream::Chunks,
-        },
+        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, Recipient, StreamReader,
+        gemini::{answer, request, stream::Chunks},
     },
 };
 use async_trait::async_trait;
 use http::{HeaderName, Request};
 use std::sync::Arc;
 use url::Url;
+
+pub(super) use errors::ERRORS;
 
 /// The generation of the API that this is.
 const API: &str = "v1beta";
@@ -39,41 +39,6 @@ pub(super) static GEMINI: KindSpec = KindSpec {
     errors: &[ERRORS, openai::errors::ERRORS],
 };
 
-/// Google's reasons, which errors bear in their details, and texts where they bear none. A wrong key is refused with 400.
-pub(super) const ERRORS: &[Rule] = &[
-    Rule::money("BILLING_DISABLED", REASONS),
-    Rule::money(DAILY_QUOTA, "https://ai.google.dev/gemini-api/docs/rate-limits"),
-    Rule::code("API_KEY_INVALID", ErrorClass::Authentication, REASONS),
-    Rule::code("API_KEY_SERVICE_BLOCKED", ErrorClass::Authentication, REASONS),
-    Rule::code("API_KEY_HTTP_REFERRER_BLOCKED", ErrorClass::Authentication, REASONS),
-    Rule::code("API_KEY_IP_ADDRESS_BLOCKED", ErrorClass::Authentication, REASONS),
-    Rule::code("ACCESS_TOKEN_EXPIRED", ErrorClass::Authentication, REASONS),
-    Rule::code("SERVICE_DISABLED", ErrorClass::Authentication, REASONS),
-    Rule::code("CONSUMER_INVALID", ErrorClass::Authentication, REASONS),
-    Rule::code("CONSUMER_SUSPENDED", ErrorClass::Authentication, REASONS),
-    Rule::code(PROMPT_BLOCKED, ErrorClass::ContentFiltered, "https://ai.google.dev/api/generate-content"),
-    // A country without a free tier.
-    Rule::text(
-        ["FAILED_PRECONDITION", "Gemini API free tier is not available", ""],
-        ErrorClass::QuotaExhausted,
-        PAGE,
-    ),
-    // A caller from where it does not serve.
-    Rule::text(
-        ["FAILED_PRECONDITION", "User location is not supported", ""],
-        ErrorClass::ModelUnavailable,
-        PAGE,
-    ),
-    // A key that was found in public.
-    Rule::text(
-        ["PERMISSION_DENIED", "Your API key was reported as leaked", ""],
-        ErrorClass::Authentication,
-        PAGE,
-    ),
-];
-const REASONS: &str = "https://github.com/googleapis/googleapis/blob/master/google/api/error_reason.proto";
-const PAGE: &str = "https://ai.google.dev/gemini-api/docs/troubleshooting";
-
 /// Makes the driver.
 pub(super) fn driver(client: UpstreamClient) -> Arc<dyn Driver> {
     Arc::new(Gemini { client })
@@ -87,6 +52,11 @@ struct Gemini {
 impl Gemini {
     fn call<'c>(&'c self, target: &'c Target) -> Call<'c> {
         Call::new(&self.client, self, target)
+    }
+
+    /// The model's name is the last part of it.
+    fn recipient<'t>(&self, target: &'t Target) -> Recipient<'t> {
+        Recipient { model: resource(&target.model).1, ..target.recipient(self.spec()) }
     }
 }
 
@@ -104,31 +74,31 @@ impl Driver for Gemini {
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
         let call = self.call(target);
-        let body = request::chat(resource(&target.model).1, request)?;
+        let body = request::chat(self.recipient(target), request)?;
         let response = call.post(url(target, "generateContent"), &body).await?;
-        call.read(response, answer::message).await
+        call.chat(response, answer::message, Chunks::default()).await
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
         let call = self.call(target);
-        let body = request::chat(resource(&target.model).1, request)?;
+        let body = request::chat(self.recipient(target), request)?;
         let mut url = url(target, "streamGenerateContent");
         // Else it comes as one JSON array.
         url.set_query(Some("alt=sse"));
         let response = call.post(url, &body).await?;
-        call.stream(response, StreamReader::of_events(Chunks::default())).await
+        Ok(call.stream(response, StreamReader::of_events(Chunks::default())))
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
         let call = self.call(target);
-        let body = request::embeddings(&full_name(target), request);
+        let body = request::embeddings(self.recipient(target), &full_name(target), request)?;
         let response = call.post(url(target, "batchEmbedContents"), &body).await?;
-        call.read(response, |body| answer::embeddings(body, request.texts.len())).await
+        call.read(response, |body| answer::embeddings(body, request.inputs.len())).await
     }
 
     async fn count_tokens(&self, target: &Target, request: &ChatRequest) -> Result<Option<u32>, Failure> {
         let call = self.call(target);
-        let body = request::count(resource(&target.model).1, &full_name(target), request)?;
+        let body = request::count(self.recipient(target), &full_name(target), request)?;
         let response = call.post(url(target, "countTokens"), &body).await?;
         call.read(response, answer::count).await.map(Some)
     }
@@ -172,6 +142,7 @@ fn full_name(target: &Target) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::balance::ErrorClass;
     use crate::provider::{Fields, fixtures::signed};
 
     #[test]
@@ -196,7 +167,12 @@ mod tests {
         ];
         for (model, path) in table {
             let base_url = "http://h/v1beta".parse().unwrap();
-            let target = Target { base_url, model: model.to_owned(), fields: Fields::default() };
+            let target = Target {
+                base_url,
+                model: model.to_owned(),
+                fields: Fields::default(),
+                switches: crate::wire::Switches::NONE,
+            };
             let url = url(&target, "generateContent");
             assert_eq!((url.path(), url.query()), (path, None));
         }

@@ -8,14 +8,15 @@ pub(super) mod errors;
 pub(super) mod kinds;
 
 use super::{
-    ByteStream, ChatStream, Driver, KindSpec, Payload, Target, UpstreamClient, Vocabulary, call::Call, client,
+    ByteStream, ChatStream, Driver, KindSpec, Payload, Target, UpstreamClient, Vocabulary, call::Call,
 };
 use crate::{
     balance::Failure,
     wire::{
-        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, ModerationReply, ReadError, RerankReply,
-        RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, StreamReader, Voice,
-        openai::{answer, form, judge, request, speech, stream::Chunks},
+        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, ModerationReply, ModerationRequest,
+        ReadError, Recipient, RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest,
+        StreamReader, Voice,
+        openai::{answer, embeddings, form, judge, request, speech, stream::Chunks},
         rerank,
     },
 };
@@ -44,6 +45,12 @@ impl OpenAi {
         Call::new(&self.client, self, target)
     }
 
+    fn recipient<'t>(&self, target: &'t Target) -> Recipient<'t> {
+        let mut to = target.recipient(&self.kind.spec);
+        to.switches.no_developer_role |= self.kind.dialect.no_developer_role;
+        to
+    }
+
     fn url(&self, target: &Target, path: &[&str]) -> Url {
         (self.kind.dialect.url)(target, path)
     }
@@ -57,42 +64,49 @@ impl Driver for OpenAi {
 
     async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
         let call = self.call(target);
-        let body = request::chat(&target.model, request, false)?;
+        let body = request::chat(self.recipient(target), request, false)?;
         let response = call.post(self.url(target, CHAT), &body).await?;
-        call.read(response, answer::completion).await
+        let think_tags = target.switches.think_tags;
+        let read = if think_tags { answer::thinking_completion } else { answer::completion };
+        call.chat(response, read, Chunks::new(think_tags)).await
     }
 
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure> {
         let call = self.call(target);
-        let body = request::chat(&target.model, request, true)?;
+        let body = request::chat(self.recipient(target), request, true)?;
         let response = call.post(self.url(target, CHAT), &body).await?;
-        call.stream(response, StreamReader::of_events(Chunks)).await
+        Ok(call.stream(response, StreamReader::of_events(Chunks::new(target.switches.think_tags))))
     }
 
     async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
         let call = self.call(target);
-        let body = request::embeddings(&target.model, request, self.kind.dialect.sends_input_type);
+        let body = request::embeddings(self.recipient(target), request, self.kind.dialect.sends_input_type)?;
         let response = call.post(self.url(target, &["embeddings"]), &body).await?;
-        call.read(response, |body| answer::embeddings(body, request.texts.len())).await
+        call.read(response, |body| embeddings::embeddings(body, request.inputs.len(), &request.encoding))
+            .await
     }
 
-    async fn moderate(&self, target: &Target, text: &str) -> Result<ModerationReply, Failure> {
+    async fn moderate(
+        &self,
+        target: &Target,
+        request: &ModerationRequest,
+    ) -> Result<ModerationReply, Failure> {
         let call = self.call(target);
-        let body = request::moderation(&target.model, text);
+        let body = request::moderation(self.recipient(target), request);
         let response = call.post(self.url(target, &["moderations"]), &body).await?;
         call.read(response, judge::moderation).await
     }
 
     async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
         let call = self.call(target);
-        let body = rerank::body(&target.model, request);
+        let body = rerank::body(self.recipient(target), request);
         let response = call.post(self.url(target, &["rerank"]), &body).await?;
         call.read(response, |body| judge::rerank(body, request)).await
     }
 
     async fn transcribe(&self, target: &Target, request: &SpeechRequest) -> Result<SpeechReply, Failure> {
         let call = self.call(target);
-        let form = form::transcription(&target.model, request)?;
+        let form = form::transcription(self.recipient(target), request)?;
         let response = call.post_form(self.url(target, &["audio", "transcriptions"]), form).await?;
         call.read(response, answer::transcription).await
     }
@@ -100,7 +114,7 @@ impl Driver for OpenAi {
     /// The audio is the body itself. Text is none: an error, or a page of something in between.
     async fn speak(&self, target: &Target, request: &SpokenRequest) -> Result<ByteStream, Failure> {
         let call = self.call(target);
-        let body = speech::body(&target.model, request);
+        let body = speech::body(self.recipient(target), request);
         let response = call.post(self.url(target, &["audio", "speech"]), &body).await?;
         let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
         let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
@@ -110,7 +124,7 @@ impl Driver for OpenAi {
         if content_type.starts_with(b"text/") {
             return Err(call.unread(ReadError::MALFORMED));
         }
-        Ok(client::body(response))
+        Ok(response.into_body().into_stream())
     }
 
     fn voices(&self) -> &'static [Voice] {

@@ -204,7 +204,12 @@ mod tests {
     fn redactor(secrets: &[&str]) -> Redactor {
         let fields =
             secrets.iter().enumerate().map(|(i, s)| (i.to_string(), SecretString::from(*s))).collect();
-        Redactor::new(&Target { base_url: "http://a/".parse().unwrap(), model: String::new(), fields })
+        Redactor::new(&Target {
+            base_url: "http://a/".parse().unwrap(),
+            model: String::new(),
+            fields,
+            switches: crate::wire::Switches::NONE,
+        })
     }
 
     #[test]

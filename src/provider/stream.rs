@@ -4,7 +4,7 @@
 //! has said that it is done. No timeouts: the engine has them. When the provider goes away in the middle, the last
 //! item is a `CONNECTION` failure.
 
-use super::classify::Classifier;
+use super::{classify::Classifier, stamp::Stamp};
 use crate::{
     balance::Failure,
     wire::{ChatEvent, Decoder, ReadFrames, StreamReader},
@@ -14,6 +14,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use std::time::Duration;
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// A streamed answer. Dropping it ends the upstream request.
 pub type ChatStream = BoxStream<'static, Result<ChatEvent, Failure>>;
@@ -21,11 +22,15 @@ pub type ChatStream = BoxStream<'static, Result<ChatEvent, Failure>>;
 /// How long to wait for the end of the body after the last frame. Read to its end, a connection can serve again.
 const END_WAIT: Duration = Duration::from_millis(50);
 
+/// How long to wait for the usage behind the last finish reason.
+const USAGE_WAIT: Duration = Duration::from_secs(1);
+
 /// Reads chat events from a body's chunks, cut anywhere.
 pub(super) fn chat_events<S, B, D, F>(
     body: S,
     reader: StreamReader<D, F>,
     classifier: Classifier,
+    stamp: Stamp,
 ) -> ChatStream
 where
     S: Stream<Item = Result<B, Failure>> + Send + 'static,
@@ -33,7 +38,7 @@ where
     D: Decoder,
     F: ReadFrames,
 {
-    let answer = Answer { body: body.boxed(), reader, classifier };
+    let answer = Answer { body: body.boxed(), reader, classifier, stamp, begun: false, usage_by: None };
     stream::unfold(Some(answer), |answer| async {
         let mut answer = answer?;
         match answer.next().await? {
@@ -48,6 +53,11 @@ struct Answer<B, D, F> {
     body: BoxStream<'static, Result<B, Failure>>,
     reader: StreamReader<D, F>,
     classifier: Classifier,
+    stamp: Stamp,
+    /// Whether content has come.
+    begun: bool,
+    /// Until when the usage is waited for, once every choice has ended.
+    usage_by: Option<Instant>,
 }
 
 impl<B: AsRef<[u8]>, D: Decoder, F: ReadFrames> Answer<B, D, F> {
@@ -58,15 +68,35 @@ impl<B: AsRef<[u8]>, D: Decoder, F: ReadFrames> Answer<B, D, F> {
             }
             if self.reader.is_closed() {
                 let rest = async { while let Some(Ok(_)) = self.body.next().await {} };
-                let _ = tokio::time::timeout(END_WAIT, rest).await;
+                let _ = timeout(END_WAIT, rest).await;
                 return None;
             }
-            match self.body.next().await {
-                Some(Ok(chunk)) => self.reader.push(chunk.as_ref()),
-                Some(Err(failure)) => return Some(Err(failure)),
-                None => break Err(self.reader.end().err()?),
+            let chunk = if self.reader.is_finished() {
+                // Nothing but the usage can follow: neither silence nor a connection that breaks takes the answer back.
+                let by = *self.usage_by.get_or_insert_with(|| Instant::now() + USAGE_WAIT);
+                timeout_at(by, self.body.next()).await.ok().flatten().and_then(Result::ok)
+            } else {
+                match self.body.next().await {
+                    Some(Err(failure)) => return Some(Err(failure)),
+                    Some(Ok(chunk)) => Some(chunk),
+                    None => None,
+                }
+            };
+            match chunk {
+                Some(chunk) => self.reader.push(chunk.as_ref()),
+                None => self.reader.end(),
             }
         };
+        let read = read.map(|event| {
+            let mut event = self.stamp.event(event);
+            if event.is_content()
+                && !std::mem::replace(&mut self.begun, true)
+                && !self.stamp.request_id().is_empty()
+            {
+                event.rare().head.request_id = self.stamp.request_id().to_owned();
+            }
+            event
+        });
         Some(read.map_err(|error| self.classifier.unread(error)))
     }
 }
@@ -79,8 +109,9 @@ mod tests {
     const CONTENT: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n";
 
     async fn read(chunks: Vec<Result<Vec<u8>, Failure>>) -> Vec<Result<ChatEvent, Failure>> {
-        let reader = StreamReader::of_events(Chunks);
-        chat_events(stream::iter(chunks), reader, classifier("openai")).collect().await
+        let reader = StreamReader::of_events(Chunks::default());
+        let stamp = Stamp::new("openai", &http::HeaderMap::new());
+        chat_events(stream::iter(chunks), reader, classifier("openai"), stamp).collect().await
     }
 
     #[tokio::test]
@@ -91,7 +122,7 @@ mod tests {
         let items = read(vec![Ok(CONTENT.into())]).await;
         let early = Failure::new(ErrorClass::Connection, "the stream ended early");
         assert_eq!((items.len(), items.last()), (2, Some(&Err(early))));
-        let items = read(vec![Ok(b"data: \xff\n\n".to_vec()), Ok(CONTENT.into())]).await;
+        let items = read(vec![Ok(b"data: {\xff\n\n".to_vec()), Ok(CONTENT.into())]).await;
         assert_eq!(items.len(), 1);
         assert_eq!(items[0].as_ref().unwrap_err().class, ErrorClass::ServerError);
     }
@@ -101,7 +132,9 @@ mod tests {
         let late = b"data: [DONE]\n\ndata: {\"error\":\"late\"}\n\n".to_vec();
         let broken = Failure::new(ErrorClass::Connection, "broken");
         let items = read(vec![Ok(CONTENT.into()), Ok(late), Err(broken)]).await;
-        assert_eq!((items.len(), items[0].is_ok()), (1, true));
+        assert_eq!((items.len(), items[0].is_ok()), (2, true));
+        // The answer has no finish reason to end with.
+        assert_eq!(items[1], Ok(ChatEvent::default()));
     }
 
     #[tokio::test]

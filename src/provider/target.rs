@@ -1,5 +1,7 @@
 //! Where one attempt goes, and the secrets that it needs there.
 
+use super::KindSpec;
+use crate::wire::{Recipient, Switches};
 use secrecy::SecretString;
 use std::sync::Arc;
 use url::Url;
@@ -13,6 +15,16 @@ pub struct Target {
     pub model: String,
     /// The credential's fields; all of them are treated as secrets from here on.
     pub fields: Fields,
+    /// What the server does not take, though its kind does.
+    pub switches: Switches,
+}
+
+impl Target {
+    /// For whom requests to it are written, where it is of that kind.
+    #[must_use]
+    pub fn recipient<'t>(&'t self, kind: &'t KindSpec) -> Recipient<'t> {
+        Recipient { kind: kind.name, model: &self.model, switches: self.switches }
+    }
 }
 
 /// A credential's fields by name. Clones share them: an attempt copies no secret.

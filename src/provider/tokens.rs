@@ -1,7 +1,7 @@
 //! How many tokens a request is: counted where the model's vocabulary is known, else estimated. Pure; counting is slow
 //! enough to stay off the runtime's threads.
 
-use crate::wire::{ChatRequest, Content, Part};
+use crate::wire::{ChatRequest, Content, EmbeddingInputs, Part, PartKind};
 use tiktoken_rs::{
     CoreBPE, bpe_for_tokenizer,
     tokenizer::{Tokenizer, get_tokenizer},
@@ -70,6 +70,18 @@ pub fn estimate_chat(request: &ChatRequest) -> u64 {
     Counter { vocabulary: None, left: 0, estimated: true }.chat(request)
 }
 
+/// About how many tokens inputs to embed are. Quick.
+#[must_use]
+pub fn estimate_inputs(inputs: &EmbeddingInputs) -> u64 {
+    match inputs {
+        EmbeddingInputs::Texts(texts) => texts.iter().map(|text| estimate_text(text.len())).sum(),
+        EmbeddingInputs::Tokens(arrays) => arrays.iter().map(|array| array.len() as u64).sum(),
+        EmbeddingInputs::Parts(parts) => {
+            parts.iter().map(|part| part.text().map_or(PER_MEDIUM, |text| estimate_text(text.len()))).sum()
+        }
+    }
+}
+
 /// About how many tokens so many bytes of text are: four bytes a token, as vendors estimate for English.
 #[must_use]
 pub fn estimate_text(bytes: usize) -> u64 {
@@ -92,7 +104,7 @@ impl Counter {
                 Content::Text(text) => self.text(text),
                 Content::Parts(parts) => parts.iter().map(|part| self.part(part)).sum(),
             };
-            tokens += self.text(&message.reasoning) + self.text(&message.refusal);
+            tokens += self.text(&message.reasoning_content) + self.text(&message.refusal);
             if !message.name.is_empty() {
                 tokens += PER_NAME + self.text(&message.name);
             }
@@ -110,9 +122,9 @@ impl Counter {
     }
 
     fn part(&mut self, part: &Part) -> u64 {
-        match part {
-            Part::Text(text) => self.text(text),
-            Part::Image(_) | Part::Audio(_) | Part::Document(_) => {
+        match &part.kind {
+            PartKind::Text(text) => self.text(text),
+            _ => {
                 self.estimated = true;
                 PER_MEDIUM
             }
@@ -154,7 +166,7 @@ fn has_wide_gap(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{Media, Message, Tool};
+    use crate::wire::{Media, Message, PartKind, Tool};
 
     fn texts(texts: &[&str], model: &str) -> TokenCount {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
@@ -231,10 +243,10 @@ mod tests {
             assert_eq!(counted, TokenCount { tokens: vec![tokens], estimated: false }, "{model}");
         }
         let plain = count(&Countable::Chat(request.clone()), Vocabulary::of_openai("gpt-4o")).tokens;
-        request.tools = vec![Tool { name: "f".into(), description: "does it".into(), parameters: None }];
+        request.tools = vec![Tool { name: "f".into(), description: "does it".into(), ..Tool::default() }];
         let with_tool = count(&Countable::Chat(request.clone()), Vocabulary::of_openai("gpt-4o"));
         assert!(with_tool.estimated && with_tool.tokens > plain);
-        let image = Part::Image(Media::Url("https://h/i.png".into()));
+        let image = Part::from(PartKind::Image(Media::default()));
         request.tools.clear();
         request.messages = vec![Message { content: Content::Parts(vec![image]), ..Message::default() }];
         assert!(count(&Countable::Chat(request), Vocabulary::of_openai("gpt-4o")).estimated);

@@ -1,18 +1,46 @@
 //! What the readers of answers have in common, whoever's the answer is.
 
-use super::{ProviderError, ReadError};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use super::{ProviderError, ReadError, error::is_something};
+use serde_json::{Map, Value, json};
 
-/// Reads a JSON object. A list is none, though serde takes one for the values of an object in their order.
-pub(super) fn parse<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, ReadError> {
-    if !body.trim_ascii_start().starts_with(b"{") {
-        return Err(ReadError::MALFORMED);
+/// The error that this JSON is, or that it is not the protocol: for bodies that hold no answer.
+pub(super) fn no_answer(body: &[u8]) -> ReadError {
+    let value = serde_json::from_slice::<Value>(body).ok();
+    match value.as_ref().and_then(ProviderError::in_place_of_answer) {
+        Some(error) => ReadError::Reported(Box::new(error)),
+        None => ReadError::MALFORMED,
     }
-    serde_json::from_slice(body).map_err(|_| ReadError::MALFORMED)
 }
 
-/// Embeddings that can be used: one a text, each of them finite numbers.
+/// Some servers report an error under status 200, or in the middle of a stream. `error` is the value of that key.
+pub(super) fn check_error(error: Value) -> Result<(), ReadError> {
+    if is_something(&error) { Err(reported(&json!({ "error": error }))) } else { Ok(()) }
+}
+
+/// The error that this JSON words.
+pub(super) fn reported(error: &Value) -> ReadError {
+    ReadError::Reported(Box::new(ProviderError::from_value(error)))
+}
+
+/// Adds what a vendor's counts say beside their fields to what an answer hands on. Zeros say nothing there.
+pub(super) fn keep_counts(answer: &mut Map<String, Value>, name: &str, mut counts: Map<String, Value>) {
+    fn says(value: &Value) -> bool {
+        match value {
+            Value::Null => false,
+            Value::Bool(value) => *value,
+            Value::Number(number) => number.as_f64() != Some(0.0),
+            Value::String(text) => !text.is_empty(),
+            Value::Array(items) => items.iter().any(says),
+            Value::Object(fields) => fields.values().any(says),
+        }
+    }
+    counts.retain(|_, value| says(value));
+    if !counts.is_empty() {
+        answer.insert(name.to_owned(), counts.into());
+    }
+}
+
+/// Embeddings that can be used: one an input, each of them finite numbers.
 pub(super) fn vectors(vectors: Vec<Vec<f32>>, count: usize) -> Result<Vec<Vec<f32>>, ReadError> {
     if vectors.len() != count {
         return Err(ReadError::Malformed("the provider returned a wrong number of embeddings"));
@@ -22,14 +50,4 @@ pub(super) fn vectors(vectors: Vec<Vec<f32>>, count: usize) -> Result<Vec<Vec<f3
         return Err(ReadError::Malformed("the provider returned an embedding that is no vector"));
     }
     Ok(vectors)
-}
-
-/// Some servers report an error under status 200, or in the middle of a stream.
-pub(super) fn check_error(error: Option<Value>) -> Result<(), ReadError> {
-    error.map_or(Ok(()), |error| Err(reported(&json!({ "error": error }))))
-}
-
-/// The error that this JSON words.
-pub(super) fn reported(error: &Value) -> ReadError {
-    ReadError::Reported(Box::new(ProviderError::from_value(error)))
 }

@@ -1,5 +1,6 @@
 //! Chat, as the drivers and the edge share it: neither the wire of a vendor nor the contract's messages.
 
+use super::Extra;
 use serde_json::{Map, Value};
 
 /// One chat request.
@@ -7,7 +8,7 @@ use serde_json::{Map, Value};
 pub struct ChatRequest {
     /// The conversation.
     pub messages: Vec<Message>,
-    /// The provider's own parameters, passed on as they are.
+    /// The provider's own parameters, in the caller's order.
     pub parameters: Map<String, Value>,
     /// Tools that the model may call.
     pub tools: Vec<Tool>,
@@ -15,12 +16,14 @@ pub struct ChatRequest {
     pub stop: Vec<String>,
     /// An end user's id.
     pub user: String,
+    /// More keys for the vendor's request.
+    pub extra: Extra,
 }
 
 /// A chat message. Empty strings mean "not there".
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Message {
-    /// `system`, `user`, `assistant`, `tool`.
+    /// `system`, `developer`, `user`, `assistant`, `tool`.
     pub role: String,
     /// What it says.
     pub content: Content,
@@ -30,10 +33,16 @@ pub struct Message {
     pub tool_calls: Vec<ToolCall>,
     /// For role `tool`: the call that this answers.
     pub tool_call_id: String,
-    /// The model's reasoning.
-    pub reasoning: String,
+    /// The plain text of the model's reasoning.
+    pub reasoning_content: String,
+    /// The model's reasoning as its provider needs it back.
+    pub reasoning: Vec<Reasoning>,
     /// The model's refusal.
     pub refusal: String,
+    /// What an answer refers to.
+    pub annotations: Vec<Annotation>,
+    /// More keys of the vendor's message.
+    pub extra: Extra,
 }
 
 /// A message's content.
@@ -51,9 +60,29 @@ impl Default for Content {
     }
 }
 
+impl Content {
+    /// All its text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Parts(parts) => parts.iter().filter_map(Part::text).collect(),
+        }
+    }
+}
+
 /// One part of a message.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Part {
+pub struct Part {
+    /// What it is.
+    pub kind: PartKind,
+    /// More keys of the vendor's part; of one that is [`Opaque`](PartKind::Opaque), all of them.
+    pub extra: Extra,
+}
+
+/// What a part of a message is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PartKind {
     /// Text.
     Text(String),
     /// An image.
@@ -62,31 +91,110 @@ pub enum Part {
     Audio(Media),
     /// A document.
     Document(Media),
+    /// A video.
+    Video(Media),
+    /// A part that only its vendor knows.
+    Opaque,
 }
 
-/// Something that is not text.
+impl Part {
+    /// Its text, where it is text.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        match &self.kind {
+            PartKind::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// One that only its vendor knows.
+    #[must_use]
+    pub fn opaque(fields: Map<String, Value>) -> Self {
+        Self { kind: PartKind::Opaque, extra: fields.into() }
+    }
+}
+
+impl From<PartKind> for Part {
+    fn from(kind: PartKind) -> Self {
+        Self { kind, extra: Extra::default() }
+    }
+}
+
+/// Something that is not text. Empty strings mean "not there".
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Media {
+    /// Where it is.
+    pub source: MediaSource,
+    /// Such as `image/png`.
+    pub mime_type: String,
+    /// How closely the model looks at an image.
+    pub detail: String,
+    /// A document's file name.
+    pub filename: String,
+}
+
+/// Where something that is not text is.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Media {
+pub enum MediaSource {
     /// The provider fetches it.
     Url(String),
     /// The bytes.
-    Data {
-        /// What they are.
-        bytes: Vec<u8>,
-        /// Such as `image/png`.
-        mime_type: String,
-    },
+    Data(Vec<u8>),
+    /// A file that was uploaded to the provider.
+    File(String),
+}
+
+impl Default for MediaSource {
+    fn default() -> Self {
+        Self::Data(Vec::new())
+    }
+}
+
+/// A piece of the model's reasoning, or in a stream a fragment of one. Empty strings mean "not there".
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reasoning {
+    /// The text.
+    pub text: String,
+    /// The provider's proof that the text is unchanged.
+    pub signature: String,
+    /// What only the provider can read.
+    pub data: String,
+    /// The id of the reasoning, or of the tool call that a signature belongs to.
+    pub id: String,
+    /// The kind of provider that made it. The readers leave it empty, and the driver fills it in.
+    pub kind: String,
+    /// Its place among the pieces of the message, or that of the part that a signature belongs to.
+    pub index: i32,
+    /// More keys of the vendor's object.
+    pub extra: Map<String, Value>,
+}
+
+/// Something that an answer refers to. Empty strings mean "not there".
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Annotation {
+    /// The vendor's name for the sort of reference.
+    pub kind: String,
+    /// The address.
+    pub url: String,
+    /// The title.
+    pub title: String,
+    /// The text that is referred to.
+    pub text: String,
+    /// The reference as the vendor sent it.
+    pub json: Value,
 }
 
 /// A tool that the model may call.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tool {
     /// The function's name.
     pub name: String,
     /// What it does.
     pub description: String,
-    /// Its parameters as JSON Schema.
+    /// Its parameters as JSON Schema, in the caller's order.
     pub parameters: Option<Map<String, Value>>,
+    /// More keys of the vendor's tool.
+    pub extra: Extra,
 }
 
 /// A tool call, or in a stream a fragment of one.
@@ -102,119 +210,6 @@ pub struct ToolCall {
     pub name: String,
     /// JSON text, as the model wrote it.
     pub arguments: String,
-}
-
-/// What the provider counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TokenUsage {
-    /// Tokens in.
-    pub prompt: u32,
-    /// Tokens out.
-    pub completion: u32,
-    /// Both.
-    pub total: u32,
-    /// Of those in: from the provider's cache.
-    pub cached: u32,
-    /// Of those out: spent on reasoning.
-    pub reasoning: u32,
-}
-
-/// One whole answer.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ChatReply {
-    /// The assistant's message.
-    pub message: Message,
-    /// Such as `stop`.
-    pub finish_reason: String,
-    /// What it used.
-    pub usage: TokenUsage,
-    /// The model's name as returned.
-    pub model: String,
-    /// The provider's fingerprint.
-    pub system_fingerprint: String,
-}
-
-/// One piece of a streamed answer.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct ChatEvent {
-    /// Which choice.
-    pub index: i32,
-    /// New text.
-    pub content: String,
-    /// New reasoning.
-    pub reasoning: String,
-    /// New refusal.
-    pub refusal: String,
-    /// Fragments of tool calls.
-    pub tool_calls: Vec<ToolCall>,
-    /// In the choice's last event.
-    pub finish_reason: String,
-    /// Where the provider gives it, at the end.
-    pub usage: Option<TokenUsage>,
-}
-
-impl ChatEvent {
-    /// Whether this is content in the sense of the first-content rule: text, reasoning, refusal, a tool call, or the
-    /// end of the choice. Role-only deltas and pings are not.
-    #[must_use]
-    pub fn is_content(&self) -> bool {
-        !(self.content.is_empty()
-            && self.reasoning.is_empty()
-            && self.refusal.is_empty()
-            && self.tool_calls.is_empty()
-            && self.finish_reason.is_empty())
-    }
-}
-
-impl From<ChatReply> for ChatEvent {
-    /// The one event that the whole answer would have been.
-    fn from(reply: ChatReply) -> Self {
-        let content = match reply.message.content {
-            Content::Text(text) => text,
-            Content::Parts(_) => String::new(),
-        };
-        Self {
-            index: 0,
-            content,
-            reasoning: reply.message.reasoning,
-            refusal: reply.message.refusal,
-            tool_calls: reply.message.tool_calls,
-            finish_reason: reply.finish_reason,
-            usage: Some(reply.usage),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_whole_answer_is_one_event() {
-        let usage = TokenUsage { prompt: 2, completion: 3, total: 5, ..TokenUsage::default() };
-        let text = |text: &str| text.to_owned();
-        let message = Message {
-            content: Content::Text(text("a")),
-            tool_calls: vec![ToolCall { id: text("c"), ..ToolCall::default() }],
-            reasoning: text("r"),
-            refusal: text("no"),
-            ..Message::default()
-        };
-        let reply = ChatReply {
-            message: message.clone(),
-            finish_reason: text("stop"),
-            usage,
-            ..ChatReply::default()
-        };
-        let expected = ChatEvent {
-            index: 0,
-            content: text("a"),
-            reasoning: text("r"),
-            refusal: text("no"),
-            tool_calls: message.tool_calls,
-            finish_reason: text("stop"),
-            usage: Some(usage),
-        };
-        assert_eq!(ChatEvent::from(reply), expected);
-    }
+    /// More keys of the vendor's call.
+    pub extra: Extra,
 }

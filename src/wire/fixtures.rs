@@ -1,6 +1,6 @@
 //! What the tests of the vendors' formats share.
 
-use super::{ChatEvent, ReadError, ReadFrames, StreamReader, ToolCall};
+use super::{ChatEvent, ReadError, ReadFrames, Reasoning, StreamReader, ToolCall};
 
 type Items = Vec<Result<ChatEvent, ReadError>>;
 
@@ -12,7 +12,8 @@ pub(crate) fn items(frames: impl ReadFrames, chunks: &[&[u8]]) -> Items {
         reader.push(chunk);
         items.extend(reader.by_ref());
     }
-    items.extend(reader.end().err().map(Err));
+    reader.end();
+    items.extend(reader);
     items
 }
 
@@ -23,6 +24,12 @@ pub(crate) fn words(frames: impl ReadFrames, chunks: &[&[u8]]) -> Items {
     items
 }
 
+/// An event that says nothing but this reasoning.
+pub(crate) fn thought(text: &str) -> ChatEvent {
+    let piece = Reasoning { text: text.into(), ..Reasoning::default() };
+    ChatEvent { reasoning_content: text.into(), reasoning: vec![piece], ..ChatEvent::default() }
+}
+
 /// An event that says nothing but this call of a function, or this piece of one.
 pub(crate) fn call(index: i32, id: &str, name: &str, arguments: &str) -> ChatEvent {
     let call = ToolCall {
@@ -31,6 +38,7 @@ pub(crate) fn call(index: i32, id: &str, name: &str, arguments: &str) -> ChatEve
         kind: if id.is_empty() { String::new() } else { "function".into() },
         name: name.into(),
         arguments: arguments.into(),
+        ..ToolCall::default()
     };
     ChatEvent { tool_calls: vec![call], ..ChatEvent::default() }
 }

@@ -13,26 +13,39 @@
 
 mod answer;
 pub(crate) mod anthropic;
+mod assemble;
 mod chat;
 pub(crate) mod cohere;
 mod embedding;
 mod error;
+pub(crate) mod extra;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub(crate) mod gemini;
+mod lenient;
 mod media;
+mod mend;
 mod moderation;
 pub(crate) mod openai;
+mod recipient;
+mod reply;
 pub(crate) mod rerank;
 pub(crate) mod retry_after;
 mod speech;
 pub mod sse;
 mod stream;
+mod tool_calls;
+mod unheard;
+mod vector;
 
+pub use assemble::assemble;
 pub use chat::*;
 pub use embedding::*;
-pub use error::{DAILY_QUOTA, ProviderError, ReadError, WriteError};
+pub use error::{DAILY_QUOTA, FLAGGED, ProviderError, ReadError, WriteError};
+pub use extra::Extra;
 pub use moderation::*;
+pub use recipient::{Recipient, Switches};
+pub use reply::*;
 pub use rerank::{Ranked, RerankReply, RerankRequest};
 pub use speech::*;
 pub use stream::{Decoder, Frame, ReadFrames, Said, StreamReader};

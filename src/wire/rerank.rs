@@ -1,8 +1,11 @@
 //! Reranking of documents, as the drivers and the edge share it, and what most vendors' wires have in common.
 
-use super::{ReadError, TokenUsage};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use super::{
+    Extra, ReadError, Recipient, TokenUsage,
+    lenient::{Number, Read},
+};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
 
 /// One reranking request.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +16,10 @@ pub struct RerankRequest {
     pub documents: Vec<String>,
     /// At most this many results; 0: all.
     pub top_n: u32,
+    /// The provider's own parameters, in the caller's order.
+    pub parameters: Map<String, Value>,
+    /// More keys for the vendor's request.
+    pub extra: Extra,
 }
 
 /// One reranking answer.
@@ -36,21 +43,43 @@ pub struct Ranked {
 /// The body of `POST /rerank`, as [Cohere](https://docs.cohere.com/reference/rerank) has it, and
 /// [Jina](https://jina.ai/reranker/), [vLLM](https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html#re-rank-api)
 /// and others after it.
-pub fn body(model: &str, request: &RerankRequest) -> Value {
-    let mut body = json!({ "model": model, "query": request.query, "documents": request.documents });
-    if request.top_n > 0
-        && let Some(body) = body.as_object_mut()
-    {
+pub fn body(to: Recipient<'_>, request: &RerankRequest) -> Value {
+    let mut body = request.parameters.clone();
+    body.insert("model".into(), to.model.into());
+    body.insert("query".into(), request.query.clone().into());
+    body.insert("documents".into(), request.documents.clone().into());
+    if request.top_n > 0 {
         body.insert("top_n".into(), request.top_n.into());
     }
-    body
+    request.extra.add_to(&mut body, to.kind);
+    Value::Object(body)
 }
 
 /// One document's place in such an answer.
-#[derive(Deserialize)]
 pub(super) struct Place {
-    index: usize,
-    relevance_score: f64,
+    index: Number,
+    score: Number,
+}
+
+/// The places; none where there is no list of them.
+#[derive(Default)]
+pub(super) struct Places(pub(super) Option<Vec<Place>>);
+
+impl Read for Places {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // A list that is empty is one.
+        let value = Value::deserialize(deserializer)?;
+        let Value::Array(items) = value else { return Ok(Self(None)) };
+        let places = items.iter().map(|item| Place {
+            index: item.get("index").or_else(|| item.get("corpus_id")).map(Number::of).unwrap_or_default(),
+            score: item
+                .get("relevance_score")
+                .or_else(|| item.get("score"))
+                .map(Number::of)
+                .unwrap_or_default(),
+        });
+        Ok(Self(Some(places.collect())))
+    }
 }
 
 /// An order of the request's documents; the best first, whatever order they come in.
@@ -59,11 +88,12 @@ pub(super) fn order(places: Vec<Place>, request: &RerankRequest) -> Result<Vec<R
     let mut seen = vec![false; request.documents.len()];
     for place in places {
         // Neither a document that is not there nor one twice.
-        let first = seen.get_mut(place.index).is_some_and(|seen| !std::mem::replace(seen, true));
-        if !first || !place.relevance_score.is_finite() {
+        let index = place.index.index().and_then(|index| usize::try_from(index).ok());
+        let first = |index: &usize| seen.get_mut(*index).is_some_and(|seen| !std::mem::replace(seen, true));
+        let (Some(index), Some(score)) = (index.filter(first), place.score.0) else {
             return Err(ReadError::Malformed("the provider's order of the documents is none"));
-        }
-        results.push(Ranked { index: place.index, score: place.relevance_score });
+        };
+        results.push(Ranked { index, score });
     }
     results.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
     if request.top_n > 0 {
@@ -75,15 +105,21 @@ pub(super) fn order(places: Vec<Place>, request: &RerankRequest) -> Result<Vec<R
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     fn request(documents: usize, top_n: u32) -> RerankRequest {
-        RerankRequest { query: "q".into(), documents: vec!["d".into(); documents], top_n }
+        RerankRequest {
+            query: "q".into(),
+            documents: vec!["d".into(); documents],
+            top_n,
+            ..RerankRequest::default()
+        }
     }
 
     #[test]
     fn an_order_is_read_the_best_first() {
         let read = |places: &Value, documents: usize, top_n: u32| {
-            let places = serde_json::from_value(places.clone()).unwrap();
+            let places = Places::read(places.clone()).unwrap().0.unwrap();
             order(places, &request(documents, top_n))
                 .map(|results| results.into_iter().map(|ranked| ranked.index).collect::<Vec<_>>())
         };
@@ -102,7 +138,8 @@ mod tests {
 
     #[test]
     fn a_bound_is_sent_where_there_is_one() {
-        assert_eq!(body("m", &request(1, 0)), json!({"model": "m", "query": "q", "documents": ["d"]}));
-        assert_eq!(body("m", &request(1, 5))["top_n"], 5);
+        let to = Recipient { kind: "cohere", model: "m", switches: crate::wire::Switches::NONE };
+        assert_eq!(body(to, &request(1, 0)), json!({"model": "m", "query": "q", "documents": ["d"]}));
+        assert_eq!(body(to, &request(1, 5))["top_n"], 5);
     }
 }

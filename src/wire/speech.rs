@@ -1,6 +1,8 @@
 //! Speech to text and text to speech, as the drivers and the edge share them.
 
+use super::Extra;
 use bytes::Bytes;
+use serde_json::{Map, Value};
 
 /// One recording to write down.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +15,10 @@ pub struct SpeechRequest {
     pub mime_type: String,
     /// The language spoken, as in ISO 639-1; empty: the provider finds out.
     pub language: String,
+    /// The provider's own parameters, in the caller's order.
+    pub parameters: Map<String, Value>,
+    /// More keys for the vendor's request.
+    pub extra: Extra,
 }
 
 /// What was said.
@@ -31,6 +37,10 @@ pub struct SpokenRequest {
     pub voice: String,
     /// Such as `mp3` or `wav`; empty: the provider's default.
     pub format: String,
+    /// The provider's own parameters, in the caller's order.
+    pub parameters: Map<String, Value>,
+    /// More keys for the vendor's request.
+    pub extra: Extra,
 }
 
 /// A voice that a provider has.

@@ -10,11 +10,15 @@ use std::collections::VecDeque;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// How many bytes of an event are held until it ends.
-const MAX_EVENT: usize = 8 << 20;
+/// How many bytes of an event are held until it ends: an event may hold an image.
+const MAX_EVENT: usize = 32 << 20;
 
 /// Takes the bytes of an event stream, gives its events: a frame's name is the event's type, and its data are the event's
 /// lines of data with line feeds between them.
+///
+/// Beyond the standard: a comment, and an event without data, is an empty frame, since it shows that the stream is alive.
+/// The field `error` is an event of that type (llama.cpp writes errors so). JSON that stands between the events, on one line
+/// or on several, is a [stray](Frame::stray) frame.
 #[derive(Debug)]
 pub struct EventStream {
     limit: usize,
@@ -26,6 +30,8 @@ pub struct EventStream {
     at_start: bool,
     /// The event that has not ended yet; its data with a line feed behind every line.
     open: Frame,
+    /// JSON outside of events that has not ended yet.
+    stray: Stray,
     ready: VecDeque<Frame>,
 }
 
@@ -38,43 +44,110 @@ impl EventStream {
             after_return: false,
             at_start: true,
             open: Frame::default(),
+            stray: Stray::default(),
             ready: VecDeque::new(),
         }
     }
 
     /// How many bytes of an event that has not ended are held.
-    #[cfg(any(test, fuzzing))]
     pub fn held(&self) -> usize {
-        self.line.len() + self.open.name.len() + self.open.data.len()
+        self.line.len() + self.open.name.len() + self.open.data.len() + self.stray.text.len()
     }
 
-    fn end_line(&mut self) -> Result<(), ReadError> {
-        let mut line = self.line.as_slice();
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        let mut text = line.as_slice();
         if std::mem::take(&mut self.at_start) {
-            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+            text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         }
-        let line = std::str::from_utf8(line).map_err(|_| ReadError::MALFORMED)?;
+        self.take_line(text);
+        // Its room serves the next line.
+        self.line = line;
+        self.line.clear();
+    }
+
+    fn take_line(&mut self, line: &[u8]) {
         if line.is_empty() {
-            let mut event = std::mem::take(&mut self.open);
-            // The line feed behind the last line. Without any data there is no event, whatever its name.
-            if event.data.pop().is_some() {
-                self.ready.push_back(event);
+            return self.end_event();
+        }
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let (field, value) = line.split_at(colon);
+        let value = value.strip_prefix(b":").unwrap_or_default();
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match field {
+            b"event" => self.open.name = String::from_utf8_lossy(value).into_owned(),
+            b"data" => {
+                self.open.data.extend_from_slice(value);
+                self.open.data.push(b'\n');
             }
-        } else {
-            let (field, value) = line.split_once(':').unwrap_or((line, ""));
-            let value = value.strip_prefix(' ').unwrap_or(value);
-            match field {
-                "event" => value.clone_into(&mut self.open.name),
-                "data" => {
-                    self.open.data.extend_from_slice(value.as_bytes());
-                    self.open.data.push(b'\n');
+            b"error" => {
+                "error".clone_into(&mut self.open.name);
+                self.open.data.extend_from_slice(value);
+                self.open.data.push(b'\n');
+            }
+            // Every comment is a sign of life; so many of them need no room.
+            b"" => self.live(),
+            b"id" | b"retry" => {}
+            _ => {
+                if let Some(data) = self.stray.line(line) {
+                    self.ready.push_back(Frame { stray: true, data, ..Frame::default() });
                 }
-                // A comment has an empty field; what is unknown is ignored.
+                return;
+            }
+        }
+        // What an event follows was no JSON.
+        self.stray = Stray::default();
+    }
+
+    fn end_event(&mut self) {
+        let mut event = std::mem::take(&mut self.open);
+        // The line feed behind the last line. Without any data there is no event, whatever its name.
+        if event.data.pop().is_some() {
+            self.ready.push_back(event);
+        } else if !event.name.is_empty() {
+            self.live();
+        }
+    }
+
+    /// One empty frame, where the last is none.
+    fn live(&mut self) {
+        if self.ready.back().is_none_or(|last| *last != Frame::default()) {
+            self.ready.push_back(Frame::default());
+        }
+    }
+}
+
+/// JSON in lines of its own, read until its brackets are closed.
+#[derive(Debug, Default)]
+struct Stray {
+    text: Vec<u8>,
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Stray {
+    /// Takes a line; gives the text where it is whole.
+    fn line(&mut self, line: &[u8]) -> Option<Vec<u8>> {
+        if self.text.is_empty()
+            && !line.trim_ascii_start().starts_with(b"{")
+            && !line.trim_ascii_start().starts_with(b"[")
+        {
+            return None;
+        }
+        for byte in line {
+            match byte {
+                _ if std::mem::take(&mut self.escaped) => {}
+                b'\\' if self.in_string => self.escaped = true,
+                b'"' => self.in_string = !self.in_string,
+                b'{' | b'[' if !self.in_string => self.depth += 1,
+                b'}' | b']' if !self.in_string => self.depth = self.depth.saturating_sub(1),
                 _ => {}
             }
         }
-        self.line.clear();
-        Ok(())
+        self.text.extend_from_slice(line);
+        self.text.push(b'\n');
+        (self.depth == 0).then(|| std::mem::take(self).text)
     }
 }
 
@@ -94,16 +167,25 @@ impl Decoder for EventStream {
             }
             let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
             let (line, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-            if self.line.len() + line.len() + self.open.data.len() + self.open.name.len() > self.limit {
+            if self.held() + line.len() > self.limit {
                 return Err(ReadError::TooLarge);
             }
             self.line.extend_from_slice(line);
             let Some((ending, rest)) = rest.split_first() else { return Ok(()) };
             self.after_return = *ending == b'\r';
-            self.end_line()?;
+            self.end_line();
             bytes = rest;
         }
         Ok(())
+    }
+
+    fn end(&mut self) {
+        self.end_line();
+        self.end_event();
+        if !self.stray.text.is_empty() {
+            let data = std::mem::take(&mut self.stray).text;
+            self.ready.push_back(Frame { stray: true, data, ..Frame::default() });
+        }
     }
 }
 
@@ -124,7 +206,7 @@ mod tests {
     fn parse(chunks: &[&[u8]]) -> Result<Vec<(String, String)>, ReadError> {
         match outcome(chunks, 1 << 20) {
             (events, None) => {
-                let text = |data| String::from_utf8(data).unwrap();
+                let text = |data: Vec<u8>| String::from_utf8_lossy(&data).into_owned();
                 Ok(events.into_iter().map(|event| (event.name, text(event.data))).collect())
             }
             (_, Some(error)) => Err(error),
@@ -146,7 +228,7 @@ mod tests {
             ": test stream\n\ndata: first event\nid: 1\n\ndata:second event\nid\n\ndata:  third event\n\n",
             &["first event", "second event", " third event"],
         ),
-        ("data\n\ndata\ndata\n\ndata:", &["", "\n"]),
+        ("data\n\ndata\ndata\n\ndata:", &["\n"]),
         ("data:test\n\ndata: test\n\n", &["test", "test"]),
         ("\u{feff}data: marked\n\n", &["marked"]),
         ("\u{feff}\ndata: marked\n\n", &["marked"]),
@@ -186,8 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_large_or_no_text_is_told() {
-        assert_eq!(parse(&[b"data: \xff\n\n"]), Err(ReadError::MALFORMED));
+    fn what_is_too_large_is_told() {
         let mut parser = EventStream::new(100);
         let line = format!("data: {}\n", "x".repeat(40));
         parser.push(line.as_bytes()).unwrap();
@@ -225,7 +306,8 @@ mod tests {
         let mut events = Vec::new();
         for chunk in chunks {
             let pushed = parser.push(chunk);
-            events.extend(std::iter::from_fn(|| parser.next()));
+            // Signs of life say nothing, and depend on where the bytes are cut.
+            events.extend(std::iter::from_fn(|| parser.next()).filter(|frame| *frame != Frame::default()));
             if let Err(error) = pushed {
                 return (events, Some(error));
             }

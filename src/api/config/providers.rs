@@ -4,6 +4,7 @@ use super::{mask::Mask, service::ConfigApi};
 use crate::{
     api::{from_pb, pb, status},
     catalog::{Caller, NewProvider, Provider, ProviderChange},
+    provider::Switches,
 };
 use tonic::Status;
 
@@ -21,6 +22,7 @@ impl ConfigApi {
             display_name: provider.display_name,
             base_url: provider.base_url,
             enabled: provider.enabled,
+            switches: switches_in(provider.switches),
         };
         let provider = self
             .catalog
@@ -63,11 +65,12 @@ impl ConfigApi {
     ) -> Result<pb::UpdateProviderResponse, Status> {
         let provider = request.provider.ok_or_else(|| status::invalid("provider", "is required"))?;
         let tenant = from_pb::tenant(caller, &provider.tenant_id, "provider.tenant_id")?;
-        let mask = Mask::read(request.update_mask, &["display_name", "base_url", "enabled"])?;
+        let mask = Mask::read(request.update_mask, &["display_name", "base_url", "enabled", "switches"])?;
         let change = ProviderChange {
             display_name: mask.pick("display_name", !provider.display_name.is_empty(), provider.display_name),
             base_url: mask.pick("base_url", !provider.base_url.is_empty(), provider.base_url),
             enabled: mask.pick("enabled", provider.enabled.is_some(), provider.enabled.unwrap_or(true)),
+            switches: mask.pick("switches", provider.switches.is_some(), switches_in(provider.switches)),
             revision: provider.revision,
         };
         let provider = self
@@ -94,6 +97,28 @@ impl ConfigApi {
     }
 }
 
+fn switches_in(switches: Option<pb::ProviderSwitches>) -> Switches {
+    let switches = switches.unwrap_or_default();
+    Switches {
+        no_stream_options: switches.no_stream_options,
+        no_developer_role: switches.no_developer_role,
+        no_max_completion_tokens: switches.no_max_completion_tokens,
+        no_parallel_tool_calls: switches.no_parallel_tool_calls,
+        think_tags: switches.think_tags,
+    }
+}
+
+fn switches_out(switches: Switches) -> Option<pb::ProviderSwitches> {
+    let shown = pb::ProviderSwitches {
+        no_stream_options: switches.no_stream_options,
+        no_developer_role: switches.no_developer_role,
+        no_max_completion_tokens: switches.no_max_completion_tokens,
+        no_parallel_tool_calls: switches.no_parallel_tool_calls,
+        think_tags: switches.think_tags,
+    };
+    (switches != Switches::default()).then_some(shown)
+}
+
 pub(super) fn provider_out(provider: Provider) -> pb::Provider {
     pb::Provider {
         tenant_id: provider.tenant,
@@ -104,5 +129,6 @@ pub(super) fn provider_out(provider: Provider) -> pb::Provider {
         enabled: Some(provider.enabled),
         active_credential_id: provider.active_credential.map(|id| id.to_string()).unwrap_or_default(),
         revision: provider.revision,
+        switches: switches_out(provider.switches),
     }
 }

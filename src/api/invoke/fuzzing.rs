@@ -31,7 +31,8 @@ pub(in crate::api) fn read(
         }
         4 => {
             let request = pb::InvokeModerationRequest::decode(bytes)?;
-            texts::check_text(&request).and(call(caller, request.key, ModelType::Moderation, request.options))
+            let (key, options) = (request.key.clone(), request.options.clone());
+            texts::moderation_in(request).and(call(caller, key, ModelType::Moderation, options))
         }
         5 => {
             let mut request = pb::InvokeSpeechToTextRequest::decode(bytes)?;
@@ -49,8 +50,9 @@ pub(in crate::api) fn read(
 
 /// Hands a conversation that could be read on to the drivers.
 fn conversation(request: pb::InvokeLlmRequest, caller: &Caller) -> Result<(), Status> {
-    let pb::InvokeLlmRequest { key, options, messages, parameters, tools, stop } = request;
-    let chat = chat::request_in(messages, parameters, tools, stop, options.as_ref())?;
+    let mut request = request;
+    let (key, options) = (request.key.take(), request.options.take());
+    let chat = chat::request_in(request, options.as_ref())?;
     chat::tokens(&chat);
     provider::fuzzing::bodies(&chat);
     call(caller, key, ModelType::Llm, options)

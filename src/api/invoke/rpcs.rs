@@ -24,14 +24,11 @@ impl InvokeService for InvokeApi {
     ) -> Result<Response<pb::InvokeLlmResponse>, Status> {
         let (call, chat) = self.chat(request).await?;
         let served = self.engine.chat(&call, &chat).await.map_err(status::from_call)?;
-        let reply = served.reply;
+        let usage = served.reply.usage.unwrap_or_default();
         Ok(Response::new(pb::InvokeLlmResponse {
-            message: Some(chat::message_out(reply.message)),
-            finish_reason: reply.finish_reason,
-            usage: Some(to_pb::usage(reply.usage, served.latency, None)),
-            model: reply.model,
-            system_fingerprint: reply.system_fingerprint,
+            usage: Some(to_pb::usage(usage, served.latency, None)),
             route: Some(to_pb::route(served.route)),
+            ..chat::reply_out(served.reply)
         }))
     }
 

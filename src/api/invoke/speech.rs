@@ -2,7 +2,7 @@
 
 use super::{pieces::Pieces, pieces::pieces, service::InvokeApi};
 use crate::{
-    api::{from_pb, pb, status, to_pb},
+    api::{from_pb, json, pb, status, to_pb},
     provider::{ModelType, estimate_text},
     wire::{SpeechRequest, SpokenRequest},
 };
@@ -10,6 +10,9 @@ use bytes::Bytes;
 use tonic::{Request, Status};
 
 const MAX_NAME: usize = 256;
+
+/// Keys of these requests that Rota writes itself, for whatever provider.
+const RESERVED: &[&str] = &["model", "file", "input", "voice", "language"];
 
 impl InvokeApi {
     pub(super) async fn transcribed(
@@ -38,6 +41,8 @@ pub(super) fn speech_in(request: pb::InvokeSpeechToTextRequest) -> Result<Speech
         filename: name(request.filename, "filename", "audio", |c| c == '/' || c == '\\')?,
         mime_type: name(request.mime_type, "mime_type", "application/octet-stream", |c| !c.is_ascii())?,
         language: name(request.language, "language", "", |c| !c.is_ascii_alphanumeric() && c != '-')?,
+        parameters: json::object(&request.parameters_json, "parameters_json", RESERVED)?,
+        extra: json::extra(&request.extra_json, request.extra_json_kinds, &[], "extra_json", RESERVED)?,
     })
 }
 
@@ -56,6 +61,8 @@ impl InvokeApi {
             text: request.text,
             voice: name(request.voice, "voice", "", |_| false)?,
             format: name(request.format, "format", "", |_| false)?,
+            parameters: json::object(&request.parameters_json, "parameters_json", RESERVED)?,
+            extra: json::extra(&request.extra_json, request.extra_json_kinds, &[], "extra_json", RESERVED)?,
         };
         let options = request.options.as_ref();
         let call = self.call(&metadata, &caller, request.key, ModelType::Tts, options, tokens).await?;

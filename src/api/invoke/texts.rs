@@ -1,15 +1,24 @@
 //! Calls that take texts and answer once: embeddings, reranking, moderation.
 
-use super::service::InvokeApi;
+use super::{chat, service::InvokeApi};
 use crate::{
-    api::{from_pb, pb, status, to_pb},
-    provider::{ModelType, estimate_text},
-    wire::{EmbeddingRequest, RerankRequest},
+    api::{from_pb, json, pb, status, to_pb},
+    provider::{ModelType, estimate_inputs, estimate_text},
+    wire::{
+        EmbeddingInputs, EmbeddingRequest, Judgement, ModerationInputs, ModerationRequest, Part,
+        RerankRequest,
+    },
 };
 use tonic::{Request, Status};
 
 /// More texts than any provider takes in one request.
 const MAX_TEXTS: usize = 10_000;
+/// The most texts of one moderation.
+const MAX_JUDGED: usize = 1000;
+
+/// Keys of these requests that Rota writes itself, for whatever provider.
+const RESERVED: &[&str] =
+    &["model", "input", "inputs", "texts", "content", "requests", "query", "documents", "encoding_format"];
 
 impl InvokeApi {
     pub(super) async fn embedded(
@@ -20,7 +29,7 @@ impl InvokeApi {
         let (metadata, _, mut request) = request.into_parts();
         let (key, options) = (request.key.take(), request.options.take());
         let embedding = embedding_in(request, options.as_ref())?;
-        let tokens = tokens(&embedding.texts);
+        let tokens = estimate_inputs(&embedding.inputs);
         let call =
             self.call(&metadata, &caller, key, ModelType::TextEmbedding, options.as_ref(), tokens).await?;
         let served = self.engine.embed(&call, embedding).await.map_err(status::from_call)?;
@@ -62,21 +71,22 @@ impl InvokeApi {
         request: Request<pb::InvokeModerationRequest>,
     ) -> Result<pb::InvokeModerationResponse, Status> {
         let caller = from_pb::caller(&request)?;
-        let (metadata, _, request) = request.into_parts();
-        check_text(&request)?;
-        let options = request.options.as_ref();
-        let tokens = estimate_text(request.text.len());
-        let call = self.call(&metadata, &caller, request.key, ModelType::Moderation, options, tokens).await?;
-        let served = self.engine.moderate(&call, &request.text).await.map_err(status::from_call)?;
-        let categories = served.reply.categories.into_iter().map(|category| pb::ModerationCategory {
-            name: category.name,
-            flagged: category.flagged,
-            score: category.score,
-        });
+        let (metadata, _, mut request) = request.into_parts();
+        let (key, options) = (request.key.take(), request.options.take());
+        let moderation = moderation_in(request)?;
+        let tokens = match &moderation.inputs {
+            ModerationInputs::Texts(texts) => tokens(texts),
+            ModerationInputs::Parts(parts) => estimate_inputs(&EmbeddingInputs::Parts(parts.clone())),
+        };
+        let call =
+            self.call(&metadata, &caller, key, ModelType::Moderation, options.as_ref(), tokens).await?;
+        let served = self.engine.moderate(&call, &moderation).await.map_err(status::from_call)?;
+        let results: Vec<_> = served.reply.results.into_iter().map(judgement_out).collect();
         Ok(pb::InvokeModerationResponse {
-            flagged: served.reply.flagged,
-            categories: categories.collect(),
+            flagged: results.iter().any(|result| result.flagged),
+            categories: results.first().map(|result| result.categories.clone()).unwrap_or_default(),
             route: Some(to_pb::route(served.route)),
+            results,
         })
     }
 }
@@ -85,12 +95,31 @@ pub(super) fn embedding_in(
     request: pb::InvokeTextEmbeddingRequest,
     options: Option<&pb::CallOptions>,
 ) -> Result<EmbeddingRequest, Status> {
-    check_texts(&request.texts, "texts")?;
+    let kinds = request.extra_json_kinds;
+    let given = [!request.texts.is_empty(), !request.token_arrays.is_empty(), !request.contents.is_empty()];
+    let inputs = match given {
+        [_, false, false] => {
+            check_texts(&request.texts, "texts")?;
+            EmbeddingInputs::Texts(request.texts)
+        }
+        [false, true, false] => {
+            check_number(request.token_arrays.len(), "token_arrays")?;
+            EmbeddingInputs::Tokens(request.token_arrays.into_iter().map(|array| array.tokens).collect())
+        }
+        [false, false, true] => {
+            check_number(request.contents.len(), "contents")?;
+            EmbeddingInputs::Parts(parts_in(request.contents, &kinds, "contents")?)
+        }
+        _ => return Err(status::invalid("texts", "stands alone, as do `token_arrays` and `contents`")),
+    };
     Ok(EmbeddingRequest {
-        texts: request.texts,
+        inputs,
         input_type: request.input_type,
         dimensions: count(request.dimensions, "dimensions")?,
+        encoding: request.encoding,
         user: options.map(|options| options.user.clone()).unwrap_or_default(),
+        parameters: json::object(&request.parameters_json, "parameters_json", RESERVED)?,
+        extra: json::extra(&request.extra_json, kinds, &[], "extra_json", RESERVED)?,
     })
 }
 
@@ -106,25 +135,57 @@ pub(super) fn rerank_in(request: pb::InvokeRerankRequest) -> Result<RerankReques
         query: request.query,
         documents: request.documents,
         top_n: count(request.top_n, "top_n")?,
+        parameters: json::object(&request.parameters_json, "parameters_json", RESERVED)?,
+        extra: json::extra(&request.extra_json, request.extra_json_kinds, &[], "extra_json", RESERVED)?,
     })
 }
 
-pub(super) fn check_text(request: &pb::InvokeModerationRequest) -> Result<(), Status> {
-    if request.text.is_empty() {
-        return Err(status::invalid("text", "must not be empty"));
-    }
-    Ok(())
+pub(super) fn moderation_in(request: pb::InvokeModerationRequest) -> Result<ModerationRequest, Status> {
+    let kinds = request.extra_json_kinds;
+    let given = [!request.text.is_empty(), !request.texts.is_empty(), !request.parts.is_empty()];
+    let inputs = match given {
+        [true, false, false] => ModerationInputs::Texts(vec![request.text]),
+        [false, true, false] => {
+            if request.texts.len() > MAX_JUDGED {
+                return Err(status::invalid("texts", format!("must hold 1 to {MAX_JUDGED} texts")));
+            }
+            check_texts(&request.texts, "texts")?;
+            ModerationInputs::Texts(request.texts)
+        }
+        [false, false, true] => ModerationInputs::Parts(parts_in(request.parts, &kinds, "parts")?),
+        [false, false, false] => return Err(status::invalid("text", "must not be empty")),
+        _ => return Err(status::invalid("text", "stands alone, as do `texts` and `parts`")),
+    };
+    Ok(ModerationRequest {
+        inputs,
+        parameters: json::object(&request.parameters_json, "parameters_json", RESERVED)?,
+        extra: json::extra(&request.extra_json, kinds, &[], "extra_json", RESERVED)?,
+    })
 }
 
-pub(super) fn check_number(texts: &[String], field: &str) -> Result<(), Status> {
-    if texts.is_empty() || texts.len() > MAX_TEXTS {
+fn parts_in(parts: Vec<pb::Part>, kinds: &[String], field: &str) -> Result<Vec<Part>, Status> {
+    let parts = parts.into_iter().enumerate();
+    parts.map(|(index, part)| chat::part_in(part, kinds, &|| format!("{field}[{index}]"))).collect()
+}
+
+fn judgement_out(judgement: Judgement) -> pb::ModerationResult {
+    let categories = judgement.categories.into_iter().map(|category| pb::ModerationCategory {
+        name: category.name,
+        flagged: category.flagged,
+        score: category.score,
+    });
+    pb::ModerationResult { flagged: judgement.flagged, categories: categories.collect() }
+}
+
+pub(super) fn check_number(count: usize, field: &str) -> Result<(), Status> {
+    if count == 0 || count > MAX_TEXTS {
         return Err(status::invalid(field, format!("must hold 1 to {MAX_TEXTS} texts")));
     }
     Ok(())
 }
 
 fn check_texts(texts: &[String], field: &str) -> Result<(), Status> {
-    check_number(texts, field)?;
+    check_number(texts.len(), field)?;
     match texts.iter().position(String::is_empty) {
         Some(empty) => Err(status::invalid(format!("{field}[{empty}]"), "must not be empty")),
         None => Ok(()),

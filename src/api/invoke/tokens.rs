@@ -16,10 +16,15 @@ impl InvokeApi {
         let (metadata, _, request) = request.into_parts();
         let countable = match (request.messages.is_empty(), request.texts.is_empty()) {
             (false, true) => {
-                Countable::Chat(chat::request_in(request.messages, None, request.tools, Vec::new(), None)?)
+                let request = pb::InvokeLlmRequest {
+                    messages: request.messages,
+                    tools: request.tools,
+                    ..Default::default()
+                };
+                Countable::Chat(chat::request_in(request, None)?)
             }
             (true, false) if request.tools.is_empty() => {
-                texts::check_number(&request.texts, "texts")?;
+                texts::check_number(request.texts.len(), "texts")?;
                 Countable::Texts(request.texts)
             }
             (true, false) => return Err(status::invalid("tools", "go with messages, not with texts")),

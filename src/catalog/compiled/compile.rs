@@ -15,11 +15,11 @@ use crate::{
         stored::{
             Inherit,
             entity::{credentials, lb_configs},
-            fallbacks, in_listing,
+            fallbacks, in_listing, switches,
         },
         types::{Config, ConfigFrom, ConfigSet, INHERIT, PolicySettings, Pool, PoolMember},
     },
-    provider::{KindSpec, Target},
+    provider::{KindSpec, Switches, Target},
 };
 use secrecy::SecretString;
 use std::{
@@ -163,7 +163,8 @@ fn compile(parts: &Parts, draft: &Draft<'_>, source: &str) -> Row {
         .into_iter()
         .find(|name| !name.is_empty())
         .unwrap_or(&parts.model.name);
-    let target = target(values, base_url, upstream);
+    let switches = switches(&parts.provider.switches);
+    let target = target(switches, values, base_url, upstream);
     let digest = hex(&sha256_of(&[&credential, base_url, upstream]), 8);
     let warning = if target.is_none() { UNREADABLE } else { "" };
     Row {
@@ -197,14 +198,17 @@ fn compile(parts: &Parts, draft: &Draft<'_>, source: &str) -> Row {
 }
 
 fn target(
+    switches: Switches,
     values: Result<BTreeMap<String, SecretString>, fields::Unreadable>,
     base_url: &str,
     upstream: &str,
 ) -> Option<Target> {
+    let base_url = Url::parse(base_url).ok()?;
     Some(Target {
-        base_url: Url::parse(base_url).ok()?,
+        base_url,
         model: upstream.to_owned(),
         fields: values.ok()?.into_iter().collect(),
+        switches,
     })
 }
 

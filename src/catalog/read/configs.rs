@@ -10,7 +10,7 @@ use crate::{
         handle::Catalog,
         names::{self, Check, shown},
         secrets::fields,
-        stored::{begin_read, locate},
+        stored::{begin_read, locate, switches},
         types::{ConfigFrom, ConfigSet, Error, INHERIT, ModelKey, ResourceKind},
     },
     provider::{KindSpec, Target},
@@ -75,7 +75,8 @@ impl Catalog {
         };
         let upstream = &parts.model.upstream_model;
         let model = if upstream.is_empty() { parts.model.name.clone() } else { upstream.clone() };
-        Ok((kind, Target { base_url, model, fields: fields.into_iter().collect() }))
+        let switches = switches(&parts.provider.switches);
+        Ok((kind, Target { base_url, model, fields: fields.into_iter().collect(), switches }))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
         stored::{
             Paging, begin_read,
             entity::{credentials, providers, tenants},
-            find,
+            find, switches,
         },
         types::{Credential, CredentialOwner, Error, Page, PageRequest, ResourceKind},
     },
@@ -116,7 +116,8 @@ impl Catalog {
         let fields = fields::to_validate(kind, &given, &stored, "fields", &mut check);
         check.finish()?;
         let base_url = Url::parse(provider_address(kind, &provider.base_url)).map_err(|_| Error::Internal)?;
-        Ok((kind, Target { base_url, model: String::new(), fields: fields.into_iter().collect() }))
+        let switches = switches(&provider.switches);
+        Ok((kind, Target { base_url, model: String::new(), fields: fields.into_iter().collect(), switches }))
     }
 
     /// Credentials, oldest first: of the tenant, of a provider with its models, or of one model.

@@ -6,7 +6,7 @@ use crate::catalog::{
     stored::{
         Paging,
         entity::{credentials, providers},
-        find,
+        find, switches,
     },
     types::{Error, Page, PageRequest, Provider},
 };
@@ -27,6 +27,7 @@ pub(in crate::catalog) fn provider(
         base_url: row.base_url,
         enabled: row.enabled,
         active_credential,
+        switches: switches(&row.switches),
         revision: row.revision,
     }
 }

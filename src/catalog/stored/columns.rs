@@ -1,6 +1,17 @@
-//! Types for columns that hold one of a few texts.
+//! What stands in columns of text.
 
-use crate::catalog::types::ConfigFrom;
+use crate::{catalog::types::ConfigFrom, provider::Switches};
+
+/// The switches of a provider, as JSON. What cannot be read, as after a downgrade, is off.
+pub fn switches(json: &str) -> Switches {
+    if json.is_empty() {
+        return Switches::NONE;
+    }
+    serde_json::from_str(json).unwrap_or_else(|error| {
+        tracing::error!(%error, "the switches of a provider cannot be read; all are off");
+        Switches::NONE
+    })
+}
 
 /// Where a config comes from, as it is stored.
 pub fn source_name(from: ConfigFrom) -> &'static str {

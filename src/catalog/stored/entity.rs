@@ -98,6 +98,9 @@ pub mod providers {
         pub base_url: String,
         pub enabled: bool,
         pub revision: i64,
+        /// JSON; empty: all off.
+        #[serde(serialize_with = "crate::catalog::stored::redacted::json")]
+        pub switches: String,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

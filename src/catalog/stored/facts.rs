@@ -19,8 +19,8 @@ use sea_orm::{
     ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, EntityTrait, QueryFilter,
     QuerySelect, Statement,
 };
-use sea_orm_migration::{MigratorTrait, SchemaManager};
-use std::collections::HashMap;
+use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 /// A database that was reached.
@@ -66,13 +66,19 @@ impl DatabaseFacts {
         Ok(Some(Self { db, version, read_only }))
     }
 
-    /// The names of the migrations that have not run.
+    /// The names of this build's migrations that have not run.
     ///
     /// # Errors
-    /// Where it cannot be asked, or was migrated by a later build.
+    /// Where it cannot be asked.
     pub async fn pending(&self) -> Result<Vec<String>, DbErr> {
-        let pending = Migrator::get_pending_migrations_read_only(&self.db).await?;
-        Ok(pending.iter().map(|migration| migration.name().to_owned()).collect())
+        let mut ran = HashSet::new();
+        if SchemaManager::new(&self.db).has_table("seaql_migrations").await? {
+            let rows = seaql_migrations::Entity::find().all(&self.db).await?;
+            ran.extend(rows.into_iter().map(|row| row.version));
+        }
+        let own = Migrator::migrations();
+        let names = own.iter().map(|migration| migration.name().to_owned());
+        Ok(names.filter(|name| !ran.contains(name)).collect())
     }
 
     /// Whether the ring opens the check value. None where no start has written one yet.

@@ -1,8 +1,10 @@
 //! The schema, version by version. Never edit a released migration; add a new one.
 //!
+//! A migration only adds, and what it adds has a default: replicas of an earlier build go on beside it.
+//!
 //! Columns have the few types that SQLite and PostgreSQL share. Foreign keys delete what belongs to a deleted row.
 
-use sea_orm_migration::prelude::*;
+use sea_orm_migration::{prelude::*, sea_orm::EntityTrait, seaql_migrations};
 
 /// Every migration, oldest first.
 pub struct Migrator;
@@ -10,7 +12,26 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(FIRST), Box::new(BALANCING), Box::new(LEASES), Box::new(LAST_USE), Box::new(AUDIT)]
+        vec![
+            Box::new(FIRST),
+            Box::new(BALANCING),
+            Box::new(LEASES),
+            Box::new(LAST_USE),
+            Box::new(AUDIT),
+            Box::new(SWITCHES),
+        ]
+    }
+
+    /// Those of this build that have run. What a later build has run is no error: it only adds.
+    async fn get_migration_models<C>(db: &C) -> Result<Vec<seaql_migrations::Model>, DbErr>
+    where
+        C: ConnectionTrait,
+    {
+        Self::install(db).await?;
+        let mut ran = seaql_migrations::Entity::find().all(db).await?;
+        let own = Self::migrations();
+        ran.retain(|row| own.iter().any(|migration| migration.name() == row.version));
+        Ok(ran)
     }
 }
 
@@ -120,4 +141,10 @@ const AUDIT: Version = Version(
             before TEXT NOT NULL, after TEXT NOT NULL)",
         "CREATE INDEX audit_events_tenant ON audit_events (tenant, id)",
     ],
+);
+
+/// What servers of a provider do not take.
+const SWITCHES: Version = Version(
+    "m0006_provider_switches",
+    &["ALTER TABLE providers ADD COLUMN switches TEXT NOT NULL DEFAULT ''"],
 );

@@ -14,7 +14,7 @@ pub(super) mod redacted;
 
 pub(in crate::catalog) use {
     change::{Change, Reload},
-    columns::{Inherit, in_listing, source_name},
+    columns::{Inherit, in_listing, source_name, switches},
     database::{begin_read, now, patiently, taken, time},
     find::{Located, locate},
     paging::Paging,

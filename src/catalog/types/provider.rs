@@ -1,5 +1,6 @@
 //! Providers: accounts and endpoints of a tenant.
 
+use crate::provider::Switches;
 use uuid::Uuid;
 
 /// A provider to be made.
@@ -15,6 +16,8 @@ pub struct NewProvider {
     pub base_url: String,
     /// Absent: true.
     pub enabled: Option<bool>,
+    /// What its server does not take.
+    pub switches: Switches,
 }
 
 /// A change of a provider; what is absent stays.
@@ -26,6 +29,8 @@ pub struct ProviderChange {
     pub base_url: Option<String>,
     /// Whether its models serve.
     pub enabled: Option<bool>,
+    /// What its server does not take.
+    pub switches: Option<Switches>,
     /// Refused where it is neither 0 nor current.
     pub revision: i64,
 }
@@ -47,6 +52,8 @@ pub struct Provider {
     pub enabled: bool,
     /// The credential that serves without balancing.
     pub active_credential: Option<Uuid>,
+    /// What its server does not take.
+    pub switches: Switches,
     /// Counts changes.
     pub revision: i64,
 }

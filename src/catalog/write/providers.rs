@@ -20,7 +20,7 @@ use crate::{
             writer::{Writer, check_revision},
         },
     },
-    provider,
+    provider::{self, Switches},
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, ModelTrait,
@@ -52,6 +52,11 @@ async fn holds_secret(db: &impl ConnectionTrait, provider: Uuid) -> Result<bool,
         .all(db)
         .await?;
     Ok(inline.iter().any(|json| fields::hold_secret(json)))
+}
+
+/// Switches as a row holds them.
+fn stored(switches: Switches) -> Result<String, Error> {
+    serde_json::to_string(&switches).map_err(|_| Error::Internal)
 }
 
 impl Writer {
@@ -86,6 +91,7 @@ impl Writer {
             base_url: new.base_url,
             enabled: new.enabled.unwrap_or(true),
             revision: 1,
+            switches: stored(new.switches)?,
         };
         providers::Entity::insert(row.clone().into_active_model())
             .exec_without_returning(&write.tx)
@@ -129,6 +135,9 @@ impl Writer {
         }
         if let Some(enabled) = change.enabled {
             update.enabled = Set(enabled);
+        }
+        if let Some(switches) = change.switches {
+            update.switches = Set(stored(switches)?);
         }
         update.revision = Set(revision);
         let row = update.update(&write.tx).await?;

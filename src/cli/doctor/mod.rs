@@ -161,7 +161,9 @@ async fn database(settings: &Settings, report: &mut Report) -> Option<(DatabaseF
         Ok(Ok(pending)) => {
             report.warning("migrations", format!("pending: {}", pending.join(", ")), next);
         }
-        Ok(Err(error)) => report.failure("migrations", error.to_string(), "run the build that migrated it"),
+        Ok(Err(error)) => {
+            report.failure("migrations", error.to_string(), "see that Rota may read its tables")
+        }
         Err(_) => report.failure("migrations", format!("no answer within {LIMIT:?}"), next),
     }
     Some((facts, false))

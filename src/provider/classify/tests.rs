@@ -1,13 +1,12 @@
-//! One test a row of the tables.
+//! What errors mean: the shapes they come in, and the rows that hold for every kind.
+
+mod echoes;
+mod rows;
 
 use super::*;
 use crate::{
     provider::fixtures::classifier,
-    wire::{
-        ReadFrames, anthropic, cohere,
-        fixtures::items,
-        gemini::{self, answer::PROMPT_BLOCKED},
-    },
+    wire::{ReadFrames, anthropic, cohere, fixtures::items, gemini},
 };
 use ErrorClass::*;
 use serde_json::{Value, json};
@@ -61,7 +60,8 @@ fn statuses_and_codes_have_classes() {
         (529, typed("overloaded_error"), ServerError),
         (400, String::new(), BadRequest),
         (400, typed("invalid_request_error"), BadRequest),
-        (400, coded("context_length_exceeded"), BadRequest),
+        (400, coded("context_length_exceeded"), ContextTooLong),
+        (451, String::new(), ContentFiltered),
         (400, coded("content_filter"), ContentFiltered),
         (400, coded("content_policy_violation"), ContentFiltered),
         (413, String::new(), BadRequest),
@@ -169,14 +169,27 @@ fn geminis_errors_have_classes() {
         (
             400,
             "FAILED_PRECONDITION",
-            "Gemini API free tier is not available in your country.",
+            "Gemini API free tier is not available in your country. Please enable billing on your project in Google \
+             AI Studio.",
             vec![],
             QuotaExhausted,
         ),
-        (400, "FAILED_PRECONDITION", "User location is not supported.", vec![], ModelUnavailable),
+        (
+            400,
+            "FAILED_PRECONDITION",
+            "User location is not supported for the API use.",
+            vec![],
+            ModelUnavailable,
+        ),
         (402, "RESOURCE_EXHAUSTED", "m", vec![], QuotaExhausted),
         (403, "PERMISSION_DENIED", "m", vec![], ModelUnavailable),
-        (403, "PERMISSION_DENIED", "Your API key was reported as leaked.", vec![], Authentication),
+        (
+            403,
+            "PERMISSION_DENIED",
+            "Your API key was reported as leaked. Please use another API key.",
+            vec![],
+            Authentication,
+        ),
         (403, "PERMISSION_DENIED", "m", vec![info("SERVICE_DISABLED")], Authentication),
         (403, "PERMISSION_DENIED", "m", vec![info("API_KEY_SERVICE_BLOCKED")], Authentication),
         (403, "PERMISSION_DENIED", "m", vec![info("CONSUMER_SUSPENDED")], Authentication),
@@ -335,7 +348,7 @@ fn geminis_errors_in_streams_have_classes() {
     }
     let blocked = "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY hunter2hunter2\"}}\n\n";
     let failure = streamed("gemini", gemini::stream::Chunks::default(), blocked);
-    assert_eq!((failure.class, failure.http_status), (ContentFiltered, Some(200)), "{PROMPT_BLOCKED}");
+    assert_eq!((failure.class, failure.http_status), (ContentFiltered, Some(200)));
     assert_eq!(failure.message, "the provider blocked the prompt: SAFETY [removed]");
 }
 

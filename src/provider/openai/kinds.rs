@@ -127,6 +127,8 @@ pub(super) struct Dialect {
     dated: bool,
     /// Whether embeddings take `input_type`. OpenAI refuses fields that it does not know.
     pub(super) sends_input_type: bool,
+    /// Whether the role `developer` is unknown: few servers beside OpenAI's have it.
+    pub(super) no_developer_role: bool,
 }
 
 /// OpenAI's own.
@@ -135,10 +137,11 @@ const PLAIN: Dialect = Dialect {
     url: |target, path| join(&target.base_url, path),
     dated: false,
     sends_input_type: false,
+    no_developer_role: false,
 };
 
 /// That of other servers with the same API.
-const COMPATIBLE: Dialect = Dialect { sends_input_type: true, ..PLAIN };
+const COMPATIBLE: Dialect = Dialect { sends_input_type: true, no_developer_role: true, ..PLAIN };
 
 /// Azure's.
 const AZURE: Dialect = Dialect { key: ("api-key", ""), url: azure_url, dated: true, ..PLAIN };
@@ -212,6 +215,7 @@ mod tests {
             base_url: base_url.parse().unwrap(),
             model: "my gpt".into(),
             fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect(),
+            switches: crate::wire::Switches::NONE,
         }
     }
 

@@ -1,117 +1,135 @@
 //! What goes to Anthropic (API reference, "Create a Message"). Pure. Invariant: no parameter of the caller's replaces
 //! what the call itself says (model, messages, stream, and what else is given in the request's own fields).
 
-use crate::wire::{
-    ChatRequest, Content, Media, Message, Part, Tool, ToolCall, WriteError,
-    media::{data_url, essence},
+use super::{
+    blocks::{content, text_block, with},
+    parameters::translate,
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use crate::wire::{ChatRequest, Content, Message, Part, PartKind, Recipient, Tool, WriteError, extra};
 use serde_json::{Map, Value, json};
-
-/// Anthropic wants `max_tokens` in every request. Where the caller gives none, this many: every model can write them.
-const MAX_TOKENS: u32 = 4096;
 
 /// The fields of a message that counting takes; it refuses others.
 const COUNTED: &[&str] = &["model", "messages", "system", "tools", "tool_choice", "thinking"];
 
 /// The body of `POST /messages`.
-pub fn chat(model: &str, request: &ChatRequest, stream: bool) -> Result<Value, WriteError> {
+pub fn chat(to: Recipient<'_>, request: &ChatRequest, stream: bool) -> Result<Value, WriteError> {
     let mut body = request.parameters.clone();
-    body.insert("model".into(), model.into());
-    body.insert("messages".into(), messages(&request.messages)?.into());
-    if let Some(system) = system(&request.messages)? {
-        body.insert("system".into(), system.into());
+    request.extra.add_to(&mut body, to.kind);
+    let own_tools =
+        body.shift_remove("tools").and_then(|tools| tools.as_array().cloned()).unwrap_or_default();
+    translate(&mut body, to.model, !(request.tools.is_empty() && own_tools.is_empty()))?;
+    body.insert("model".into(), to.model.into());
+    body.insert("messages".into(), messages(&request.messages, to)?.into());
+    if let Some(system) = system(&request.messages, to)? {
+        body.insert("system".into(), system);
     }
-    // OpenAI's newer name for it: a caller need not know whom the call goes to.
-    let newer = body.remove("max_completion_tokens");
-    let most = body.remove("max_tokens").filter(|most| !most.is_null());
-    let most = most.or(newer.filter(|most| !most.is_null())).unwrap_or_else(|| MAX_TOKENS.into());
-    body.insert("max_tokens".into(), most);
-    if !request.tools.is_empty() {
-        body.insert("tools".into(), request.tools.iter().map(tool).collect());
+    // Anthropic's own tools may stand beside those of the request.
+    let tools: Vec<_> =
+        own_tools.into_iter().chain(request.tools.iter().map(|each| tool(each, to))).collect();
+    if !tools.is_empty() {
+        body.insert("tools".into(), tools.into());
     }
     if !request.stop.is_empty() {
         body.insert("stop_sequences".into(), request.stop.clone().into());
     }
     if !request.user.is_empty() {
         let metadata = body.entry("metadata").or_insert_with(|| json!({}));
-        if !metadata.is_object() {
-            *metadata = json!({});
-        }
         if let Some(metadata) = metadata.as_object_mut() {
             metadata.insert("user_id".into(), request.user.clone().into());
         }
     }
-    // OpenAI's alone; usage comes without asking.
-    body.remove("stream_options");
-    if stream {
-        body.insert("stream".into(), true.into());
-    } else {
-        body.remove("stream");
-    }
+    body.insert("stream".into(), stream.into());
     Ok(Value::Object(body))
 }
 
 /// The body of `POST /messages/count_tokens` (<https://docs.claude.com/en/api/messages-count-tokens>).
-pub fn count(model: &str, request: &ChatRequest) -> Result<Value, WriteError> {
-    let mut body = chat(model, request, false)?;
+pub fn count(to: Recipient<'_>, request: &ChatRequest) -> Result<Value, WriteError> {
+    let mut body = chat(to, request, false)?;
     if let Some(body) = body.as_object_mut() {
         body.retain(|name, _| COUNTED.contains(&name.as_str()));
     }
     Ok(body)
 }
 
-/// The system messages, wherever they stand: Anthropic takes one text, beside the conversation.
-fn system(messages: &[Message]) -> Result<Option<String>, WriteError> {
-    let mut texts = Vec::new();
-    for message in messages.iter().filter(|message| message.role == "system") {
-        match &message.content {
-            Content::Text(text) => texts.push(text.as_str()),
-            Content::Parts(parts) => {
-                for part in parts {
-                    let Part::Text(text) = part else {
-                        return Err(WriteError::new("system messages must be text for this provider"));
-                    };
-                    texts.push(text);
-                }
-            }
+fn is_system(message: &Message) -> bool {
+    matches!(message.role.as_str(), "system" | "developer")
+}
+
+/// Whether it stands beside the conversation. One with a block of Anthropic's own stays where it is, as do those that bring
+/// new tools (<https://platform.claude.com/docs/en/build-with-claude/mid-conversation-system-messages>).
+fn is_beside(message: &Message, to: Recipient<'_>) -> bool {
+    let own = |part: &Part| part.kind == PartKind::Opaque && part.extra.is_for(to.kind);
+    is_system(message) && !matches!(&message.content, Content::Parts(parts) if parts.iter().any(own))
+}
+
+/// The system messages, wherever they stand: Anthropic takes them beside the conversation, as one text, or as blocks where
+/// one of them has more to say, such as where to cache.
+fn system(messages: &[Message], to: Recipient<'_>) -> Result<Option<Value>, WriteError> {
+    let mut blocks = Vec::new();
+    for (place, message) in messages.iter().enumerate().filter(|(_, message)| is_beside(message, to)) {
+        let mut own = match &message.content {
+            Content::Text(text) => vec![text_block(text)],
+            Content::Parts(parts) => parts
+                .iter()
+                .enumerate()
+                .map(|(part, each)| match &each.kind {
+                    PartKind::Text(text) => Ok(with(text_block(text), &each.extra, to)),
+                    _ => Err(WriteError::new(
+                        format!("messages[{place}].parts[{part}]"),
+                        "system messages must be text for this provider",
+                    )),
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        if let Some(last) = own.pop() {
+            own.push(with(last, &message.extra, to));
         }
+        blocks.extend(own);
     }
-    texts.retain(|text| !text.is_empty());
-    Ok((!texts.is_empty()).then(|| texts.join("\n\n")))
+    blocks.retain(|block| block.get("text").is_some_and(|text| text != ""));
+    if blocks.is_empty() {
+        return Ok(None);
+    }
+    let plain = blocks.iter().all(|block| block.as_object().is_some_and(|block| block.len() == 2));
+    if !plain {
+        return Ok(Some(blocks.into()));
+    }
+    let texts: Vec<_> = blocks.iter().filter_map(|block| block.get("text")?.as_str()).collect();
+    Ok(Some(texts.join("\n\n").into()))
 }
 
 /// The conversation without its system messages. Results of tools become a user's message; those in a row become one,
 /// as all of a turn's results must come together ("Tool use", parallel calls).
-fn messages(messages: &[Message]) -> Result<Vec<Value>, WriteError> {
+fn messages(messages: &[Message], to: Recipient<'_>) -> Result<Vec<Value>, WriteError> {
     let mut out = Vec::new();
     let mut results: Vec<Value> = Vec::new();
-    for message in messages.iter().filter(|message| message.role != "system") {
+    for (place, message) in messages.iter().enumerate().filter(|(_, message)| !is_beside(message, to)) {
+        let field = format!("messages[{place}]");
         if message.role == "tool" {
-            results.push(json!({
+            let result = json!({
                 "type": "tool_result",
                 "tool_use_id": message.tool_call_id,
-                "content": content(&message.content)?,
-            }));
+                "content": content(message, &field, to)?,
+            });
+            results.push(with(result, &message.extra, to));
             continue;
         }
         flush(&mut results, &mut out);
-        let content = if message.tool_calls.is_empty() {
-            content(&message.content)?
-        } else {
-            let mut blocks = match &message.content {
-                Content::Text(text) if text.is_empty() => Vec::new(),
-                Content::Text(text) => vec![json!({"type": "text", "text": text})],
-                Content::Parts(parts) => parts.iter().map(part).collect::<Result<_, _>>()?,
-            };
-            for call in &message.tool_calls {
-                blocks.push(tool_use(call)?);
+        let content = content(message, &field, to)?;
+        // `name` has no place there.
+        let mut written = Map::new();
+        let role = if is_system(message) { "system" } else { &message.role };
+        written.insert("role".into(), role.into());
+        written.insert("content".into(), content);
+        if message.extra.is_for(to.kind) {
+            let mut fields = message.extra.fields.clone();
+            // It stands at a block, where callers of other APIs have none.
+            if let Some(cache) = fields.shift_remove("cache_control") {
+                mark_last(&mut written, cache);
             }
-            blocks.into()
-        };
-        // `name` has no place there. `reasoning` stays here: it is output, and comes without the signature that
-        // Anthropic asks for when it is sent back.
-        out.push(json!({"role": message.role, "content": content}));
+            extra::add(&mut written, &fields);
+        }
+        out.push(written.into());
     }
     flush(&mut results, &mut out);
     Ok(out)
@@ -123,22 +141,18 @@ fn flush(results: &mut Vec<Value>, out: &mut Vec<Value>) {
     }
 }
 
-fn content(content: &Content) -> Result<Value, WriteError> {
-    match content {
-        Content::Text(text) => Ok(text.clone().into()),
-        Content::Parts(parts) => parts.iter().map(part).collect(),
+/// Puts a mark of what to cache at the last block of a message.
+fn mark_last(message: &mut Map<String, Value>, cache: Value) {
+    let Some(content) = message.get_mut("content") else { return };
+    if let Some(text) = content.as_str() {
+        *content = json!([text_block(text)]);
+    }
+    if let Some(last) = content.as_array_mut().and_then(|blocks| blocks.last_mut()?.as_object_mut()) {
+        last.entry("cache_control").or_insert(cache);
     }
 }
 
-/// Anthropic takes the arguments as an object, where the contract has the model's text.
-fn tool_use(call: &ToolCall) -> Result<Value, WriteError> {
-    let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
-    let input: Map<String, Value> = serde_json::from_str(text)
-        .map_err(|_| WriteError::new("the arguments of a tool call in `messages` are no JSON object"))?;
-    Ok(json!({"type": "tool_use", "id": call.id, "name": call.name, "input": input}))
-}
-
-fn tool(tool: &Tool) -> Value {
+fn tool(tool: &Tool, to: Recipient<'_>) -> Value {
     // Required, and with a type.
     let mut schema = tool.parameters.clone().unwrap_or_default();
     schema.entry("type").or_insert_with(|| "object".into());
@@ -148,47 +162,16 @@ fn tool(tool: &Tool) -> Value {
         out.insert("description".into(), tool.description.clone().into());
     }
     out.insert("input_schema".into(), schema.into());
-    Value::Object(out)
-}
-
-fn part(part: &Part) -> Result<Value, WriteError> {
-    Ok(match part {
-        Part::Text(text) => json!({"type": "text", "text": text}),
-        Part::Image(media) => json!({"type": "image", "source": source(media)}),
-        Part::Audio(_) => return Err(WriteError::new("this provider takes no audio")),
-        Part::Document(media) => json!({"type": "document", "source": document(media)?}),
-    })
-}
-
-/// Documents are PDF, or plain text ("PDF support", "Citations").
-fn document(media: &Media) -> Result<Value, WriteError> {
-    let Media::Data { bytes, mime_type } = media else { return Ok(source(media)) };
-    match essence(mime_type).as_str() {
-        "application/pdf" => Ok(source(media)),
-        "text/plain" => {
-            let text = std::str::from_utf8(bytes)
-                .map_err(|_| WriteError::new("a document of plain text is not UTF-8"))?;
-            Ok(json!({"type": "text", "media_type": "text/plain", "data": text}))
-        }
-        _ => Err(WriteError::new("this provider takes documents of type application/pdf or text/plain")),
-    }
-}
-
-fn source(media: &Media) -> Value {
-    match media {
-        Media::Url(url) => match data_url(url) {
-            Some((mime_type, data)) => json!({"type": "base64", "media_type": mime_type, "data": data}),
-            None => json!({"type": "url", "url": url}),
-        },
-        Media::Data { bytes, mime_type } => json!({
-            "type": "base64", "media_type": essence(mime_type), "data": BASE64_STANDARD.encode(bytes),
-        }),
-    }
+    with(out.into(), &tool.extra, to)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::{Extra, Media, MediaSource, ToolCall};
+
+    const TO: Recipient<'_> =
+        Recipient { kind: "anthropic", model: "m", switches: crate::wire::Switches::NONE };
 
     fn object(value: Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
@@ -209,7 +192,7 @@ mod tests {
     #[test]
     fn parameters_are_merged_but_replace_nothing() {
         let request = ChatRequest {
-            messages: vec![says("system", "a"), says("user", "hi"), says("system", "b")],
+            messages: vec![says("system", "a"), says("user", "hi"), says("developer", "b")],
             stop: vec!["END".into()],
             user: "u".into(),
             ..hello(json!({
@@ -221,30 +204,13 @@ mod tests {
         let mut expected = json!({
             "model": "m", "messages": [{"role": "user", "content": "hi"}], "system": "a\n\nb", "max_tokens": 4096,
             "temperature": 0.5, "stop_sequences": ["END"], "thinking": {"type": "disabled"},
-            "metadata": {"user_id": "u"},
+            "metadata": {"user_id": "u"}, "stream": false,
         });
-        assert_eq!(chat("m", &request, false).unwrap(), expected);
+        assert_eq!(chat(TO, &request, false).unwrap(), expected);
         expected["stream"] = true.into();
-        assert_eq!(chat("m", &request, true).unwrap(), expected);
-        let body = chat("m", &hello(json!({"system": "s", "metadata": null})), false).unwrap();
-        assert_eq!((&body["system"], &body["metadata"]), (&json!("s"), &Value::Null));
-    }
-
-    #[test]
-    fn a_bound_is_always_sent() {
-        let table = [
-            (json!({}), json!(4096)),
-            (json!({"max_tokens": 7}), json!(7)),
-            (json!({"max_completion_tokens": 8}), json!(8)),
-            (json!({"max_tokens": 7, "max_completion_tokens": 8}), json!(7)),
-            (json!({"max_tokens": null, "max_completion_tokens": 8}), json!(8)),
-            (json!({"max_tokens": null}), json!(4096)),
-        ];
-        for (parameters, most) in table {
-            let body = chat("m", &hello(parameters.clone()), false).unwrap();
-            assert_eq!(body["max_tokens"], most, "{parameters}");
-            assert!(body.get("max_completion_tokens").is_none());
-        }
+        assert_eq!(chat(TO, &request, true).unwrap(), expected);
+        let body = chat(TO, &hello(json!({"system": "s", "metadata": null})), false).unwrap();
+        assert_eq!((&body["system"], body.get("metadata")), (&json!("s"), None));
     }
 
     #[test]
@@ -261,7 +227,7 @@ mod tests {
                 says("user", "hi"),
                 Message {
                     tool_calls: vec![call("c1", "{\"a\":1}"), call("c2", "")],
-                    reasoning: "hm".into(),
+                    reasoning_content: "hm".into(),
                     ..says("assistant", "")
                 },
                 result("c1", "42"),
@@ -274,13 +240,14 @@ mod tests {
                     name: "f".into(),
                     description: "d".into(),
                     parameters: Some(object(json!({"type": "object", "required": ["a"]}))),
+                    ..Tool::default()
                 },
-                Tool { name: "g".into(), description: String::new(), parameters: None },
+                Tool { name: "g".into(), ..Tool::default() },
             ],
             ..ChatRequest::default()
         };
         let expected = json!({
-            "model": "m", "max_tokens": 4096,
+            "model": "m", "max_tokens": 4096, "stream": false,
             "messages": [
                 {"role": "user", "content": "hi"},
                 {"role": "assistant", "content": [
@@ -302,52 +269,70 @@ mod tests {
                 {"name": "g", "input_schema": {"type": "object"}},
             ],
         });
-        assert_eq!(chat("m", &request, false).unwrap(), expected);
+        assert_eq!(chat(TO, &request, false).unwrap(), expected);
 
         for arguments in ["{", "[]", "1", "\"x\"", "null"] {
             let message = Message { tool_calls: vec![call("c", arguments)], ..says("assistant", "") };
             let request = ChatRequest { messages: vec![message], ..ChatRequest::default() };
-            assert!(chat("m", &request, false).is_err(), "{arguments}");
+            assert!(chat(TO, &request, false).is_err(), "{arguments}");
         }
     }
 
     #[test]
-    fn parts_are_written_as_anthropic_does() {
-        let data = |mime_type: &str| Media::Data { bytes: b"abc".to_vec(), mime_type: mime_type.into() };
-        let image = |source: Value| json!({"type": "image", "source": source});
-        let base64 = |mime_type: &str| json!({"type": "base64", "media_type": mime_type, "data": "YWJj"});
-        let url = |url: &str| Media::Url(url.into());
-        let table = [
-            (Part::Text("t".into()), json!({"type": "text", "text": "t"})),
-            (Part::Image(url("https://h/i.png")), image(json!({"type": "url", "url": "https://h/i.png"}))),
-            (Part::Image(url("data:image/png;base64,YWJj")), image(base64("image/png"))),
-            (Part::Image(data("image/PNG; x=y")), image(base64("image/png"))),
-            (Part::Image(data("image/jpg")), image(base64("image/jpeg"))),
-            (
-                Part::Document(data("application/pdf")),
-                json!({"type": "document", "source": base64("application/pdf")}),
+    fn pictures_stand_in_results_and_not_in_system_messages() {
+        let media = Media { source: MediaSource::Url("https://h/i.png".into()), ..Media::default() };
+        let image = json!({"type": "image", "source": {"type": "url", "url": "https://h/i.png"}});
+        let content = Content::Parts(vec![PartKind::Image(media).into()]);
+        let picture = Message { content: content.clone(), ..says("system", "") };
+        let error =
+            chat(TO, &ChatRequest { messages: vec![picture], ..ChatRequest::default() }, false).unwrap_err();
+        assert_eq!(error.field, "messages[0].parts[0]");
+        let result = Message { content, tool_call_id: "c".into(), ..says("tool", "") };
+        let body =
+            chat(TO, &ChatRequest { messages: vec![result], ..ChatRequest::default() }, false).unwrap();
+        assert_eq!(body["messages"][0]["content"][0]["content"], json!([image]));
+    }
+
+    #[test]
+    fn more_keys_are_added_where_they_belong() {
+        let extra = |value: Value| Extra { fields: object(value), kinds: vec!["anthropic".into()] };
+        let cache = || extra(json!({"cache_control": {"type": "ephemeral"}}));
+        let cached = Part { extra: cache(), ..PartKind::Text("s".into()).into() };
+        let opaque =
+            Part { kind: PartKind::Opaque, extra: extra(json!({"type": "server_tool_use", "id": "s1"})) };
+        let request = ChatRequest {
+            messages: vec![
+                Message { content: Content::Parts(vec![cached]), ..says("system", "") },
+                Message { extra: cache(), ..says("user", "hi") },
+                Message { content: Content::Parts(vec![opaque]), ..says("assistant", "") },
+                Message {
+                    tool_call_id: "c".into(),
+                    extra: extra(json!({"is_error": true})),
+                    ..says("tool", "no")
+                },
+            ],
+            tools: vec![Tool { name: "f".into(), extra: cache(), ..Tool::default() }],
+            extra: extra(
+                json!({"context_management": {"edits": []}, "tools": [{"type": "web_search_20250305"}]}),
             ),
-            (
-                Part::Document(data("text/plain; charset=utf-8")),
-                json!({"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "abc"}}),
-            ),
-        ];
-        for (input, expected) in table {
-            assert_eq!(part(&input).unwrap(), expected);
-        }
-        let bytes = Media::Data { bytes: vec![0xff], mime_type: "text/plain".into() };
-        let refused = [
-            (Part::Audio(data("audio/wav")), "audio"),
-            (Part::Document(data("application/msword")), "application/pdf"),
-            (Part::Document(bytes), "UTF-8"),
-        ];
-        for (input, word) in refused {
-            let WriteError(why) = part(&input).unwrap_err();
-            assert!(why.contains(word), "{why}");
-        }
-        let picture =
-            Message { content: Content::Parts(vec![Part::Image(data("image/png"))]), ..says("system", "") };
-        let request = ChatRequest { messages: vec![picture], ..ChatRequest::default() };
-        assert!(chat("m", &request, false).is_err());
+            ..ChatRequest::default()
+        };
+        let mark = json!({"type": "ephemeral"});
+        let expected = json!({
+            "model": "m", "max_tokens": 4096, "stream": false, "context_management": {"edits": []},
+            "system": [{"type": "text", "text": "s", "cache_control": mark}],
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": mark}]},
+                {"role": "assistant", "content": [{"type": "server_tool_use", "id": "s1"}]},
+                {"role": "user", "content": [
+                    {"type": "tool_result", "tool_use_id": "c", "content": "no", "is_error": true},
+                ]},
+            ],
+            "tools": [{"type": "web_search_20250305"}, {"name": "f", "input_schema": {"type": "object"}, "cache_control": mark}],
+        });
+        assert_eq!(chat(TO, &request, false).unwrap(), expected);
+        let other = Recipient { kind: "other", ..TO };
+        let body = chat(other, &request, false).unwrap().to_string();
+        assert!(!body.contains("cache_control") && !body.contains("server_tool_use"), "{body}");
     }
 }

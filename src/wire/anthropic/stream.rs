@@ -1,13 +1,13 @@
 //! What Anthropic's streamed events mean (API reference, "Streaming messages"). Pure. Events of kinds that are not
 //! known are signs of life, as are pings: more kinds may come, says the page.
 
-use super::answer::{Block, Usage, finish_reason, message};
+use super::answer::{Answer, Usage, citations, finish_reason, message, opaque, reasoning, text, tool_call};
 use crate::wire::{
-    ChatEvent, ReadError, ReadFrames, Said, ToolCall,
-    answer::{check_error, parse},
+    ChatEvent, ReadError, ReadFrames, Reasoning, Said, ToolCall,
+    answer::{check_error, keep_counts, no_answer},
+    lenient::{Number, fields, object},
 };
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Reads one stream's events, in their order.
 #[derive(Default)]
@@ -15,102 +15,181 @@ pub struct Events {
     usage: Usage,
     /// How many tool calls have begun.
     calls: i32,
-    /// The tool call whose block is open. One block ends before the next begins.
+    /// The block that is open. One block ends before the next begins.
     open: Option<Open>,
 }
 
 struct Open {
-    block: u64,
-    call: i32,
-    /// Whether no argument has come.
-    empty: bool,
+    block: i32,
+    what: Block,
+}
+
+/// What an open block is, where its deltas do not say all.
+enum Block {
+    /// A tool call, and whether no argument has come.
+    Call(i32, bool),
+    /// A block that only Anthropic knows, and its input so far.
+    Opaque(Map<String, Value>, String),
 }
 
 impl ReadFrames for Events {
     fn read(&mut self, data: &[u8]) -> Result<Said, ReadError> {
-        let event: Event = parse(data)?;
+        let event: Event = object(data)?;
         check_error(event.error)?;
-        let block = event.index.unwrap_or_default();
+        let block = event.index.index().unwrap_or_default();
         let out = match event.kind.as_str() {
-            "message_start" => {
-                self.usage.update(event.message.and_then(|message| message.usage).unwrap_or_default());
-                ChatEvent::default()
-            }
-            "content_block_start" => {
-                event.content_block.map(|start| self.start(block, start)).unwrap_or_default()
-            }
-            "content_block_delta" => self.delta(block, event.delta.unwrap_or_default()),
+            "message_start" => self.begin(event.message)?,
+            "content_block_start" => self.start(block, event.content_block),
+            "content_block_delta" => self.delta(block, &event.delta),
             "content_block_stop" => self.stop(block),
             "message_delta" => {
                 self.usage.update(event.usage.unwrap_or_default());
-                match event.delta.and_then(|delta| delta.stop_reason) {
-                    Some(reason) => ChatEvent {
-                        finish_reason: finish_reason(reason),
-                        usage: Some(self.usage.total()),
-                        ..ChatEvent::default()
-                    },
-                    None => ChatEvent::default(),
+                let mut out = ChatEvent {
+                    finish_reason: finish_reason(text(&event.delta, "stop_reason")),
+                    usage: Some(self.usage.total()),
+                    ..ChatEvent::default()
+                };
+                let sequence = text(&event.delta, "stop_sequence");
+                if !sequence.is_empty() {
+                    out.rare().stop_sequence = sequence;
                 }
+                let mut extra = event.rest;
+                keep_counts(&mut extra, "usage", std::mem::take(&mut self.usage.rest));
+                if let Value::Object(delta) = event.delta {
+                    let own = ["stop_reason", "stop_sequence"];
+                    extra.extend(
+                        delta
+                            .into_iter()
+                            .filter(|(name, value)| !own.contains(&name.as_str()) && !value.is_null()),
+                    );
+                }
+                if !extra.is_empty() {
+                    out.rare().extra = extra;
+                }
+                out
             }
             "message_stop" => return Ok(Said::End),
+            "" => return Err(no_answer(data)),
             _ => ChatEvent::default(),
         };
         Ok(Said::Events(vec![out]))
     }
 
-    fn whole(self, body: &[u8]) -> Result<Vec<ChatEvent>, ReadError> {
-        Ok(vec![message(body)?.into()])
+    fn whole(&mut self, body: &[u8]) -> Result<Vec<ChatEvent>, ReadError> {
+        Ok(message(body)?.into_events())
     }
 }
 
 impl Events {
-    fn start(&mut self, block: u64, start: Block) -> ChatEvent {
+    /// What the message has at its start. With tools that code has called it may be all of it
+    /// (<https://platform.claude.com/docs/en/agents-and-tools/tool-use/programmatic-tool-calling>).
+    fn begin(&mut self, message: Option<Answer>) -> Result<ChatEvent, ReadError> {
+        let Some(mut message) = message else { return Ok(ChatEvent::default()) };
+        let head = message.head();
+        let mut out = ChatEvent::from(message.choice()?);
+        self.calls = i32::try_from(out.tool_calls.len()).unwrap_or(i32::MAX);
+        out.rare().head = head;
+        out.rare().extra = message.rest;
+        self.usage.update(message.usage.unwrap_or_default());
+        out.usage = Some(self.usage.total());
+        Ok(out)
+    }
+
+    fn start(&mut self, block: i32, start: Value) -> ChatEvent {
         self.open = None;
-        match start.kind.as_str() {
-            "text" => ChatEvent { content: start.text.unwrap_or_default(), ..ChatEvent::default() },
-            "thinking" => ChatEvent { reasoning: start.thinking.unwrap_or_default(), ..ChatEvent::default() },
+        match start.get("type").and_then(Value::as_str).unwrap_or_default() {
+            "text" => ChatEvent { content: text(&start, "text"), ..ChatEvent::default() },
+            "thinking" | "redacted_thinking" => think(reasoning(&start, block)),
             "tool_use" => {
-                let mut call = start.tool_call(self.calls);
+                let mut call = tool_call(start, self.calls);
                 // A place holder: the arguments come in fragments.
                 if call.arguments == "{}" {
                     call.arguments.clear();
                 }
-                self.open = Some(Open { block, call: self.calls, empty: call.arguments.is_empty() });
+                self.open = Some(Open { block, what: Block::Call(self.calls, call.arguments.is_empty()) });
                 self.calls = self.calls.saturating_add(1);
                 ChatEvent { tool_calls: vec![call], ..ChatEvent::default() }
             }
-            _ => ChatEvent::default(),
+            _ => {
+                if let Value::Object(fields) = start {
+                    self.open = Some(Open { block, what: Block::Opaque(fields, String::new()) });
+                }
+                ChatEvent::default()
+            }
         }
     }
 
-    fn delta(&mut self, block: u64, delta: Delta) -> ChatEvent {
-        match delta.kind.as_deref().unwrap_or_default() {
-            "text_delta" => ChatEvent { content: delta.text.unwrap_or_default(), ..ChatEvent::default() },
+    fn delta(&mut self, block: i32, delta: &Value) -> ChatEvent {
+        match delta.get("type").and_then(Value::as_str).unwrap_or_default() {
+            "text_delta" => ChatEvent { content: text(delta, "text"), ..ChatEvent::default() },
             "thinking_delta" => {
-                ChatEvent { reasoning: delta.thinking.unwrap_or_default(), ..ChatEvent::default() }
+                think(Reasoning { text: text(delta, "thinking"), index: block, ..Reasoning::default() })
+            }
+            "signature_delta" => {
+                think(Reasoning { signature: text(delta, "signature"), index: block, ..Reasoning::default() })
+            }
+            "citations_delta" => {
+                let mut out = ChatEvent::default();
+                out.rare().annotations =
+                    citations(vec![delta.get("citation").cloned().unwrap_or_default()].into());
+                out
             }
             "input_json_delta" => {
-                let text = delta.partial_json.unwrap_or_default();
-                match self.open.as_mut().filter(|open| open.block == block && !text.is_empty()) {
-                    Some(open) => {
-                        open.empty = false;
-                        fragment(open.call, text)
+                let piece = text(delta, "partial_json");
+                match self.open.as_mut().filter(|open| open.block == block && !piece.is_empty()) {
+                    Some(Open { what: Block::Call(call, empty), .. }) => {
+                        *empty = false;
+                        fragment(*call, piece)
                     }
-                    // Nothing yet, or the input of one of Anthropic's own tools.
+                    Some(Open { what: Block::Opaque(_, input), .. }) => {
+                        input.push_str(&piece);
+                        ChatEvent::default()
+                    }
                     None => ChatEvent::default(),
                 }
             }
-            _ => ChatEvent::default(),
+            // A block that only Anthropic knows grows by texts under its own names, such as a summary that was compacted
+            // (<https://platform.claude.com/docs/en/build-with-claude/compaction>).
+            _ => {
+                if let Some(Open { what: Block::Opaque(own, _), .. }) =
+                    self.open.as_mut().filter(|open| open.block == block)
+                {
+                    for (name, gain) in
+                        delta.as_object().into_iter().flatten().filter(|(name, _)| *name != "type")
+                    {
+                        match (own.get_mut(name), gain) {
+                            (Some(Value::String(text)), Value::String(more)) => text.push_str(more),
+                            _ => drop(own.insert(name.clone(), gain.clone())),
+                        }
+                    }
+                }
+                ChatEvent::default()
+            }
         }
     }
 
     /// A call without arguments has the same arguments as in a whole answer.
-    fn stop(&mut self, block: u64) -> ChatEvent {
-        match self.open.take_if(|open| open.block == block) {
-            Some(Open { call, empty: true, .. }) => fragment(call, "{}".into()),
-            _ => ChatEvent::default(),
+    fn stop(&mut self, block: i32) -> ChatEvent {
+        match self.open.take_if(|open| open.block == block).map(|open| open.what) {
+            Some(Block::Call(call, true)) => fragment(call, "{}".into()),
+            Some(Block::Opaque(mut fields, input)) => {
+                if let Ok(input) = serde_json::from_str::<Value>(&input) {
+                    fields.insert("input".into(), input);
+                }
+                let mut out = ChatEvent::default();
+                out.rare().parts.extend(opaque(fields.into()));
+                out
+            }
+            Some(Block::Call(_, false)) | None => ChatEvent::default(),
         }
     }
+}
+
+fn think(piece: Reasoning) -> ChatEvent {
+    if piece.text.is_empty() && piece.signature.is_empty() && piece.data.is_empty() {
+        return ChatEvent::default();
+    }
+    ChatEvent { reasoning_content: piece.text.clone(), reasoning: vec![piece], ..ChatEvent::default() }
 }
 
 fn fragment(index: i32, arguments: String) -> ChatEvent {
@@ -120,41 +199,27 @@ fn fragment(index: i32, arguments: String) -> ChatEvent {
     }
 }
 
-#[derive(Deserialize)]
-struct Event {
-    #[serde(rename = "type")]
-    kind: String,
-    error: Option<Value>,
-    index: Option<u64>,
-    message: Option<Start>,
-    content_block: Option<Block>,
-    delta: Option<Delta>,
-    usage: Option<Usage>,
-}
-
-#[derive(Deserialize)]
-struct Start {
-    usage: Option<Usage>,
-}
-
-/// What a block or the message gains.
-#[derive(Default, Deserialize)]
-struct Delta {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    text: Option<String>,
-    thinking: Option<String>,
-    partial_json: Option<String>,
-    stop_reason: Option<String>,
+fields! {
+    struct Event {
+        kind: String = "type",
+        error: Value,
+        index: Number,
+        message: Option<Answer>,
+        content_block: Value,
+        delta: Value,
+        usage: Option<Usage>,
+    }
+    ignores []
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::{
-        TokenUsage,
-        fixtures::{call, end_of, fails, reported, same_wherever_cut, words},
+        AnswerHead, TokenUsage,
+        fixtures::{call, end_of, fails, reported, same_wherever_cut, thought, words},
     };
+    use serde_json::json;
 
     /// Thinking, text, two tool calls of which one has no arguments, a ping, an event from the future, and usage that
     /// comes in two pieces.
@@ -204,9 +269,14 @@ mod tests {
     }
 
     fn expected() -> Vec<Result<ChatEvent, ReadError>> {
-        let usage = TokenUsage { prompt: 12, completion: 4, total: 16, cached: 2, reasoning: 0 };
+        let usage = TokenUsage { prompt: 12, completion: 4, total: 16, cached: 2, ..TokenUsage::default() };
+        let mut first = thought("hm");
+        first.rare().head =
+            AnswerHead { id: "msg_1".into(), model: "claude-x".into(), ..AnswerHead::default() };
+        let signature = think(Reasoning { signature: "c2ln".into(), ..Reasoning::default() });
         let events = [
-            ChatEvent { reasoning: "hm".into(), ..ChatEvent::default() },
+            first,
+            signature,
             ChatEvent { content: "Grüße 🌍".into(), ..ChatEvent::default() },
             call(0, "t1", "f", ""),
             fragment(0, "{\"a\":".into()),
@@ -244,6 +314,116 @@ mod tests {
             let error = reported(items.pop().unwrap());
             assert_eq!((items.len(), error), (0, ("overloaded_error".into(), "no".into())));
         }
+    }
+
+    fn event(data: &Value) -> String {
+        format!("event: {}\ndata: {data}\n\n", data["type"].as_str().unwrap())
+    }
+
+    #[test]
+    fn a_zero_never_overwrites_a_count() {
+        let known = json!({"input_tokens": 15, "cache_read_input_tokens": 100, "output_tokens": 1});
+        let zero = json!({"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 7});
+        for (first, last) in [(&known, &zero), (&zero, &known)] {
+            let last = json!({"input_tokens": last["input_tokens"], "cache_read_input_tokens": last["cache_read_input_tokens"], "output_tokens": 7});
+            let text = [
+                json!({"type": "message_start", "message": {"id": "m", "usage": first}}),
+                json!({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "hi"}}),
+                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": last}),
+                json!({"type": "message_stop"}),
+            ];
+            let text: String = text.iter().map(event).collect();
+            let usage = read_text(&text).pop().unwrap().unwrap().usage.unwrap();
+            assert_eq!((usage.prompt, usage.cached, usage.completion, usage.total), (115, 100, 7, 122));
+        }
+    }
+
+    #[test]
+    fn blocks_without_a_word_are_whole_parts() {
+        let text = [
+            json!({"type": "content_block_start", "index": 0,
+                "content_block": {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {}}}),
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "{\"q\":"}}),
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": "1}"}}),
+            json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "content_block_start", "index": 1, "content_block": {"type": "redacted_thinking", "data": "x"}}),
+            json!({"type": "content_block_stop", "index": 1}),
+            json!({"type": "content_block_delta", "index": 2,
+                "delta": {"type": "citations_delta", "citation": {"type": "char_location", "cited_text": "c"}}}),
+            json!({"type": "message_delta", "delta": {"stop_reason": "stop_sequence", "stop_sequence": "END"}}),
+            json!({"type": "message_stop"}),
+        ];
+        let text: String = text.iter().map(event).collect();
+        let items: Vec<_> =
+            read_text(&format!("{text}data: [DONE]\n\n")).into_iter().map(Result::unwrap).collect();
+        let part = &items[0].rare.as_ref().unwrap().parts[0];
+        let expected =
+            json!({"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"q": 1}});
+        assert_eq!(Value::from(part.extra.fields.clone()), expected);
+        assert_eq!((items[1].reasoning[0].data.as_str(), items[1].reasoning[0].index), ("x", 1));
+        assert_eq!(items[2].rare.as_ref().unwrap().annotations[0].text, "c");
+        assert_eq!(items[3].rare.as_ref().unwrap().stop_sequence, "END");
+    }
+
+    /// After a stream that Anthropic sent when code had called its tools (programmatic tool calling).
+    #[test]
+    fn a_message_may_be_whole_at_its_start() {
+        let result =
+            json!({"type": "code_execution_tool_result", "tool_use_id": "s1", "content": {"return_code": 0}});
+        let text = [
+            json!({"type": "message_start", "message": {
+                "id": "m", "model": "x", "container": {"id": "c"}, "stop_reason": "tool_use", "stop_details": null,
+                "content": [result, {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}, "caller": {"type": "direct"}}],
+                "usage": {"input_tokens": 0, "output_tokens": 0}}}),
+            json!({"type": "message_stop"}),
+        ];
+        let text: String = text.iter().map(event).collect();
+        let items: Vec<_> = read_text(&text).into_iter().map(Result::unwrap).collect();
+        let (call, rare) = (&items[0].tool_calls[0], items[0].rare.as_ref().unwrap());
+        assert_eq!((call.id.as_str(), call.arguments.as_str()), ("t1", "{\"a\":1}"));
+        assert_eq!((rare.head.id.as_str(), &rare.extra["container"]), ("m", &json!({"id": "c"})));
+        assert_eq!(Value::from(rare.parts[0].extra.fields.clone()), result);
+        assert_eq!(items[1].finish_reason, "tool_calls");
+        // One that says nothing at all is no success.
+        let nothing = [
+            event(&json!({"type": "message_start", "message": {"id": "m", "content": [], "usage": {}}})),
+            event(&json!({"type": "message_stop"})),
+        ];
+        assert_eq!(end_of(Events::default(), &nothing.concat()), Some(ReadError::NoMessage));
+    }
+
+    /// Its own page for each: compaction, code execution (`container`), refusals (`stop_details`), and the web search tool.
+    #[test]
+    fn what_no_field_names_is_handed_on() {
+        let text = [
+            json!({"type": "message_start", "message": {"id": "m", "usage": {
+                "input_tokens": 1, "inference_geo": "global", "cache_creation": {"ephemeral_1h_input_tokens": 0}}}}),
+            json!({"type": "content_block_start", "index": 0, "content_block": {"type": "compaction", "content": null}}),
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "compaction_delta", "content": "in "}}),
+            json!({"type": "content_block_delta", "index": 0, "delta": {"type": "compaction_delta", "content": "short"}}),
+            json!({"type": "content_block_stop", "index": 0}),
+            json!({"type": "message_delta", "usage": {"output_tokens": 2, "server_tool_use": {"web_search_requests": 1}},
+                "delta": {"stop_reason": "refusal", "stop_sequence": null, "container": {"id": "c"},
+                    "stop_details": {"type": "refusal", "category": "x"}}}),
+            json!({"type": "message_stop"}),
+        ];
+        let text: String = text.iter().map(event).collect();
+        let items: Vec<_> = read_text(&text).into_iter().map(Result::unwrap).collect();
+        let part = &items[0].rare.as_ref().unwrap().parts[0];
+        assert_eq!(
+            Value::from(part.extra.fields.clone()),
+            json!({"type": "compaction", "content": "in short"})
+        );
+        let extra: serde_json::Map<_, _> = items
+            .iter()
+            .filter_map(|event| event.rare.as_ref())
+            .flat_map(|rare| rare.extra.clone())
+            .collect();
+        let expected = json!({
+            "container": {"id": "c"}, "stop_details": {"type": "refusal", "category": "x"},
+            "usage": {"inference_geo": "global", "server_tool_use": {"web_search_requests": 1}},
+        });
+        assert_eq!(Value::from(extra), expected);
     }
 
     proptest::proptest! {

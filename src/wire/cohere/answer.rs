@@ -1,65 +1,100 @@
-//! What comes back from Cohere as a whole (API reference, "Chat", "Embed", "Rerank"). Pure. Reads with tolerance: unknown
-//! parts and fields are ignored, missing ones and nulls are empty. Invariant: what is not the protocol is a failure,
-//! never an empty success.
+//! What comes back from Cohere as a whole (API reference, "Chat", "Embed", "Rerank"). Pure. Reads with tolerance: parts that
+//! are not known and unknown fields are handed on, missing ones and nulls are empty. Invariant: what is not the protocol is
+//! a failure, never an empty success.
 
 use crate::wire::{
-    ChatReply, Content, EmbeddingReply, Message, ReadError, RerankReply, RerankRequest, TokenUsage, ToolCall,
-    answer::{check_error, parse, reported, vectors},
-    rerank::{Place, order},
+    Annotation, AnswerHead, ChatReply, Choice, Content, EmbeddingReply, Message, Part, PartKind, ReadError,
+    Reasoning, RerankReply, RerankRequest, TokenUsage, ToolCall,
+    answer::{check_error, keep_counts, no_answer, reported, vectors},
+    lenient::{Number, Read, fields, object},
+    mend,
+    rerank::{Places, order},
+    vector::Vector,
 };
-use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// Reads a whole message.
 pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
-    let answer: Answer = parse(body)?;
+    let mut answer: Answer = object(body)?;
     check_error(answer.error)?;
-    let said = match answer.message.ok_or(ReadError::MALFORMED)? {
-        Told::Said(said) => said,
-        Told::Error(message) => return Err(reported(&json!({ "message": message }))),
+    let said = match answer.message {
+        // What stands under `message` in an error is its text.
+        Value::String(message) => return Err(reported(&json!({ "message": message }))),
+        Value::Object(said) => said,
+        _ if answer.usage.is_some() => return Err(ReadError::NoMessage),
+        _ => return Err(no_answer(body)),
     };
-    let (mut text, mut reasoning) = (String::new(), said.tool_plan.unwrap_or_default());
-    for part in said.content.into_iter().flatten() {
-        text.push_str(&part.text.unwrap_or_default());
-        reasoning.push_str(&part.thinking.unwrap_or_default());
+    let said: Said = object(Value::Object(said).to_string().as_bytes())?;
+    let mut spoken = Spoken::default();
+    match said.content {
+        Value::String(text) => spoken.parts.push(PartKind::Text(text).into()),
+        Value::Array(items) => items.into_iter().for_each(|item| spoken.item(item)),
+        _ => {}
     }
-    let calls = (0..).zip(said.tool_calls.into_iter().flatten());
-    Ok(ChatReply {
+    let plain = spoken.parts.iter().all(|part| part.text().is_some());
+    let content = if plain {
+        Content::Text(mend::whole(spoken.parts.iter().filter_map(Part::text).collect()))
+    } else {
+        Content::Parts(spoken.parts)
+    };
+    let thoughts = mend::whole(said.tool_plan + &spoken.thoughts);
+    let reasoning = Reasoning { text: thoughts.clone(), ..Reasoning::default() };
+    let calls = (0..).zip(said.tool_calls);
+    let choice = Choice {
         message: Message {
             role: "assistant".into(),
-            content: Content::Text(text),
+            content,
             tool_calls: calls.map(|(index, call): (i32, Call)| call.start(index)).collect(),
-            reasoning,
+            reasoning: if thoughts.is_empty() { Vec::new() } else { vec![reasoning] },
+            reasoning_content: thoughts,
+            annotations: citations(said.citations),
             ..Message::default()
         },
-        finish_reason: finish_reason(answer.finish_reason.unwrap_or_default())?,
-        usage: answer.usage.unwrap_or_default().total(),
-        // Cohere names neither.
-        model: String::new(),
-        system_fingerprint: String::new(),
-    })
+        finish_reason: finish_reason(answer.finish_reason)?,
+        logprobs: Some(answer.logprobs).filter(|value| !value.is_null()),
+        ..Choice::default()
+    };
+    let head = AnswerHead { id: answer.id, ..AnswerHead::default() };
+    let usage = answer.usage.as_ref().map(Usage::total);
+    keep_counts(&mut answer.rest, "usage", answer.usage.map(Usage::rest).unwrap_or_default());
+    Ok(ChatReply { head, choice, more_choices: Vec::new(), usage, extra: answer.rest })
 }
 
-/// Reads embeddings; there must be as many as `count`.
-pub fn embeddings(body: &[u8], count: usize) -> Result<EmbeddingReply, ReadError> {
-    let answer: Embedded = parse(body)?;
+/// Reads embeddings; there must be as many as `count`. `encoding` is the type that was asked for; empty: floating point.
+pub fn embeddings(body: &[u8], count: usize, encoding: &str) -> Result<EmbeddingReply, ReadError> {
+    let answer: Embedded = object(body)?;
     check_error(answer.error)?;
-    let told = answer.embeddings.and_then(|embeddings| embeddings.float).ok_or(ReadError::MALFORMED)?;
-    Ok(EmbeddingReply { vectors: vectors(told, count)?, usage: answer.meta.unwrap_or_default().total() })
+    let told = match answer.embeddings {
+        Value::Object(mut by_type) => {
+            by_type.shift_remove(if encoding.is_empty() { "float" } else { encoding }).unwrap_or_default()
+        }
+        list => list,
+    };
+    let Value::Array(items) = told else { return Err(no_answer(body)) };
+    let floats = |item: Value| Vector::read(item).ok()?.floats(encoding);
+    let read = items.into_iter().map(floats).collect::<Option<Vec<_>>>();
+    let read = read.ok_or(ReadError::Malformed("the provider returned an embedding that is no vector"))?;
+    Ok(EmbeddingReply {
+        vectors: vectors(read, count)?,
+        usage: answer.meta.as_ref().map(Usage::total).unwrap_or_default(),
+    })
 }
 
 /// Reads an order of the request's documents. It is billed by searches, which are no tokens.
 pub fn rerank(body: &[u8], request: &RerankRequest) -> Result<RerankReply, ReadError> {
-    let answer: Reranked = parse(body)?;
+    let answer: Reranked = object(body)?;
     check_error(answer.error)?;
-    let results = order(answer.results.ok_or(ReadError::MALFORMED)?, request)?;
-    Ok(RerankReply { results, usage: answer.meta.unwrap_or_default().total() })
+    let places = answer.results.0.ok_or_else(|| no_answer(body))?;
+    Ok(RerankReply {
+        results: order(places, request)?,
+        usage: answer.meta.as_ref().map(Usage::total).unwrap_or_default(),
+    })
 }
 
 /// Reads a list of models, of which only matters that it is one.
 pub fn models(body: &[u8]) -> Result<(), ReadError> {
-    let answer: Models = parse(body)?;
-    answer.models.map(|_| ()).ok_or(ReadError::MALFORMED)
+    let answer: Listed = object(body)?;
+    if answer.models.is_array() { Ok(()) } else { Err(no_answer(body)) }
 }
 
 /// The finish reason of an answer in which the provider failed.
@@ -83,47 +118,88 @@ pub(super) fn finish_reason(reason: String) -> Result<String, ReadError> {
     })
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    error: Option<Value>,
-    message: Option<Told>,
-    finish_reason: Option<String>,
-    usage: Option<Usage>,
+#[derive(Default)]
+struct Spoken {
+    parts: Vec<Part>,
+    thoughts: String,
 }
 
-/// What stands under `message`: in an error, its text.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Told {
-    Error(String),
-    Said(Said),
+impl Spoken {
+    fn item(&mut self, item: Value) {
+        let text = |name: &str| item.get(name).and_then(Value::as_str).map(ToOwned::to_owned);
+        match (text("text"), text("thinking")) {
+            (Some(text), _) => self.parts.push(PartKind::Text(text).into()),
+            (None, Some(thought)) => self.thoughts.push_str(&thought),
+            (None, None) => {
+                if let Value::Object(fields) = item {
+                    self.parts.push(Part::opaque(fields));
+                }
+            }
+        }
+    }
 }
 
-#[derive(Deserialize)]
-struct Said {
-    content: Option<Vec<Words>>,
-    tool_plan: Option<String>,
-    tool_calls: Option<Vec<Call>>,
+/// What a text refers to ("Documents and citations"). A list of them, or one.
+pub(super) fn citations(value: Value) -> Vec<Annotation> {
+    let items = match value {
+        Value::Array(items) => items,
+        object @ Value::Object(_) => vec![object],
+        _ => Vec::new(),
+    };
+    let annotation = |json: Value| {
+        let source = |name: &str| {
+            let document = json.pointer(&format!("/sources/0/document/{name}"));
+            document.and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let text = |name: &str| json.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        Annotation {
+            kind: "citation".into(),
+            url: source("url"),
+            title: source("title"),
+            text: text("text"),
+            json,
+        }
+    };
+    items.into_iter().map(annotation).collect()
 }
 
-/// A part of the content, or what one gains: the one field or the other.
-#[derive(Deserialize)]
-pub(super) struct Words {
-    pub(super) text: Option<String>,
-    pub(super) thinking: Option<String>,
+fields! {
+    struct Answer {
+        error: Value,
+        id: String,
+        message: Value,
+        finish_reason: String,
+        logprobs: Value,
+        usage: Option<Usage>,
+    }
+    ignores []
 }
 
-/// A tool call, or what one gains.
-#[derive(Deserialize)]
-pub(super) struct Call {
-    id: Option<String>,
-    function: Option<Function>,
+fields! {
+    struct Said {
+        content: Value,
+        tool_plan: String,
+        tool_calls: Vec<Call>,
+        citations: Value,
+    }
+    ignores ["role"]
 }
 
-#[derive(Default, Deserialize)]
-struct Function {
-    name: Option<String>,
-    arguments: Option<String>,
+fields! {
+    /// A tool call, or what one gains.
+    pub(super) struct Call {
+        id: String,
+        function: Option<Function>,
+    }
+    ignores ["type"]
+}
+
+fields! {
+    struct Function {
+        name: String,
+        arguments: String,
+    }
+    ignores []
 }
 
 impl Call {
@@ -137,64 +213,70 @@ impl Call {
         let function = self.function.unwrap_or_default();
         ToolCall {
             index,
-            id: self.id.unwrap_or_default(),
+            id: self.id,
             kind: String::new(),
-            name: function.name.unwrap_or_default(),
-            arguments: function.arguments.unwrap_or_default(),
+            name: function.name,
+            arguments: function.arguments,
+            extra: self.rest.into(),
         }
     }
 }
 
-#[derive(Deserialize)]
-struct Embedded {
-    error: Option<Value>,
-    embeddings: Option<ByType>,
-    meta: Option<Usage>,
+fields! {
+    struct Embedded {
+        error: Value,
+        embeddings: Value,
+        meta: Option<Usage>,
+    }
+    ignores []
 }
 
-#[derive(Deserialize)]
-struct ByType {
-    float: Option<Vec<Vec<f32>>>,
+fields! {
+    struct Reranked {
+        error: Value,
+        results: Places,
+        meta: Option<Usage>,
+    }
+    ignores []
 }
 
-#[derive(Deserialize)]
-struct Reranked {
-    error: Option<Value>,
-    results: Option<Vec<Place>>,
-    meta: Option<Usage>,
+fields! {
+    struct Listed {
+        models: Value,
+    }
+    ignores []
 }
 
-#[derive(Deserialize)]
-struct Models {
-    models: Option<Vec<IgnoredAny>>,
-}
-
-/// What a call used: `usage` of a message, `meta` of the rest. `tokens` is what the model read and wrote, and the cached
-/// ones are a part of that; `billed_units` leaves out what Cohere itself adds to a prompt, and is all that embeddings
-/// have. Cohere counts in floating point.
-#[derive(Default, Deserialize)]
-pub(super) struct Usage {
-    tokens: Option<Counts>,
-    billed_units: Option<Counts>,
-    cached_tokens: Option<f64>,
-}
-
-#[derive(Default, Deserialize)]
-struct Counts {
-    input_tokens: Option<f64>,
-    output_tokens: Option<f64>,
+fields! {
+    /// What a call used: `usage` of a message, `meta` of the rest. `tokens` is what the model read and wrote, and the cached
+    /// ones are a part of that; `billed_units` leaves out what Cohere itself adds to a prompt, and is all that embeddings
+    /// have. Cohere counts in floating point.
+    pub(super) struct Usage {
+        tokens: Value,
+        billed_units: Value,
+        cached: Number = "cached_tokens",
+    }
+    ignores []
 }
 
 impl Usage {
     /// As the contract counts.
-    pub(super) fn total(self) -> TokenUsage {
-        // The cast saturates.
-        let count = |number: Option<f64>| number.unwrap_or_default() as u32;
-        let (used, billed) = (self.tokens.unwrap_or_default(), self.billed_units.unwrap_or_default());
-        let prompt = count(used.input_tokens.or(billed.input_tokens));
-        let completion = count(used.output_tokens.or(billed.output_tokens));
+    pub(super) fn total(&self) -> TokenUsage {
+        let count = |name: &str| {
+            let of = |counts: &Value| counts.get(name).map(Number::of).filter(|count| count.0.is_some());
+            of(&self.tokens).or_else(|| of(&self.billed_units)).unwrap_or_default().count()
+        };
+        let prompt = count("input_tokens").saturating_add(count("image_tokens"));
+        let completion = count("output_tokens");
         let total = prompt.saturating_add(completion);
-        TokenUsage { prompt, completion, total, cached: count(self.cached_tokens), reasoning: 0 }
+        TokenUsage { prompt, completion, total, cached: self.cached.count(), ..TokenUsage::default() }
+    }
+
+    /// What is billed, and what else has no field.
+    pub(super) fn rest(self) -> Map<String, Value> {
+        let mut rest = self.rest;
+        rest.insert("billed_units".to_owned(), self.billed_units);
+        rest
     }
 }
 
@@ -238,19 +320,34 @@ mod tests {
             kind: "function".into(),
             name: name.into(),
             arguments: arguments.into(),
+            ..ToolCall::default()
         };
-        let expected = ChatReply {
+        let thoughts = "I will call both. hm";
+        let future = json!({"type": "tomorrow", "data": 1}).as_object().unwrap().clone();
+        let text = |text: &str| Part::from(PartKind::Text(text.into()));
+        let choice = Choice {
             message: Message {
                 role: "assistant".into(),
-                content: Content::Text("ab".into()),
+                content: Content::Parts(vec![text("a"), Part::opaque(future), text("b")]),
                 tool_calls: vec![call(0, "t1", "f", "{\"a\":1}"), call(1, "t2", "g", "{}")],
-                reasoning: "I will call both. hm".into(),
+                reasoning_content: thoughts.into(),
+                reasoning: vec![Reasoning { text: thoughts.into(), ..Reasoning::default() }],
+                annotations: vec![Annotation {
+                    kind: "citation".into(),
+                    text: "a".into(),
+                    json: json!({"start": 0, "end": 1, "text": "a", "sources": []}),
+                    ..Annotation::default()
+                }],
                 ..Message::default()
             },
             finish_reason: "tool_calls".into(),
-            usage: TokenUsage { prompt: 71, completion: 4, total: 75, cached: 16, reasoning: 0 },
-            ..ChatReply::default()
+            ..Choice::default()
         };
+        let usage = TokenUsage { prompt: 71, completion: 4, total: 75, cached: 16, ..TokenUsage::default() };
+        let head = AnswerHead { id: "c14c80c3".into(), ..AnswerHead::default() };
+        let billed = json!({"usage": {"billed_units": {"input_tokens": 5.0, "output_tokens": 3, "search_units": null}}});
+        let extra = billed.as_object().unwrap().clone();
+        let expected = ChatReply { head, choice, usage: Some(usage), extra, ..ChatReply::default() };
         assert_eq!(read(body).unwrap(), expected);
     }
 
@@ -266,7 +363,7 @@ mod tests {
             (json!({"tokens": {"input_tokens": -1, "output_tokens": 1e30}}), (0, u32::MAX)),
         ];
         for (body, (prompt, completion)) in table {
-            let usage = serde_json::from_value::<Usage>(body.clone()).unwrap().total();
+            let usage = object::<Usage>(body.to_string().as_bytes()).unwrap().total();
             assert_eq!((usage.prompt, usage.completion), (prompt, completion), "{body}");
         }
     }
@@ -282,7 +379,7 @@ mod tests {
             ("TOMORROW", "TOMORROW"),
         ];
         for (theirs, ours) in table {
-            assert_eq!(read(theirs).unwrap().finish_reason, ours);
+            assert_eq!(read(theirs).unwrap().choice.finish_reason, ours);
         }
         assert_eq!(reported(read("ERROR")).0, "ERROR");
         assert_eq!(reported(read("TIMEOUT")).0, "TIMEOUT");
@@ -290,7 +387,7 @@ mod tests {
 
     #[test]
     fn embeddings_are_counted() {
-        let read = |body: Value| embeddings(body.to_string().as_bytes(), 2);
+        let read = |body: Value| embeddings(body.to_string().as_bytes(), 2, "");
         let body = json!({
             "id": "x", "response_type": "embeddings_by_type", "texts": ["a", "b"],
             "embeddings": {"float": [[0.5, 1], [0.25, 2]]},
@@ -299,19 +396,19 @@ mod tests {
         let reply = read(body).unwrap();
         assert_eq!(reply.vectors, [[0.5, 1.0], [0.25, 2.0]]);
         assert_eq!((reply.usage.prompt, reply.usage.total), (2, 2));
-        for body in [
-            json!({}),
-            json!({"embeddings": {"int8": [[1], [2]]}}),
-            json!({"embeddings": {"float": [[1]]}}),
-            json!({"embeddings": [[1], [2]]}),
-        ] {
+        let int8 = json!({"embeddings": {"int8": [[1, -2]]}}).to_string();
+        assert_eq!(embeddings(int8.as_bytes(), 1, "int8").unwrap().vectors, [[1.0, -2.0]]);
+        for body in
+            [json!({}), json!({"embeddings": {"int8": [[1], [2]]}}), json!({"embeddings": {"float": [[1]]}})]
+        {
             assert!(matches!(read(body.clone()), Err(ReadError::Malformed(_))), "{body}");
         }
     }
 
     #[test]
     fn an_order_is_read() {
-        let request = RerankRequest { query: "q".into(), documents: vec!["d".into(); 2], top_n: 0 };
+        let request =
+            RerankRequest { query: "q".into(), documents: vec!["d".into(); 2], ..RerankRequest::default() };
         let body = json!({
             "id": "x", "results": [{"index": 1, "relevance_score": 0.9}, {"index": 0, "relevance_score": 0.1}],
             "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}},
@@ -324,14 +421,7 @@ mod tests {
 
     #[test]
     fn what_is_not_the_protocol_is_a_failure() {
-        for body in [
-            json!({}),
-            json!([]),
-            json!("x"),
-            json!({"message": 1}),
-            json!({"message": {"content": "x"}}),
-            json!({"message": {"content": [1]}}),
-        ] {
+        for body in [json!({}), json!([]), json!("x"), json!({"message": 1})] {
             assert_eq!(read(body.clone()).unwrap_err(), ReadError::MALFORMED, "{body}");
         }
         let error = reported(read(json!({"id": "x", "message": "trial token rate limit exceeded"})));

@@ -1,111 +1,160 @@
 //! What Cohere's streamed events mean (API reference, "Chat with Streaming"). Pure. Each says its type in its data.
-//! Citations, and events of kinds that are not known, are signs of life. The last is `message-end`: a stream without it
-//! broke off.
+//! Events of kinds that are not known are signs of life. The last is `message-end`, behind which `[DONE]` may follow: a
+//! stream without it broke off.
 
-use super::answer::{Call, Usage, Words, finish_reason, message};
+use super::answer::{Call, Usage, citations, finish_reason, message};
 use crate::wire::{
-    ChatEvent, ReadError, ReadFrames, Said,
-    answer::{check_error, parse, reported},
+    AnswerHead, ChatEvent, ReadError, ReadFrames, Reasoning, Said, ToolCall,
+    answer::{check_error, keep_counts, no_answer, reported},
+    error::is_something,
+    lenient::{Number, fields, object},
 };
-use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 /// Reads one stream's events, in their order.
 #[derive(Default)]
 pub struct Events {
-    /// The indices that Cohere gave the tool calls so far. A call's place among them is its index here, whatever else
-    /// Cohere counts along.
-    calls: Vec<i64>,
+    /// The indices that Cohere gave the tool calls so far, and whether each has arguments. A call's place among them is its
+    /// index here, whatever else Cohere counts along.
+    calls: Vec<(i32, bool)>,
 }
 
 impl ReadFrames for Events {
     fn read(&mut self, data: &[u8]) -> Result<Said, ReadError> {
-        let event: Event = parse(data)?;
+        let event: Event = object(data)?;
         check_error(event.error)?;
-        let index = event.index.unwrap_or_default();
-        let Delta { message, finish_reason: reason, usage, error } = event.delta.unwrap_or_default();
-        let Gain { content, tool_plan, tool_calls } = message.unwrap_or_default();
-        let out = match event.kind.as_str() {
-            "content-start" | "content-delta" => words(one(content)?),
-            "tool-plan-delta" => {
-                ChatEvent { reasoning: tool_plan.unwrap_or_default(), ..ChatEvent::default() }
+        let index = event.index.index().unwrap_or_default();
+        let delta = event.delta.unwrap_or_default();
+        let gain = delta.message.unwrap_or_default();
+        let mut out = match event.kind.as_str() {
+            "content-start" | "content-delta" => words(gain.content),
+            "tool-plan-delta" => think(gain.tool_plan),
+            "tool-call-start" => self.start(index, gain.tool_calls),
+            "tool-call-delta" => self.fragment(index, gain.tool_calls),
+            "tool-call-end" => self.end(index),
+            "citation-start" => {
+                let mut out = ChatEvent::default();
+                out.rare().annotations = citations(gain.citations);
+                out
             }
-            "tool-call-start" => self.start(index, one(tool_calls)?),
-            "tool-call-delta" => self.fragment(index, one(tool_calls)?),
+            "message-start" => {
+                let mut out = ChatEvent::default();
+                out.rare().head = AnswerHead { id: event.id, ..AnswerHead::default() };
+                out
+            }
             "message-end" => {
-                if let Some(error) = error.filter(|error| !error.is_empty()) {
-                    return Err(reported(&json!({ "message": error })));
+                if is_something(&delta.error) {
+                    return Err(reported(&json!({ "message": delta.error })));
                 }
-                ChatEvent {
-                    finish_reason: finish_reason(reason.unwrap_or_default())?,
-                    usage: Some(usage.unwrap_or_default().total()),
-                    ..ChatEvent::default()
+                let mut extra = delta.rest;
+                let usage = delta.usage.as_ref().map(Usage::total);
+                keep_counts(&mut extra, "usage", delta.usage.map(Usage::rest).unwrap_or_default());
+                let finish_reason = finish_reason(delta.finish_reason)?;
+                let mut out = ChatEvent { finish_reason, usage, ..ChatEvent::default() };
+                if !extra.is_empty() {
+                    out.rare().extra = extra;
                 }
+                out
             }
+            "" => return Err(no_answer(data)),
             _ => ChatEvent::default(),
         };
+        if !event.logprobs.is_null() {
+            out.rare().logprobs = Some(event.logprobs);
+        }
         Ok(Said::Events(vec![out]))
     }
 
-    fn whole(self, body: &[u8]) -> Result<Vec<ChatEvent>, ReadError> {
-        Ok(vec![message(body)?.into()])
+    fn whole(&mut self, body: &[u8]) -> Result<Vec<ChatEvent>, ReadError> {
+        Ok(message(body)?.into_events())
     }
 }
 
 impl Events {
-    fn start(&mut self, index: i64, call: Call) -> ChatEvent {
-        let place = i32::try_from(self.calls.len()).unwrap_or(i32::MAX);
-        self.calls.push(index);
-        ChatEvent { tool_calls: vec![call.start(place)], ..ChatEvent::default() }
+    fn start(&mut self, index: i32, calls: Vec<Call>) -> ChatEvent {
+        let mut out = ChatEvent::default();
+        for call in calls {
+            let place = i32::try_from(self.calls.len()).unwrap_or(i32::MAX);
+            let call = call.start(place);
+            self.calls.push((index, !call.arguments.is_empty()));
+            out.tool_calls.push(call);
+        }
+        out
     }
 
     /// What a call gains that has begun.
-    fn fragment(&self, index: i64, call: Call) -> ChatEvent {
-        let place = self.calls.iter().rposition(|begun| *begun == index);
-        match place.and_then(|place| i32::try_from(place).ok()) {
-            Some(place) => ChatEvent { tool_calls: vec![call.fragment(place)], ..ChatEvent::default() },
-            None => ChatEvent::default(),
+    fn fragment(&mut self, index: i32, calls: Vec<Call>) -> ChatEvent {
+        let Some((place, says)) = self.open(index) else { return ChatEvent::default() };
+        let tool_calls: Vec<_> = calls.into_iter().map(|call| call.fragment(place)).collect();
+        *says |= tool_calls.iter().any(|call| !call.arguments.is_empty());
+        ChatEvent { tool_calls, ..ChatEvent::default() }
+    }
+
+    /// A call without arguments has the same arguments as in a whole answer.
+    fn end(&mut self, index: i32) -> ChatEvent {
+        let Some((place, says)) = self.open(index) else { return ChatEvent::default() };
+        if std::mem::replace(says, true) {
+            return ChatEvent::default();
         }
+        let call = ToolCall { index: place, arguments: "{}".to_owned(), ..ToolCall::default() };
+        ChatEvent { tool_calls: vec![call], ..ChatEvent::default() }
+    }
+
+    /// The last call of that index: its place, and whether it has arguments.
+    fn open(&mut self, index: i32) -> Option<(i32, &mut bool)> {
+        let mut calls = self.calls.iter_mut().enumerate().rev();
+        let (place, (_, says)) = calls.find(|(_, (begun, _))| *begun == index)?;
+        Some((i32::try_from(place).ok()?, says))
     }
 }
 
-/// The one thing that the event is about. `message-start` has lists there, empty ones.
-fn one<T: DeserializeOwned>(gain: Option<Value>) -> Result<T, ReadError> {
-    gain.and_then(|gain| serde_json::from_value(gain).ok()).ok_or(ReadError::MALFORMED)
+/// A part of the content, or what one gains: the one field or the other.
+fn words(content: Value) -> ChatEvent {
+    let text = |name: &str| content.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let content = content.as_str().map_or_else(|| text("text"), ToOwned::to_owned);
+    ChatEvent { content, ..think(text("thinking")) }
 }
 
-fn words(words: Words) -> ChatEvent {
-    ChatEvent {
-        content: words.text.unwrap_or_default(),
-        reasoning: words.thinking.unwrap_or_default(),
-        ..ChatEvent::default()
+fn think(text: String) -> ChatEvent {
+    if text.is_empty() {
+        return ChatEvent::default();
     }
+    let piece = Reasoning { text: text.clone(), ..Reasoning::default() };
+    ChatEvent { reasoning_content: text, reasoning: vec![piece], ..ChatEvent::default() }
 }
 
-#[derive(Deserialize)]
-struct Event {
-    #[serde(rename = "type")]
-    kind: String,
-    error: Option<Value>,
-    index: Option<i64>,
-    delta: Option<Delta>,
+fields! {
+    struct Event {
+        kind: String = "type",
+        id: String,
+        error: Value,
+        index: Number,
+        delta: Option<Delta>,
+        logprobs: Value,
+    }
+    ignores []
 }
 
-#[derive(Default, Deserialize)]
-struct Delta {
-    message: Option<Gain>,
-    finish_reason: Option<String>,
-    usage: Option<Usage>,
-    /// Why the answer broke off.
-    error: Option<String>,
+fields! {
+    struct Delta {
+        message: Option<Gain>,
+        finish_reason: String,
+        usage: Option<Usage>,
+        /// Why the answer broke off.
+        error: Value,
+    }
+    ignores []
 }
 
-/// What the message gains.
-#[derive(Default, Deserialize)]
-struct Gain {
-    content: Option<Value>,
-    tool_plan: Option<String>,
-    tool_calls: Option<Value>,
+fields! {
+    /// What the message gains. `message-start` has lists there, empty ones.
+    struct Gain {
+        content: Value,
+        tool_plan: String,
+        tool_calls: Vec<Call>,
+        citations: Value,
+    }
+    ignores []
 }
 
 #[cfg(test)]
@@ -113,7 +162,7 @@ mod tests {
     use super::*;
     use crate::wire::{
         TokenUsage,
-        fixtures::{call, end_of, fails, reported, same_wherever_cut, words},
+        fixtures::{call, end_of, fails, reported, same_wherever_cut, thought, words},
     };
 
     /// A plan, thinking, text with a citation, two tool calls whose indices begin after the content's, and an event from
@@ -158,16 +207,26 @@ mod tests {
     }
 
     fn expected() -> Vec<Result<ChatEvent, ReadError>> {
-        let usage = TokenUsage { prompt: 12, completion: 4, total: 16, cached: 2, reasoning: 0 };
+        let usage = TokenUsage { prompt: 12, completion: 4, total: 16, cached: 2, ..TokenUsage::default() };
+        let mut first = thought("I will");
+        first.rare().head.id = "x".into();
+        let mut citation = ChatEvent::default();
+        citation.rare().annotations =
+            citations(json!({"start": 0, "end": 5, "text": "Grüße", "sources": []}));
+        let mut last =
+            ChatEvent { finish_reason: "tool_calls".into(), usage: Some(usage), ..ChatEvent::default() };
+        let billed = json!({"billed_units": {"input_tokens": 3, "output_tokens": 2}});
+        last.rare().extra.insert("usage".into(), billed);
         let events = [
-            ChatEvent { reasoning: "I will".into(), ..ChatEvent::default() },
-            ChatEvent { reasoning: "hm".into(), ..ChatEvent::default() },
+            first,
+            thought("hm"),
             ChatEvent { content: "Grüße 🌍".into(), ..ChatEvent::default() },
+            citation,
             call(0, "t1", "f", ""),
             call(0, "", "", "{\"a\":"),
             call(0, "", "", "1}"),
             call(1, "t2", "g", "{}"),
-            ChatEvent { finish_reason: "tool_calls".into(), usage: Some(usage), ..ChatEvent::default() },
+            last,
         ];
         events.into_iter().map(Ok).collect()
     }
@@ -183,6 +242,8 @@ mod tests {
         let end = |delta: &str| format!("data: {{\"type\":\"message-end\",\"delta\":{delta}}}\n\n");
         let (unfinished, _) = FIXTURE.split_once("event: message-end").unwrap();
         assert_eq!(ends(FIXTURE), None);
+        assert_eq!(ends(&format!("{FIXTURE}data: [DONE]\n\n")), None);
+        assert_eq!(ends("data: [DONE]\n\n"), Some(ReadError::EndedEarly));
         assert_eq!(ends(&end("{\"finish_reason\":\"MAX_TOKENS\"}")), None);
         assert_eq!(ends(unfinished), Some(ReadError::EndedEarly));
         assert_eq!(ends(""), Some(ReadError::EndedEarly));
@@ -191,13 +252,7 @@ mod tests {
             let error = ends(&end(&format!("{{\"finish_reason\":\"{reason}\"}}"))).unwrap();
             assert_eq!(reported::<()>(Err(error)).0, reason);
         }
-        for wrong in [
-            "data: {\"type\":\n\n",
-            "data: [DONE]\n\n",
-            "data: {\"choices\":[]}\n\n",
-            "data: {\"type\":\"content-delta\",\"delta\":{}}\n\n",
-            "data: {\"type\":\"tool-call-start\",\"delta\":{\"message\":{\"tool_calls\":[]}}}\n\n",
-        ] {
+        for wrong in ["data: {\"type\":\n\n", "data: {\"choices\":[]}\n\n"] {
             assert_eq!(ends(wrong), Some(ReadError::MALFORMED), "{wrong}");
         }
     }
@@ -213,6 +268,22 @@ mod tests {
             let error = reported(items.pop().unwrap());
             assert_eq!((items.len(), error), (0, (String::new(), "no".into())), "{text}");
         }
+    }
+
+    #[test]
+    fn a_call_without_arguments_has_an_object() {
+        let call = json!({"id": "t", "type": "function", "function": {"name": "f", "arguments": ""}});
+        let text: String = [
+            json!({"type": "tool-call-start", "index": 0, "delta": {"message": {"tool_calls": call}}}),
+            json!({"type": "tool-call-end", "index": 0}),
+            json!({"type": "message-end", "delta": {"finish_reason": "TOOL_CALL"}}),
+        ]
+        .iter()
+        .map(|event| format!("data: {event}\n\n"))
+        .collect();
+        let items = read(&[text.as_bytes()]).into_iter().map(Result::unwrap);
+        let arguments: String = items.flat_map(|event| event.tool_calls).map(|call| call.arguments).collect();
+        assert_eq!(arguments, "{}");
     }
 
     #[test]

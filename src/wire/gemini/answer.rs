@@ -1,69 +1,83 @@
-//! What comes back from Gemini (API reference, "GenerateContentResponse"). Pure. Reads with tolerance: unknown parts and
-//! fields are ignored, missing ones and nulls are empty. Invariant: what is not the protocol is a failure, never an empty
-//! success.
+//! What comes back from Gemini (API reference, "GenerateContentResponse"). Pure. Reads with tolerance: unknown parts are
+//! parts that only Gemini knows, unknown fields are handed on, missing ones and nulls are empty. Invariant: what is not the
+//! protocol is a failure, never an empty success.
 
+use super::parts::Spoken;
 use crate::wire::{
-    ChatReply, Content, EmbeddingReply, Message, ReadError, TokenUsage, ToolCall,
-    answer::{check_error, parse, vectors},
+    Annotation, AnswerHead, ChatReply, Choice, EmbeddingReply, ReadError, TokenUsage,
+    answer::{check_error, keep_counts, no_answer, vectors},
+    lenient::{Number, fields, object},
+    vector::Vector,
 };
-use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 
 /// Reads a whole answer.
 pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
-    let answer: Answer = parse(body)?;
-    let answer = answer.check()?;
-    let id = answer.response_id.unwrap_or_default();
-    let candidate = answer.candidates.into_iter().flatten().next().ok_or(ReadError::MALFORMED)?;
-    if candidate.content.is_none() && candidate.finish_reason.is_none() {
-        return Err(ReadError::MALFORMED);
+    let answer: Answer = object(body)?;
+    let mut answer = answer.check(body)?;
+    let (head, usage) = (answer.head(), answer.usage());
+    let mut choices = Vec::new();
+    for (place, candidate) in (0..).zip(answer.candidates) {
+        let index = candidate.index.index().unwrap_or(place);
+        let mut spoken = Spoken::default();
+        spoken.add(candidate.content, &head.id);
+        spoken.end(&head.id);
+        let finish_reason = finish_reason(&candidate.finish_reason, !spoken.calls.is_empty());
+        check_end(&candidate.finish_reason, &finish_reason, spoken.is_empty(), usage.is_some())?;
+        let annotations = annotations(&candidate.rest);
+        let mut message = spoken.message();
+        message.annotations = annotations;
+        choices.push(Choice {
+            index,
+            message,
+            finish_reason,
+            logprobs: Some(candidate.logprobs).filter(|value| !value.is_null()),
+            extra: candidate.rest,
+            ..Choice::default()
+        });
     }
-    let spoken = Spoken::of(candidate.content, &id, 0);
-    let finish_reason =
-        finish_reason(candidate.finish_reason.unwrap_or_default(), !spoken.tool_calls.is_empty());
-    Ok(ChatReply {
-        message: Message {
-            role: "assistant".into(),
-            content: Content::Text(spoken.text),
-            tool_calls: spoken.tool_calls,
-            reasoning: spoken.reasoning,
-            ..Message::default()
-        },
-        finish_reason,
-        usage: answer.usage_metadata.map(Usage::total).unwrap_or_default(),
-        model: answer.model_version.unwrap_or_default(),
-        system_fingerprint: String::new(),
-    })
+    let mut choices = choices.into_iter();
+    let first = choices.next();
+    let choice = first.ok_or(if usage.is_some() { ReadError::NoMessage } else { ReadError::MALFORMED })?;
+    Ok(ChatReply { head, choice, more_choices: choices.collect(), usage, extra: answer.rest })
 }
 
 /// Reads embeddings; there must be as many as `count`, and they come in the order of the texts.
 pub fn embeddings(body: &[u8], count: usize) -> Result<EmbeddingReply, ReadError> {
-    let answer: Batch = parse(body)?;
+    let answer: Batch = object(body)?;
     check_error(answer.error)?;
-    let embeddings = answer.embeddings.ok_or(ReadError::MALFORMED)?;
+    if answer.embeddings.is_empty() {
+        return Err(no_answer(body));
+    }
+    let read = answer
+        .embeddings
+        .into_iter()
+        .map(|embedding| embedding.values.floats(""))
+        .collect::<Option<Vec<_>>>();
+    let read = read.ok_or(ReadError::Malformed("the provider returned an embedding that is no vector"))?;
     Ok(EmbeddingReply {
-        vectors: vectors(embeddings.into_iter().map(|embedding| embedding.values).collect(), count)?,
-        usage: answer.usage_metadata.map(Usage::total).unwrap_or_default(),
+        vectors: vectors(read, count)?,
+        usage: answer.usage.map(|usage| usage.total()).unwrap_or_default(),
     })
 }
 
 /// Reads a count of tokens ("models.countTokens").
 pub fn count(body: &[u8]) -> Result<u32, ReadError> {
-    let answer: Count = parse(body)?;
+    let answer: Count = object(body)?;
     check_error(answer.error)?;
-    answer.total_tokens.ok_or(ReadError::MALFORMED)
+    answer.total_tokens.0.map(|_| answer.total_tokens.count()).ok_or_else(|| no_answer(body))
 }
 
 /// Reads a list of models, of which only matters that it is one.
 pub fn models(body: &[u8]) -> Result<(), ReadError> {
-    let answer: Models = parse(body)?;
+    let answer: Listed = object(body)?;
     check_error(answer.error)?;
-    answer.models.map(|_| ()).ok_or(ReadError::MALFORMED)
+    if answer.models.is_array() { Ok(()) } else { Err(no_answer(body)) }
 }
 
 /// The contract's word for a finish reason (API reference, "FinishReason"). One without a word is passed on.
-pub(super) fn finish_reason(reason: String, calls: bool) -> String {
-    match reason.as_str() {
+pub(super) fn finish_reason(reason: &str, calls: bool) -> String {
+    match reason {
         "STOP" if calls => "tool_calls".into(),
         "STOP" => "stop".into(),
         "MAX_TOKENS" => "length".into(),
@@ -74,178 +88,201 @@ pub(super) fn finish_reason(reason: String, calls: bool) -> String {
         | "SPII"
         | "IMAGE_SAFETY"
         | "IMAGE_PROHIBITED_CONTENT"
-        | "IMAGE_RECITATION" => "content_filter".into(),
+        | "IMAGE_RECITATION"
+        | "MODEL_ARMOR" => FILTERED.into(),
         _ => reason.to_ascii_lowercase(),
     }
 }
 
-/// The code of an error that is a prompt which Gemini has blocked; Gemini has no code for it.
-pub const PROMPT_BLOCKED: &str = "PROMPT_BLOCKED";
+const FILTERED: &str = "content_filter";
 
-/// A whole answer, or a chunk of a streamed one.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Answer {
-    error: Option<Value>,
-    pub(super) candidates: Option<Vec<Candidate>>,
-    prompt_feedback: Option<PromptFeedback>,
-    pub(super) usage_metadata: Option<Usage>,
-    model_version: Option<String>,
-    pub(super) response_id: Option<String>,
+/// The code of an error that is a prompt, or an answer, which Gemini has blocked; Gemini has no code for it.
+pub const BLOCKED: &str = "BLOCKED";
+
+/// Whether an answer that ends so is one: an empty one that was refused, cut or unusable is an error, and one that says
+/// nothing at all is asked for once more.
+pub(super) fn check_end(theirs: &str, ours: &str, is_empty: bool, billed: bool) -> Result<(), ReadError> {
+    match ours {
+        _ if !is_empty => Ok(()),
+        FILTERED => Err(ReadError::reported(BLOCKED, format!("the provider blocked the answer: {theirs}"))),
+        // The model had no room for more than its thoughts.
+        "length" => Ok(()),
+        "" | "stop" if billed => Err(ReadError::NoMessage),
+        "" => Err(ReadError::MALFORMED),
+        "stop" => Err(ReadError::NoMessage),
+        _ => Err(ReadError::reported(theirs, format!("the provider broke the answer off: {theirs}"))),
+    }
+}
+
+/// What an answer refers to: the pages of a search, and texts that it repeats ("Grounding with Google Search";
+/// "CitationMetadata").
+pub(super) fn annotations(candidate: &Map<String, Value>) -> Vec<Annotation> {
+    let list = |path: [&str; 2]| {
+        let items = candidate.get(path[0]).and_then(|object| object.get(path[1]));
+        items.and_then(Value::as_array).into_iter().flatten()
+    };
+    let text =
+        |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let pages = list(["groundingMetadata", "groundingChunks"]).map(|chunk| {
+        let page = chunk.get("web").or_else(|| chunk.get("retrievedContext")).unwrap_or(chunk);
+        Annotation {
+            kind: "grounding_chunk".into(),
+            url: text(page, "uri"),
+            title: text(page, "title"),
+            text: text(page, "text"),
+            json: chunk.clone(),
+        }
+    });
+    let sources =
+        list(["citationMetadata", "citationSources"]).chain(list(["citationMetadata", "citations"]));
+    let sources = sources.map(|source| Annotation {
+        kind: "citation_source".into(),
+        url: text(source, "uri"),
+        title: text(source, "title"),
+        text: String::new(),
+        json: source.clone(),
+    });
+    pages.chain(sources).collect()
+}
+
+fields! {
+    /// A whole answer, or a chunk of a streamed one.
+    pub(super) struct Answer {
+        error: Value,
+        pub(super) candidates: Vec<Candidate>,
+        prompt_feedback: Option<PromptFeedback> = "promptFeedback" | "prompt_feedback",
+        pub(super) usage: Option<Usage> = "usageMetadata" | "usage_metadata",
+        model_version: String = "modelVersion" | "model_version",
+        response_id: String = "responseId" | "response_id",
+    }
+    ignores []
 }
 
 impl Answer {
     /// Itself, where it says anything, reports no error, and the prompt was not blocked.
-    pub(super) fn check(mut self) -> Result<Self, ReadError> {
-        check_error(self.error.take())?;
-        let blocked = self.prompt_feedback.as_ref().and_then(|feedback| feedback.block_reason.as_deref());
-        if let Some(reason) = blocked
-            && self.candidates.as_ref().is_none_or(Vec::is_empty)
+    pub(super) fn check(mut self, body: &[u8]) -> Result<Self, ReadError> {
+        check_error(std::mem::take(&mut self.error))?;
+        let blocked = self.prompt_feedback.as_ref().map(|feedback| feedback.block_reason.as_str());
+        if let Some(reason) = blocked.filter(|reason| !reason.is_empty())
+            && self.candidates.is_empty()
         {
-            let message = format!("the provider blocked the prompt: {reason}");
-            return Err(ReadError::reported(PROMPT_BLOCKED, message));
+            return Err(ReadError::reported(BLOCKED, format!("the provider blocked the prompt: {reason}")));
         }
-        if self.candidates.is_none() && self.prompt_feedback.is_none() && self.usage_metadata.is_none() {
-            return Err(ReadError::MALFORMED);
+        if self.candidates.is_empty() && self.prompt_feedback.is_none() && self.usage.is_none() {
+            return Err(no_answer(body));
         }
         Ok(self)
     }
-}
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct PromptFeedback {
-    block_reason: Option<String>,
-}
+    pub(super) fn head(&mut self) -> AnswerHead {
+        let (id, model) = (std::mem::take(&mut self.response_id), std::mem::take(&mut self.model_version));
+        let service_tier = self.usage.as_mut().map(|usage| std::mem::take(&mut usage.service_tier));
+        AnswerHead { id, model, service_tier: service_tier.unwrap_or_default(), ..AnswerHead::default() }
+    }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Candidate {
-    pub(super) index: Option<i32>,
-    pub(super) content: Option<Parts>,
-    pub(super) finish_reason: Option<String>,
-}
-
-#[derive(Deserialize)]
-pub(super) struct Parts {
-    parts: Option<Vec<Part>>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Part {
-    text: Option<String>,
-    /// Whether the text is reasoning.
-    thought: Option<bool>,
-    function_call: Option<FunctionCall>,
-}
-
-#[derive(Deserialize)]
-struct FunctionCall {
-    id: Option<String>,
-    name: Option<String>,
-    args: Option<Map<String, Value>>,
-}
-
-/// What a candidate's parts say together.
-#[derive(Default)]
-pub(super) struct Spoken {
-    pub(super) text: String,
-    pub(super) reasoning: String,
-    pub(super) tool_calls: Vec<ToolCall>,
-}
-
-impl Spoken {
-    /// Reads the parts of an answer with that id; so many calls came before. Older models give calls no id. The one made
-    /// up then differs from those of other answers, as some vendors ask for that, and this conversation may go to one.
-    pub(super) fn of(content: Option<Parts>, answer: &str, before: i32) -> Self {
-        let mut spoken = Self::default();
-        for part in content.and_then(|content| content.parts).into_iter().flatten() {
-            let text = part.text.unwrap_or_default();
-            if part.thought == Some(true) {
-                spoken.reasoning.push_str(&text);
-            } else {
-                spoken.text.push_str(&text);
-            }
-            if let Some(call) = part.function_call {
-                let index = before.saturating_add(i32::try_from(spoken.tool_calls.len()).unwrap_or(i32::MAX));
-                let made_up = || match answer {
-                    "" => format!("call_{index}"),
-                    _ => format!("call_{answer}_{index}"),
-                };
-                spoken.tool_calls.push(ToolCall {
-                    index,
-                    id: call.id.filter(|id| !id.is_empty()).unwrap_or_else(made_up),
-                    kind: "function".into(),
-                    name: call.name.unwrap_or_default(),
-                    arguments: Value::Object(call.args.unwrap_or_default()).to_string(),
-                });
-            }
-        }
-        spoken
+    /// What it counts. What counts have no field, such as those by modality, is left in `rest`, as is what else it says of
+    /// the prompt.
+    pub(super) fn usage(&mut self) -> Option<TokenUsage> {
+        let feedback = self.prompt_feedback.take().map(|feedback| feedback.rest).unwrap_or_default();
+        keep_counts(&mut self.rest, "promptFeedback", feedback);
+        let usage = self.usage.take()?;
+        let total = usage.total();
+        keep_counts(&mut self.rest, "usageMetadata", usage.rest);
+        Some(total)
     }
 }
 
-/// Counts of tokens. Thoughts are not part of the candidates' (API reference, "UsageMetadata").
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[expect(clippy::struct_field_names, reason = "the wire's names")]
-pub(super) struct Usage {
-    prompt_token_count: Option<u32>,
-    tool_use_prompt_token_count: Option<u32>,
-    cached_content_token_count: Option<u32>,
-    candidates_token_count: Option<u32>,
-    thoughts_token_count: Option<u32>,
-    total_token_count: Option<u32>,
+fields! {
+    struct PromptFeedback {
+        block_reason: String = "blockReason" | "block_reason",
+    }
+    ignores []
+}
+
+fields! {
+    pub(super) struct Candidate {
+        pub(super) index: Number,
+        pub(super) content: Value,
+        pub(super) finish_reason: String = "finishReason" | "finish_reason",
+        pub(super) logprobs: Value = "logprobsResult" | "logprobs_result",
+    }
+    ignores []
+}
+
+fields! {
+    /// Counts of tokens. Thoughts are not part of the candidates' (API reference, "UsageMetadata").
+    pub(super) struct Usage {
+        prompt: Number = "promptTokenCount" | "prompt_token_count",
+        tool_use: Number = "toolUsePromptTokenCount" | "tool_use_prompt_token_count",
+        cached: Number = "cachedContentTokenCount" | "cached_content_token_count",
+        candidates: Number = "candidatesTokenCount" | "candidates_token_count",
+        thoughts: Number = "thoughtsTokenCount" | "thoughts_token_count",
+        total: Number = "totalTokenCount" | "total_token_count",
+        service_tier: String = "serviceTier" | "service_tier",
+    }
+    ignores []
 }
 
 impl Usage {
     /// As the contract counts: `completion` is all that came out.
-    pub(super) fn total(self) -> TokenUsage {
-        let sum =
-            |a: Option<u32>, b: Option<u32>| a.unwrap_or_default().saturating_add(b.unwrap_or_default());
-        let prompt = sum(self.prompt_token_count, self.tool_use_prompt_token_count);
-        let completion = sum(self.candidates_token_count, self.thoughts_token_count);
+    pub(super) fn total(&self) -> TokenUsage {
+        let audio = |details: &str| {
+            let details = self.rest.get(details).and_then(Value::as_array).into_iter().flatten();
+            let audio = details.filter(|one| one.get("modality").is_some_and(|modality| modality == "AUDIO"));
+            let counts = audio.filter_map(|one| one.get("tokenCount")).map(|count| Number::of(count).count());
+            counts.fold(0, u32::saturating_add)
+        };
+        let prompt = self.prompt.count().saturating_add(self.tool_use.count());
+        let completion = self.candidates.count().saturating_add(self.thoughts.count());
         TokenUsage {
             prompt,
             completion,
-            total: self.total_token_count.unwrap_or(prompt.saturating_add(completion)),
-            cached: self.cached_content_token_count.unwrap_or_default(),
-            reasoning: self.thoughts_token_count.unwrap_or_default(),
+            total: self.total.count().max(prompt.saturating_add(completion)),
+            cached: self.cached.count(),
+            reasoning: self.thoughts.count(),
+            prompt_audio: audio("promptTokensDetails"),
+            completion_audio: audio("candidatesTokensDetails"),
+            ..TokenUsage::default()
         }
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Batch {
-    error: Option<Value>,
-    embeddings: Option<Vec<Embedding>>,
-    usage_metadata: Option<Usage>,
+fields! {
+    struct Batch {
+        error: Value,
+        embeddings: Vec<Embedding>,
+        usage: Option<Usage> = "usageMetadata" | "usage_metadata",
+    }
+    ignores []
 }
 
-#[derive(Deserialize)]
-struct Embedding {
-    values: Vec<f32>,
+fields! {
+    struct Embedding {
+        values: Vector,
+    }
+    ignores []
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Count {
-    error: Option<Value>,
-    total_tokens: Option<u32>,
+fields! {
+    struct Count {
+        error: Value,
+        total_tokens: Number = "totalTokens" | "total_tokens",
+    }
+    ignores []
 }
 
-#[derive(Deserialize)]
-struct Models {
-    error: Option<Value>,
-    models: Option<Vec<IgnoredAny>>,
+fields! {
+    struct Listed {
+        error: Value,
+        models: Value,
+    }
+    ignores []
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::fixtures::reported;
+    use crate::wire::{Content, Message, Part, PartKind, Reasoning, ToolCall, fixtures::reported};
     use serde_json::json;
 
     fn read(body: &Value) -> Result<ChatReply, ReadError> {
@@ -261,7 +298,7 @@ mod tests {
                     {"text": "a", "thoughtSignature": "x"},
                     {"executableCode": {"language": "PYTHON", "code": "1"}},
                     {"text": "b"},
-                    {"functionCall": {"id": "t1", "name": "f", "args": {"a": 1}}},
+                    {"functionCall": {"id": "t1", "name": "f", "args": {"z": 1, "a": 2}}, "thoughtSignature": "y"},
                     {"functionCall": {"name": "g"}},
                 ]},
                 "finishReason": "STOP", "index": 0, "safetyRatings": [],
@@ -281,21 +318,59 @@ mod tests {
             kind: "function".into(),
             name: name.into(),
             arguments: arguments.into(),
+            ..ToolCall::default()
         };
-        let expected = ChatReply {
-            message: Message {
-                role: "assistant".into(),
-                content: Content::Text("ab".into()),
-                tool_calls: vec![call(0, "t1", "f", "{\"a\":1}"), call(1, "call_r1_1", "g", "{}")],
-                reasoning: "hm".into(),
-                ..Message::default()
-            },
-            finish_reason: "tool_calls".into(),
-            usage: TokenUsage { prompt: 12, completion: 11, total: 23, cached: 4, reasoning: 6 },
-            model: "gemini-x-001".into(),
-            system_fingerprint: String::new(),
+        let code =
+            json!({"executableCode": {"language": "PYTHON", "code": "1"}}).as_object().unwrap().clone();
+        let text = |text: &str| Part::from(PartKind::Text(text.into()));
+        let piece = |index, text: &str, signature: &str, id: &str| Reasoning {
+            text: text.into(),
+            signature: signature.into(),
+            id: id.into(),
+            index,
+            ..Reasoning::default()
         };
-        assert_eq!(reply, expected);
+        let message = Message {
+            role: "assistant".into(),
+            content: Content::Parts(vec![text("a"), Part::opaque(code), text("b")]),
+            tool_calls: vec![call(0, "t1", "f", "{\"z\":1,\"a\":2}"), call(1, "call_r1_1", "g", "{}")],
+            reasoning_content: "hm".into(),
+            reasoning: vec![piece(0, "hm", "", ""), piece(1, "", "x", ""), piece(4, "", "y", "t1")],
+            ..Message::default()
+        };
+        let usage = TokenUsage {
+            prompt: 12,
+            completion: 11,
+            total: 23,
+            cached: 4,
+            reasoning: 6,
+            ..TokenUsage::default()
+        };
+        let head = AnswerHead { id: "r1".into(), model: "gemini-x-001".into(), ..AnswerHead::default() };
+        let choice = Choice { message, finish_reason: "tool_calls".into(), ..Choice::default() };
+        let counts =
+            json!({"usageMetadata": {"promptTokensDetails": [{"modality": "TEXT", "tokenCount": 10}]}});
+        let extra = counts.as_object().unwrap().clone();
+        assert_eq!(reply, ChatReply { head, choice, usage: Some(usage), extra, ..ChatReply::default() });
+    }
+
+    #[test]
+    fn media_and_grounding_are_handed_on() {
+        let reply = read(&json!({"candidates": [
+            {"index": 1, "content": {"parts": [{"text": "two"}]}, "finishReason": "MAX_TOKENS"},
+            {"index": 0, "finishReason": "STOP",
+                "content": {"parts": [{"text": "look"}, {"inlineData": {"mimeType": "image/png", "data": "YWJj"}, "thoughtSignature": "s"}]},
+                "groundingMetadata": {"groundingChunks": [{"web": {"uri": "http://u", "title": "t"}}]},
+                "logprobsResult": {"chosenCandidates": []}},
+        ]}))
+        .unwrap();
+        let Content::Parts(parts) = &reply.more_choices[0].message.content else { panic!("{reply:?}") };
+        assert!(matches!(&parts[1].kind, PartKind::Image(media) if media.mime_type == "image/png"));
+        let grounded = &reply.more_choices[0];
+        assert_eq!(grounded.message.reasoning[0].index, 1);
+        assert_eq!(grounded.message.annotations[0].url, "http://u");
+        assert!(grounded.extra.contains_key("groundingMetadata") && grounded.logprobs.is_some());
+        assert_eq!(reply.choice.finish_reason, "length");
     }
 
     #[test]
@@ -313,23 +388,31 @@ mod tests {
             ("OTHER", "other"),
         ];
         for (theirs, ours) in table {
-            let reply = read(&json!({"candidates": [{"finishReason": theirs}]})).unwrap();
-            assert_eq!(reply.finish_reason, ours);
+            let content = json!({"parts": [{"text": "x"}]});
+            let reply = read(&json!({"candidates": [{"content": content, "finishReason": theirs}]})).unwrap();
+            assert_eq!(reply.choice.finish_reason, ours);
         }
+        let empty = |theirs: &str| read(&json!({"candidates": [{"finishReason": theirs}]}));
+        assert_eq!(reported(empty("SAFETY")).0, BLOCKED);
+        for theirs in ["MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "OTHER"] {
+            assert_eq!(reported(empty(theirs)).0, theirs);
+        }
+        assert_eq!(empty("STOP"), Err(ReadError::NoMessage));
+        assert_eq!(empty("MAX_TOKENS").unwrap().choice.finish_reason, "length");
     }
 
     #[test]
     fn a_call_without_any_id_gets_one() {
         let parts = json!([{"functionCall": {"name": "f", "args": null}}]);
         let reply = read(&json!({"candidates": [{"content": {"parts": parts}}]})).unwrap();
-        assert_eq!(reply.message.tool_calls[0].id, "call_0");
+        assert_eq!(reply.choice.message.tool_calls[0].id, "call_0");
     }
 
     #[test]
     fn a_blocked_prompt_is_filtered() {
         let blocked = json!({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}});
         let text = "the provider blocked the prompt: PROHIBITED_CONTENT";
-        assert_eq!(reported(read(&blocked)), (PROMPT_BLOCKED.into(), text.into()));
+        assert_eq!(reported(read(&blocked)), (BLOCKED.into(), text.into()));
     }
 
     #[test]
@@ -342,7 +425,6 @@ mod tests {
             json!({"candidates": [{}]}),
             json!({"candidates": "x"}),
             json!({"choices": []}),
-            json!({"usageMetadata": {}}),
         ];
         for body in bodies {
             assert_eq!(read(&body).unwrap_err(), ReadError::MALFORMED, "{body}");

@@ -2,7 +2,10 @@
 //! reference, "GenerationConfig", "ToolConfig"; "OpenAI compatibility"). Pure. What Gemini's own names say wins. Names
 //! that neither knows stay as they are: Gemini refuses them.
 
-use crate::wire::WriteError;
+use crate::wire::{
+    WriteError,
+    unheard::{drop_unheard, refused, take_stop},
+};
 use serde_json::{Map, Value, json};
 
 /// OpenAI's names for fields of the generation config; of two that mean the same, the first counts.
@@ -39,45 +42,48 @@ const NATIVE: &[&str] = &[
     "mediaResolution",
 ];
 
+/// They change no answer either: a stream is asked for by another address.
+const DROPPED: &[&str] = &["stream", "user", "metadata", "service_tier"];
+
 /// A parameter that cannot be put in Gemini's words.
 fn unknown(name: &str) -> WriteError {
-    WriteError::new(format!("this provider cannot do this `{name}`"))
+    refused(name, "this provider has no word for it")
 }
 
 /// Rewrites a body that holds the caller's parameters. The model's name is the last part of it.
-pub(super) fn translate(body: &mut Map<String, Value>, model: &str) -> Result<(), WriteError> {
-    // The last may be said in both ways, as everything in protobuf's JSON.
-    let given = take(body, "generationConfig").or_else(|| take(body, "generation_config"));
+pub(super) fn translate(body: &mut Map<String, Value>, model: &str, tools: bool) -> Result<(), WriteError> {
+    drop_unheard(body, DROPPED);
+    // It may be said in both ways, as everything in protobuf's JSON.
+    let given = body.shift_remove("generationConfig").or_else(|| body.shift_remove("generation_config"));
     let mut config = match given {
         None => Map::new(),
         Some(Value::Object(config)) => config,
         Some(_) => return Err(unknown("generationConfig")),
     };
     for name in NATIVE {
-        if let Some(value) = take(body, name) {
+        if let Some(value) = body.shift_remove(*name) {
             config.entry(*name).or_insert(value);
         }
     }
     for (name, theirs) in CONFIG {
-        if let Some(value) = take(body, name) {
+        if let Some(value) = body.shift_remove(*name) {
             config.entry(*theirs).or_insert(value);
         }
     }
-    if let Some(stop) = take(body, "stop") {
-        let stop = if stop.is_string() { json!([stop]) } else { stop };
+    if let Some(stop) = take_stop(body) {
         config.entry("stopSequences").or_insert(stop);
     }
-    if let Some(format) = take(body, "response_format") {
+    if let Some(format) = body.shift_remove("response_format") {
         response_format(&mut config, &format)?;
     }
-    if let Some(effort) = take(body, "reasoning_effort") {
+    if let Some(effort) = body.shift_remove("reasoning_effort") {
         let thinking = thinking(&effort, model)?;
         config.entry("thinkingConfig").or_insert(thinking);
     }
     if !config.is_empty() {
         body.insert("generationConfig".into(), config.into());
     }
-    if let Some(choice) = take(body, "tool_choice") {
+    if let Some(choice) = body.shift_remove("tool_choice") {
         let calling = calling(&choice)?;
         let name = if body.contains_key("tool_config") { "tool_config" } else { "toolConfig" };
         if let Some(tools) = body.entry(name).or_insert_with(|| json!({})).as_object_mut()
@@ -87,18 +93,13 @@ pub(super) fn translate(body: &mut Map<String, Value>, model: &str) -> Result<()
         }
     }
     // Several calls at once are Gemini's way, which cannot be turned off.
-    if body.get("parallel_tool_calls").is_some_and(|parallel| parallel != false) {
-        body.remove("parallel_tool_calls");
+    if body.shift_remove("parallel_tool_calls").is_some_and(|parallel| parallel == false) && tools {
+        return Err(unknown("parallel_tool_calls"));
     }
-    // OpenAI's alone: a stream is asked for by another address, and usage comes without asking.
-    body.remove("stream");
-    body.remove("stream_options");
+    if body.contains_key("logit_bias") {
+        return Err(unknown("logit_bias"));
+    }
     Ok(())
-}
-
-/// Null means OpenAI's default, as if it was not there.
-fn take(body: &mut Map<String, Value>, name: &str) -> Option<Value> {
-    body.remove(name).filter(|value| !value.is_null())
 }
 
 fn response_format(config: &mut Map<String, Value>, format: &Value) -> Result<(), WriteError> {
@@ -163,7 +164,7 @@ mod tests {
 
     fn translated(model: &str, parameters: Value) -> Result<Value, WriteError> {
         let mut body = parameters.as_object().unwrap().clone();
-        translate(&mut body, model).map(|()| body.into())
+        translate(&mut body, model, true).map(|()| body.into())
     }
 
     #[test]
@@ -237,8 +238,7 @@ mod tests {
                 json!({"parallel_tool_calls": true, "stream": true, "stream_options": {"include_usage": true}}),
                 json!({}),
             ),
-            // Gemini refuses it, and says so.
-            (json!({"parallel_tool_calls": false}), json!({"parallel_tool_calls": false})),
+            (json!({"user": "u", "store": true, "logit_bias": {}, "modalities": ["text"]}), json!({})),
         ];
         for (parameters, expected) in table {
             assert_eq!(translated("gemini-2.5-pro", parameters.clone()).unwrap(), expected, "{parameters}");
@@ -273,10 +273,12 @@ mod tests {
             json!({"response_format": {"type": "json_schema"}}),
             json!({"response_format": {"type": "grammar"}}),
             json!({"generationConfig": []}),
+            json!({"parallel_tool_calls": false}),
+            json!({"logit_bias": {"1": 2}}),
         ] {
-            let WriteError(why) = translated("gemini-2.5-pro", parameters.clone()).unwrap_err();
+            let error = translated("gemini-2.5-pro", parameters.clone()).unwrap_err();
             let (name, _) = parameters.as_object().unwrap().iter().next().unwrap();
-            assert!(why.contains(name), "{why}");
+            assert_eq!(error.field, format!("parameters.{name}"));
         }
     }
 }

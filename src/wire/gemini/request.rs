@@ -2,34 +2,29 @@
 //! parameter of the caller's replaces what the call itself says (contents, and what else is given in the request's own
 //! fields).
 
-use super::parameters::{is_new, translate};
-use crate::wire::{
-    ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall, WriteError,
-    media::{data_url, essence},
+use super::{
+    contents::{contents, part, system, with},
+    parameters::translate,
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use crate::wire::{ChatRequest, EmbeddingInputs, EmbeddingRequest, Recipient, Tool, WriteError};
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
-
-/// In place of a signature: the contract has no room for Gemini's own ("Thought signatures", calls that the model did not
-/// make).
-const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
 /// The body of `:generateContent` and of `:streamGenerateContent`. The model's name is the last part of it. An end user's
 /// id has no place there.
-pub fn chat(model: &str, request: &ChatRequest) -> Result<Value, WriteError> {
+pub fn chat(to: Recipient<'_>, request: &ChatRequest) -> Result<Value, WriteError> {
     let mut body = request.parameters.clone();
+    request.extra.add_to(&mut body, to.kind);
     // It stands in the address.
-    body.remove("model");
-    translate(&mut body, model)?;
-    body.insert("contents".into(), contents(&request.messages, is_new(model))?.into());
-    let system = system(&request.messages)?;
+    body.shift_remove("model");
+    translate(&mut body, to.model, !request.tools.is_empty())?;
+    body.insert("contents".into(), contents(&request.messages, to)?.into());
+    let system = system(&request.messages, to)?;
     if !system.is_empty() {
-        body.remove("system_instruction");
+        body.shift_remove("system_instruction");
         body.insert("systemInstruction".into(), json!({ "parts": system }));
     }
     if !request.tools.is_empty() {
-        let declarations: Vec<Value> = request.tools.iter().map(tool).collect();
+        let declarations: Vec<Value> = request.tools.iter().map(|each| tool(each, to)).collect();
         let declared = json!({ "functionDeclarations": declarations });
         // Gemini's own tools may stand beside them.
         match body.get_mut("tools") {
@@ -42,7 +37,7 @@ pub fn chat(model: &str, request: &ChatRequest) -> Result<Value, WriteError> {
     if !request.stop.is_empty() {
         let config = body.entry("generationConfig").or_insert_with(|| json!({}));
         if let Some(config) = config.as_object_mut() {
-            config.remove("stop_sequences");
+            config.shift_remove("stop_sequences");
             config.insert("stopSequences".into(), request.stop.clone().into());
         }
     }
@@ -50,134 +45,53 @@ pub fn chat(model: &str, request: &ChatRequest) -> Result<Value, WriteError> {
 }
 
 /// The body of `:batchEmbedContents`; the model is named as `models/…`.
-pub fn embeddings(model: &str, request: &EmbeddingRequest) -> Value {
+pub fn embeddings(
+    to: Recipient<'_>,
+    full_name: &str,
+    request: &EmbeddingRequest,
+) -> Result<Value, WriteError> {
     let task = match request.input_type.as_str() {
         "document" => Some("RETRIEVAL_DOCUMENT"),
         "query" => Some("RETRIEVAL_QUERY"),
         _ => None,
     };
-    let one = |text: &String| {
-        let mut one = Map::new();
-        one.insert("model".into(), model.into());
-        one.insert("content".into(), json!({"parts": [{"text": text}]}));
+    if !request.encoding.is_empty() && request.encoding != "float" {
+        return Err(WriteError::new("encoding", "this provider returns floating point alone"));
+    }
+    let parts: Vec<Value> = match &request.inputs {
+        EmbeddingInputs::Texts(texts) => texts.iter().map(|text| json!({ "text": text })).collect(),
+        EmbeddingInputs::Tokens(_) => {
+            return Err(WriteError::new("token_arrays", "this provider embeds texts and media, not tokens"));
+        }
+        EmbeddingInputs::Parts(parts) => parts.iter().map(|each| part(each, to)).collect(),
+    };
+    let one = |part: Value| {
+        let mut one = request.parameters.clone();
+        one.insert("model".into(), full_name.into());
+        one.insert("content".into(), json!({ "parts": [part] }));
         if let Some(task) = task {
             one.insert("taskType".into(), task.into());
         }
         if request.dimensions > 0 {
             one.insert("outputDimensionality".into(), request.dimensions.into());
         }
+        request.extra.add_to(&mut one, to.kind);
         Value::Object(one)
     };
-    json!({"requests": request.texts.iter().map(one).collect::<Vec<_>>()})
+    Ok(json!({"requests": parts.into_iter().map(one).collect::<Vec<_>>()}))
 }
 
 /// The body of `:countTokens` (<https://ai.google.dev/api/tokens>), as a whole request, so that tools and system messages
 /// are counted too. The model's full name is `models/…`.
-pub fn count(model: &str, full_name: &str, request: &ChatRequest) -> Result<Value, WriteError> {
-    let mut body = chat(model, request)?;
+pub fn count(to: Recipient<'_>, full_name: &str, request: &ChatRequest) -> Result<Value, WriteError> {
+    let mut body = chat(to, request)?;
     if let Some(body) = body.as_object_mut() {
         body.insert("model".into(), full_name.into());
     }
     Ok(json!({ "generateContentRequest": body }))
 }
 
-/// The system messages, wherever they stand: Gemini takes them beside the conversation.
-fn system(messages: &[Message]) -> Result<Vec<Value>, WriteError> {
-    let mut parts = Vec::new();
-    for message in messages.iter().filter(|message| message.role == "system") {
-        let text = plain(&message.content, "system messages must be text for this provider")?;
-        if !text.is_empty() {
-            parts.push(json!({ "text": text }));
-        }
-    }
-    Ok(parts)
-}
-
-/// A content that must be text; else `why` it is refused.
-fn plain(content: &Content, why: &str) -> Result<String, WriteError> {
-    match content {
-        Content::Text(text) => Ok(text.clone()),
-        Content::Parts(parts) => parts
-            .iter()
-            .map(|part| match part {
-                Part::Text(text) => Ok(text.as_str()),
-                _ => Err(WriteError::new(why)),
-            })
-            .collect(),
-    }
-}
-
-/// The conversation without its system messages. Results of tools become a user's; those in a row become one, as all of a
-/// turn's results must come together ("Function calling", parallel calls).
-fn contents(messages: &[Message], signed: bool) -> Result<Vec<Value>, WriteError> {
-    let mut out = Vec::new();
-    let mut results: Vec<Value> = Vec::new();
-    let mut names: HashMap<&str, &str> = HashMap::new();
-    for message in messages.iter().filter(|message| message.role != "system") {
-        if message.role == "tool" {
-            results.push(result(message, &names)?);
-            continue;
-        }
-        flush(&mut results, &mut out);
-        let mut parts = match &message.content {
-            Content::Text(text) if text.is_empty() && !message.tool_calls.is_empty() => Vec::new(),
-            Content::Text(text) => vec![json!({ "text": text })],
-            Content::Parts(parts) => parts.iter().map(part).collect(),
-        };
-        for (index, call) in message.tool_calls.iter().enumerate() {
-            names.insert(&call.id, &call.name);
-            parts.push(function_call(call, signed && index == 0)?);
-        }
-        // `name` has no place there. `reasoning` stays here: it is output.
-        let role = if message.role == "assistant" { "model" } else { "user" };
-        out.push(json!({"role": role, "parts": parts}));
-    }
-    flush(&mut results, &mut out);
-    Ok(out)
-}
-
-fn flush(results: &mut Vec<Value>, out: &mut Vec<Value>) {
-    if !results.is_empty() {
-        out.push(json!({"role": "user", "parts": std::mem::take(results)}));
-    }
-}
-
-/// Gemini takes the arguments as an object, where the contract has the model's text. The first call of a turn bears the
-/// signature.
-fn function_call(call: &ToolCall, signed: bool) -> Result<Value, WriteError> {
-    let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
-    let args: Map<String, Value> = serde_json::from_str(text)
-        .map_err(|_| WriteError::new("the arguments of a tool call in `messages` are no JSON object"))?;
-    let mut out = Map::new();
-    out.insert("functionCall".into(), identified(&call.id, json!({"name": call.name, "args": args})));
-    if signed {
-        out.insert("thoughtSignature".into(), NO_SIGNATURE.into());
-    }
-    Ok(Value::Object(out))
-}
-
-/// Gemini wants the function's name, and an object. What is none stands under `output` (API reference,
-/// "FunctionResponse").
-fn result(message: &Message, names: &HashMap<&str, &str>) -> Result<Value, WriteError> {
-    let id = message.tool_call_id.as_str();
-    let named = names.get(id).copied().or(Some(message.name.as_str())).filter(|name| !name.is_empty());
-    let name =
-        named.ok_or_else(|| WriteError::new("a tool's message in `messages` answers no call before it"))?;
-    let text = plain(&message.content, "results of tools must be text for this provider")?;
-    let response: Map<String, Value> = serde_json::from_str(&text)
-        .unwrap_or_else(|_| Map::from_iter([("output".to_owned(), Value::String(text))]));
-    Ok(json!({"functionResponse": identified(id, json!({"name": name, "response": response}))}))
-}
-
-/// Adds the call's id, where it has one.
-fn identified(id: &str, mut value: Value) -> Value {
-    if let Some(value) = value.as_object_mut().filter(|_| !id.is_empty()) {
-        value.insert("id".into(), id.into());
-    }
-    value
-}
-
-fn tool(tool: &Tool) -> Value {
+fn tool(tool: &Tool, to: Recipient<'_>) -> Value {
     let mut out = Map::new();
     out.insert("name".into(), tool.name.clone().into());
     if !tool.description.is_empty() {
@@ -187,56 +101,16 @@ fn tool(tool: &Tool) -> Value {
     if let Some(schema) = &tool.parameters {
         out.insert("parametersJsonSchema".into(), schema.clone().into());
     }
-    Value::Object(out)
-}
-
-fn part(part: &Part) -> Value {
-    match part {
-        Part::Text(text) => json!({ "text": text }),
-        Part::Image(media) | Part::Audio(media) | Part::Document(media) => medium(media),
-    }
-}
-
-fn medium(media: &Media) -> Value {
-    let inline = |mime_type: String, data: &str| json!({"inlineData": {"mimeType": mime_type, "data": data}});
-    match media {
-        Media::Data { bytes, mime_type } => inline(essence(mime_type), &BASE64_STANDARD.encode(bytes)),
-        Media::Url(url) => match data_url(url) {
-            Some((mime_type, data)) => inline(mime_type, data),
-            None => match by_ending(url) {
-                Some(mime_type) => json!({"fileData": {"mimeType": mime_type, "fileUri": url}}),
-                None => json!({"fileData": {"fileUri": url}}),
-            },
-        },
-    }
-}
-
-/// What a file most likely is. Gemini does not look by itself; files that were uploaded to it have a type already.
-fn by_ending(url: &str) -> Option<&'static str> {
-    const ENDINGS: &[(&str, &str)] = &[
-        ("png", "image/png"),
-        ("jpg", "image/jpeg"),
-        ("jpeg", "image/jpeg"),
-        ("webp", "image/webp"),
-        ("heic", "image/heic"),
-        ("heif", "image/heif"),
-        ("pdf", "application/pdf"),
-        ("txt", "text/plain"),
-        ("wav", "audio/wav"),
-        ("mp3", "audio/mp3"),
-        ("ogg", "audio/ogg"),
-        ("flac", "audio/flac"),
-        ("mp4", "video/mp4"),
-    ];
-    let path = url.split(['?', '#']).next()?;
-    let (_, ending) = path.rsplit('/').next()?.rsplit_once('.')?;
-    let known = ENDINGS.iter().find(|(known, _)| known.eq_ignore_ascii_case(ending))?;
-    Some(known.1)
+    with(out.into(), &tool.extra, to)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::contents::NO_SIGNATURE;
     use super::*;
+    use crate::wire::{Content, Media, MediaSource, Message, PartKind, Reasoning, ToolCall};
+
+    const TO: Recipient<'_> = Recipient { kind: "gemini", model: "m", switches: crate::wire::Switches::NONE };
 
     fn object(value: &Value) -> Map<String, Value> {
         value.as_object().unwrap().clone()
@@ -248,7 +122,13 @@ mod tests {
 
     fn call(id: &str, name: &str, arguments: &str) -> ToolCall {
         let kind = "function".into();
-        ToolCall { index: 0, id: id.into(), kind, name: name.into(), arguments: arguments.into() }
+        ToolCall {
+            id: id.into(),
+            kind,
+            name: name.into(),
+            arguments: arguments.into(),
+            ..ToolCall::default()
+        }
     }
 
     fn of(messages: Vec<Message>) -> ChatRequest {
@@ -263,10 +143,15 @@ mod tests {
                 "temperature": 0.5, "safetySettings": [], "generationConfig": {"stopSequences": ["kept out"]},
                 "stop": "kept out", "tools": [{"googleSearch": {}}],
             })),
-            tools: vec![Tool { name: "f".into(), description: String::new(), parameters: None }],
+            tools: vec![Tool { name: "f".into(), ..Tool::default() }],
             stop: vec!["END".into()],
             user: "u".into(),
-            ..of(vec![says("system", "a"), says("user", "hi"), says("assistant", "ho"), says("system", "b")])
+            ..of(vec![
+                says("system", "a"),
+                says("user", "hi"),
+                says("assistant", "ho"),
+                says("developer", "b"),
+            ])
         };
         let expected = json!({
             "contents": [
@@ -278,9 +163,9 @@ mod tests {
             "safetySettings": [],
             "tools": [{"googleSearch": {}}, {"functionDeclarations": [{"name": "f"}]}],
         });
-        assert_eq!(chat("m", &request).unwrap(), expected);
+        assert_eq!(chat(TO, &request).unwrap(), expected);
         let expected = json!({"contents": [{"role": "user", "parts": [{"text": "hi"}]}]});
-        assert_eq!(chat("m", &of(vec![says("user", "hi")])).unwrap(), expected);
+        assert_eq!(chat(TO, &of(vec![says("user", "hi")])).unwrap(), expected);
     }
 
     #[test]
@@ -292,12 +177,13 @@ mod tests {
                 name: "f".into(),
                 description: "d".into(),
                 parameters: Some(object(&schema)),
+                ..Tool::default()
             }],
             ..of(vec![
                 says("user", "hi"),
                 Message {
                     tool_calls: vec![call("c1", "f", "{\"a\":1}"), call("c2", "g", "")],
-                    reasoning: "hm".into(),
+                    reasoning_content: "hm".into(),
                     ..says("assistant", "")
                 },
                 result("c1", "{\"ok\":true}"),
@@ -331,70 +217,113 @@ mod tests {
                 {"name": "f", "description": "d", "parametersJsonSchema": schema},
             ]}],
         });
-        assert_eq!(chat("gemini-2.5-pro", &request).unwrap(), expected);
+        assert_eq!(chat(Recipient { model: "gemini-2.5-pro", ..TO }, &request).unwrap(), expected);
         // Later models ask for a signature at a turn's first call.
         for pointer in ["/contents/1/parts/0", "/contents/3/parts/1"] {
             expected.pointer_mut(pointer).unwrap()["thoughtSignature"] = NO_SIGNATURE.into();
         }
-        assert_eq!(chat("gemini-3-pro-preview", &request).unwrap(), expected);
+        assert_eq!(chat(Recipient { model: "gemini-3-pro-preview", ..TO }, &request).unwrap(), expected);
     }
 
     #[test]
     fn what_cannot_be_said_is_refused() {
-        let picture = Content::Parts(vec![Part::Image(Media::Url("https://h/i.png".into()))]);
+        let media = Media { source: MediaSource::Url("https://h/i.png".into()), ..Media::default() };
+        let picture = Content::Parts(vec![PartKind::Image(media).into()]);
         let calls =
             |arguments| Message { tool_calls: vec![call("c", "f", arguments)], ..says("assistant", "") };
         let answers = Message { tool_call_id: "c".into(), ..says("tool", "x") };
         let table = [
-            (vec![calls("[]")], "no JSON object"),
-            (vec![calls("{")], "no JSON object"),
-            (vec![answers.clone()], "no call before it"),
-            (vec![calls("{}"), Message { content: picture.clone(), ..answers }], "must be text"),
+            (vec![calls("[]")], "a JSON object"),
+            (vec![calls("{")], "a JSON object"),
+            (vec![answers], "no call before it"),
             (vec![Message { content: picture, ..says("system", "") }], "must be text"),
         ];
         for (messages, why) in table {
-            let WriteError(message) = chat("m", &of(messages)).unwrap_err();
-            assert!(message.contains(why), "{message}");
+            let error = chat(TO, &of(messages)).unwrap_err();
+            assert!(error.field.starts_with("messages[0]") && error.why.contains(why), "{error}");
         }
     }
 
     #[test]
-    fn parts_are_written_as_gemini_does() {
-        let data = |mime_type: &str| Media::Data { bytes: b"abc".to_vec(), mime_type: mime_type.into() };
-        let inline = |mime_type: &str| json!({"inlineData": {"mimeType": mime_type, "data": "YWJj"}});
-        let file = |url: &str, kind: &str| json!({"fileData": {"mimeType": kind, "fileUri": url}});
-        let url = |url: &str| Media::Url(url.into());
-        let uploaded = "https://generativelanguage.googleapis.com/v1beta/files/x.1/a";
-        let table = [
-            (Part::Text("t".into()), json!({"text": "t"})),
-            (Part::Image(data("image/JPG; x=y")), inline("image/jpeg")),
-            (Part::Audio(data("audio/wav")), inline("audio/wav")),
-            (Part::Document(data("application/pdf")), inline("application/pdf")),
-            (Part::Image(url("data:image/png;base64,YWJj")), inline("image/png")),
-            (Part::Image(url("https://h/i.PNG?a.b#c")), file("https://h/i.PNG?a.b#c", "image/png")),
-            (Part::Document(url("gs://b/a.pdf")), file("gs://b/a.pdf", "application/pdf")),
-            (Part::Image(url(uploaded)), json!({"fileData": {"fileUri": uploaded}})),
-        ];
-        for (input, expected) in table {
-            assert_eq!(part(&input), expected);
-        }
+    fn a_signature_goes_back_with_the_part_that_it_came_with() {
+        let piece = |index, text: &str, signature: &str, id: &str| Reasoning {
+            text: text.into(),
+            signature: signature.into(),
+            id: id.into(),
+            kind: "gemini".into(),
+            index,
+            ..Reasoning::default()
+        };
+        let image = Media { source: MediaSource::Url("https://h/i.png".into()), ..Media::default() };
+        let content = Content::Parts(vec![PartKind::Text("a".into()).into(), PartKind::Image(image).into()]);
+        let sent = |reasoning: Vec<Reasoning>, content: &Content, tool_calls: Vec<ToolCall>| {
+            let message =
+                Message { reasoning, content: content.clone(), tool_calls, ..says("assistant", "") };
+            let body = chat(Recipient { model: "gemini-3-pro", ..TO }, &of(vec![message])).unwrap();
+            body["contents"][0]["parts"].clone()
+        };
+        let parts = sent(
+            vec![
+                piece(0, "hm", "", ""),
+                piece(1, "", "s1", ""),
+                piece(2, "", "s2", ""),
+                piece(3, "", "s3", "c2"),
+            ],
+            &content,
+            vec![call("c1", "f", "{}"), call("c2", "g", "{}")],
+        );
+        let signatures: Vec<_> =
+            parts.as_array().unwrap().iter().map(|part| part.get("thoughtSignature").cloned()).collect();
+        assert_eq!(signatures, [Some(json!("s1")), Some(json!("s2")), None, Some(json!("s3"))]);
+        let text = Content::Text("a".into());
+        assert_eq!(
+            sent(vec![piece(0, "", "s", "")], &text, vec![]),
+            json!([{"text": "a", "thoughtSignature": "s"}])
+        );
+        assert_eq!(
+            sent(vec![piece(1, "", "s", "")], &text, vec![]),
+            json!([{"text": "a"}, {"text": "", "thoughtSignature": "s"}])
+        );
+        let other = Reasoning { kind: "anthropic".into(), ..piece(0, "", "s", "c1") };
+        let parts = sent(vec![other], &text, vec![call("c1", "f", "{}")]);
+        assert_eq!(parts[1]["thoughtSignature"], NO_SIGNATURE);
+    }
+
+    #[test]
+    fn media_in_a_result_stand_beside_its_words() {
+        let media = Media {
+            source: MediaSource::Data(b"abc".to_vec()),
+            mime_type: "image/png".into(),
+            ..Media::default()
+        };
+        let content =
+            Content::Parts(vec![PartKind::Text("look".into()).into(), PartKind::Image(media).into()]);
+        let result = Message { name: "f".into(), content, ..says("tool", "") };
+        let body = chat(TO, &of(vec![result])).unwrap();
+        let expected = json!({"name": "f", "response": {"output": "look"}, "parts": [
+            {"inlineData": {"mimeType": "image/png", "data": "YWJj"}},
+        ]});
+        assert_eq!(body["contents"][0]["parts"][0]["functionResponse"], expected);
     }
 
     #[test]
     fn texts_to_embed_are_a_batch() {
-        let mut request =
-            EmbeddingRequest { texts: vec!["a".into(), "b".into()], ..EmbeddingRequest::default() };
+        let inputs = EmbeddingInputs::Texts(vec!["a".into(), "b".into()]);
+        let mut request = EmbeddingRequest { inputs, ..EmbeddingRequest::default() };
         let one = |text: &str| json!({"model": "models/m", "content": {"parts": [{"text": text}]}});
-        assert_eq!(embeddings("models/m", &request), json!({"requests": [one("a"), one("b")]}));
+        let embeddings = |request: &_| embeddings(TO, "models/m", request);
+        assert_eq!(embeddings(&request).unwrap(), json!({"requests": [one("a"), one("b")]}));
         request.dimensions = 7;
         for (input_type, task) in [("document", "RETRIEVAL_DOCUMENT"), ("query", "RETRIEVAL_QUERY")] {
             request.input_type = input_type.into();
-            let body = embeddings("models/m", &request);
+            let body = embeddings(&request).unwrap();
             assert_eq!(
                 (&body["requests"][1]["taskType"], &body["requests"][1]["outputDimensionality"]),
                 (&json!(task), &json!(7))
             );
         }
+        request.encoding = "int8".into();
+        assert_eq!(embeddings(&request).unwrap_err().field, "encoding");
     }
 
     proptest::proptest! {
@@ -406,7 +335,7 @@ mod tests {
                 let role = roles[usize::from(role) % roles.len()];
                 Message { tool_calls, tool_call_id: id, ..says(role, &text) }
             };
-            if let Ok(body) = chat("m", &of(texts.into_iter().map(message).collect())) {
+            if let Ok(body) = chat(TO, &of(texts.into_iter().map(message).collect())) {
                 proptest::prop_assert!(body["contents"].is_array());
             }
         }

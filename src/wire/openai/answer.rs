@@ -1,255 +1,273 @@
-//! What comes back from an OpenAI-speaking server. Pure. Reads with tolerance: unknown fields are ignored, missing
+//! What comes back from an OpenAI-speaking server. Pure. Reads with tolerance: unknown fields are handed on, missing
 //! ones and nulls are empty. Invariant: what is not the protocol is a failure, never an empty success.
 
-use crate::wire::{
-    ChatReply, Content, EmbeddingReply, Message, ReadError, SpeechReply, TokenUsage, ToolCall,
-    answer::{check_error, parse, vectors},
+use super::{
+    message::{SoFar, Spoken, Text, annotations},
+    think,
+    usage::Usage,
 };
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, IgnoredAny, SeqAccess, Visitor},
+use crate::wire::{
+    AnswerHead, ChatReply, Choice, Content, Message, Part, PartKind, ReadError, SpeechReply, TokenUsage,
+    ToolCall,
+    answer::{check_error, keep_counts, no_answer},
+    lenient::{Number, fields, object},
+    mend,
+    tool_calls::{Fragment, made_up},
 };
 use serde_json::Value;
-use std::fmt;
 
 /// Reads a whole chat completion.
 pub fn completion(body: &[u8]) -> Result<ChatReply, ReadError> {
-    let answer: Completion = parse(body)?;
-    check_error(answer.error)?;
-    let choice = answer.choices.into_iter().flatten().next().ok_or(ReadError::MALFORMED)?;
-    let message = choice.message.ok_or(ReadError::MALFORMED)?;
-    let tool_calls: Vec<ToolCall> = calls(message.tool_calls)
-        .map(|call| if call.kind.is_empty() { ToolCall { kind: "function".into(), ..call } } else { call })
-        .collect();
-    Ok(ChatReply {
+    let mut answer: Completion = object(body)?;
+    answer.check()?;
+    if answer.choices.is_empty() {
+        let usage = answer.usage();
+        return Err(if usage.is_some() { ReadError::NoMessage } else { no_answer(body) });
+    }
+    let head = answer.head();
+    let usage = answer.usage();
+    let mut choices = Vec::new();
+    for (place, part) in (0..).zip(std::mem::take(&mut answer.choices)) {
+        choices.push(choice(part, place, &head.id, usage.is_some())?);
+    }
+    choices.sort_by_key(|choice| choice.index);
+    let mut choices = choices.into_iter();
+    let mut first = choices.next().ok_or(ReadError::MALFORMED)?;
+    first.message.annotations.extend(annotations(answer.citations));
+    Ok(ChatReply { head, choice: first, more_choices: choices.collect(), usage, extra: answer.rest })
+}
+
+/// The same with the reasoning that stands in its texts, between `<think>` and `</think>`, in its own place.
+pub fn thinking_completion(body: &[u8]) -> Result<ChatReply, ReadError> {
+    completion(body).map(|mut reply| {
+        think::split(&mut reply);
+        reply
+    })
+}
+
+fn choice(mut part: OneChoice, place: i32, answer: &str, billed: bool) -> Result<Choice, ReadError> {
+    part.check()?;
+    let finish_reason = part.finish_reason;
+    let message = match (part.message, part.text) {
+        (Some(message), _) => message,
+        (None, text @ Value::String(_)) => Text { content: text, ..Text::default() },
+        (None, _) if finish_reason == FILTERED => {
+            return Err(ReadError::reported(FILTERED, "the provider's content filter refused to answer"));
+        }
+        (None, _) if billed => return Err(ReadError::NoMessage),
+        (None, _) => return Err(ReadError::MALFORMED),
+    };
+    let spoken = Spoken::read(message, &mut SoFar::default());
+    let calls = spoken.calls.into_iter().enumerate().map(|(place, call)| tool_call(call, place, answer));
+    let role = if spoken.role.is_empty() { "assistant".to_owned() } else { spoken.role };
+    Ok(Choice {
+        index: part.index.index().unwrap_or(place),
         message: Message {
-            role: message.role.filter(|role| !role.is_empty()).unwrap_or_else(|| "assistant".into()),
-            content: Content::Text(text(message.content)),
-            tool_calls,
-            reasoning: message.reasoning_content.or(message.reasoning).unwrap_or_default(),
-            refusal: message.refusal.unwrap_or_default(),
+            role,
+            content: mended(spoken.content),
+            tool_calls: calls.collect(),
+            reasoning_content: mend::whole(spoken.reasoning_content),
+            reasoning: spoken.reasoning,
+            refusal: mend::whole(spoken.refusal),
+            annotations: spoken.annotations,
+            extra: spoken.rest.into(),
             ..Message::default()
         },
-        finish_reason: choice.finish_reason.unwrap_or_default(),
-        usage: answer.usage.map(TokenUsage::from).unwrap_or_default(),
-        model: answer.model.unwrap_or_default(),
-        system_fingerprint: answer.system_fingerprint.unwrap_or_default(),
+        finish_reason,
+        stop_sequence: part.stop_reason,
+        logprobs: Some(part.logprobs).filter(|value| !value.is_null()),
+        extra: part.rest,
     })
+}
+
+fn mended(content: Content) -> Content {
+    match content {
+        Content::Text(text) => Content::Text(mend::whole(text)),
+        Content::Parts(parts) => Content::Parts(
+            parts
+                .into_iter()
+                .map(|part| match part.kind {
+                    PartKind::Text(text) => Part { kind: PartKind::Text(mend::whole(text)), ..part },
+                    _ => part,
+                })
+                .collect(),
+        ),
+    }
+}
+
+fn tool_call(call: Fragment, place: usize, answer: &str) -> ToolCall {
+    ToolCall {
+        index: i32::try_from(place).unwrap_or(i32::MAX),
+        id: if call.id.is_empty() { made_up(answer, place) } else { call.id },
+        kind: if call.kind.is_empty() { "function".into() } else { call.kind },
+        name: call.name,
+        arguments: mend::whole(call.arguments),
+        extra: call.extra,
+    }
 }
 
 /// Reads a list of models, of which only matters that it is one.
 pub fn models(body: &[u8]) -> Result<(), ReadError> {
-    let answer: Models = parse(body)?;
+    let answer: Listed = object(body)?;
     check_error(answer.error)?;
-    answer.data.map(|_| ()).ok_or(ReadError::MALFORMED)
-}
-
-/// Reads embeddings; there must be as many as `count`.
-pub fn embeddings(body: &[u8], count: usize) -> Result<EmbeddingReply, ReadError> {
-    let answer: Embeddings = parse(body)?;
-    check_error(answer.error)?;
-    let mut data = answer.data.ok_or(ReadError::MALFORMED)?;
-    // A stable sort: a server that gives no index gives them in order.
-    data.sort_by_key(|datum| datum.index.unwrap_or_default());
-    if data.iter().enumerate().any(|(i, datum)| datum.index.is_some_and(|index| index != i)) {
-        return Err(ReadError::Malformed("the provider's embeddings have wrong indices"));
-    }
-    Ok(EmbeddingReply {
-        vectors: vectors(data.into_iter().map(|datum| datum.embedding.0).collect(), count)?,
-        usage: answer.usage.map(TokenUsage::from).unwrap_or_default(),
-    })
+    if answer.data.is_array() || answer.models.is_array() { Ok(()) } else { Err(no_answer(body)) }
 }
 
 /// Reads what was said in a recording (API reference, "Create transcription").
 pub fn transcription(body: &[u8]) -> Result<SpeechReply, ReadError> {
-    let answer: Transcription = parse(body)?;
+    let answer: Transcription = object(body)?;
     check_error(answer.error)?;
-    Ok(SpeechReply { text: answer.text.ok_or(ReadError::MALFORMED)? })
+    match answer.text {
+        Value::String(text) => Ok(SpeechReply { text: mend::whole(text) }),
+        _ => Err(no_answer(body)),
+    }
 }
 
 /// Reads the error that is JSON in place of audio.
 pub fn no_audio(body: &[u8]) -> ReadError {
-    let error = parse(body).and_then(|answer: Problem| check_error(answer.error));
-    error.err().unwrap_or(ReadError::MALFORMED)
+    no_answer(body)
 }
 
-#[derive(Deserialize)]
-struct Problem {
-    error: Option<Value>,
+/// The finish reason of an answer that the content filter has cut or refused.
+const FILTERED: &str = "content_filter";
+
+/// The finish reason of an answer that broke off because of an error, as OpenRouter has it
+/// (<https://openrouter.ai/docs/api/reference/errors-and-debugging>).
+const BROKE: &str = "error";
+
+fields! {
+    /// A completion, or a chunk of one.
+    pub(super) struct Completion {
+        pub(super) error: Value,
+        pub(super) object: String,
+        id: String,
+        model: String,
+        system_fingerprint: String,
+        service_tier: String,
+        pub(super) choices: Vec<OneChoice>,
+        usage: Option<Usage>,
+        /// <https://console.groq.com/docs/openai>.
+        x_groq: Option<Groq>,
+        /// MiniMax, <https://platform.minimax.io/docs/api-reference/errorcode>.
+        base_resp: Option<BaseResponse>,
+        /// Perplexity's and xAI's sources.
+        pub(super) citations: Value,
+    }
+    // The last two are padding against those who listen to lengths.
+    ignores ["created", "obfuscation", "p"]
 }
 
-#[derive(Deserialize)]
-struct Transcription {
-    error: Option<Value>,
-    text: Option<String>,
+fields! {
+    /// A choice, or what one gains.
+    pub(super) struct OneChoice {
+        pub(super) index: Number,
+        pub(super) message: Option<Text>,
+        pub(super) delta: Option<Text>,
+        /// In place of a message, as the API before chats has it.
+        pub(super) text: Value,
+        pub(super) finish_reason: String,
+        /// vLLM's stop sequence, or the token's number.
+        pub(super) stop_reason: String,
+        pub(super) logprobs: Value,
+        /// OpenRouter's, where an answer broke off.
+        error: Value,
+        /// Moonshot's.
+        usage: Option<Usage>,
+    }
+    ignores []
 }
 
-#[derive(Deserialize)]
-pub(super) struct Completion {
-    pub(super) error: Option<Value>,
-    pub(super) model: Option<String>,
-    pub(super) system_fingerprint: Option<String>,
-    pub(super) choices: Option<Vec<Choice>>,
-    pub(super) usage: Option<Usage>,
+fields! {
+    struct Groq {
+        usage: Option<Usage>,
+        error: Value,
+    }
+    ignores ["seed", "debug"]
 }
 
-#[derive(Deserialize)]
-pub(super) struct Choice {
-    pub(super) index: Option<i32>,
-    pub(super) message: Option<Text>,
-    pub(super) delta: Option<Text>,
-    pub(super) finish_reason: Option<String>,
+fields! {
+    struct BaseResponse {
+        status_code: Number,
+        status_msg: String,
+    }
+    ignores []
 }
 
-/// A message or a delta.
-#[derive(Default, Deserialize)]
-pub(super) struct Text {
-    pub(super) role: Option<String>,
-    pub(super) content: Option<Value>,
-    pub(super) refusal: Option<String>,
-    /// DeepSeek's name for it, which most others took.
-    pub(super) reasoning_content: Option<String>,
-    /// OpenRouter's and newer vLLM's name for it.
-    pub(super) reasoning: Option<String>,
-    pub(super) tool_calls: Option<Vec<Call>>,
+fields! {
+    struct Listed {
+        error: Value,
+        data: Value,
+        models: Value,
+    }
+    ignores []
 }
 
-#[derive(Deserialize)]
-pub(super) struct Call {
-    index: Option<i32>,
-    id: Option<String>,
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    function: Option<Function>,
+fields! {
+    struct Transcription {
+        error: Value,
+        text: Value,
+    }
+    ignores []
 }
 
-#[derive(Default, Deserialize)]
-struct Function {
-    name: Option<String>,
-    arguments: Option<Value>,
-}
-
-/// Some servers count in floating point.
-#[derive(Deserialize)]
-pub(super) struct Usage {
-    prompt_tokens: Option<f64>,
-    completion_tokens: Option<f64>,
-    total_tokens: Option<f64>,
-    prompt_tokens_details: Option<PromptDetails>,
-    completion_tokens_details: Option<CompletionDetails>,
-}
-
-#[derive(Deserialize)]
-struct PromptDetails {
-    cached_tokens: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct CompletionDetails {
-    reasoning_tokens: Option<f64>,
-}
-
-#[derive(Deserialize)]
-struct Models {
-    error: Option<Value>,
-    data: Option<Vec<IgnoredAny>>,
-}
-
-#[derive(Deserialize)]
-struct Embeddings {
-    error: Option<Value>,
-    data: Option<Vec<Datum>>,
-    usage: Option<Usage>,
-}
-
-#[derive(Deserialize)]
-struct Datum {
-    index: Option<usize>,
-    embedding: Vector,
-}
-
-/// A vector: numbers, or little-endian floats in base64 (OpenAI's `encoding_format`).
-struct Vector(Vec<f32>);
-
-impl From<Usage> for TokenUsage {
-    fn from(usage: Usage) -> Self {
-        // The cast saturates.
-        let count = |number: Option<f64>| number.unwrap_or_default() as u32;
-        let (prompt, completion) = (count(usage.prompt_tokens), count(usage.completion_tokens));
-        Self {
-            prompt,
-            completion,
-            total: usage.total_tokens.map_or(prompt.saturating_add(completion), |total| count(Some(total))),
-            cached: count(usage.prompt_tokens_details.and_then(|details| details.cached_tokens)),
-            reasoning: count(usage.completion_tokens_details.and_then(|details| details.reasoning_tokens)),
+impl Completion {
+    /// Whether it reports an error of its own.
+    pub(super) fn check(&mut self) -> Result<(), ReadError> {
+        check_error(std::mem::take(&mut self.error))?;
+        if let Some(groq) = &mut self.x_groq {
+            check_error(std::mem::take(&mut groq.error))?;
         }
+        match &mut self.base_resp {
+            Some(answer) if answer.status_code.count() > 0 => {
+                let code = answer.status_code.count().to_string();
+                Err(ReadError::reported(&code, std::mem::take(&mut answer.status_msg)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn head(&mut self) -> AnswerHead {
+        let take = std::mem::take;
+        AnswerHead {
+            id: take(&mut self.id),
+            request_id: String::new(),
+            model: take(&mut self.model),
+            system_fingerprint: take(&mut self.system_fingerprint),
+            service_tier: take(&mut self.service_tier),
+        }
+    }
+
+    /// What it counts, wherever that stands. What counts have no field is left in `rest`.
+    pub(super) fn usage(&mut self) -> Option<TokenUsage> {
+        let choices = self.choices.iter_mut().filter_map(|choice| choice.usage.take());
+        let groq = self.x_groq.as_mut().and_then(|groq| groq.usage.take());
+        let mut all: Vec<Usage> = choices.chain(groq).chain(self.usage.take()).collect();
+        let rest = all.iter_mut().flat_map(Usage::rest).collect();
+        keep_counts(&mut self.rest, "usage", rest);
+        let groq = self.x_groq.as_mut().map(|groq| std::mem::take(&mut groq.rest)).unwrap_or_default();
+        keep_counts(&mut self.rest, "x_groq", groq);
+        all.into_iter().map(TokenUsage::from).reduce(|mut one, other| {
+            one.update(other);
+            one
+        })
     }
 }
 
-/// Content is a text, or with some servers a list of parts of which the texts count.
-pub(super) fn text(content: Option<Value>) -> String {
-    match content {
-        Some(Value::String(text)) => text,
-        Some(Value::Array(parts)) => {
-            parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect()
+impl OneChoice {
+    /// Whether an error cut it.
+    pub(super) fn check(&mut self) -> Result<(), ReadError> {
+        check_error(std::mem::take(&mut self.error))?;
+        if self.finish_reason == BROKE {
+            return Err(ReadError::reported("", "the provider broke the answer off because of an error"));
         }
-        _ => String::new(),
-    }
-}
-
-pub(super) fn calls(calls: Option<Vec<Call>>) -> impl Iterator<Item = ToolCall> {
-    (0..).zip(calls.into_iter().flatten()).map(|(position, call): (i32, Call)| {
-        let function = call.function.unwrap_or_default();
-        ToolCall {
-            index: call.index.unwrap_or(position),
-            id: call.id.unwrap_or_default(),
-            kind: call.kind.unwrap_or_default(),
-            name: function.name.unwrap_or_default(),
-            arguments: match function.arguments {
-                None | Some(Value::Null) => String::new(),
-                Some(Value::String(text)) => text,
-                Some(other) => other.to_string(),
-            },
-        }
-    })
-}
-
-impl<'de> Deserialize<'de> for Vector {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Vector;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of numbers or base64")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vector, A::Error> {
-                let mut vector = Vec::with_capacity(1024);
-                while let Some(number) = items.next_element::<f32>()? {
-                    vector.push(number);
-                }
-                vector.shrink_to_fit();
-                Ok(Vector(vector))
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Vector, E> {
-                let bytes = BASE64_STANDARD.decode(text).map_err(|_| E::custom("not base64"))?;
-                let (floats, []) = bytes.as_chunks::<4>() else {
-                    return Err(E::custom("not a list of floats"));
-                };
-                Ok(Vector(floats.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect()))
-            }
-        }
-        deserializer.deserialize_any(Reader)
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::fixtures::reported;
+    use crate::wire::{MediaSource, Reasoning, fixtures::reported};
     use serde_json::json;
 
     fn read(body: Value) -> Result<ChatReply, ReadError> {
@@ -267,7 +285,7 @@ mod tests {
                     "role": "assistant", "content": null, "refusal": "no", "reasoning_content": "hm", "annotations": [],
                     "tool_calls": [
                         {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}},
-                        {"id": "c2", "function": {"name": "g", "arguments": {"b": 2}}},
+                        {"id": "c2", "function": {"name": "g", "arguments": {"z": 2, "b": 1.50}}},
                     ],
                 },
             }],
@@ -284,21 +302,128 @@ mod tests {
             kind: "function".into(),
             name: name.into(),
             arguments: arguments.into(),
+            ..ToolCall::default()
         };
-        let expected = ChatReply {
-            message: Message {
-                role: "assistant".into(),
-                tool_calls: vec![call(0, "c1", "f", "{\"a\":1}"), call(1, "c2", "g", "{\"b\":2}")],
-                reasoning: "hm".into(),
-                refusal: "no".into(),
-                ..Message::default()
-            },
-            finish_reason: "tool_calls".into(),
-            usage: TokenUsage { prompt: 10, completion: 5, total: 15, cached: 4, reasoning: 3 },
+        let thought = Reasoning { text: "hm".into(), ..Reasoning::default() };
+        let message = Message {
+            role: "assistant".into(),
+            tool_calls: vec![call(0, "c1", "f", "{\"a\":1}"), call(1, "c2", "g", "{\"z\":2,\"b\":1.5}")],
+            reasoning_content: "hm".into(),
+            reasoning: vec![thought],
+            refusal: "no".into(),
+            ..Message::default()
+        };
+        let usage = TokenUsage {
+            prompt: 10,
+            completion: 5,
+            total: 15,
+            cached: 4,
+            reasoning: 3,
+            ..TokenUsage::default()
+        };
+        let head = AnswerHead {
+            id: "x".into(),
             model: "m-1".into(),
             system_fingerprint: "fp".into(),
+            service_tier: "default".into(),
+            ..AnswerHead::default()
         };
-        assert_eq!(reply, expected);
+        let choice = Choice { message, finish_reason: "tool_calls".into(), ..Choice::default() };
+        assert_eq!(reply, ChatReply { head, choice, usage: Some(usage), ..ChatReply::default() });
+    }
+
+    #[test]
+    fn what_no_field_names_is_handed_on() {
+        let reply = read(json!({
+            "provider": "p", "choices": [
+                {"index": 1, "message": {"content": "b"}, "finish_reason": "length"},
+                {"index": 0, "finish_reason": "stop", "stop_reason": "END", "logprobs": {"content": [{"token": "a"}]},
+                    "content_filter_results": {"hate": {"filtered": false}},
+                    "message": {"content": "a", "future": {"x": [1]}, "annotations": [
+                        {"type": "url_citation", "url_citation": {"url": "http://u", "title": "t", "start_index": 1}},
+                    ]}},
+            ],
+        }))
+        .unwrap();
+        let (first, second) = (&reply.choice, &reply.more_choices[0]);
+        assert_eq!((second.index, second.finish_reason.as_str()), (1, "length"));
+        assert_eq!(first.stop_sequence, "END");
+        assert_eq!(first.logprobs, Some(json!({"content": [{"token": "a"}]})));
+        assert_eq!(
+            Value::from(first.extra.clone()),
+            json!({"content_filter_results": {"hate": {"filtered": false}}})
+        );
+        assert_eq!(Value::from(first.message.extra.fields.clone()), json!({"future": {"x": [1]}}));
+        assert_eq!(Value::from(reply.extra), json!({"provider": "p"}));
+        let annotation = &first.message.annotations[0];
+        assert_eq!((annotation.url.as_str(), annotation.title.as_str()), ("http://u", "t"));
+    }
+
+    #[test]
+    fn reasoning_is_read_wherever_it_stands() {
+        let table = [
+            json!({"reasoning_content": "hm"}),
+            json!({"reasoning_content": "", "reasoning": "hm"}),
+            json!({"reasoning": null, "thinking": "hm"}),
+            json!({"reasoning": "hm", "reasoning_details": [
+                {"type": "reasoning.text", "text": "hm", "signature": "s", "format": "f", "index": 0}]}),
+            json!({"reasoning_details": [{"type": "reasoning.summary", "summary": "hm"}]}),
+            json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "h"}, {"type": "text", "text": "m"}]}]}),
+            json!({"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": ""}]}),
+        ];
+        for message in table {
+            let reply = read(json!({"choices": [{"message": message}]})).unwrap();
+            assert_eq!(reply.choice.message.reasoning_content, "hm", "{message}");
+            let [piece] = reply.choice.message.reasoning.as_slice() else { panic!("{message}") };
+            assert_eq!(piece.text, "hm");
+        }
+    }
+
+    #[test]
+    fn media_in_an_answer_are_parts() {
+        let reply = read(json!({"choices": [{"message": {
+            "content": "look", "images": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,YWJj"}}],
+            "audio": {"id": "a1", "data": "UklGRg==", "transcript": "hi"},
+        }}]}))
+        .unwrap();
+        let Content::Parts(parts) = &reply.choice.message.content else { panic!("{reply:?}") };
+        let [text, audio, image] = parts.as_slice() else { panic!("{parts:?}") };
+        assert_eq!(text.text(), Some("look"));
+        assert!(
+            matches!(&audio.kind, PartKind::Audio(media) if media.source == MediaSource::Data(b"RIFF".to_vec()) && media.mime_type == "audio/wav")
+        );
+        assert_eq!(audio.extra.fields["transcript"], "hi");
+        assert!(matches!(&image.kind, PartKind::Image(media) if media.mime_type == "image/png"));
+    }
+
+    #[test]
+    fn errors_under_200_are_errors_and_empty_ones_are_not() {
+        let good = json!([{"message": {"content": "x"}}]);
+        for error in
+            [json!(""), json!({}), json!(null), json!(false), json!([]), json!({"message": "", "code": null})]
+        {
+            assert!(read(json!({"error": error, "choices": good})).is_ok(), "{error}");
+        }
+        assert!(read(json!({"base_resp": {"status_code": 0, "status_msg": ""}, "choices": good})).is_ok());
+        let table = [
+            (json!({"base_resp": {"status_code": 1008, "status_msg": "no money"}, "choices": null}), "1008"),
+            (json!({"object": "error", "message": "m", "code": 40001}), "40001"),
+            (json!({"code": "InvalidParameter", "message": "m", "request_id": "r"}), "InvalidParameter"),
+            (json!({"choices": [{"finish_reason": "error", "message": {"content": "half"}}]}), ""),
+            (
+                json!({"choices": [{"error": {"code": 502, "message": "m"}, "message": {"content": "half"}}]}),
+                "502",
+            ),
+            (
+                json!({"choices": [{"finish_reason": "content_filter", "content_filter_results": {"error": {"code": "x"}}}]}),
+                "content_filter",
+            ),
+        ];
+        for (body, code) in table {
+            assert_eq!(reported(read(body.clone())).0, code, "{body}");
+        }
+        let billed = json!({"choices": [], "usage": {"prompt_tokens": 5}});
+        assert_eq!(read(billed), Err(ReadError::NoMessage));
     }
 
     #[test]
@@ -306,14 +431,15 @@ mod tests {
         let reply =
             read(json!({"choices": [{"message": {"content": "x", "reasoning": "y"}}], "usage": null}))
                 .unwrap();
-        assert_eq!(reply.message.content, Content::Text("x".into()));
-        assert_eq!((reply.message.role.as_str(), reply.message.reasoning.as_str()), ("assistant", "y"));
+        let message = reply.choice.message;
+        assert_eq!(message.content, Content::Text("x".into()));
+        assert_eq!((message.role.as_str(), message.reasoning_content.as_str()), ("assistant", "y"));
         let parts =
             json!([{"type": "thinking"}, {"type": "text", "text": "a"}, {"type": "text", "text": "b"}]);
         let usage = json!({"prompt_tokens": 1, "completion_tokens": 2});
         let reply = read(json!({"choices": [{"message": {"content": parts}}], "usage": usage})).unwrap();
-        assert_eq!(reply.message.content, Content::Text("ab".into()));
-        assert_eq!(reply.usage.total, 3);
+        assert_eq!(reply.choice.message.content, Content::Text("ab".into()));
+        assert_eq!(reply.usage.unwrap().total, 3);
     }
 
     #[test]
@@ -333,40 +459,5 @@ mod tests {
         let error = json!({"error": {"message": "m", "code": "insufficient_quota"}});
         assert_eq!(reported(read(error)), ("insufficient_quota".into(), "m".into()));
         assert!(read(json!({"error": null, "choices": [{"message": {"content": ""}}]})).is_ok());
-    }
-
-    #[test]
-    fn embeddings_come_in_the_order_of_the_texts() {
-        let read = |data: Value, count| {
-            let body = json!({"data": data, "usage": {"prompt_tokens": 3, "total_tokens": 3}});
-            embeddings(body.to_string().as_bytes(), count)
-        };
-        let shuffled = json!([{"index": 1, "embedding": [3, 4.5]}, {"index": 0, "embedding": [1.0, -2e-1]}]);
-        let reply = read(shuffled.clone(), 2).unwrap();
-        assert_eq!(reply.vectors, [[1.0, -0.2], [3.0, 4.5]]);
-        assert_eq!(reply.usage, TokenUsage { prompt: 3, total: 3, ..TokenUsage::default() });
-        let base64 = BASE64_STANDARD.encode([1.0f32, -2.5].map(f32::to_le_bytes).concat());
-        assert_eq!(read(json!([{"embedding": base64}]), 1).unwrap().vectors, [[1.0, -2.5]]);
-        let unnumbered = json!([{"embedding": [1]}, {"embedding": [2]}]);
-        assert_eq!(read(unnumbered, 2).unwrap().vectors, [[1.0], [2.0]]);
-
-        let wrong = [
-            (shuffled.clone(), 3),
-            (shuffled, 1),
-            (json!([{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [2]}]), 2),
-            (json!([{"embedding": "AAA"}]), 1),
-            (json!([{"embedding": "not base64!"}]), 1),
-            (json!([{"embedding": ["x"]}]), 1),
-            (json!([{"embedding": []}]), 1),
-            (json!([{"embedding": ""}]), 1),
-            // More than a float holds, and no number at all.
-            (json!([{"embedding": [1e39]}]), 1),
-            (json!([{"embedding": BASE64_STANDARD.encode(f32::NAN.to_le_bytes())}]), 1),
-            (json!([{}]), 1),
-            (Value::Null, 1),
-        ];
-        for (data, count) in wrong {
-            assert!(matches!(read(data.clone(), count), Err(ReadError::Malformed(_))), "{data}");
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! The form that carries a recording to be written down (OpenAI API reference, "Create transcription":
 //! <https://platform.openai.com/docs/api-reference/audio/createTranscription>).
 
-use crate::wire::{SpeechRequest, WriteError};
+use crate::wire::{Recipient, SpeechRequest, WriteError};
 use bytes::Bytes;
 use http::HeaderValue;
 use uuid::Uuid;
@@ -15,17 +15,26 @@ pub struct Form {
     pub pieces: [Bytes; 3],
 }
 
+/// The fields that the call itself fills.
+const WRITTEN: &[&str] = &["model", "response_format", "language", "file"];
+
 /// The body of `POST /audio/transcriptions`.
-pub fn transcription(model: &str, request: &SpeechRequest) -> Result<Form, WriteError> {
-    let malformed = || WriteError::new("mime_type is not a media type");
+pub fn transcription(to: Recipient<'_>, request: &SpeechRequest) -> Result<Form, WriteError> {
+    let malformed = || WriteError::new("mime_type", "is not a media type");
     if !is_media_type(&request.mime_type) {
         return Err(malformed());
     }
     // Random, so that no recording holds it.
     let boundary = Uuid::new_v4().simple().to_string();
     let mut head = String::new();
-    let texts = [("model", model), ("response_format", "json"), ("language", &request.language)];
-    for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+    let texts = [("model", to.model), ("response_format", "json"), ("language", &request.language)];
+    let texts = texts.map(|(name, text)| (name.to_owned(), text.to_owned())).into_iter();
+    let mut more = request.parameters.clone();
+    request.extra.add_to(&mut more, to.kind);
+    let more = more.into_iter().filter(|(name, _)| !WRITTEN.contains(&name.as_str()));
+    let more = more
+        .map(|(name, value)| (escaped(&name), value.as_str().map_or_else(|| value.to_string(), Into::into)));
+    for (name, text) in texts.chain(more).filter(|(_, text)| !text.is_empty()) {
         head.push_str(&format!(
             "--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n"
         ));
@@ -67,9 +76,10 @@ mod tests {
             audio: Bytes::from_static(b"RIFF\x00\xff"),
             filename: "a\"\r\nb ü.wav".into(),
             mime_type: "audio/wav; rate=8000".into(),
-            language: String::new(),
+            ..SpeechRequest::default()
         };
-        let Form { content_type, pieces } = transcription("hear", &request).unwrap();
+        let to = Recipient { kind: "openai", model: "hear", switches: crate::wire::Switches::NONE };
+        let Form { content_type, pieces } = transcription(to, &request).unwrap();
         let boundary = content_type.to_str().unwrap().split_once("boundary=").unwrap().1.to_owned();
         let field = |name: &str, text: &str| {
             format!("--{boundary}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n")

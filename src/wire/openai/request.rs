@@ -1,43 +1,82 @@
 //! What goes to an OpenAI-speaking server. Pure. Invariant: no parameter of the caller's replaces what the call itself
 //! says (model, messages, stream, and what else is given in the request's own fields).
 
-use crate::wire::{ChatRequest, Content, EmbeddingRequest, Media, Message, Part, Tool, ToolCall, WriteError};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
+use super::{
+    parts::{STRICT, part, sendable},
+    said::Said,
+};
+use crate::wire::{
+    ChatRequest, Content, EmbeddingInputs, EmbeddingRequest, ModerationInputs, ModerationRequest, Recipient,
+    Tool, WriteError, extra,
+};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 
 /// The body of `POST /chat/completions` (OpenAI API reference, "Create chat completion"), to be written as JSON without a
 /// tree in between: a conversation is long.
 pub struct Chat<'r> {
-    model: &'r str,
+    to: Recipient<'r>,
     request: &'r ChatRequest,
     stream: bool,
 }
 
 /// Refuses what the API cannot be sent.
-pub fn chat<'r>(model: &'r str, request: &'r ChatRequest, stream: bool) -> Result<Chat<'r>, WriteError> {
-    for message in &request.messages {
+pub fn chat<'r>(to: Recipient<'r>, request: &'r ChatRequest, stream: bool) -> Result<Chat<'r>, WriteError> {
+    for (place, message) in request.messages.iter().enumerate() {
         if let Content::Parts(parts) = &message.content {
-            parts.iter().try_for_each(sendable)?;
+            for (part_place, part) in parts.iter().enumerate() {
+                let field = || format!("messages[{place}].parts[{part_place}]");
+                sendable(part, &message.role, to).map_err(|why| WriteError::new(field(), why))?;
+            }
         }
     }
-    Ok(Chat { model, request, stream })
+    Ok(Chat { to, request, stream })
+}
+
+impl Chat<'_> {
+    /// The caller's parameters as this server takes them.
+    fn parameters(&self) -> Cow<'_, Map<String, Value>> {
+        let ChatRequest { parameters, extra, .. } = self.request;
+        let switches = self.to.switches;
+        let renamed = switches.no_max_completion_tokens && parameters.contains_key("max_completion_tokens");
+        let left_out = switches.no_parallel_tool_calls && parameters.contains_key("parallel_tool_calls");
+        if !(extra.is_for(self.to.kind) || renamed || left_out) {
+            return Cow::Borrowed(parameters);
+        }
+        let mut parameters = parameters.clone();
+        extra.add_to(&mut parameters, self.to.kind);
+        if switches.no_max_completion_tokens
+            && let Some(most) = parameters.shift_remove("max_completion_tokens")
+        {
+            parameters.entry("max_tokens").or_insert(most);
+        }
+        if switches.no_parallel_tool_calls {
+            parameters.shift_remove("parallel_tool_calls");
+        }
+        Cow::Owned(parameters)
+    }
 }
 
 impl Serialize for Chat<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let ChatRequest { messages, parameters, tools, stop, user } = self.request;
+        let ChatRequest { messages, tools, stop, user, .. } = self.request;
+        let parameters = self.parameters();
+        let options = !self.to.switches.no_stream_options && self.stream;
         let own = |name: &str| match name {
             "model" | "messages" | "stream" => true,
             "tools" => !tools.is_empty(),
             "stop" => !stop.is_empty(),
             "user" => !user.is_empty(),
-            "stream_options" => !self.stream,
+            "stream_options" => !options,
             _ => false,
         };
+        // Reasoning goes back within a tool loop alone: behind the last question.
+        let last_question = messages.iter().rposition(|message| message.role == "user").unwrap_or(0);
+        let said = |(place, message)| Said { message, to: self.to, in_loop: place > last_question };
         let mut body = serializer.serialize_map(None)?;
-        body.serialize_entry("model", self.model)?;
-        body.serialize_entry("messages", &messages.iter().map(Said).collect::<Vec<_>>())?;
+        body.serialize_entry("model", self.to.model)?;
+        body.serialize_entry("messages", &messages.iter().enumerate().map(said).collect::<Vec<_>>())?;
         for (name, value) in parameters.iter().filter(|(name, _)| !own(name)) {
             // Some servers refuse the field: null leaves it out.
             if name != "stream_options" || !value.is_null() {
@@ -45,7 +84,8 @@ impl Serialize for Chat<'_> {
             }
         }
         if !tools.is_empty() {
-            body.serialize_entry("tools", &tools.iter().map(tool).collect::<Vec<_>>())?;
+            let tools: Vec<_> = tools.iter().map(|each| tool(each, self.to)).collect();
+            body.serialize_entry("tools", &tools)?;
         }
         if !stop.is_empty() {
             body.serialize_entry("stop", stop)?;
@@ -53,23 +93,38 @@ impl Serialize for Chat<'_> {
         if !user.is_empty() {
             body.serialize_entry("user", user)?;
         }
-        if self.stream {
-            body.serialize_entry("stream", &true)?;
-            if !parameters.contains_key("stream_options") {
-                body.serialize_entry("stream_options", &json!({"include_usage": true}))?;
-            }
+        // Some servers stream unless they are told otherwise.
+        body.serialize_entry("stream", &self.stream)?;
+        if options && !parameters.contains_key("stream_options") {
+            body.serialize_entry("stream_options", &json!({"include_usage": true}))?;
         }
         body.end()
     }
 }
 
-/// The body of `POST /embeddings` (OpenAI API reference, "Create embeddings").
-pub fn embeddings(model: &str, request: &EmbeddingRequest, send_input_type: bool) -> Value {
-    let mut body = Map::new();
-    body.insert("model".into(), model.into());
-    body.insert("input".into(), request.texts.clone().into());
+/// The body of `POST /embeddings` (OpenAI API reference, "Create embeddings"). Parts are written as servers with multimodal
+/// models take them (vLLM, <https://docs.vllm.ai/en/latest/serving/openai_compatible_server/>, and Jina).
+pub fn embeddings(
+    to: Recipient<'_>,
+    request: &EmbeddingRequest,
+    send_input_type: bool,
+) -> Result<Value, WriteError> {
+    let mut body = request.parameters.clone();
+    body.insert("model".into(), to.model.into());
+    let input = match &request.inputs {
+        EmbeddingInputs::Texts(texts) => texts.clone().into(),
+        EmbeddingInputs::Tokens(arrays) => arrays.clone().into(),
+        EmbeddingInputs::Parts(_) if STRICT.contains(&to.kind) => {
+            return Err(WriteError::new("contents", "this provider embeds texts alone"));
+        }
+        EmbeddingInputs::Parts(parts) => parts.iter().map(|each| part(each, to)).collect(),
+    };
+    body.insert("input".into(), input);
     if request.dimensions > 0 {
         body.insert("dimensions".into(), request.dimensions.into());
+    }
+    if !request.encoding.is_empty() {
+        body.insert("encoding_format".into(), request.encoding.clone().into());
     }
     if !request.user.is_empty() {
         body.insert("user".into(), request.user.clone().into());
@@ -77,53 +132,27 @@ pub fn embeddings(model: &str, request: &EmbeddingRequest, send_input_type: bool
     if send_input_type && !request.input_type.is_empty() {
         body.insert("input_type".into(), request.input_type.clone().into());
     }
-    Value::Object(body)
+    request.extra.add_to(&mut body, to.kind);
+    Ok(Value::Object(body))
 }
 
 /// The body of `POST /moderations` (OpenAI API reference, "Create moderation").
-pub fn moderation(model: &str, text: &str) -> Value {
-    json!({ "model": model, "input": text })
+pub fn moderation(to: Recipient<'_>, request: &ModerationRequest) -> Value {
+    let mut body = request.parameters.clone();
+    body.insert("model".into(), to.model.into());
+    let input = match &request.inputs {
+        ModerationInputs::Texts(texts) => match texts.as_slice() {
+            [text] => text.clone().into(),
+            texts => texts.into(),
+        },
+        ModerationInputs::Parts(parts) => parts.iter().map(|each| part(each, to)).collect(),
+    };
+    body.insert("input".into(), input);
+    request.extra.add_to(&mut body, to.kind);
+    Value::Object(body)
 }
 
-/// A message as it is written.
-struct Said<'r>(&'r Message);
-
-impl Serialize for Said<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // `reasoning` stays here: it is output, and servers refuse it as input.
-        let Message { role, content, name, tool_calls, tool_call_id, refusal, reasoning: _ } = self.0;
-        let mut message = serializer.serialize_map(None)?;
-        message.serialize_entry("role", role)?;
-        match content {
-            Content::Text(text) if text.is_empty() && !tool_calls.is_empty() => {
-                message.serialize_entry("content", &())?;
-            }
-            Content::Text(text) => message.serialize_entry("content", text)?,
-            Content::Parts(parts) => {
-                message.serialize_entry("content", &parts.iter().map(part).collect::<Vec<_>>())?;
-            }
-        }
-        for (field, text) in [("name", name), ("tool_call_id", tool_call_id), ("refusal", refusal)] {
-            if !text.is_empty() {
-                message.serialize_entry(field, text)?;
-            }
-        }
-        if !tool_calls.is_empty() {
-            message.serialize_entry("tool_calls", &tool_calls.iter().map(tool_call).collect::<Vec<_>>())?;
-        }
-        message.end()
-    }
-}
-
-fn tool_call(call: &ToolCall) -> Value {
-    json!({
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
-    })
-}
-
-fn tool(tool: &Tool) -> Value {
+fn tool(tool: &Tool, to: Recipient<'_>) -> Value {
     let mut function = Map::new();
     function.insert("name".into(), tool.name.clone().into());
     if !tool.description.is_empty() {
@@ -132,98 +161,37 @@ fn tool(tool: &Tool) -> Value {
     if let Some(parameters) = &tool.parameters {
         function.insert("parameters".into(), parameters.clone().into());
     }
-    json!({"type": "function", "function": function})
-}
-
-/// Whether the API takes such a part: audio and documents by their bytes alone.
-fn sendable(part: &Part) -> Result<(), WriteError> {
-    let what = match part {
-        Part::Audio(Media::Url(_)) => "audio",
-        Part::Document(Media::Url(_)) => "documents",
-        _ => return Ok(()),
-    };
-    Err(WriteError::new(format!("{what} must be sent as data, not by URL")))
-}
-
-fn part(part: &Part) -> Value {
-    match part {
-        Part::Text(text) => json!({"type": "text", "text": text}),
-        Part::Image(media) => json!({"type": "image_url", "image_url": {"url": url(media)}}),
-        Part::Audio(media) => json!({
-            "type": "input_audio",
-            "input_audio": {"data": base64(media), "format": audio_format(mime_type(media))},
-        }),
-        Part::Document(media) => json!({
-            "type": "file",
-            "file": {"filename": format!("document.{}", extension(mime_type(media))), "file_data": url(media)},
-        }),
-    }
-}
-
-fn mime_type(media: &Media) -> &str {
-    match media {
-        Media::Url(_) => "",
-        Media::Data { mime_type, .. } => mime_type,
-    }
-}
-
-/// The bytes; none of what only a URL is known of, which [`sendable`] has refused where it matters.
-fn base64(media: &Media) -> String {
-    match media {
-        Media::Url(_) => String::new(),
-        Media::Data { bytes, .. } => BASE64_STANDARD.encode(bytes),
-    }
-}
-
-fn url(media: &Media) -> String {
-    match media {
-        Media::Url(url) => url.clone(),
-        Media::Data { bytes, mime_type } => {
-            format!("data:{mime_type};base64,{}", BASE64_STANDARD.encode(bytes))
+    let mut out = Map::new();
+    out.insert("type".into(), "function".into());
+    out.insert("function".into(), function.into());
+    if tool.extra.is_for(to.kind) {
+        let mut fields = tool.extra.fields.clone();
+        // It stands within the function, where callers do not look for it.
+        if let Some(strict) = fields.shift_remove("strict") {
+            extra::add(&mut out, &Map::from_iter([("function".to_owned(), json!({ "strict": strict }))]));
         }
+        extra::add(&mut out, &fields);
     }
-}
-
-/// `png` of `image/png; x=y`, without `x-`.
-fn subtype(mime_type: &str) -> String {
-    let essence = mime_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    let subtype = essence.split_once('/').map_or("", |(_, subtype)| subtype);
-    subtype.strip_prefix("x-").unwrap_or(subtype).to_owned()
-}
-
-/// OpenAI knows `wav` and `mp3`; other names are passed on for compatible servers.
-fn audio_format(mime_type: &str) -> String {
-    match subtype(mime_type).as_str() {
-        "wave" | "vnd.wave" => "wav".to_owned(),
-        "mpeg" | "mpeg3" => "mp3".to_owned(),
-        other => other.to_owned(),
-    }
-}
-
-/// A file's extension: servers look at it to choose a reader.
-fn extension(mime_type: &str) -> String {
-    match subtype(mime_type).as_str() {
-        "plain" => "txt".to_owned(),
-        "markdown" => "md".to_owned(),
-        "msword" => "doc".to_owned(),
-        "vnd.openxmlformats-officedocument.wordprocessingml.document" => "docx".to_owned(),
-        "vnd.openxmlformats-officedocument.spreadsheetml.sheet" => "xlsx".to_owned(),
-        "vnd.openxmlformats-officedocument.presentationml.presentation" => "pptx".to_owned(),
-        other if !other.is_empty() && other.bytes().all(|b| b.is_ascii_alphanumeric()) => other.to_owned(),
-        _ => "bin".to_owned(),
-    }
+    Value::Object(out)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::parts::object, *};
+    use crate::wire::{Media, MediaSource, Message, Part, PartKind, ToolCall};
 
-    fn body(request: &ChatRequest, stream: bool) -> Value {
-        serde_json::to_value(chat("m", request, stream).unwrap()).unwrap()
+    const TO: Recipient<'_> = Recipient { kind: "openai", model: "m", switches: crate::wire::Switches::NONE };
+
+    fn body_for(to: Recipient<'_>, request: &ChatRequest, stream: bool) -> Value {
+        serde_json::from_slice(&serde_json::to_vec(&chat(to, request, stream).unwrap()).unwrap()).unwrap()
     }
 
-    fn object(value: Value) -> Map<String, Value> {
-        value.as_object().unwrap().clone()
+    fn body(request: &ChatRequest, stream: bool) -> Value {
+        body_for(TO, request, stream)
+    }
+
+    fn says(role: &str, text: &str) -> Message {
+        Message { role: role.into(), content: Content::Text(text.into()), ..Message::default() }
     }
 
     fn hello() -> Vec<Message> {
@@ -246,7 +214,7 @@ mod tests {
         let body = body(&request, false);
         let expected = json!({
             "model": "m", "messages": [{"role": "user", "content": "hi"}], "temperature": 0.5, "max_tokens": 100,
-            "stop": ["END"], "user": "u", "response_format": {"type": "json_object"},
+            "stop": ["END"], "user": "u", "response_format": {"type": "json_object"}, "stream": false,
         });
         assert_eq!(body, expected);
         assert!(body.to_string().contains("\"max_tokens\":100,"), "{body}");
@@ -279,7 +247,7 @@ mod tests {
                 Message {
                     role: "assistant".into(),
                     tool_calls: vec![call],
-                    reasoning: "hm".into(),
+                    reasoning_content: "hm".into(),
                     ..Message::default()
                 },
                 Message {
@@ -294,13 +262,14 @@ mod tests {
                     name: "f".into(),
                     description: "d".into(),
                     parameters: Some(object(json!({"type": "object"}))),
+                    ..Tool::default()
                 },
-                Tool { name: "g".into(), description: String::new(), parameters: None },
+                Tool { name: "g".into(), ..Tool::default() },
             ],
             ..ChatRequest::default()
         };
         let expected = json!({
-            "model": "m",
+            "model": "m", "stream": false,
             "messages": [
                 {"role": "assistant", "content": null, "tool_calls": [
                     {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}},
@@ -316,54 +285,91 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_written_as_openai_does() {
-        let data = |mime_type: &str| Media::Data { bytes: b"abc".to_vec(), mime_type: mime_type.into() };
-        let table = [
-            (Part::Text("t".into()), json!({"type": "text", "text": "t"})),
-            (
-                Part::Image(Media::Url("https://h/i.png".into())),
-                json!({"type": "image_url", "image_url": {"url": "https://h/i.png"}}),
+    fn a_part_that_is_not_taken_is_named() {
+        let by_url = Media { source: MediaSource::Url("https://h/i.wav".into()), ..Media::default() };
+        let content = Content::Parts(vec![PartKind::Text("t".into()).into(), PartKind::Audio(by_url).into()]);
+        let request =
+            ChatRequest { messages: vec![Message { content, ..says("user", "") }], ..ChatRequest::default() };
+        assert_eq!(chat(TO, &request, false).err().unwrap().field, "messages[0].parts[1]");
+    }
+
+    #[test]
+    fn a_server_is_not_sent_what_it_refuses() {
+        let request = ChatRequest {
+            messages: vec![says("developer", "brief"), says("user", "hi")],
+            parameters: object(
+                json!({"max_completion_tokens": 5, "parallel_tool_calls": false, "stream_options": {}}),
             ),
-            (
-                Part::Image(data("image/png")),
-                json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,YWJj"}}),
-            ),
-            (
-                Part::Audio(data("audio/x-wav")),
-                json!({"type": "input_audio", "input_audio": {"data": "YWJj", "format": "wav"}}),
-            ),
-            (
-                Part::Audio(data("audio/mpeg; rate=1")),
-                json!({"type": "input_audio", "input_audio": {"data": "YWJj", "format": "mp3"}}),
-            ),
-            (
-                Part::Document(data("application/pdf")),
-                json!({"type": "file", "file": {
-                    "filename": "document.pdf", "file_data": "data:application/pdf;base64,YWJj",
-                }}),
-            ),
-        ];
-        for (input, expected) in table {
-            assert_eq!(part(&input), expected);
-            sendable(&input).unwrap();
-        }
-        for input in
-            [Part::Audio(Media::Url("https://h/a".into())), Part::Document(Media::Url("https://h/d".into()))]
-        {
-            assert!(sendable(&input).is_err());
-        }
+            ..ChatRequest::default()
+        };
+        let switches = crate::wire::Switches {
+            no_stream_options: true,
+            no_developer_role: true,
+            no_max_completion_tokens: true,
+            no_parallel_tool_calls: true,
+            think_tags: false,
+        };
+        let expected = json!({
+            "model": "m", "stream": true, "max_tokens": 5,
+            "messages": [{"role": "system", "content": "brief"}, {"role": "user", "content": "hi"}],
+        });
+        assert_eq!(body_for(Recipient { switches, ..TO }, &request, true), expected);
+        assert_eq!(body(&request, true)["messages"][0]["role"], "developer");
+    }
+
+    #[test]
+    fn more_keys_are_added_for_the_kinds_that_they_are_for() {
+        let extra = |value: Value| crate::wire::Extra { fields: object(value), kinds: vec!["openai".into()] };
+        let text = Part {
+            extra: extra(json!({"cache_control": {"type": "ephemeral"}, "text": "no"})),
+            ..PartKind::Text("t".into()).into()
+        };
+        let opaque = Part { kind: PartKind::Opaque, extra: extra(json!({"type": "future"})) };
+        let request = ChatRequest {
+            messages: vec![Message {
+                content: Content::Parts(vec![text, opaque]),
+                extra: extra(json!({"role": "no", "weight": 1})),
+                ..says("user", "")
+            }],
+            tools: vec![Tool {
+                name: "f".into(),
+                extra: extra(json!({"strict": true, "x": 1})),
+                ..Tool::default()
+            }],
+            extra: extra(json!({"model": "no", "verbosity": "low"})),
+            ..ChatRequest::default()
+        };
+        let expected = json!({
+            "model": "m", "stream": false, "verbosity": "low",
+            "messages": [{"role": "user", "weight": 1, "content": [
+                {"type": "text", "text": "t", "cache_control": {"type": "ephemeral"}}, {"type": "future"},
+            ]}],
+            "tools": [{"type": "function", "function": {"name": "f", "strict": true}, "x": 1}],
+        });
+        assert_eq!(body(&request, false), expected);
+        let other = json!({
+            "model": "m", "stream": false,
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "t"}]}],
+            "tools": [{"type": "function", "function": {"name": "f"}}],
+        });
+        assert_eq!(body_for(Recipient { kind: "azure_openai", ..TO }, &request, false), other);
     }
 
     #[test]
     fn embeddings_leave_out_what_is_not_given() {
-        let mut request =
-            EmbeddingRequest { texts: vec!["a".into(), "b".into()], ..EmbeddingRequest::default() };
-        assert_eq!(embeddings("m", &request, true), json!({"model": "m", "input": ["a", "b"]}));
+        let inputs = EmbeddingInputs::Texts(vec!["a".into(), "b".into()]);
+        let mut request = EmbeddingRequest { inputs, ..EmbeddingRequest::default() };
+        let embeddings = |request: &_, typed| embeddings(TO, request, typed).unwrap();
+        assert_eq!(embeddings(&request, true), json!({"model": "m", "input": ["a", "b"]}));
         request.dimensions = 8;
         request.input_type = "query".into();
         request.user = "u".into();
         let body = json!({"model": "m", "input": ["a", "b"], "dimensions": 8, "user": "u"});
-        assert_eq!(embeddings("m", &request, false), body);
-        assert_eq!(embeddings("m", &request, true)["input_type"], "query");
+        assert_eq!(embeddings(&request, false), body);
+        assert_eq!(embeddings(&request, true)["input_type"], "query");
+        request.inputs = EmbeddingInputs::Tokens(vec![vec![1, 2]]);
+        request.encoding = "base64".into();
+        let body = embeddings(&request, false);
+        assert_eq!((&body["input"], &body["encoding_format"]), (&json!([[1, 2]]), &json!("base64")));
     }
 }

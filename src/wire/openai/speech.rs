@@ -1,8 +1,8 @@
 //! Text to speech: OpenAI's voices, and what asks for one (API reference, "Create speech":
 //! <https://platform.openai.com/docs/api-reference/audio/createSpeech>).
 
-use crate::wire::{SpokenRequest, Voice};
-use serde_json::{Value, json};
+use crate::wire::{Recipient, SpokenRequest, Voice};
+use serde_json::Value;
 
 /// OpenAI's voices (API reference, "Create speech"), which servers with the same API take as well. Each speaks every
 /// language.
@@ -25,14 +25,20 @@ const fn voice(id: &'static str, name: &'static str) -> Voice {
 }
 
 /// The body of `POST /audio/speech`. A voice is required there.
-pub fn body(model: &str, request: &SpokenRequest) -> Value {
+pub fn body(to: Recipient<'_>, request: &SpokenRequest) -> Value {
     let first = VOICES.first().map_or("", |voice| voice.id);
     let voice = if request.voice.is_empty() { first } else { &request.voice };
-    let mut body = json!({ "model": model, "input": request.text, "voice": voice });
-    if !request.format.is_empty()
-        && let Some(body) = body.as_object_mut()
-    {
-        body.insert("response_format".into(), request.format.clone().into());
+    let mut body = request.parameters.clone();
+    for (name, text) in [
+        ("model", to.model),
+        ("input", &request.text),
+        ("voice", voice),
+        ("response_format", &request.format),
+    ] {
+        if !text.is_empty() {
+            body.insert(name.to_owned(), text.into());
+        }
     }
-    body
+    request.extra.add_to(&mut body, to.kind);
+    Value::Object(body)
 }

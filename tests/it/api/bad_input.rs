@@ -401,7 +401,7 @@ async fn malformed_calls_are_refused_before_the_upstream(rota: &'static Rota) {
     let stage = Stage::set(rota).await;
     let message =
         |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned(), ..hi() };
-    let text = Part { kind: Some(Kind::Text("hi".to_owned())) };
+    let text = Part { kind: Some(Kind::Text("another text".to_owned())), ..Part::default() };
     let number = |number: f64| {
         let value = prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(number)) };
         let list = prost_types::ListValue { values: vec![value] };

@@ -7,8 +7,8 @@ use std::{fs, path::Path, sync::Arc};
 
 use rota::{
     api::pb::{
-        GetConfigurationsRequest, ListAuditEventsRequest, ModelKey, ModelType, RotateTenantKeyRequest,
-        Strategy,
+        GetConfigurationsRequest, ListAuditEventsRequest, ModelKey, ModelType, Provider, ProviderSwitches,
+        RotateTenantKeyRequest, Strategy, UpdateProviderRequest,
     },
     scripted::Upstream,
 };
@@ -78,6 +78,13 @@ async fn a_database_of_0_1_0_is_served_and_can_be_changed() {
     assert_eq!(balanced.fallbacks[0].model, "spare");
     let policy = balanced.policy.as_ref().unwrap();
     assert_eq!((policy.strategy(), policy.max_attempts), (Strategy::WeightedRoundRobin, 3));
+    // What came later has its default, and can be set.
+    assert!(all.providers.iter().all(|provider| provider.switches.is_none()));
+    let switches = Some(ProviderSwitches { no_stream_options: true, ..ProviderSwitches::default() });
+    let change = Provider { name: "openai".to_owned(), switches, ..Provider::default() };
+    let request = UpdateProviderRequest { provider: Some(change), update_mask: None };
+    let changed = scene.clients.config.update_provider(request).await.unwrap().into_inner();
+    assert_eq!(changed.provider.unwrap().switches, switches);
     let mut operator = rota.clients(OPERATOR).await;
     let request = ListAuditEventsRequest { page_size: 1000, ..Default::default() };
     let events = operator.admin.list_audit_events(request).await.unwrap().into_inner().events;

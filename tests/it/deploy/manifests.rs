@@ -181,11 +181,10 @@ async fn the_compose_file_is_whole_and_open_to_this_machine_alone() {
     let services = compose["services"].as_object().unwrap();
     let in_profile = |profile: Option<&str>| -> Vec<&str> {
         let of = |service: &Value| service["profiles"][0].as_str().map(ToOwned::to_owned);
-        services
-            .iter()
-            .filter(|(_, service)| of(service).as_deref() == profile)
-            .map(|(name, _)| &**name)
-            .collect()
+        let services = services.iter().filter(|(_, service)| of(service).as_deref() == profile);
+        let mut names: Vec<_> = services.map(|(name, _)| &**name).collect();
+        names.sort_unstable();
+        names
     };
     assert_eq!(in_profile(None), ["postgres", "redis"]);
     assert_eq!(in_profile(Some("fleet")), ["rota"]);

@@ -48,6 +48,7 @@ async fn tools_and_parameters_reach_the_provider_as_they_are() {
             name: "weather".into(),
             description: "The weather".into(),
             parameters: Some(schema),
+            ..Tool::default()
         }],
         stop: vec!["END".into()],
         options: Some(CallOptions { user: "user-7".into(), ..CallOptions::default() }),
@@ -70,6 +71,7 @@ async fn tools_and_parameters_reach_the_provider_as_they_are() {
         json!({
             "model": "chat",
             "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
+            "stream": false,
             "max_tokens": 100,
             "seed": -7,
             "temperature": 0.25,
@@ -117,8 +119,16 @@ async fn nothing_of_the_callers_metadata_goes_upstream() {
     for request in requests {
         let mut names: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        let expected = ["accept", "authorization", "content-length", "content-type", "host", "user-agent"];
-        assert!(names.iter().all(|name| expected.contains(name)), "{names:?}");
+        let ours = [
+            "accept",
+            "accept-encoding",
+            "authorization",
+            "content-length",
+            "content-type",
+            "host",
+            "user-agent",
+        ];
+        assert!(names.iter().all(|name| ours.contains(name)), "{names:?}");
         assert_eq!(request.headers["authorization"], format!("Bearer {}", request.key));
         let all = format!("{:?}{}", request.headers, request.body);
         for secret in

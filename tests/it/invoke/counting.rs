@@ -76,7 +76,7 @@ async fn known_vocabularies_count_offline() {
     let counted = count(&scene, messages(vec![said.clone()])).await.unwrap();
     // 3 for the message, 1 for the role, 6 for the text, 3 for the answer.
     assert_eq!((counted.tokens, counted.estimated), (vec![13], false));
-    let tool = Tool { name: "f".into(), description: "does it".into(), parameters: None };
+    let tool = Tool { name: "f".into(), description: "does it".into(), ..Tool::default() };
     let with_tool = CountTokensRequest { tools: vec![tool.clone()], ..messages(vec![said.clone()]) };
     let counted = count(&scene, with_tool).await.unwrap();
     assert!(counted.estimated && counted.tokens[0] > 13);

@@ -11,6 +11,7 @@ mod poison;
 mod policy;
 mod pools;
 mod replicas;
+mod schema;
 
 use std::{
     collections::BTreeMap,

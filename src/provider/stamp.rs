@@ -1,0 +1,70 @@
+//! Notes on an answer what only the driver knows: which kind of provider made what must go back to that kind alone, and the
+//! provider's id of the request.
+
+use crate::wire::{ChatEvent, ChatReply, Content, Extra, Part, Reasoning, ToolCall};
+use http::HeaderMap;
+
+/// Where providers say the id of a request: OpenAI and most others, Anthropic, Azure, Cohere.
+const REQUEST_IDS: &[&str] = &["x-request-id", "request-id", "apim-request-id", "x-debug-trace-id"];
+
+/// What is noted.
+#[derive(Debug, Clone)]
+pub(super) struct Stamp {
+    kind: &'static str,
+    request_id: String,
+}
+
+impl Stamp {
+    /// For an answer of that kind with these headers.
+    pub(super) fn new(kind: &'static str, headers: &HeaderMap) -> Self {
+        let id = REQUEST_IDS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
+        Self { kind, request_id: id.unwrap_or_default().chars().take(256).collect() }
+    }
+
+    pub(super) fn reply(&self, mut reply: ChatReply) -> ChatReply {
+        reply.head.request_id.clone_from(&self.request_id);
+        for choice in std::iter::once(&mut reply.choice).chain(&mut reply.more_choices) {
+            let message = &mut choice.message;
+            self.extra(&mut message.extra);
+            self.pieces(&mut message.reasoning, &mut message.tool_calls);
+            if let Content::Parts(parts) = &mut message.content {
+                self.parts(parts);
+            }
+        }
+        reply
+    }
+
+    pub(super) fn event(&self, mut event: ChatEvent) -> ChatEvent {
+        self.pieces(&mut event.reasoning, &mut event.tool_calls);
+        if let Some(rare) = &mut event.rare {
+            self.parts(&mut rare.parts);
+        }
+        event
+    }
+
+    /// The provider's id of the request, which the first content carries.
+    pub(super) fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    fn pieces(&self, reasoning: &mut [Reasoning], calls: &mut [ToolCall]) {
+        for piece in reasoning {
+            self.kind.clone_into(&mut piece.kind);
+        }
+        for call in calls {
+            self.extra(&mut call.extra);
+        }
+    }
+
+    fn parts(&self, parts: &mut [Part]) {
+        for part in parts {
+            self.extra(&mut part.extra);
+        }
+    }
+
+    fn extra(&self, extra: &mut Extra) {
+        if !extra.fields.is_empty() {
+            extra.kinds = vec![self.kind.to_owned()];
+        }
+    }
+}

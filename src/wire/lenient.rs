@@ -1,0 +1,339 @@
+//! Reads JSON as providers send it, where the protocol's page and the server disagree about a side field: a number as text,
+//! a text as a number, `null` or `[]` for an object, one thing for a list of them, a key twice. A field that cannot be
+//! made sense of counts as absent. What is needed for an answer to be one is decided by the readers, not here.
+
+use super::{ReadError, answer::no_answer, mend::mend};
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value};
+use std::{fmt, marker::PhantomData};
+
+/// Under `arbitrary_precision` serde_json shows a number to a visitor as an object with this one key.
+const NUMBER: &str = "$serde_json::private::Number";
+
+/// Reads a JSON object. A text that is broken in one of the usual ways is mended first.
+pub(super) fn object<T: Object>(text: &[u8]) -> Result<T, ReadError> {
+    value(text)
+}
+
+/// Reads a list of JSON objects, or one alone.
+pub(super) fn list<T: Object>(text: &[u8]) -> Result<Vec<T>, ReadError> {
+    if text.trim_ascii_start().starts_with(b"[") {
+        let read = |text: &[u8]| serde_json::from_slice::<Lenient<Vec<T>>>(text);
+        return read(text)
+            .or_else(|error| mend(text).map_or(Err(error), |text| read(text.as_bytes())))
+            .map(|list| list.0)
+            .map_err(|_| ReadError::MALFORMED);
+    }
+    object(text).map(|one| vec![one])
+}
+
+fn value<T: Object>(text: &[u8]) -> Result<T, ReadError> {
+    let read = |text: &[u8]| serde_json::from_slice::<Lenient<Option<T>>>(text);
+    read(text)
+        .or_else(|error| mend(text).map_or(Err(error), |text| read(text.as_bytes())))
+        .ok()
+        .and_then(|object| object.0)
+        .ok_or_else(|| no_answer(text))
+}
+
+/// What can be read leniently. Its default stands for what makes no sense.
+pub(super) trait Read: Default {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error>;
+}
+
+/// An object of a protocol; [`fields!`](fields) writes this.
+pub(super) trait Object: Default {
+    /// Takes the value of that key.
+    fn field<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error>;
+}
+
+/// Makes a [`Read`] type one of serde's.
+pub(super) struct Lenient<T>(pub(super) T);
+
+impl<'de, T: Read> Deserialize<'de> for Lenient<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::read(deserializer).map(Self)
+    }
+}
+
+impl Read for Value {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::deserialize(deserializer)
+    }
+}
+
+/// A text; numbers and truth values become one, and anything else is empty.
+impl Read for String {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(match Value::deserialize(deserializer)? {
+            Value::String(text) => text,
+            Value::Number(number) => number.to_string(),
+            Value::Bool(value) => value.to_string(),
+            Value::Null | Value::Array(_) | Value::Object(_) => Self::new(),
+        })
+    }
+}
+
+/// A number, or a text that is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Number(pub(super) Option<f64>);
+
+impl Number {
+    /// The number that this value is.
+    pub(super) fn of(value: &Value) -> Self {
+        let number = match value {
+            Value::Number(number) => number.as_f64(),
+            Value::String(text) => text.trim().parse().ok(),
+            _ => None,
+        };
+        Self(number.filter(|number| number.is_finite()))
+    }
+
+    /// A count; what is negative or absent is 0.
+    pub(super) fn count(self) -> u32 {
+        // The cast saturates.
+        self.0.unwrap_or_default() as u32
+    }
+
+    /// A place in a list.
+    pub(super) fn index(self) -> Option<i32> {
+        // The cast saturates.
+        self.0.map(|number| number as i32)
+    }
+}
+
+impl Read for Number {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(|value| Self::of(&value))
+    }
+}
+
+/// A truth value, as one, as a text or as a number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Flag(pub(super) Option<bool>);
+
+impl Read for Flag {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Self(match Value::deserialize(deserializer)? {
+            Value::Bool(value) => Some(value),
+            Value::String(text) => text.trim().to_ascii_lowercase().parse().ok(),
+            number @ Value::Number(_) => Number::of(&number).0.map(|number| number != 0.0),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }))
+    }
+}
+
+impl<T: Object> Read for Option<T> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(One(PhantomData))
+    }
+}
+
+impl<T: Object> Read for Vec<T> {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Many(PhantomData))
+    }
+}
+
+/// Takes what is no object and no list for nothing.
+macro_rules! otherwise {
+    ($nothing:expr) => {
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("JSON")
+        }
+
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+
+        fn visit_unit<E>(self) -> Result<Self::Value, E> {
+            Ok($nothing)
+        }
+    };
+}
+
+struct One<T>(PhantomData<T>);
+
+impl<'de, T: Object> Visitor<'de> for One<T> {
+    type Value = Option<T>;
+
+    otherwise!(None);
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut object, mut any) = (T::default(), true);
+        while let Some(name) = map.next_key::<String>()? {
+            if name == NUMBER {
+                map.next_value::<IgnoredAny>()?;
+                any = false;
+            } else {
+                object.field(&name, &mut map)?;
+            }
+        }
+        Ok(any.then_some(object))
+    }
+}
+
+struct Many<T>(PhantomData<T>);
+
+impl<'de, T: Object> Visitor<'de> for Many<T> {
+    type Value = Vec<T>;
+
+    otherwise!(Vec::new());
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Lenient(item)) = items.next_element::<Lenient<Option<T>>>()? {
+            list.extend(item);
+        }
+        Ok(list)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        One(PhantomData).visit_map(map).map(|one| one.into_iter().collect())
+    }
+}
+
+/// Takes a key that no field has.
+pub(super) fn unnamed<'de, A: MapAccess<'de>>(
+    rest: &mut Map<String, Value>,
+    name: &str,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    let value: Value = map.next_value()?;
+    let is_empty = match &value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(object) => object.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
+    };
+    if !is_empty {
+        rest.insert(name.to_owned(), value);
+    }
+    Ok(())
+}
+
+/// Defines an object of a protocol. Each field says its key on the wire, where that is not its name. Keys after `ignores`
+/// say nothing that anybody needs; all others that hold something end in `rest`.
+macro_rules! fields {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty $(= $key:literal $(| $alias:literal)*)?,)*
+        }
+        ignores [$($ignored:literal),* $(,)?]
+    ) => {
+        $(#[$meta])*
+        #[derive(Default)]
+        $vis struct $name {
+            $($(#[$field_meta])* $field_vis $field: $type,)*
+            /// What no field holds.
+            $vis rest: serde_json::Map<String, serde_json::Value>,
+        }
+
+        impl $crate::wire::lenient::Object for $name {
+            fn field<'de, A: serde::de::MapAccess<'de>>(
+                &mut self,
+                name: &str,
+                map: &mut A,
+            ) -> Result<(), A::Error> {
+                $(
+                    if $crate::wire::lenient::named!(name, $field $(= $key $(| $alias)*)?) {
+                        let value = map.next_value::<$crate::wire::lenient::Lenient<$type>>()?.0;
+                        self.$field = value;
+                        return Ok(());
+                    }
+                )*
+                match name {
+                    $($ignored => map.next_value::<serde::de::IgnoredAny>().map(drop),)*
+                    _ => $crate::wire::lenient::unnamed(&mut self.rest, name, map),
+                }
+            }
+        }
+    };
+}
+
+macro_rules! named {
+    ($name:ident, $field:ident) => {
+        $name == stringify!($field)
+    };
+    ($name:ident, $field:ident = $key:literal $(| $alias:literal)*) => {
+        $name == $key $(|| $name == $alias)*
+    };
+}
+
+pub(super) use {fields, named};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fields! {
+        struct Inner {
+            index: Number,
+        }
+        ignores []
+    }
+
+    fields! {
+        struct Outer {
+            text: String,
+            kind: String = "type" | "kind",
+            flag: Flag,
+            inner: Option<Inner>,
+            many: Vec<Inner>,
+        }
+        ignores ["noise"]
+    }
+
+    #[test]
+    fn odd_fields_are_read_or_count_as_absent() {
+        let read = |text: &str| object::<Outer>(text.as_bytes()).unwrap();
+        let outer = read(
+            r#"{"text": 7, "type": "a", "kind": "b", "flag": "true", "inner": [], "noise": 1,
+                "many": {"index": "3"}, "more": {"a": 1.50}, "nothing": null, "text": "last"}"#,
+        );
+        assert_eq!((outer.text.as_str(), outer.kind.as_str(), outer.flag), ("last", "b", Flag(Some(true))));
+        assert!(outer.inner.is_none());
+        assert_eq!(outer.many[0].index, Number(Some(3.0)));
+        assert_eq!(Value::from(outer.rest).to_string(), r#"{"more":{"a":1.50}}"#);
+        for inner in ["5", "\"x\"", "true", "null", "[1]"] {
+            let outer = read(&format!("{{\"inner\": {inner}, \"many\": {inner}, \"text\": [{inner}]}}"));
+            assert!(outer.inner.is_none() && outer.many.is_empty() && outer.text.is_empty(), "{inner}");
+        }
+        let many = read(r#"{"many": [{"index": 2.0}, null, 5, {"index": {}}, {"index": 1e99}]}"#).many;
+        let indices: Vec<_> = many.iter().map(|one| one.index.index()).collect();
+        assert_eq!(indices, [Some(2), None, Some(i32::MAX)]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_not_read() {
+        for text in ["", "[]", "1", "\"x\"", "null", "{", "{\"a\":}", "hello"] {
+            assert!(object::<Outer>(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! For whom a request is written.
+
+use serde::{Deserialize, Serialize};
+
+/// The provider that a request is written for.
+#[derive(Debug, Clone, Copy)]
+pub struct Recipient<'a> {
+    /// Its kind, as tenants name it.
+    pub kind: &'a str,
+    /// The model, as the provider names it.
+    pub model: &'a str,
+    /// What it refuses.
+    pub switches: Switches,
+}
+
+/// What a server does not take, though its kind does. All off: it takes everything. A database holds it as JSON.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches, named in the contract")]
+pub struct Switches {
+    /// It refuses `stream_options`: no usage is asked for.
+    pub no_stream_options: bool,
+    /// It knows no role `developer`: such messages are `system`.
+    pub no_developer_role: bool,
+    /// It knows no `max_completion_tokens`: it gets `max_tokens`.
+    pub no_max_completion_tokens: bool,
+    /// It refuses `parallel_tool_calls`: it is left out.
+    pub no_parallel_tool_calls: bool,
+    /// It writes the reasoning into the text, between `<think>` and `</think>`.
+    pub think_tags: bool,
+}
+
+impl Switches {
+    /// For a server that takes everything.
+    pub const NONE: Self = Self {
+        no_stream_options: false,
+        no_developer_role: false,
+        no_max_completion_tokens: false,
+        no_parallel_tool_calls: false,
+        think_tags: false,
+    };
+}
