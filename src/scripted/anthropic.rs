@@ -1,10 +1,11 @@
-//! Anthropic's Messages API (API reference, "Create a Message", "Streaming messages", "Errors").
+//! Anthropic's Messages API (API reference, "Create a Message", "Streaming messages", "Errors"; "Extended thinking").
 
 use super::{
     Recorded,
     dialect::{Answer, Dialect, Pieces, bearer, content, header, wants_stream},
+    thinking::{signature, thought},
 };
-use axum::body::Bytes;
+use axum::{body::Bytes, http::StatusCode};
 use serde_json::{Value, json};
 
 /// Knows its requests by the header that each of them must carry.
@@ -21,6 +22,7 @@ impl Dialect for Anthropic {
 
     fn answer(&self, request: &Recorded) -> Option<Answer> {
         match request.path.as_str() {
+            "/v1/messages" if thinks(request) => Some(self.thinking(request)),
             "/v1/messages" if wants_stream(request) => Some(Answer::Pieces(self.events(request))),
             "/v1/messages" => Some(Answer::Whole(message(request))),
             "/v1/messages/count_tokens" => Some(Answer::Whole(json!({"input_tokens": 10}))),
@@ -66,6 +68,35 @@ impl Dialect for Anthropic {
 }
 
 impl Anthropic {
+    /// Thinks, and checks that what it has thought before has come back.
+    fn thinking(&self, request: &Recorded) -> Answer {
+        if let Some(why) = altered(request) {
+            let error = json!({"type": "invalid_request_error", "message": why});
+            return Answer::Refused(StatusCode::BAD_REQUEST, self.around(&error));
+        }
+        let round = rounds(request).count() + 1;
+        let tool = request.body.pointer(&format!("/tools/{}/name", round - 1)).and_then(Value::as_str);
+        let (last, stop_reason) = match tool {
+            Some(name) => {
+                let id = format!("toolu_{round}");
+                (json!({"type": "tool_use", "id": id, "name": name, "input": {"round": round}}), "tool_use")
+            }
+            None => (json!({"type": "text", "text": content(&request.key).concat()}), "end_turn"),
+        };
+        let mut blocks = thoughts(round);
+        blocks.push(last);
+        if !wants_stream(request) {
+            return Answer::Whole(envelope(request, &blocks.into(), &stop_reason.into(), 3));
+        }
+        let message = envelope(request, &json!([]), &Value::Null, 1);
+        let start = [json!({"type": "message_start", "message": message})];
+        let events = blocks.iter().enumerate().flat_map(|(index, block)| in_events(index, block));
+        let delta = json!({"stop_reason": stop_reason, "stop_sequence": null});
+        let end = [json!({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 3}})];
+        let done = vec![self.frame(&json!({"type": "message_stop"}))];
+        Answer::Pieces(Pieces { done, ..Pieces::events(self, &start, events, &end) })
+    }
+
     fn events(&self, request: &Recorded) -> Pieces {
         let block = |block: Value| json!({"type": "content_block_start", "index": 0, "content_block": block});
         let delta = |delta: Value| json!({"type": "content_block_delta", "index": 0, "delta": delta});
@@ -91,6 +122,91 @@ impl Anthropic {
         let done = vec![self.frame(&json!({"type": "message_stop"}))];
         Pieces { done, ..Pieces::events(self, &start, content, &end) }
     }
+}
+
+fn thinks(request: &Recorded) -> bool {
+    let asked = request.body.pointer("/thinking/type");
+    asked.is_some_and(|kind| kind == "enabled" || kind == "adaptive")
+}
+
+/// What it thinks in that round. Some of it only Anthropic can read ("Extended thinking", thinking redaction).
+fn thoughts(round: usize) -> Vec<Value> {
+    let text = thought(round);
+    let mut blocks = vec![json!({"type": "thinking", "thinking": text, "signature": signature(&text)})];
+    if round == 2 {
+        blocks.push(json!({"type": "redacted_thinking", "data": signature("redacted")}));
+    }
+    blocks
+}
+
+/// The assistant's messages behind the last question, each with its place.
+fn rounds(request: &Recorded) -> impl Iterator<Item = (usize, &Value)> {
+    let messages =
+        request.body.get("messages").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let is_question = |message: &Value| {
+        message.get("role").is_some_and(|role| role == "user")
+            && message.pointer("/content/0/type").is_none_or(|kind| kind != "tool_result")
+    };
+    let behind = messages.iter().rposition(is_question).map_or(0, |place| place + 1);
+    let places = messages.iter().enumerate().skip(behind);
+    places.filter(|(_, message)| message.get("role").is_some_and(|role| role == "assistant"))
+}
+
+/// Why the thinking within the loop of tools is not what it was ("Extended thinking", preserving thinking blocks; the
+/// words: <https://github.com/deepset-ai/haystack-core-integrations/issues/2146>,
+/// <https://github.com/anthropics/claude-code/issues/63267>).
+fn altered(request: &Recorded) -> Option<String> {
+    rounds(request).zip(1..).find_map(|((place, message), round)| {
+        let blocks = message.get("content").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let kind = |block: &Value| block.get("type").and_then(Value::as_str).unwrap_or("text").to_owned();
+        let is_thought = |block: &&Value| ["thinking", "redacted_thinking"].contains(&kind(block).as_str());
+        let begins: Vec<Value> = blocks.iter().take_while(is_thought).cloned().collect();
+        if begins.is_empty() {
+            let found = blocks.first().map_or_else(|| "text".to_owned(), kind);
+            return Some(format!(
+                "messages.{place}.content.0.type: Expected `thinking` or `redacted_thinking`, but found `{found}`. When \
+                 `thinking` is enabled, a final `assistant` message must start with a thinking block."
+            ));
+        }
+        (begins != thoughts(round)).then(|| {
+            format!(
+                "messages.{place}.content.0: `thinking` or `redacted_thinking` blocks in the latest assistant message \
+                 cannot be modified. These blocks must remain as they were in the original response."
+            )
+        })
+    })
+}
+
+/// A block as a stream has it: empty first, and then what it gains.
+fn in_events(index: usize, block: &Value) -> Vec<Value> {
+    let text = |name: &str| block.get(name).and_then(Value::as_str).unwrap_or_default();
+    let delta = |delta: Value| json!({"type": "content_block_delta", "index": index, "delta": delta});
+    let (start, deltas) = match text("type") {
+        "thinking" => {
+            let (begin, end) = text("thinking").split_at_checked(5).unwrap_or_default();
+            let deltas = vec![
+                delta(json!({"type": "thinking_delta", "thinking": begin})),
+                delta(json!({"type": "thinking_delta", "thinking": end})),
+                delta(json!({"type": "signature_delta", "signature": text("signature")})),
+            ];
+            (json!({"type": "thinking", "thinking": "", "signature": ""}), deltas)
+        }
+        "tool_use" => {
+            let input = block.get("input").map(ToString::to_string).unwrap_or_default();
+            let mut start = block.clone();
+            start["input"] = json!({});
+            (start, vec![delta(json!({"type": "input_json_delta", "partial_json": input}))])
+        }
+        "text" => {
+            let text = text("text");
+            (json!({"type": "text", "text": ""}), vec![delta(json!({"type": "text_delta", "text": text}))])
+        }
+        _ => (block.clone(), Vec::new()),
+    };
+    let mut events = vec![json!({"type": "content_block_start", "index": index, "content_block": start})];
+    events.extend(deltas);
+    events.push(json!({"type": "content_block_stop", "index": index}));
+    events
 }
 
 /// The tool to call: the first, unless the conversation ends with a tool's result.

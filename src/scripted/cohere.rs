@@ -1,8 +1,10 @@
-//! Cohere's API, version 2 (API reference, "Chat", "Chat with Streaming", "Embed", "Rerank", "List Models", "Errors").
+//! Cohere's API, version 2 (API reference, "Chat", "Chat with Streaming", "Embed", "Rerank", "List Models", "Errors";
+//! "Reasoning").
 
 use super::{
     Recorded,
     dialect::{Answer, Dialect, Pieces, bearer, content, wants_stream},
+    thinking::thought,
 };
 use axum::body::Bytes;
 use serde_json::{Value, json};
@@ -78,9 +80,21 @@ impl Cohere {
             ];
             (content, "tool-call-end", "TOOL_CALL")
         } else {
-            start.push(event("content-start", json!({"content": {"type": "text", "text": ""}})));
+            let mut thoughts = Vec::new();
+            if thinks(request) {
+                start.push(event("content-start", json!({"content": {"type": "thinking", "thinking": ""}})));
+                thoughts.push(event("content-delta", json!({"content": {"thinking": thought(1)}})));
+                thoughts.push(json!({"type": "content-end", "index": 0}));
+            }
+            let begin = event("content-start", json!({"content": {"type": "text", "text": ""}}));
+            if thoughts.is_empty() {
+                start.push(begin);
+            } else {
+                thoughts.push(begin);
+            }
             let text = |text| event("content-delta", json!({"content": {"text": text}}));
-            (content(&request.key).map(text).to_vec(), "content-end", "COMPLETE")
+            thoughts.extend(content(&request.key).map(text));
+            (thoughts, "content-end", "COMPLETE")
         };
         let delta = json!({"finish_reason": finish_reason, "usage": usage()});
         let end = [json!({"type": last, "index": 0}), json!({"type": "message-end", "delta": delta})];
@@ -93,6 +107,11 @@ fn tool(request: &Recorded) -> Option<&str> {
     let last = request.body.get("messages").and_then(Value::as_array).and_then(|messages| messages.last());
     let answered = last.and_then(|message| message.get("role")).is_some_and(|role| role == "tool");
     request.body.pointer("/tools/0/function/name").and_then(Value::as_str).filter(|_| !answered)
+}
+
+/// <https://docs.cohere.com/docs/reasoning>.
+fn thinks(request: &Recorded) -> bool {
+    request.body.pointer("/thinking/type").is_some_and(|kind| kind == "enabled")
 }
 
 /// What the model says before it calls.
@@ -119,7 +138,9 @@ fn message(request: &Recorded) -> Value {
         (json!({"role": "assistant", "tool_plan": plan(name), "tool_calls": calls}), "TOOL_CALL")
     } else {
         let text = json!({"type": "text", "text": content(&request.key).concat()});
-        (json!({"role": "assistant", "content": [text]}), "COMPLETE")
+        let thinking = json!({"type": "thinking", "thinking": thought(1)});
+        let content: Vec<_> = thinks(request).then_some(thinking).into_iter().chain([text]).collect();
+        (json!({"role": "assistant", "content": content}), "COMPLETE")
     };
     json!({"id": "scripted", "message": message, "finish_reason": finish_reason, "usage": usage()})
 }

@@ -1,7 +1,7 @@
 //! What the dialects of the vendors have in common.
 
 use super::Recorded;
-use axum::body::Bytes;
+use axum::{body::Bytes, http::StatusCode};
 use serde_json::{Value, json};
 
 /// What one vendor's API looks like. It answers the same to the same request.
@@ -12,8 +12,17 @@ pub(super) trait Dialect: Sync {
     /// The key, where this vendor looks for it and nowhere else.
     fn key<'a>(&self, request: &'a Recorded) -> Option<&'a str>;
 
-    /// The answer to a good request; none for an unknown endpoint.
+    /// The answer to a request; none for an unknown endpoint.
     fn answer(&self, request: &Recorded) -> Option<Answer>;
+
+    /// The same request for a stream, where it is for none, and the other way round.
+    fn otherwise(&self, request: &Recorded) -> Recorded {
+        let mut other = request.clone();
+        if let Some(fields) = other.body.as_object_mut() {
+            fields.insert("stream".into(), (!wants_stream(request)).into());
+        }
+        other
+    }
 
     /// The usual error body of a status. Repeats the key where the vendor might: who reads it must not.
     fn error(&self, status: u16, key: &str) -> Value;
@@ -34,12 +43,14 @@ pub(super) trait Dialect: Sync {
     }
 }
 
-/// What answers a good request.
+/// What answers a request.
 pub(super) enum Answer {
     /// JSON, all at once.
     Whole(Value),
     /// A body in pieces: events, or audio.
     Pieces(Pieces),
+    /// No answer: the vendor finds the request wrong.
+    Refused(StatusCode, Value),
 }
 
 /// A body in pieces, each of them framed.

@@ -1,9 +1,12 @@
-//! Google's Gemini API (API reference, "models.generateContent", "models.batchEmbedContents"; "API errors").
+//! Google's Gemini API (API reference, "models.generateContent", "models.batchEmbedContents"; "API errors"; "Thought
+//! signatures").
 
 use super::{
     Recorded,
     dialect::{Answer, Dialect, Pieces, content, header},
+    thinking::{signature, thought},
 };
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 /// Knows its requests by the version in their path.
@@ -22,11 +25,19 @@ impl Dialect for Gemini {
         let path = request.path.strip_prefix("/v1beta/")?;
         let (resource, method) = path.split_once(':').unwrap_or((path, ""));
         let model = resource.strip_prefix("models/").or_else(|| resource.strip_prefix("tunedModels/"));
+        if let Some(why) = unsigned(request) {
+            let error = json!({"code": 400, "message": why, "status": "INVALID_ARGUMENT"});
+            return Some(Answer::Refused(StatusCode::BAD_REQUEST, self.around(&error)));
+        }
         Some(match (model, method) {
             (Some(model), "generateContent") => Answer::Whole(reply(model, &parts(request), true)),
             (Some(model), "streamGenerateContent") => {
-                let [start, end] =
-                    [reply(model, &json!([]), false), reply(model, &json!([{"text": ""}]), true)];
+                // In a stream the signature of a text may come behind it ("Thought signatures", streaming).
+                let mut last = json!({"text": ""});
+                if thinks(request) && tool(request).is_none() {
+                    last["thoughtSignature"] = signature("text").into();
+                }
+                let [start, end] = [reply(model, &json!([]), false), reply(model, &json!([last]), true)];
                 let content = chunks(request).into_iter().map(|parts| reply(model, &parts, false));
                 if request.query == "alt=sse" {
                     Answer::Pieces(Pieces::events(self, &[start], content, &[end]))
@@ -50,6 +61,18 @@ impl Dialect for Gemini {
         })
     }
 
+    fn otherwise(&self, request: &Recorded) -> Recorded {
+        let mut other = request.clone();
+        match request.path.strip_suffix(":generateContent") {
+            Some(model) => {
+                other.path = format!("{model}:streamGenerateContent");
+                "alt=sse".clone_into(&mut other.query);
+            }
+            None => other.path = request.path.replace(":streamGenerateContent", ":generateContent"),
+        }
+        other
+    }
+
     fn error(&self, status: u16, key: &str) -> Value {
         let (name, message) = match status {
             401 => ("UNAUTHENTICATED", format!("{key} is no valid credential")),
@@ -66,27 +89,89 @@ impl Dialect for Gemini {
     }
 }
 
-/// The tool to call: the first, unless the conversation ends with a tool's result.
-fn tool(request: &Recorded) -> Option<&Value> {
-    let last = request.body.get("contents").and_then(Value::as_array).and_then(|contents| contents.last());
-    let answered = last.is_some_and(|content| content.pointer("/parts/0/functionResponse").is_some());
-    request.body.pointer("/tools/0/functionDeclarations/0/name").filter(|_| !answered)
+fn thinks(request: &Recorded) -> bool {
+    request.body.pointer("/generationConfig/thinkingConfig").is_some()
 }
+
+/// What was said behind the last question, each with its place: the model's calls and their results.
+fn behind_question(request: &Recorded) -> impl Iterator<Item = (usize, &Value)> {
+    let contents =
+        request.body.get("contents").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let is_question = |content: &Value| {
+        let is_user = content.get("role").is_none_or(|role| role == "user");
+        is_user && content.pointer("/parts/0/functionResponse").is_none()
+    };
+    let behind = contents.iter().rposition(is_question).map_or(0, |place| place + 1);
+    contents.iter().enumerate().skip(behind)
+}
+
+/// The tool to call: without thinking the first, unless the conversation ends with a tool's result.
+fn tool(request: &Recorded) -> Option<&Value> {
+    let answered =
+        behind_question(request).filter(|(_, said)| said.pointer("/parts/0/functionResponse").is_some());
+    let answered = answered.count();
+    let name = request.body.pointer(&format!("/tools/0/functionDeclarations/{answered}/name"));
+    name.filter(|_| answered == 0 || thinks(request))
+}
+
+/// Why the calls behind the last question are not as they were: the first of each step needs its signature ("Thought
+/// signatures"; the words: <https://github.com/nanbingxyz/5ire/issues/405>).
+fn unsigned(request: &Recorded) -> Option<String> {
+    let model =
+        behind_question(request).filter(|(_, said)| said.get("role").is_some_and(|role| role == "model"));
+    let steps = model.filter(|_| thinks(request)).filter_map(|(place, said)| {
+        let parts = said.get("parts").and_then(Value::as_array)?;
+        Some((place, parts.iter().find(|part| part.get("functionCall").is_some())?))
+    });
+    let mut wrong = steps.filter_map(|(place, call)| {
+        let name = call.pointer("/functionCall/name").and_then(Value::as_str).unwrap_or_default();
+        match call.get("thoughtSignature") {
+            None => Some(format!(
+                "Function call is missing a thought_signature in functionCall parts. This is required for tools to work \
+                 correctly, and missing thought_signature may lead to degraded model performance. Additional data, \
+                 function call `default_api:{name}`, position {}.",
+                place + 1
+            )),
+            Some(own) if own == NO_SIGNATURE || *own == signature(name) => None,
+            Some(_) => Some("Corrupted thought signature.".to_owned()),
+        }
+    });
+    wrong.next()
+}
+
+/// What Google takes in place of a signature, for calls that its model did not make ("Thought signatures", FAQ).
+const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
 /// The parts of each chunk with content. A call comes as a whole, and has no id: so it is with most models.
 fn chunks(request: &Recorded) -> Vec<Value> {
-    match tool(request) {
-        Some(name) => vec![json!([{"functionCall": {"name": name, "args": {}}}])],
+    let mut chunks = match tool(request) {
+        Some(name) => {
+            let mut call = json!({"functionCall": {"name": name, "args": {}}});
+            if thinks(request) {
+                call["thoughtSignature"] = signature(name.as_str().unwrap_or_default()).into();
+            }
+            vec![json!([call])]
+        }
         None => content(&request.key).iter().map(|text| json!([{ "text": text }])).collect(),
+    };
+    if thinks(request) {
+        let round = behind_question(request).count() / 2 + 1;
+        chunks.insert(0, json!([{"text": thought(round), "thought": true}]));
     }
+    chunks
 }
 
 /// The parts of a whole answer.
 fn parts(request: &Recorded) -> Value {
-    match tool(request) {
-        Some(_) => chunks(request).into_iter().next().unwrap_or_default(),
-        None => json!([{"text": content(&request.key).concat()}]),
+    if tool(request).is_some() {
+        return chunks(request).iter().filter_map(|chunk| chunk.get(0)).cloned().collect();
     }
+    let mut said = json!({"text": content(&request.key).concat()});
+    if !thinks(request) {
+        return json!([said]);
+    }
+    said["thoughtSignature"] = signature("text").into();
+    chunks(request).iter().filter_map(|chunk| chunk.get(0)).take(1).chain([&said]).cloned().collect()
 }
 
 /// An answer or a chunk of one. Ten tokens go in, two of them from the cache; a chunk without parts has no candidate.

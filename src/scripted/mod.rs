@@ -1,20 +1,28 @@
 //! A scripted upstream: a server on loopback that speaks the vendors' protocols and misbehaves on demand.
 //!
-//! `rota demo` and the tests call it in place of a provider. It answers each request in the dialect of the vendor that the
-//! request is for. `{…}/anything/{…}` returns what came in. A [`Script`] per API key says what it does. Without a script it
-//! answers well and says in its answer which key served. It stops when its [`Upstream`] is dropped; calls then cannot
-//! connect.
+//! `rota demo` and the tests call it in place of a provider. It answers each request in the dialect of the vendor that
+//! the request is for. `{…}/anything/{…}` returns what came in. A [`Script`] per API key says what it does: it can put a
+//! good answer in any [`Framing`], an error in any [`ErrorForm`], or send bytes as they are ([`Raw`]). Without a script it
+//! answers well and says in its answer which key served. With thinking on, it calls each tool once, one a round, and asks
+//! for what it thought as the vendor does. It stops when its [`Upstream`] is dropped; calls then cannot connect.
 
 mod anthropic;
 mod cohere;
 mod dialect;
 mod echo;
+mod framing;
 mod gemini;
 mod openai;
+mod raw;
+mod reasoning;
 mod recorded;
+mod reply;
 mod script;
+mod thinking;
 mod vendors;
 
+pub use framing::{ErrorForm, Framing};
+pub use raw::Raw;
 pub use recorded::Recorded;
 pub use script::Script;
 
@@ -27,7 +35,7 @@ use axum::{
 };
 use futures::stream;
 use parking_lot::Mutex;
-use script::{Reply, Step};
+use reply::{Reply, Step};
 use serde_json::Value;
 use std::{
     collections::{HashMap, VecDeque},

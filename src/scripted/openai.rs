@@ -3,8 +3,9 @@
 use super::{
     Recorded,
     dialect::{Answer, Dialect, Pieces, bearer, content, header, wants_stream},
+    reasoning::{Reasoning, rounds},
 };
-use axum::body::Bytes;
+use axum::{body::Bytes, http::StatusCode};
 use serde_json::{Map, Value, json};
 
 /// Takes every request that no other vendor knows as its own.
@@ -22,6 +23,10 @@ impl Dialect for OpenAi {
 
     fn answer(&self, request: &Recorded) -> Option<Answer> {
         let body = &request.body;
+        if let Some(why) = Reasoning::asked(request).and_then(|reasoning| reasoning.altered(request)) {
+            let error = json!({"message": why, "type": "invalid_request_error", "param": null, "code": null});
+            return Some(Answer::Refused(StatusCode::BAD_REQUEST, self.around(&error)));
+        }
         Some(Answer::Whole(match endpoint(&request.path)? {
             "chat/completions" if wants_stream(request) => return Some(Answer::Pieces(self.chunks(request))),
             "chat/completions" => completion(request),
@@ -36,6 +41,16 @@ impl Dialect for OpenAi {
             }),
             _ => return None,
         }))
+    }
+
+    /// Who streams unasked counts unasked.
+    fn otherwise(&self, request: &Recorded) -> Recorded {
+        let mut other = request.clone();
+        if let Some(fields) = other.body.as_object_mut() {
+            fields.insert("stream".into(), (!wants_stream(request)).into());
+            fields.insert("stream_options".into(), json!({"include_usage": true}));
+        }
+        other
     }
 
     fn error(&self, status: u16, key: &str) -> Value {
@@ -66,12 +81,16 @@ fn endpoint(path: &str) -> Option<&str> {
     path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/")
 }
 
-/// The tool to call: the first, unless the conversation ends with a tool's result.
-fn tool(request: &Value) -> Option<&str> {
-    let last = request.get("messages").and_then(Value::as_array).and_then(|messages| messages.last());
+/// The tool to call, and its id: with reasoning one after the other, else the first, unless the conversation ends with
+/// a tool's result.
+fn tool(request: &Recorded) -> Option<(&str, String)> {
+    let body = &request.body;
+    let last = body.get("messages").and_then(Value::as_array).and_then(|messages| messages.last());
     let answered = last.and_then(|message| message.get("role")).is_some_and(|role| role == "tool");
-    let name = request.pointer("/tools/0/function/name").and_then(Value::as_str);
-    name.filter(|_| !answered)
+    let reasons = Reasoning::asked(request).is_some();
+    let place = if reasons { rounds(request).count() } else { 0 };
+    let name = body.pointer(&format!("/tools/{place}/function/name")).and_then(Value::as_str);
+    name.filter(|_| !answered || reasons).map(|name| (name, format!("call_{}", place + 1)))
 }
 
 fn usage() -> Value {
@@ -96,16 +115,18 @@ fn envelope(object: &str, request: &Value) -> Map<String, Value> {
 }
 
 fn completion(request: &Recorded) -> Value {
-    let (message, finish) = match tool(&request.body) {
-        Some(name) => {
-            let call =
-                json!({"id": "call_1", "type": "function", "function": {"name": name, "arguments": "{}"}});
+    let (mut message, finish) = match tool(request) {
+        Some((name, id)) => {
+            let call = json!({"id": id, "type": "function", "function": {"name": name, "arguments": "{}"}});
             (json!({"role": "assistant", "content": null, "tool_calls": [call]}), "tool_calls")
         }
         None => {
             (json!({"role": "assistant", "content": content(&request.key).concat(), "refusal": null}), "stop")
         }
     };
+    if let Some(reasoning) = Reasoning::asked(request) {
+        reasoning.add_to(&mut message, rounds(request).count() + 1);
+    }
     let mut out = envelope("chat.completion", &request.body);
     out.insert("choices".into(), json!([{"index": 0, "message": message, "finish_reason": finish}]));
     out.insert("usage".into(), usage());
@@ -123,10 +144,10 @@ impl OpenAi {
         let delta = |delta: Value, finish: Value| {
             Value::Object(chunk(json!([{"index": 0, "delta": delta, "finish_reason": finish}])))
         };
-        let (content, finish) = match tool(&request.body) {
-            Some(name) => {
+        let (content, finish) = match tool(request) {
+            Some((name, id)) => {
                 let function = json!({"name": name, "arguments": ""});
-                let start = json!({"index": 0, "id": "call_1", "type": "function", "function": function});
+                let start = json!({"index": 0, "id": id, "type": "function", "function": function});
                 let more = |text: &str| json!({"index": 0, "function": {"arguments": text}});
                 ([start, more("{"), more("}")].map(|call| json!({"tool_calls": [call]})), "tool_calls")
             }
@@ -140,7 +161,10 @@ impl OpenAi {
             end.push(Value::Object(last));
         }
         let done = vec!["data: [DONE]\n\n".into()];
-        let content = content.map(|content| delta(content, Value::Null));
+        let reasoning =
+            Reasoning::asked(request).map(|reasoning| reasoning.deltas(rounds(request).count() + 1));
+        let content =
+            reasoning.into_iter().flatten().chain(content).map(|content| delta(content, Value::Null));
         Pieces { done, ..Pieces::events(self, &start, content, &end) }
     }
 }

@@ -5,10 +5,13 @@ use super::{
     Recorded,
     dialect::{self, Answer, Dialect, Pieces},
     echo,
+    framing::{ErrorForm, Framing},
+    raw::Raw,
+    reply::{Reply, Step, json_reply},
 };
 use axum::{
     body::Bytes,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
 };
 use serde_json::{Value, json};
 use std::{collections::VecDeque, time::Duration};
@@ -50,6 +53,8 @@ pub enum Script {
     EndAfter(usize),
     /// Sends an error under status 200 after so many chunks, then ends. The value is what stands under `error`.
     ErrorAfter(usize, Value),
+    /// The same in another form, in a stream.
+    ErrorAs(ErrorForm, usize, Value),
     /// Waits so long before every chunk.
     Slow(Duration),
     /// Streams its first chunk so many times, its text stretched to so many bytes: an answer as long as it takes.
@@ -65,37 +70,12 @@ pub enum Script {
     MalformedJson,
     /// Sends, under status 200, what is not the protocol.
     NotTheProtocol,
-}
-
-/// What to send.
-pub(super) struct Reply {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) delay: Duration,
-    pub(super) steps: VecDeque<Step>,
-}
-
-impl Default for Reply {
-    fn default() -> Self {
-        Self {
-            status: StatusCode::OK,
-            headers: HeaderMap::new(),
-            delay: Duration::ZERO,
-            steps: VecDeque::new(),
-        }
-    }
-}
-
-/// One step of a body.
-pub(super) enum Step {
-    Send(Bytes),
-    /// Sends the same so many times.
-    Repeat(Bytes, usize),
-    Wait(Duration),
-    Stall,
-    /// Lets what was sent before go out. Without it, a break takes that along, the head included.
-    Flush,
-    Break,
+    /// Answers well, and puts its answer otherwise than the protocol's page says.
+    Framed(Framing),
+    /// Streams where a whole answer was asked for, and the other way round.
+    Otherwise,
+    /// Sends these bytes.
+    Raw(Raw),
 }
 
 impl Script {
@@ -167,6 +147,8 @@ impl Script {
                 let reply = script.reply(dialect, request)?;
                 Reply { delay: reply.delay + delay, ..reply }
             }
+            Self::Raw(raw) => raw.reply(),
+            Self::Otherwise => Self::Answer.reply(dialect, &dialect.otherwise(request))?,
             Self::Close => Reply { steps: [Step::Break].into(), ..Reply::default() },
             Self::Fail { status, retry_after, body } => {
                 let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -178,6 +160,7 @@ impl Script {
                 reply
             }
             script => match dialect.answer(request).or_else(|| echo::answer(request)) {
+                Some(Answer::Refused(status, body)) => json_reply(status, &body),
                 Some(Answer::Whole(body)) => script.whole(dialect, &body),
                 Some(Answer::Pieces(pieces)) => script.in_pieces(dialect, pieces),
                 None => json_reply(StatusCode::NOT_FOUND, &dialect.error(404, &request.key)),
@@ -193,7 +176,10 @@ impl Script {
             Self::BreakAfter(_) => [begin(), Step::Flush, Step::Break].into(),
             Self::StallAfter(_) => [begin(), Step::Stall].into(),
             Self::EndAfter(_) | Self::MalformedJson => [begin()].into(),
-            Self::ErrorAfter(_, error) => return json_reply(StatusCode::OK, &dialect.around(&error)),
+            Self::ErrorAfter(_, error) | Self::ErrorAs(_, _, error) => {
+                return json_reply(StatusCode::OK, &dialect.around(&error));
+            }
+            Self::Framed(framing) => return json_reply(StatusCode::OK, &framing.whole(body)),
             Self::NotTheProtocol => return json_reply(StatusCode::OK, &json!({"hello": "world"})),
             Self::Slow(delay) => [Step::Wait(delay), Step::Send(text.into())].into(),
             _ => return reply,
@@ -202,7 +188,13 @@ impl Script {
     }
 
     fn in_pieces(self, dialect: &dyn Dialect, pieces: Pieces) -> Reply {
-        let Pieces { content_type, start, content, end, done } = pieces;
+        let content_type = HeaderValue::from_static(pieces.content_type);
+        if let Self::Framed(framing) = self {
+            let mut reply = Reply { steps: framing.steps(pieces).into(), ..Reply::default() };
+            reply.headers.insert(header::CONTENT_TYPE, content_type);
+            return reply;
+        }
+        let Pieces { start, content, end, done, .. } = pieces;
         let send = |piece: &Bytes| Step::Send(piece.clone());
         let until = |count: usize, last: Vec<Step>| {
             start.iter().chain(content.iter().take(count)).map(send).chain(last).collect()
@@ -215,6 +207,7 @@ impl Script {
             Self::ErrorAfter(count, error) => {
                 until(count, vec![Step::Send(dialect.frame(&dialect.event_around(&error)))])
             }
+            Self::ErrorAs(form, count, error) => until(count, vec![Step::Send(form.bytes(dialect, &error))]),
             Self::MalformedJson => {
                 let broken = content.first().map(|piece| [&half(piece), &b"\n\n"[..]].concat());
                 until(0, broken.map(|broken| Step::Send(broken.into())).into_iter().collect())
@@ -232,7 +225,7 @@ impl Script {
             _ => all().chain(&done).map(send).collect(),
         };
         let mut reply = Reply { steps, ..Reply::default() };
-        reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        reply.headers.insert(header::CONTENT_TYPE, content_type);
         reply
     }
 }
@@ -246,12 +239,4 @@ fn stretched(piece: &Bytes, length: usize) -> Bytes {
 /// The first half of it.
 fn half(bytes: &[u8]) -> Bytes {
     bytes.iter().take(bytes.len() / 2).copied().collect()
-}
-
-/// A reply of JSON, all at once.
-fn json_reply(status: StatusCode, body: &Value) -> Reply {
-    let mut reply = Reply { status, ..Reply::default() };
-    reply.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    reply.steps.push_back(Step::Send(body.to_string().into()));
-    reply
 }

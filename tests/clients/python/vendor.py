@@ -1,7 +1,8 @@
 """What the checks of the vendors' own clients share. Each is started with the origin of a scripted upstream.
 
 The upstream serves the key KEY well and names it in its answer, fails for `key-STATUS` with that status, and for
-IN_BAND reports an error in the middle of a stream.
+IN_BAND reports an error in the middle of a stream. For `key-FRAMING` it puts a good stream otherwise than the protocol's
+page says, and for `key-FORM` the error in a stream: see `src/scripted/framing.rs`. Each client reads some of them.
 """
 
 import sys
@@ -9,6 +10,13 @@ import sys
 KEY = "key-good"
 IN_BAND = "key-in-band"
 SAID = f"served by {KEY}"
+
+
+# What every client reads.
+FRAMINGS = ["CrLf", "Cr", "Bytes", "Unterminated", "EndsTwice"]
+
+# The tools of a loop with thinking on: the model calls each of them once, one a round.
+LOOP = ["first", "second", "third"]
 
 
 class Wrong(Exception):

@@ -3,7 +3,7 @@
 import anthropic
 from anthropic import Anthropic
 
-from vendor import IN_BAND, KEY, SAID, main, raises, same
+from vendor import FRAMINGS, IN_BAND, KEY, LOOP, SAID, main, raises, same
 
 HI = {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": "hi"}]}
 TOOLS = [{"name": "weather", "input_schema": {"type": "object"}}]
@@ -47,6 +47,53 @@ def tools(origin):
     same("answer after the tool", reply.content[0].text, SAID)
 
 
+def thinks(origin):
+    """A loop of tools: what was thought goes back with its signature, and a round without it is refused."""
+    thinking = {"type": "enabled", "budget_tokens": 1024}
+    tools = [{"name": name, "input_schema": {"type": "object"}} for name in LOOP]
+    request = HI | {"max_tokens": 2048, "thinking": thinking, "tools": tools}
+    for streamed in [False, True]:
+        messages = list(HI["messages"])
+        for name in LOOP:
+            if streamed:
+                with client(origin).messages.stream(**request | {"messages": messages}) as stream:
+                    reply = stream.get_final_message()
+            else:
+                reply = client(origin).messages.create(**request | {"messages": messages})
+            thought, *_, call = reply.content
+            same("thinking", (thought.type, bool(thought.thinking), bool(thought.signature)), ("thinking", True, True))
+            same("call", (reply.stop_reason, call.type, call.name), ("tool_use", "tool_use", name))
+            result = {"type": "tool_result", "tool_use_id": call.id, "content": "done"}
+            messages += [{"role": "assistant", "content": reply.content}, {"role": "user", "content": [result]}]
+        kinds = [block.type for block in messages[3]["content"]]
+        same("second round", kinds, ["thinking", "redacted_thinking", "tool_use"])
+        reply = client(origin).messages.create(**request | {"messages": messages})
+        same("answer after the tools", reply.content[-1].text, SAID)
+        for lost in [1, 5]:
+            cut = list(messages)
+            cut[lost] = cut[lost] | {"content": cut[lost]["content"][1:]}
+            without = request | {"messages": cut}
+            error = raises("without thinking", anthropic.BadRequestError, lambda: client(origin).messages.create(**without))
+            same("why", "Expected `thinking` or `redacted_thinking`" in error.body["error"]["message"], True)
+        changed = messages[5]["content"][0].model_copy(update={"thinking": "other"})
+        messages[5] = messages[5] | {"content": [changed, *messages[5]["content"][1:]]}
+        altered = request | {"messages": messages}
+        raises("altered thinking", anthropic.BadRequestError, lambda: client(origin).messages.create(**altered))
+
+
+def framings(origin):
+    for framing in FRAMINGS + ["NoSpace", "ByteOrderMark", "Done", "Heartbeats", "EmptyErrors"]:
+        key = f"key-{framing}"
+        with client(origin, key).messages.stream(**HI) as stream:
+            same(framing, "".join(stream.text_stream), f"served by {key}")
+    try:
+        list(client(origin, "key-Named").messages.create(**HI, stream=True))
+    except anthropic.APIStatusError as error:
+        same("an error of its own event", error.body["type"], "overloaded_error")
+    else:
+        same("an error of its own event", "nothing raised", "an error")
+
+
 def counts(origin):
     counted = client(origin).messages.count_tokens(model="m", messages=HI["messages"])
     same("tokens", counted.input_tokens, 10)
@@ -85,4 +132,4 @@ def errors(origin):
         same("in the stream", "nothing raised", "an error")
 
 
-main(messages, streams, tools, counts, models, errors)
+main(messages, streams, tools, thinks, framings, counts, models, errors)

@@ -3,7 +3,7 @@
 import cohere
 from cohere import ClientV2
 
-from vendor import IN_BAND, KEY, SAID, main, raises, same
+from vendor import FRAMINGS, IN_BAND, KEY, SAID, main, raises, same
 
 HI = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
@@ -54,6 +54,23 @@ def tools(origin):
     same("answer after the tool", reply.message.content[0].text, SAID)
 
 
+def thinks(origin):
+    asked = HI | {"thinking": {"type": "enabled"}}
+    thought, said = client(origin).chat(**asked).message.content
+    same("thinking", (thought.type, bool(thought.thinking), said.text), ("thinking", True, SAID))
+    gains = [event.delta.message.content for event in client(origin).chat_stream(**asked) if event.type == "content-delta"]
+    thoughts = "".join(gain.thinking or "" for gain in gains)
+    same("streamed", (thoughts, "".join(gain.text or "" for gain in gains)), (thought.thinking, SAID))
+
+
+def framings(origin):
+    for framing in FRAMINGS + ["NoSpace", "ByteOrderMark", "Done", "Heartbeats", "EmptyErrors"]:
+        key = f"key-{framing}"
+        events = client(origin, key).chat_stream(**HI)
+        text = "".join(event.delta.message.content.text for event in events if event.type == "content-delta")
+        same(framing, text, f"served by {key}")
+
+
 def embeds(origin):
     texts = {"texts": ["a", "bb"], "input_type": "search_document", "embedding_types": ["float"]}
     reply = client(origin).embed(model="m", **texts)
@@ -88,4 +105,4 @@ def errors(origin):
     same("in the stream", (last.delta.finish_reason, last.delta.error), ("ERROR", "busy"))
 
 
-main(chats, streams, tools, embeds, reranks, models, errors)
+main(chats, streams, tools, thinks, framings, embeds, reranks, models, errors)

@@ -5,7 +5,7 @@ from functools import cache
 from google import genai
 from google.genai import errors, types
 
-from vendor import IN_BAND, KEY, SAID, main, raises, same
+from vendor import FRAMINGS, IN_BAND, KEY, LOOP, SAID, main, raises, same
 
 HI = {"model": "m", "contents": "hi"}
 WEATHER = {"name": "weather", "parameters_json_schema": {"type": "object"}}
@@ -60,6 +60,49 @@ def tools(origin):
     same("answer after the tool", reply.text, SAID)
 
 
+def thinks(origin):
+    """A loop of tools: each call goes back with the signature that stands at it, and one without is refused."""
+    google = client(origin).models
+    declared = [{"name": name, "parameters_json_schema": {"type": "object"}} for name in LOOP]
+    config = {"tools": [{"function_declarations": declared}], "thinking_config": {"include_thoughts": True}}
+    contents = [types.Content(role="user", parts=[types.Part.from_text(text="hi")])]
+    for name in LOOP:
+        asked = google.generate_content(model="m", contents=contents, config=config).candidates[0].content
+        thought, call = asked.parts
+        same("thought", (thought.thought, bool(thought.text)), (True, True))
+        same("call", (call.function_call.name, bool(call.thought_signature)), (name, True))
+        chunks = list(google.generate_content_stream(model="m", contents=contents, config=config))
+        parts = [part for chunk in chunks for part in chunk.parts or [] if part.function_call]
+        same("streamed call", parts, [call])
+        result = types.Part.from_function_response(name=name, response={"output": "done"})
+        contents += [types.Content(role="model", parts=[call]), types.Content(role="user", parts=[result])]
+    same("answer after the tools", google.generate_content(model="m", contents=contents, config=config).text, SAID)
+    parts = [
+        part
+        for chunk in google.generate_content_stream(model="m", contents=contents, config=config)
+        for part in chunk.parts or []
+    ]
+    same("signature behind a text", (parts[-1].text, bool(parts[-1].thought_signature)), ("", True))
+    call = contents[1].parts[0]
+    for signature in [None, b"other"]:
+        altered = call.model_copy(update={"thought_signature": signature})
+        wrong = [contents[0], types.Content(role="model", parts=[altered]), *contents[2:]]
+        again = lambda: google.generate_content(model="m", contents=wrong, config=config)
+        error = raises("without its signature", errors.ClientError, again)
+        same("status", (error.code, error.status), (400, "INVALID_ARGUMENT"))
+
+
+def framings(origin):
+    for framing in FRAMINGS + ["EmptyErrors"]:
+        key = f"key-{framing}"
+        chunks = client(origin, key).models.generate_content_stream(**HI)
+        same(framing, "".join(chunk.text or "" for chunk in chunks), f"served by {key}")
+    for form in ["Bare", "BareLine"]:
+        refused = client(origin, f"key-{form}").models
+        error = raises(form, errors.ServerError, lambda: list(refused.generate_content_stream(**HI)))
+        same(form, (error.code, error.status), (503, "UNAVAILABLE"))
+
+
 def embeddings(origin):
     reply = client(origin).models.embed_content(model="m", contents=["one", "three"])
     same("vectors", [vector.values for vector in reply.embeddings], [[3, 0, 1], [5, 1, 1]])
@@ -91,4 +134,4 @@ def failures(origin):
     same("in the stream", (error.code, error.status), (503, "UNAVAILABLE"))
 
 
-main(answers, streams, tools, embeddings, counts, models, failures)
+main(answers, streams, tools, thinks, framings, embeddings, counts, models, failures)

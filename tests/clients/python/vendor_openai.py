@@ -1,9 +1,11 @@
 """OpenAI's own client, and its one for Azure, against a scripted upstream: see vendor.py."""
 
+from functools import partial
+
 import openai
 from openai import AzureOpenAI, OpenAI
 
-from vendor import IN_BAND, KEY, SAID, main, raises, same
+from vendor import FRAMINGS, IN_BAND, KEY, LOOP, SAID, main, raises, same
 
 HI = [{"role": "user", "content": "hi"}]
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]
@@ -102,6 +104,33 @@ def openai_errors(origin):
     same("in the stream", error.message, "busy")
 
 
+def openai_framings(origin):
+    for framing in FRAMINGS + ["NoSpace", "ByteOrderMark", "Done"]:
+        key = f"key-{framing}"
+        chunks = client(origin, key).chat.completions.create(model="m", messages=HI, stream=True)
+        same(framing, "".join(chunk.choices[0].delta.content or "" for chunk in chunks), f"served by {key}")
+
+
+def openai_reasoning(origin):
+    """What DeepSeek and OpenRouter add is no field of this client; it hands it on, and sends it back."""
+    tools = [{"type": "function", "function": {"name": name, "parameters": {"type": "object"}}} for name in LOOP]
+    for asked, fields in [
+        ({"thinking": {"type": "enabled"}}, ["reasoning_content"]),
+        ({"reasoning": {"effort": "low"}}, ["reasoning", "reasoning_details"]),
+    ]:
+        chat = partial(client(origin).chat.completions.create, model="m", tools=tools, extra_body=asked)
+        messages = list(HI)
+        for name in LOOP:
+            message = chat(messages=messages).choices[0].message
+            same("call", message.tool_calls[0].function.name, name)
+            same("fields", [field in message.model_extra for field in fields], [True] * len(fields))
+            messages.append(message.to_dict())
+            messages.append({"role": "tool", "tool_call_id": message.tool_calls[0].id, "content": "done"})
+        same("answer after the tools", chat(messages=messages).choices[0].message.content, SAID)
+        del messages[1][fields[-1]]
+        raises("without the reasoning", openai.BadRequestError, lambda: chat(messages=messages))
+
+
 def azure(origin):
     client = AzureOpenAI(azure_endpoint=origin, api_key=KEY, api_version="2024-10-21", max_retries=0)
     chats(client)
@@ -111,4 +140,4 @@ def azure(origin):
     raises("status 429", openai.RateLimitError, lambda: refused.chat.completions.create(model="m", messages=HI))
 
 
-main(openai_chats, openai_tools, openai_texts, openai_speech, openai_models, openai_errors, azure)
+main(openai_chats, openai_tools, openai_texts, openai_speech, openai_models, openai_errors, openai_framings, openai_reasoning, azure)

@@ -14,4 +14,5 @@ mod poison;
 mod released;
 pub mod scale;
 mod secrets;
+mod switches;
 mod writers;

@@ -2,11 +2,13 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use async_compression::tokio::bufread::GzipEncoder;
 use rota::{
     api::pb::{ErrorClass, ForwardRequest, ForwardResponse, Route},
-    scripted::{Script, Upstream},
+    scripted::{Raw, Script, Upstream},
 };
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 use tonic::{Code, Status, Streaming};
 
 use crate::support::{
@@ -300,4 +302,23 @@ async fn a_body_streams_and_its_end_is_told() {
         left => Err(format!("{left} still run upstream")),
     })
     .await;
+}
+
+// Packed, it could not be searched for the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_packed_unasked_is_unpacked_and_holds_no_key() {
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
+    for key in &scene.keys {
+        let mut packed = Vec::new();
+        let text = format!("you sent {key}.");
+        GzipEncoder::new(text.as_bytes()).read_to_end(&mut packed).await.unwrap();
+        upstream.script(key, Script::Raw(Raw::new("text/plain", packed).header("content-encoding", "gzip")));
+    }
+    let answer = forward(&scene, request(&scene, "GET", "/own")).await.unwrap();
+    let text = String::from_utf8(answer.body).unwrap();
+    assert_eq!(text, format!("you sent {}.", "*".repeat(scene.keys[0].len())));
+    assert!(
+        !answer.headers.contains_key("content-encoding") && !answer.headers.contains_key("content-length")
+    );
 }

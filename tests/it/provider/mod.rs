@@ -1,7 +1,9 @@
 //! The kinds of provider, their addresses, and the upstream that stands in for them.
 
+mod answers;
 mod anthropic;
 mod bad_addresses;
+mod classification;
 mod cohere;
 mod drivers;
 mod drivers_beyond_chat;
@@ -10,4 +12,5 @@ mod official_clients;
 mod over_http;
 mod peers;
 mod scripted;
+mod tool_loop;
 mod upstream_settings;

@@ -1,7 +1,7 @@
 //! The vendors' own Python clients take the scripted upstream for their vendor: so its formats are theirs, and what our
 //! drivers show against it holds against them. What each client checks stands in `tests/clients/python/vendor_….py`.
 
-use rota::scripted::{Script, Upstream};
+use rota::scripted::{ErrorForm, Framing, Script, Upstream};
 use serde_json::{Value, json};
 
 use crate::support::python;
@@ -11,6 +11,12 @@ async fn holds(client: &str, in_band: Value) {
     let upstream = Upstream::start().await.unwrap();
     for status in [400, 401, 403, 404, 429, 500, 503, 529] {
         upstream.script(format!("key-{status}"), Script::fail(status));
+    }
+    for framing in Framing::ALL {
+        upstream.script(format!("key-{framing:?}"), Script::Framed(framing));
+    }
+    for form in ErrorForm::ALL {
+        upstream.script(format!("key-{form:?}"), Script::ErrorAs(form, 1, in_band.clone()));
     }
     upstream.script("key-in-band", Script::ErrorAfter(1, in_band));
     let output = python::run(client, &[&upstream.origin()]).await;
