@@ -198,7 +198,7 @@ pub(super) async fn forward(
     let answer = || reply(stream::once(ready(Ok(start.into()))).chain(rest).boxed());
     match failure.class {
         // Of no other endpoint is known what these mean.
-        ErrorClass::ModelUnavailable | ErrorClass::BadRequest | ErrorClass::ContentFiltered => {
+        class if class == ErrorClass::ModelUnavailable || !class.moves_on() => {
             Ok(Forwarded::Answer(answer()))
         }
         _ if request.repeatable || failure.is_before_work() => Err(failure),

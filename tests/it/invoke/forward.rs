@@ -186,9 +186,11 @@ async fn other_failures_move_on_only_where_the_request_may_be_repeated(rota: &Ro
         assert_eq!(scene.hits(&upstream), [1, 0], "{what}");
     }
     // Of an endpoint that is not known, it is not known either what these mean.
-    for status in [400, 403, 404, 410, 422] {
+    let refusals = [400, 403, 404, 410, 422].map(|status| (status, json!({"message": "no"})));
+    let too_long = json!({"message": "no", "code": "context_length_exceeded"});
+    for (status, error) in refusals.into_iter().chain([(413, too_long)]) {
         let scene = Scene::set(rota, &upstream, 2).await;
-        upstream.script(&scene.keys[0], Script::fail_with(status, &json!({"message": "no"})));
+        upstream.script(&scene.keys[0], Script::fail_with(status, &error));
         let answer = forward(&scene, request(&scene, "GET", "anything")).await.unwrap();
         assert_eq!((answer.status, answer.json()["error"]["message"].as_str()), (status.into(), Some("no")));
         assert!(!scene.configs_now().await[0].in_cooldown, "{status}");
