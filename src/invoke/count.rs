@@ -55,7 +55,7 @@ impl Engine {
         request: &Countable,
     ) -> Option<Vec<u64>> {
         let requests = match request {
-            Countable::Chat(request) => vec![request.clone()],
+            Countable::Chat(request) => vec![ChatRequest::clone(request)],
             Countable::Texts(texts) if texts.len() > MAX_TEXTS => return None,
             Countable::Texts(texts) => texts.iter().map(|text| conversation(text)).collect(),
         };

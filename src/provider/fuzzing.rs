@@ -127,7 +127,7 @@ pub fn bodies(request: &ChatRequest) {
         match make(Recipient { kind: "k", model: "m", switches: Switches::NONE }, request, true) {
             Ok(body) => assert!(body.is_object(), "{body}"),
             Err(error) => {
-                assert!(!error.why.is_empty() && !error.field.is_empty(), "a refusal without a reason")
+                assert!(!error.why.is_empty() && !error.field.is_empty(), "a refusal without a reason");
             }
         }
     }

@@ -93,7 +93,7 @@ impl<B: AsRef<[u8]>, D: Decoder, F: ReadFrames> Answer<B, D, F> {
                 && !std::mem::replace(&mut self.begun, true)
                 && !self.stamp.request_id().is_empty()
             {
-                event.rare().head.request_id = self.stamp.request_id().to_owned();
+                self.stamp.request_id().clone_into(&mut event.rare().head.request_id);
             }
             event
         });

@@ -1,7 +1,7 @@
 //! How many tokens a request is: counted where the model's vocabulary is known, else estimated. Pure; counting is slow
 //! enough to stay off the runtime's threads.
 
-use crate::wire::{ChatRequest, Content, EmbeddingInputs, Part, PartKind};
+use crate::wire::{ChatRequest, Content, EmbeddingInputs, Part};
 use tiktoken_rs::{
     CoreBPE, bpe_for_tokenizer,
     tokenizer::{Tokenizer, get_tokenizer},
@@ -23,7 +23,7 @@ const MAX_BLANKS: usize = 4096;
 #[derive(Debug, Clone)]
 pub enum Countable {
     /// A conversation with its tools: one count.
-    Chat(ChatRequest),
+    Chat(Box<ChatRequest>),
     /// Texts: a count each.
     Texts(Vec<String>),
 }
@@ -122,13 +122,11 @@ impl Counter {
     }
 
     fn part(&mut self, part: &Part) -> u64 {
-        match &part.kind {
-            PartKind::Text(text) => self.text(text),
-            _ => {
-                self.estimated = true;
-                PER_MEDIUM
-            }
+        if let Some(text) = part.text() {
+            return self.text(text);
         }
+        self.estimated = true;
+        PER_MEDIUM
     }
 
     /// A text that goes into the prompt in a form that only the provider knows.
@@ -239,16 +237,17 @@ mod tests {
             ..ChatRequest::default()
         };
         for (model, tokens) in [("gpt-4", 129), ("gpt-4o", 124)] {
-            let counted = count(&Countable::Chat(request.clone()), Vocabulary::of_openai(model));
+            let counted = count(&Countable::Chat(Box::new(request.clone())), Vocabulary::of_openai(model));
             assert_eq!(counted, TokenCount { tokens: vec![tokens], estimated: false }, "{model}");
         }
-        let plain = count(&Countable::Chat(request.clone()), Vocabulary::of_openai("gpt-4o")).tokens;
+        let plain =
+            count(&Countable::Chat(Box::new(request.clone())), Vocabulary::of_openai("gpt-4o")).tokens;
         request.tools = vec![Tool { name: "f".into(), description: "does it".into(), ..Tool::default() }];
-        let with_tool = count(&Countable::Chat(request.clone()), Vocabulary::of_openai("gpt-4o"));
+        let with_tool = count(&Countable::Chat(Box::new(request.clone())), Vocabulary::of_openai("gpt-4o"));
         assert!(with_tool.estimated && with_tool.tokens > plain);
         let image = Part::from(PartKind::Image(Media::default()));
         request.tools.clear();
         request.messages = vec![Message { content: Content::Parts(vec![image]), ..Message::default() }];
-        assert!(count(&Countable::Chat(request), Vocabulary::of_openai("gpt-4o")).estimated);
+        assert!(count(&Countable::Chat(Box::new(request)), Vocabulary::of_openai("gpt-4o")).estimated);
     }
 }

@@ -1,6 +1,6 @@
 //! What the readers of answers have in common, whoever's the answer is.
 
-use super::{ProviderError, ReadError, error::is_something};
+use super::{ProviderError, ReadError, error::is_something, lenient::Rest};
 use serde_json::{Map, Value, json};
 
 /// The error that this JSON is, or that it is not the protocol: for bodies that hold no answer.
@@ -13,8 +13,8 @@ pub(super) fn no_answer(body: &[u8]) -> ReadError {
 }
 
 /// Some servers report an error under status 200, or in the middle of a stream. `error` is the value of that key.
-pub(super) fn check_error(error: Value) -> Result<(), ReadError> {
-    if is_something(&error) { Err(reported(&json!({ "error": error }))) } else { Ok(()) }
+pub(super) fn check_error(error: &Value) -> Result<(), ReadError> {
+    if is_something(error) { Err(reported(&json!({ "error": error }))) } else { Ok(()) }
 }
 
 /// The error that this JSON words.
@@ -23,7 +23,10 @@ pub(super) fn reported(error: &Value) -> ReadError {
 }
 
 /// Adds what a vendor's counts say beside their fields to what an answer hands on. Zeros say nothing there.
-pub(super) fn keep_counts(answer: &mut Map<String, Value>, name: &str, mut counts: Map<String, Value>) {
+pub(super) fn keep_counts(answer: &mut Rest, name: &str, counts: Rest) {
+    if counts.is_empty() {
+        return;
+    }
     fn says(value: &Value) -> bool {
         match value {
             Value::Null => false,
@@ -34,6 +37,7 @@ pub(super) fn keep_counts(answer: &mut Map<String, Value>, name: &str, mut count
             Value::Object(fields) => fields.values().any(says),
         }
     }
+    let mut counts = Map::from(counts);
     counts.retain(|_, value| says(value));
     if !counts.is_empty() {
         answer.insert(name.to_owned(), counts.into());

@@ -2,13 +2,13 @@
 //! a text as a number, `null` or `[]` for an object, one thing for a list of them, a key twice. A field that cannot be
 //! made sense of counts as absent. What is needed for an answer to be one is decided by the readers, not here.
 
-use super::{ReadError, answer::no_answer, mend::mend};
+use super::{Extra, ReadError, answer::no_answer, mend::mend};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
-use std::{fmt, marker::PhantomData};
+use std::{borrow::Cow, fmt, iter::Flatten, marker::PhantomData, ops::Deref, option};
 
 /// Under `arbitrary_precision` serde_json shows a number to a visitor as an object with this one key.
 const NUMBER: &str = "$serde_json::private::Number";
@@ -31,11 +31,12 @@ pub(super) fn list<T: Object>(text: &[u8]) -> Result<Vec<T>, ReadError> {
 }
 
 fn value<T: Object>(text: &[u8]) -> Result<T, ReadError> {
-    let read = |text: &[u8]| serde_json::from_slice::<Lenient<Option<T>>>(text);
+    let read = |text: &[u8]| serde_json::from_slice::<Lenient<Option<Box<T>>>>(text);
     read(text)
         .or_else(|error| mend(text).map_or(Err(error), |text| read(text.as_bytes())))
         .ok()
         .and_then(|object| object.0)
+        .map(|object| *object)
         .ok_or_else(|| no_answer(text))
 }
 
@@ -65,15 +66,86 @@ impl Read for Value {
     }
 }
 
+/// Any JSON that is rarely there; null where it is not.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Any(Option<Box<Value>>);
+
+impl Any {
+    pub(super) fn into_value(self) -> Value {
+        self.0.map_or(Value::Null, |value| *value)
+    }
+}
+
+impl Deref for Any {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        self.0.as_deref().unwrap_or(&Value::Null)
+    }
+}
+
+impl Read for Any {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        Ok(Self((!value.is_null()).then(|| Box::new(value))))
+    }
+}
+
+/// The keys of an object that no field holds. Most have none.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Rest(Option<Box<Map<String, Value>>>);
+
+impl Rest {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|map| map.is_empty())
+    }
+
+    pub(super) fn insert(&mut self, name: String, value: Value) {
+        self.0.get_or_insert_default().insert(name, value);
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.as_ref()?.get(name)
+    }
+
+    /// Takes over the keys of another.
+    pub(super) fn extend(&mut self, more: impl IntoIterator<Item = (String, Value)>) {
+        for (name, value) in more {
+            self.insert(name, value);
+        }
+    }
+}
+
+impl IntoIterator for Rest {
+    type Item = (String, Value);
+    type IntoIter = Flatten<option::IntoIter<Map<String, Value>>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.map(|map| *map).into_iter().flatten()
+    }
+}
+
+impl From<Rest> for Map<String, Value> {
+    fn from(rest: Rest) -> Self {
+        rest.0.map(|map| *map).unwrap_or_default()
+    }
+}
+
+impl From<Rest> for Extra {
+    fn from(rest: Rest) -> Self {
+        Map::from(rest).into()
+    }
+}
+
 /// A text; numbers and truth values become one, and anything else is empty.
 impl Read for String {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(match Value::deserialize(deserializer)? {
-            Value::String(text) => text,
-            Value::Number(number) => number.to_string(),
-            Value::Bool(value) => value.to_string(),
-            Value::Null | Value::Array(_) | Value::Object(_) => Self::new(),
-        })
+        deserializer.deserialize_any(Leaf(|seen: Seen<'_>| match seen {
+            Seen::Text(text) | Seen::Number(text) => text.into_owned(),
+            Seen::Count(count) => count.to_string(),
+            Seen::Flag(value) => value.to_string(),
+            Seen::Nothing => Self::new(),
+        }))
     }
 }
 
@@ -105,9 +177,19 @@ impl Number {
     }
 }
 
+impl Number {
+    fn parsed(text: &str) -> Self {
+        Self(text.trim().parse().ok().filter(|number: &f64| number.is_finite()))
+    }
+}
+
 impl Read for Number {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Value::deserialize(deserializer).map(|value| Self::of(&value))
+        deserializer.deserialize_any(Leaf(|seen: Seen<'_>| match seen {
+            Seen::Count(count) => Self(Some(count as f64)),
+            Seen::Text(text) | Seen::Number(text) => Self::parsed(&text),
+            Seen::Flag(_) | Seen::Nothing => Self::default(),
+        }))
     }
 }
 
@@ -117,16 +199,112 @@ pub(super) struct Flag(pub(super) Option<bool>);
 
 impl Read for Flag {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Self(match Value::deserialize(deserializer)? {
-            Value::Bool(value) => Some(value),
-            Value::String(text) => text.trim().to_ascii_lowercase().parse().ok(),
-            number @ Value::Number(_) => Number::of(&number).0.map(|number| number != 0.0),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        deserializer.deserialize_any(Leaf(|seen: Seen<'_>| {
+            Self(match seen {
+                Seen::Flag(value) => Some(value),
+                Seen::Text(text) => text.trim().to_ascii_lowercase().parse().ok(),
+                Seen::Count(count) => Some(count != 0),
+                Seen::Number(text) => Number::parsed(&text).0.map(|number| number != 0.0),
+                Seen::Nothing => None,
+            })
         }))
     }
 }
 
-impl<T: Object> Read for Option<T> {
+/// What stands where a text, a number or a truth value should.
+enum Seen<'a> {
+    Text(Cow<'a, str>),
+    Count(u64),
+    /// The digits of any other number.
+    Number(Cow<'a, str>),
+    Flag(bool),
+    /// Null, a list or an object.
+    Nothing,
+}
+
+/// Makes of it what is wanted, without a [`Value`] in between: there are many of them in each chunk of a stream.
+struct Leaf<F>(F);
+
+impl<'de, T, F: FnOnce(Seen<'_>) -> T> Visitor<'de> for Leaf<F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<T, E> {
+        Ok((self.0)(Seen::Flag(value)))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<T, E> {
+        Ok((self.0)(Seen::Number(value.to_string().into())))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<T, E> {
+        Ok((self.0)(Seen::Count(value)))
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<T, E> {
+        Ok((self.0)(Seen::Number(value.to_string().into())))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<T, E> {
+        Ok((self.0)(Seen::Text(text.into())))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<T, E> {
+        Ok((self.0)(Seen::Text(text.into())))
+    }
+
+    fn visit_unit<E>(self) -> Result<T, E> {
+        Ok((self.0)(Seen::Nothing))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<T, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok((self.0)(Seen::Nothing))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<T, A::Error> {
+        let mut seen = Seen::Nothing;
+        while let Some(name) = map.next_key::<Name<'de>>()? {
+            if name.0 == NUMBER {
+                seen = Seen::Number(map.next_value::<String>()?.into());
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok((self.0)(seen))
+    }
+}
+
+/// A key, where it stands in the text.
+struct Name<'de>(Cow<'de, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Name<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
+                Ok(Name(Cow::Owned(name.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Reader)
+    }
+}
+
+/// In a box: most parts of an answer are absent most of the time, and what is large is not moved about.
+impl<T: Object> Read for Option<Box<T>> {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(One(PhantomData))
     }
@@ -174,7 +352,7 @@ macro_rules! otherwise {
 struct One<T>(PhantomData<T>);
 
 impl<'de, T: Object> Visitor<'de> for One<T> {
-    type Value = Option<T>;
+    type Value = Option<Box<T>>;
 
     otherwise!(None);
 
@@ -184,8 +362,8 @@ impl<'de, T: Object> Visitor<'de> for One<T> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut object, mut any) = (T::default(), true);
-        while let Some(name) = map.next_key::<String>()? {
+        let (mut object, mut any) = (Box::<T>::default(), true);
+        while let Some(Name(name)) = map.next_key()? {
             if name == NUMBER {
                 map.next_value::<IgnoredAny>()?;
                 any = false;
@@ -206,20 +384,20 @@ impl<'de, T: Object> Visitor<'de> for Many<T> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(Lenient(item)) = items.next_element::<Lenient<Option<T>>>()? {
-            list.extend(item);
+        while let Some(Lenient(item)) = items.next_element::<Lenient<Option<Box<T>>>>()? {
+            list.extend(item.map(|item| *item));
         }
         Ok(list)
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        One(PhantomData).visit_map(map).map(|one| one.into_iter().collect())
+        One(PhantomData).visit_map(map).map(|one| one.into_iter().map(|one| *one).collect())
     }
 }
 
 /// Takes a key that no field has.
 pub(super) fn unnamed<'de, A: MapAccess<'de>>(
-    rest: &mut Map<String, Value>,
+    rest: &mut Rest,
     name: &str,
     map: &mut A,
 ) -> Result<(), A::Error> {
@@ -252,7 +430,7 @@ macro_rules! fields {
         $vis struct $name {
             $($(#[$field_meta])* $field_vis $field: $type,)*
             /// What no field holds.
-            $vis rest: serde_json::Map<String, serde_json::Value>,
+            $vis rest: $crate::wire::lenient::Rest,
         }
 
         impl $crate::wire::lenient::Object for $name {
@@ -304,7 +482,7 @@ mod tests {
             text: String,
             kind: String = "type" | "kind",
             flag: Flag,
-            inner: Option<Inner>,
+            inner: Option<Box<Inner>>,
             many: Vec<Inner>,
         }
         ignores ["noise"]
@@ -320,7 +498,7 @@ mod tests {
         assert_eq!((outer.text.as_str(), outer.kind.as_str(), outer.flag), ("last", "b", Flag(Some(true))));
         assert!(outer.inner.is_none());
         assert_eq!(outer.many[0].index, Number(Some(3.0)));
-        assert_eq!(Value::from(outer.rest).to_string(), r#"{"more":{"a":1.50}}"#);
+        assert_eq!(Value::from(Map::from(outer.rest)).to_string(), r#"{"more":{"a":1.50}}"#);
         for inner in ["5", "\"x\"", "true", "null", "[1]"] {
             let outer = read(&format!("{{\"inner\": {inner}, \"many\": {inner}, \"text\": [{inner}]}}"));
             assert!(outer.inner.is_none() && outer.many.is_empty() && outer.text.is_empty(), "{inner}");

@@ -12,6 +12,9 @@ const HALVES: u32 = 0x0010_F000;
 const BYTES: u32 = HALVES + 0x800;
 const END: u32 = BYTES + 0x100;
 
+/// The first byte of each mark in UTF-8.
+const LEAD: u8 = 0xF4;
+
 /// The text without its faults; none where there is none of them.
 pub(super) fn mend(text: &[u8]) -> Option<String> {
     let (text, mut changed) = utf8(text);
@@ -108,7 +111,7 @@ pub(super) struct Halves(Vec<u32>);
 impl Halves {
     /// The piece as it can be handed on.
     pub(super) fn next(&mut self, piece: String) -> String {
-        if self.0.is_empty() && !piece.chars().any(|c| marked(c).is_some()) {
+        if self.0.is_empty() && !piece.as_bytes().contains(&LEAD) {
             return piece;
         }
         let mut out = String::with_capacity(piece.len());

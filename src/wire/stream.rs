@@ -326,15 +326,13 @@ impl Order {
     /// Whether this has not been told yet. Nobody says more than a few things again and again.
     fn is_news(&mut self, name: &str, value: &Value) -> bool {
         let hash = self.told.hasher().hash_one(value);
-        match self.told.get_mut(name) {
-            Some(told) => mem::replace(told, hash) != hash,
-            None => {
-                if self.told.len() < MAX_TOLD {
-                    self.told.insert(name.to_owned(), hash);
-                }
-                true
-            }
+        if let Some(told) = self.told.get_mut(name) {
+            return mem::replace(told, hash) != hash;
         }
+        if self.told.len() < MAX_TOLD {
+            self.told.insert(name.to_owned(), hash);
+        }
+        true
     }
 
     /// What of this has not been told yet.

@@ -394,26 +394,29 @@ pub(super) fn event_out(
     let usage =
         event.usage.map(|usage| to_pb::usage(usage, stream.latency(), Some(stream.time_to_first_token())));
     let is_content = event.is_content();
-    let RareEvent { head, parts, annotations, logprobs, stop_sequence, delta_extra, extra } =
-        event.rare.map(|rare| *rare).unwrap_or_default();
-    let has_more = !(annotations.is_empty() && delta_extra.is_empty()) || logprobs.is_some();
-    let delta = (is_content || has_more).then(|| pb::Delta {
+    let mut delta = pb::Delta {
         index: event.index,
         content: event.content,
         tool_calls: event.tool_calls.into_iter().map(tool_call_out).collect(),
         reasoning_content: event.reasoning_content,
         refusal: event.refusal,
         reasoning: event.reasoning.into_iter().map(reasoning_out).collect(),
-        extra_json: json::text(&delta_extra),
-        parts: parts.into_iter().map(part_out).collect(),
-        annotations: annotations.into_iter().map(annotation_out).collect(),
-        logprobs_json: json::value_text(logprobs.as_ref()),
-    });
+        ..pb::Delta::default()
+    };
+    let mut response =
+        pb::StreamLlmResponse { finish_reason: event.finish_reason, usage, route, ..Default::default() };
+    let Some(rare) = event.rare else {
+        response.delta = is_content.then_some(delta);
+        return response;
+    };
+    let RareEvent { head, parts, annotations, logprobs, stop_sequence, delta_extra, extra } = *rare;
+    let has_more = !(annotations.is_empty() && delta_extra.is_empty()) || logprobs.is_some();
+    delta.extra_json = json::text(&delta_extra);
+    delta.parts = parts.into_iter().map(part_out).collect();
+    delta.annotations = annotations.into_iter().map(annotation_out).collect();
+    delta.logprobs_json = json::value_text(logprobs.as_ref());
     pb::StreamLlmResponse {
-        delta,
-        finish_reason: event.finish_reason,
-        usage,
-        route,
+        delta: (is_content || has_more).then_some(delta),
         model: head.model,
         id: head.id,
         system_fingerprint: head.system_fingerprint,
@@ -421,5 +424,6 @@ pub(super) fn event_out(
         service_tier: head.service_tier,
         stop_sequence,
         extra_json: json::text(&extra),
+        ..response
     }
 }

@@ -21,7 +21,7 @@ impl InvokeApi {
                     tools: request.tools,
                     ..Default::default()
                 };
-                Countable::Chat(chat::request_in(request, None)?)
+                Countable::Chat(Box::new(chat::request_in(request, None)?))
             }
             (true, false) if request.tools.is_empty() => {
                 texts::check_number(request.texts.len(), "texts")?;

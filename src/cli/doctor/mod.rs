@@ -162,7 +162,7 @@ async fn database(settings: &Settings, report: &mut Report) -> Option<(DatabaseF
             report.warning("migrations", format!("pending: {}", pending.join(", ")), next);
         }
         Ok(Err(error)) => {
-            report.failure("migrations", error.to_string(), "see that Rota may read its tables")
+            report.failure("migrations", error.to_string(), "see that Rota may read its tables");
         }
         Err(_) => report.failure("migrations", format!("no answer within {LIMIT:?}"), next),
     }

@@ -6,22 +6,22 @@ use crate::wire::{
     Annotation, AnswerHead, ChatReply, Choice, Content, Message, Part, PartKind, ReadError, Reasoning,
     TokenUsage, ToolCall,
     answer::{check_error, keep_counts, no_answer},
-    lenient::{Number, fields, object},
+    lenient::{Number, Rest, fields, object},
     mend,
 };
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// Reads a whole message.
 pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
     let mut answer: Answer = object(body)?;
-    check_error(std::mem::take(&mut answer.error))?;
+    check_error(&answer.error)?;
     if !answer.content.is_array() {
         return Err(if answer.usage.is_some() { ReadError::NoMessage } else { no_answer(body) });
     }
     let (head, choice) = (answer.head(), answer.choice()?);
-    let usage = answer.usage.as_ref().map(Usage::total);
-    keep_counts(&mut answer.rest, "usage", answer.usage.map(Usage::rest).unwrap_or_default());
-    Ok(ChatReply { head, choice, more_choices: Vec::new(), usage, extra: answer.rest })
+    let usage = answer.usage.as_deref().map(Usage::total);
+    keep_counts(&mut answer.rest, "usage", answer.usage.map(|usage| usage.rest()).unwrap_or_default());
+    Ok(ChatReply { head, choice, more_choices: Vec::new(), usage, extra: answer.rest.into() })
 }
 
 impl Answer {
@@ -56,7 +56,7 @@ impl Answer {
 /// Reads a count of tokens (API reference, "Count tokens in a Message").
 pub fn count(body: &[u8]) -> Result<u32, ReadError> {
     let answer: Count = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     answer.input_tokens.0.map(|_| answer.input_tokens.count()).ok_or_else(|| no_answer(body))
 }
 
@@ -87,7 +87,7 @@ fields! {
         content: Value,
         stop_reason: String,
         stop_sequence: String,
-        pub(super) usage: Option<Usage>,
+        pub(super) usage: Option<Box<Usage>>,
     }
     ignores ["type", "role"]
 }
@@ -202,7 +202,7 @@ fields! {
         cache_creation: Number = "cache_creation_input_tokens",
         cache_read: Number = "cache_read_input_tokens",
         output: Number = "output_tokens",
-        details: Option<Details> = "output_tokens_details",
+        details: Option<Box<Details>> = "output_tokens_details",
         pub(super) service_tier: String,
     }
     ignores []
@@ -235,7 +235,7 @@ impl Usage {
     }
 
     /// What it says beside the counts that have a field, such as the uses of Anthropic's own tools.
-    pub(super) fn rest(self) -> Map<String, Value> {
+    pub(super) fn rest(self) -> Rest {
         self.rest
     }
 

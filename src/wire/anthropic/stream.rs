@@ -35,7 +35,7 @@ enum Block {
 impl ReadFrames for Events {
     fn read(&mut self, data: &[u8]) -> Result<Said, ReadError> {
         let event: Event = object(data)?;
-        check_error(event.error)?;
+        check_error(&event.error)?;
         let block = event.index.index().unwrap_or_default();
         let out = match event.kind.as_str() {
             "message_start" => self.begin(event.message)?,
@@ -43,7 +43,7 @@ impl ReadFrames for Events {
             "content_block_delta" => self.delta(block, &event.delta),
             "content_block_stop" => self.stop(block),
             "message_delta" => {
-                self.usage.update(event.usage.unwrap_or_default());
+                self.usage.update(event.usage.map(|usage| *usage).unwrap_or_default());
                 let mut out = ChatEvent {
                     finish_reason: finish_reason(text(&event.delta, "stop_reason")),
                     usage: Some(self.usage.total()),
@@ -64,7 +64,7 @@ impl ReadFrames for Events {
                     );
                 }
                 if !extra.is_empty() {
-                    out.rare().extra = extra;
+                    out.rare().extra = extra.into();
                 }
                 out
             }
@@ -83,14 +83,14 @@ impl ReadFrames for Events {
 impl Events {
     /// What the message has at its start. With tools that code has called it may be all of it
     /// (<https://platform.claude.com/docs/en/agents-and-tools/tool-use/programmatic-tool-calling>).
-    fn begin(&mut self, message: Option<Answer>) -> Result<ChatEvent, ReadError> {
+    fn begin(&mut self, message: Option<Box<Answer>>) -> Result<ChatEvent, ReadError> {
         let Some(mut message) = message else { return Ok(ChatEvent::default()) };
         let head = message.head();
         let mut out = ChatEvent::from(message.choice()?);
         self.calls = i32::try_from(out.tool_calls.len()).unwrap_or(i32::MAX);
         out.rare().head = head;
-        out.rare().extra = message.rest;
-        self.usage.update(message.usage.unwrap_or_default());
+        out.rare().extra = message.rest.into();
+        self.usage.update(message.usage.map(|usage| *usage).unwrap_or_default());
         out.usage = Some(self.usage.total());
         Ok(out)
     }
@@ -204,10 +204,10 @@ fields! {
         kind: String = "type",
         error: Value,
         index: Number,
-        message: Option<Answer>,
+        message: Option<Box<Answer>>,
         content_block: Value,
         delta: Value,
-        usage: Option<Usage>,
+        usage: Option<Box<Usage>>,
     }
     ignores []
 }

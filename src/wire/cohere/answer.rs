@@ -6,17 +6,17 @@ use crate::wire::{
     Annotation, AnswerHead, ChatReply, Choice, Content, EmbeddingReply, Message, Part, PartKind, ReadError,
     Reasoning, RerankReply, RerankRequest, TokenUsage, ToolCall,
     answer::{check_error, keep_counts, no_answer, reported, vectors},
-    lenient::{Number, Read, fields, object},
+    lenient::{Number, Read, Rest, fields, object},
     mend,
     rerank::{Places, order},
     vector::Vector,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Reads a whole message.
 pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
     let mut answer: Answer = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     let said = match answer.message {
         // What stands under `message` in an error is its text.
         Value::String(message) => return Err(reported(&json!({ "message": message }))),
@@ -55,15 +55,15 @@ pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
         ..Choice::default()
     };
     let head = AnswerHead { id: answer.id, ..AnswerHead::default() };
-    let usage = answer.usage.as_ref().map(Usage::total);
-    keep_counts(&mut answer.rest, "usage", answer.usage.map(Usage::rest).unwrap_or_default());
-    Ok(ChatReply { head, choice, more_choices: Vec::new(), usage, extra: answer.rest })
+    let usage = answer.usage.as_deref().map(Usage::total);
+    keep_counts(&mut answer.rest, "usage", answer.usage.map(|usage| usage.rest()).unwrap_or_default());
+    Ok(ChatReply { head, choice, more_choices: Vec::new(), usage, extra: answer.rest.into() })
 }
 
 /// Reads embeddings; there must be as many as `count`. `encoding` is the type that was asked for; empty: floating point.
 pub fn embeddings(body: &[u8], count: usize, encoding: &str) -> Result<EmbeddingReply, ReadError> {
     let answer: Embedded = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     let told = match answer.embeddings {
         Value::Object(mut by_type) => {
             by_type.shift_remove(if encoding.is_empty() { "float" } else { encoding }).unwrap_or_default()
@@ -76,18 +76,18 @@ pub fn embeddings(body: &[u8], count: usize, encoding: &str) -> Result<Embedding
     let read = read.ok_or(ReadError::Malformed("the provider returned an embedding that is no vector"))?;
     Ok(EmbeddingReply {
         vectors: vectors(read, count)?,
-        usage: answer.meta.as_ref().map(Usage::total).unwrap_or_default(),
+        usage: answer.meta.as_deref().map(Usage::total).unwrap_or_default(),
     })
 }
 
 /// Reads an order of the request's documents. It is billed by searches, which are no tokens.
 pub fn rerank(body: &[u8], request: &RerankRequest) -> Result<RerankReply, ReadError> {
     let answer: Reranked = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     let places = answer.results.0.ok_or_else(|| no_answer(body))?;
     Ok(RerankReply {
         results: order(places, request)?,
-        usage: answer.meta.as_ref().map(Usage::total).unwrap_or_default(),
+        usage: answer.meta.as_deref().map(Usage::total).unwrap_or_default(),
     })
 }
 
@@ -170,7 +170,7 @@ fields! {
         message: Value,
         finish_reason: String,
         logprobs: Value,
-        usage: Option<Usage>,
+        usage: Option<Box<Usage>>,
     }
     ignores []
 }
@@ -189,7 +189,7 @@ fields! {
     /// A tool call, or what one gains.
     pub(super) struct Call {
         id: String,
-        function: Option<Function>,
+        function: Option<Box<Function>>,
     }
     ignores ["type"]
 }
@@ -226,7 +226,7 @@ fields! {
     struct Embedded {
         error: Value,
         embeddings: Value,
-        meta: Option<Usage>,
+        meta: Option<Box<Usage>>,
     }
     ignores []
 }
@@ -235,7 +235,7 @@ fields! {
     struct Reranked {
         error: Value,
         results: Places,
-        meta: Option<Usage>,
+        meta: Option<Box<Usage>>,
     }
     ignores []
 }
@@ -273,7 +273,7 @@ impl Usage {
     }
 
     /// What is billed, and what else has no field.
-    pub(super) fn rest(self) -> Map<String, Value> {
+    pub(super) fn rest(self) -> Rest {
         let mut rest = self.rest;
         rest.insert("billed_units".to_owned(), self.billed_units);
         rest

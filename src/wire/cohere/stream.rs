@@ -22,7 +22,7 @@ pub struct Events {
 impl ReadFrames for Events {
     fn read(&mut self, data: &[u8]) -> Result<Said, ReadError> {
         let event: Event = object(data)?;
-        check_error(event.error)?;
+        check_error(&event.error)?;
         let index = event.index.index().unwrap_or_default();
         let delta = event.delta.unwrap_or_default();
         let gain = delta.message.unwrap_or_default();
@@ -47,12 +47,12 @@ impl ReadFrames for Events {
                     return Err(reported(&json!({ "message": delta.error })));
                 }
                 let mut extra = delta.rest;
-                let usage = delta.usage.as_ref().map(Usage::total);
-                keep_counts(&mut extra, "usage", delta.usage.map(Usage::rest).unwrap_or_default());
+                let usage = delta.usage.as_deref().map(Usage::total);
+                keep_counts(&mut extra, "usage", delta.usage.map(|usage| usage.rest()).unwrap_or_default());
                 let finish_reason = finish_reason(delta.finish_reason)?;
                 let mut out = ChatEvent { finish_reason, usage, ..ChatEvent::default() };
                 if !extra.is_empty() {
-                    out.rare().extra = extra;
+                    out.rare().extra = extra.into();
                 }
                 out
             }
@@ -129,7 +129,7 @@ fields! {
         id: String,
         error: Value,
         index: Number,
-        delta: Option<Delta>,
+        delta: Option<Box<Delta>>,
         logprobs: Value,
     }
     ignores []
@@ -137,9 +137,9 @@ fields! {
 
 fields! {
     struct Delta {
-        message: Option<Gain>,
+        message: Option<Box<Gain>>,
         finish_reason: String,
-        usage: Option<Usage>,
+        usage: Option<Box<Usage>>,
         /// Why the answer broke off.
         error: Value,
     }

@@ -24,7 +24,8 @@ pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
         spoken.end(&head.id);
         let finish_reason = finish_reason(&candidate.finish_reason, !spoken.calls.is_empty());
         check_end(&candidate.finish_reason, &finish_reason, spoken.is_empty(), usage.is_some())?;
-        let annotations = annotations(&candidate.rest);
+        let extra = Map::from(candidate.rest);
+        let annotations = annotations(&extra);
         let mut message = spoken.message();
         message.annotations = annotations;
         choices.push(Choice {
@@ -32,20 +33,20 @@ pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
             message,
             finish_reason,
             logprobs: Some(candidate.logprobs).filter(|value| !value.is_null()),
-            extra: candidate.rest,
+            extra,
             ..Choice::default()
         });
     }
     let mut choices = choices.into_iter();
     let first = choices.next();
     let choice = first.ok_or(if usage.is_some() { ReadError::NoMessage } else { ReadError::MALFORMED })?;
-    Ok(ChatReply { head, choice, more_choices: choices.collect(), usage, extra: answer.rest })
+    Ok(ChatReply { head, choice, more_choices: choices.collect(), usage, extra: answer.rest.into() })
 }
 
 /// Reads embeddings; there must be as many as `count`, and they come in the order of the texts.
 pub fn embeddings(body: &[u8], count: usize) -> Result<EmbeddingReply, ReadError> {
     let answer: Batch = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     if answer.embeddings.is_empty() {
         return Err(no_answer(body));
     }
@@ -64,14 +65,14 @@ pub fn embeddings(body: &[u8], count: usize) -> Result<EmbeddingReply, ReadError
 /// Reads a count of tokens ("models.countTokens").
 pub fn count(body: &[u8]) -> Result<u32, ReadError> {
     let answer: Count = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     answer.total_tokens.0.map(|_| answer.total_tokens.count()).ok_or_else(|| no_answer(body))
 }
 
 /// Reads a list of models, of which only matters that it is one.
 pub fn models(body: &[u8]) -> Result<(), ReadError> {
     let answer: Listed = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     if answer.models.is_array() { Ok(()) } else { Err(no_answer(body)) }
 }
 
@@ -150,8 +151,8 @@ fields! {
     pub(super) struct Answer {
         error: Value,
         pub(super) candidates: Vec<Candidate>,
-        prompt_feedback: Option<PromptFeedback> = "promptFeedback" | "prompt_feedback",
-        pub(super) usage: Option<Usage> = "usageMetadata" | "usage_metadata",
+        prompt_feedback: Option<Box<PromptFeedback>> = "promptFeedback" | "prompt_feedback",
+        pub(super) usage: Option<Box<Usage>> = "usageMetadata" | "usage_metadata",
         model_version: String = "modelVersion" | "model_version",
         response_id: String = "responseId" | "response_id",
     }
@@ -160,8 +161,8 @@ fields! {
 
 impl Answer {
     /// Itself, where it says anything, reports no error, and the prompt was not blocked.
-    pub(super) fn check(mut self, body: &[u8]) -> Result<Self, ReadError> {
-        check_error(std::mem::take(&mut self.error))?;
+    pub(super) fn check(self, body: &[u8]) -> Result<Self, ReadError> {
+        check_error(&self.error)?;
         let blocked = self.prompt_feedback.as_ref().map(|feedback| feedback.block_reason.as_str());
         if let Some(reason) = blocked.filter(|reason| !reason.is_empty())
             && self.candidates.is_empty()
@@ -251,7 +252,7 @@ fields! {
     struct Batch {
         error: Value,
         embeddings: Vec<Embedding>,
-        usage: Option<Usage> = "usageMetadata" | "usage_metadata",
+        usage: Option<Box<Usage>> = "usageMetadata" | "usage_metadata",
     }
     ignores []
 }

@@ -68,7 +68,7 @@ impl Chunks {
             && (head != AnswerHead::default() || !answer.rest.is_empty())
         {
             first.rare().head = head;
-            first.rare().extra = answer.rest;
+            first.rare().extra = answer.rest.into();
         }
         if let Some(last) = events.last_mut() {
             last.usage = usage;

@@ -10,7 +10,7 @@ use crate::wire::{
     AnswerHead, ChatReply, Choice, Content, Message, Part, PartKind, ReadError, SpeechReply, TokenUsage,
     ToolCall,
     answer::{check_error, keep_counts, no_answer},
-    lenient::{Number, fields, object},
+    lenient::{Any, Number, Rest, fields, object},
     mend,
     tool_calls::{Fragment, made_up},
 };
@@ -33,8 +33,8 @@ pub fn completion(body: &[u8]) -> Result<ChatReply, ReadError> {
     choices.sort_by_key(|choice| choice.index);
     let mut choices = choices.into_iter();
     let mut first = choices.next().ok_or(ReadError::MALFORMED)?;
-    first.message.annotations.extend(annotations(answer.citations));
-    Ok(ChatReply { head, choice: first, more_choices: choices.collect(), usage, extra: answer.rest })
+    first.message.annotations.extend(annotations(answer.citations.into_value()));
+    Ok(ChatReply { head, choice: first, more_choices: choices.collect(), usage, extra: answer.rest.into() })
 }
 
 /// The same with the reasoning that stands in its texts, between `<think>` and `</think>`, in its own place.
@@ -49,8 +49,8 @@ fn choice(mut part: OneChoice, place: i32, answer: &str, billed: bool) -> Result
     part.check()?;
     let finish_reason = part.finish_reason;
     let message = match (part.message, part.text) {
-        (Some(message), _) => message,
-        (None, text @ Value::String(_)) => Text { content: text, ..Text::default() },
+        (Some(message), _) => *message,
+        (None, text) if text.is_string() => Text { content: text.into_value(), ..Text::default() },
         (None, _) if finish_reason == FILTERED => {
             return Err(ReadError::reported(FILTERED, "the provider's content filter refused to answer"));
         }
@@ -75,8 +75,8 @@ fn choice(mut part: OneChoice, place: i32, answer: &str, billed: bool) -> Result
         },
         finish_reason,
         stop_sequence: part.stop_reason,
-        logprobs: Some(part.logprobs).filter(|value| !value.is_null()),
-        extra: part.rest,
+        logprobs: Some(part.logprobs.into_value()).filter(|value| !value.is_null()),
+        extra: part.rest.into(),
     })
 }
 
@@ -109,14 +109,14 @@ fn tool_call(call: Fragment, place: usize, answer: &str) -> ToolCall {
 /// Reads a list of models, of which only matters that it is one.
 pub fn models(body: &[u8]) -> Result<(), ReadError> {
     let answer: Listed = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     if answer.data.is_array() || answer.models.is_array() { Ok(()) } else { Err(no_answer(body)) }
 }
 
 /// Reads what was said in a recording (API reference, "Create transcription").
 pub fn transcription(body: &[u8]) -> Result<SpeechReply, ReadError> {
     let answer: Transcription = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     match answer.text {
         Value::String(text) => Ok(SpeechReply { text: mend::whole(text) }),
         _ => Err(no_answer(body)),
@@ -138,49 +138,48 @@ const BROKE: &str = "error";
 fields! {
     /// A completion, or a chunk of one.
     pub(super) struct Completion {
-        pub(super) error: Value,
-        pub(super) object: String,
+        pub(super) error: Any,
         id: String,
         model: String,
         system_fingerprint: String,
         service_tier: String,
         pub(super) choices: Vec<OneChoice>,
-        usage: Option<Usage>,
+        usage: Option<Box<Usage>>,
         /// <https://console.groq.com/docs/openai>.
-        x_groq: Option<Groq>,
+        x_groq: Option<Box<Groq>>,
         /// MiniMax, <https://platform.minimax.io/docs/api-reference/errorcode>.
-        base_resp: Option<BaseResponse>,
+        base_resp: Option<Box<BaseResponse>>,
         /// Perplexity's and xAI's sources.
-        pub(super) citations: Value,
+        pub(super) citations: Any,
     }
     // The last two are padding against those who listen to lengths.
-    ignores ["created", "obfuscation", "p"]
+    ignores ["object", "created", "obfuscation", "p"]
 }
 
 fields! {
     /// A choice, or what one gains.
     pub(super) struct OneChoice {
         pub(super) index: Number,
-        pub(super) message: Option<Text>,
-        pub(super) delta: Option<Text>,
+        pub(super) message: Option<Box<Text>>,
+        pub(super) delta: Option<Box<Text>>,
         /// In place of a message, as the API before chats has it.
-        pub(super) text: Value,
+        pub(super) text: Any,
         pub(super) finish_reason: String,
         /// vLLM's stop sequence, or the token's number.
         pub(super) stop_reason: String,
-        pub(super) logprobs: Value,
+        pub(super) logprobs: Any,
         /// OpenRouter's, where an answer broke off.
-        error: Value,
+        error: Any,
         /// Moonshot's.
-        usage: Option<Usage>,
+        usage: Option<Box<Usage>>,
     }
     ignores []
 }
 
 fields! {
     struct Groq {
-        usage: Option<Usage>,
-        error: Value,
+        usage: Option<Box<Usage>>,
+        error: Any,
     }
     ignores ["seed", "debug"]
 }
@@ -213,9 +212,9 @@ fields! {
 impl Completion {
     /// Whether it reports an error of its own.
     pub(super) fn check(&mut self) -> Result<(), ReadError> {
-        check_error(std::mem::take(&mut self.error))?;
-        if let Some(groq) = &mut self.x_groq {
-            check_error(std::mem::take(&mut groq.error))?;
+        check_error(&self.error)?;
+        if let Some(groq) = &self.x_groq {
+            check_error(&groq.error)?;
         }
         match &mut self.base_resp {
             Some(answer) if answer.status_code.count() > 0 => {
@@ -241,22 +240,23 @@ impl Completion {
     pub(super) fn usage(&mut self) -> Option<TokenUsage> {
         let choices = self.choices.iter_mut().filter_map(|choice| choice.usage.take());
         let groq = self.x_groq.as_mut().and_then(|groq| groq.usage.take());
-        let mut all: Vec<Usage> = choices.chain(groq).chain(self.usage.take()).collect();
-        let rest = all.iter_mut().flat_map(Usage::rest).collect();
-        keep_counts(&mut self.rest, "usage", rest);
+        let mut all: Option<TokenUsage> = None;
+        let mut counts = Rest::default();
+        for mut usage in choices.chain(groq).chain(self.usage.take()) {
+            counts.extend(usage.rest());
+            all.get_or_insert_default().update(usage.into());
+        }
+        keep_counts(&mut self.rest, "usage", counts);
         let groq = self.x_groq.as_mut().map(|groq| std::mem::take(&mut groq.rest)).unwrap_or_default();
         keep_counts(&mut self.rest, "x_groq", groq);
-        all.into_iter().map(TokenUsage::from).reduce(|mut one, other| {
-            one.update(other);
-            one
-        })
+        all
     }
 }
 
 impl OneChoice {
     /// Whether an error cut it.
     pub(super) fn check(&mut self) -> Result<(), ReadError> {
-        check_error(std::mem::take(&mut self.error))?;
+        check_error(&self.error)?;
         if self.finish_reason == BROKE {
             return Err(ReadError::reported("", "the provider broke the answer off because of an error"));
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 /// Reads embeddings; there must be as many as `count`. `encoding` is the type that was asked for; empty: floating point.
 pub fn embeddings(body: &[u8], count: usize, encoding: &str) -> Result<EmbeddingReply, ReadError> {
     let mut answer: Embeddings = object(body)?;
-    check_error(std::mem::take(&mut answer.error))?;
+    check_error(&answer.error)?;
     let mut data = std::mem::take(&mut answer.data);
     if data.is_empty() {
         return Err(no_answer(body));
@@ -36,7 +36,7 @@ fields! {
     struct Embeddings {
         error: Value,
         data: Vec<Datum>,
-        usage: Option<Usage>,
+        usage: Option<Box<Usage>>,
     }
     ignores ["object", "model", "id", "created"]
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 /// Reads the judgements of so many inputs (OpenAI API reference, "Create moderation"), or of all of them together.
 pub fn moderation(body: &[u8]) -> Result<ModerationReply, ReadError> {
     let answer: Moderations = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     if answer.results.is_empty() {
         return Err(no_answer(body));
     }
@@ -31,7 +31,7 @@ pub fn rerank(body: &[u8], request: &RerankRequest) -> Result<RerankReply, ReadE
         return Ok(RerankReply { results, usage: TokenUsage::default() });
     }
     let answer: Reranked = object(body)?;
-    check_error(answer.error)?;
+    check_error(&answer.error)?;
     let places = answer.results.0.or(answer.data.0).ok_or_else(|| no_answer(body))?;
     let usage =
         answer.usage.or(answer.meta.and_then(|meta| meta.tokens)).map(TokenUsage::from).unwrap_or_default();
@@ -86,15 +86,15 @@ fields! {
         error: Value,
         results: Places,
         data: Places,
-        usage: Option<Usage>,
-        meta: Option<Meta>,
+        usage: Option<Box<Usage>>,
+        meta: Option<Box<Meta>>,
     }
     ignores ["id", "model", "object"]
 }
 
 fields! {
     struct Meta {
-        tokens: Option<Usage>,
+        tokens: Option<Box<Usage>>,
     }
     ignores []
 }

@@ -3,7 +3,7 @@
 
 use crate::wire::{
     Annotation, Content, Media, MediaSource, Part, PartKind, Reasoning,
-    lenient::{Number, fields},
+    lenient::{Any, Number, Rest, fields},
     media::data_url,
     mend,
     tool_calls::Fragment,
@@ -22,22 +22,22 @@ fields! {
         pub(super) content: Value,
         pub(super) refusal: String,
         /// DeepSeek's name for it, which most others took (<https://api-docs.deepseek.com/guides/reasoning_model>).
-        pub(super) reasoning_content: Value,
+        pub(super) reasoning_content: Any,
         /// OpenRouter's and newer vLLM's name for it.
-        pub(super) reasoning: Value,
+        pub(super) reasoning: Any,
         /// Ollama's name for it (<https://docs.ollama.com/capabilities/thinking>).
-        pub(super) thinking: Value,
+        pub(super) thinking: Any,
         /// <https://openrouter.ai/docs/guides/best-practices/reasoning-tokens>.
         pub(super) reasoning_details: Vec<Detail>,
         pub(super) tool_calls: Vec<Call>,
         /// What came before `tool_calls`.
-        pub(super) function_call: Option<Function>,
-        pub(super) annotations: Value,
+        pub(super) function_call: Option<Box<Function>>,
+        pub(super) annotations: Any,
         /// Perplexity's and xAI's sources: addresses.
-        pub(super) citations: Value,
-        pub(super) audio: Option<Audio>,
+        pub(super) citations: Any,
+        pub(super) audio: Option<Box<Audio>>,
         /// <https://openrouter.ai/docs/guides/overview/multimodal/image-generation>.
-        pub(super) images: Value,
+        pub(super) images: Any,
     }
     ignores []
 }
@@ -59,9 +59,9 @@ fields! {
         index: Number,
         id: String,
         kind: String = "type",
-        function: Option<Function>,
+        function: Option<Box<Function>>,
         /// A tool whose input is text.
-        custom: Option<Function>,
+        custom: Option<Box<Function>>,
     }
     ignores []
 }
@@ -94,7 +94,7 @@ pub(super) struct Spoken {
     pub(super) refusal: String,
     pub(super) calls: Vec<Fragment>,
     pub(super) annotations: Vec<Annotation>,
-    pub(super) rest: Map<String, Value>,
+    pub(super) rest: Rest,
 }
 
 /// What a choice has said of its reasoning, where later fragments depend on it.
@@ -143,33 +143,41 @@ impl Spoken {
         }
         spoken.refusal.push_str(&content.refusal);
         let mut parts = content.told;
-        parts.extend(text.audio.and_then(Audio::part));
-        parts.extend(images(text.images));
+        parts.extend(text.audio.and_then(|audio| audio.part()));
+        parts.extend(images(text.images.into_value()));
         add(&mut spoken.content, parts);
 
         spoken.reasoning =
             (0..).zip(text.reasoning_details).map(|(place, detail)| detail.piece(place, so_far)).collect();
-        let field = |name: &str| Map::from_iter([(FIELD.to_owned(), name.into())]);
-        let told = [
-            (plain(&text.reasoning_content), Map::new()),
-            (plain(&text.reasoning), field("reasoning")),
-            (plain(&text.thinking), field("thinking")),
-            (content.thoughts, content.thinking),
+        let fields = [
+            ("reasoning_content", text.reasoning_content),
+            ("reasoning", text.reasoning),
+            ("thinking", text.thinking),
         ];
-        match told.into_iter().find(|(text, _)| !text.is_empty()) {
-            Some((text, extra)) => {
-                if spoken.reasoning.is_empty() {
-                    spoken.reasoning.push(so_far.plain(text.clone(), extra));
-                }
-                spoken.reasoning_content = text;
+        let field = fields
+            .into_iter()
+            .map(|(name, value)| (name, plain(&value)))
+            .find(|(_, thought)| !thought.is_empty());
+        let told = match field {
+            Some(("reasoning_content", thought)) => Some((thought, Map::new())),
+            Some((name, thought)) => Some((thought, Map::from_iter([(FIELD.to_owned(), name.into())]))),
+            None => (!content.thoughts.is_empty()).then(|| (content.thoughts, content.thinking.into())),
+        };
+        if let Some((thought, extra)) = told {
+            if spoken.reasoning.is_empty() {
+                spoken.reasoning.push(so_far.plain(thought.clone(), extra));
             }
-            None => {
-                spoken.reasoning_content = spoken.reasoning.iter().map(|piece| piece.text.as_str()).collect();
-            }
+            spoken.reasoning_content = thought;
+        } else {
+            spoken.reasoning_content = spoken.reasoning.iter().map(|piece| piece.text.as_str()).collect();
         }
         spoken.calls = text.tool_calls.into_iter().map(Call::fragment).collect();
         spoken.calls.extend(text.function_call.map(|function| function.fragment(Call::default())));
-        spoken.annotations = [text.annotations, text.citations].into_iter().flat_map(annotations).collect();
+        spoken.annotations = [text.annotations, text.citations]
+            .map(Any::into_value)
+            .into_iter()
+            .flat_map(annotations)
+            .collect();
         spoken
     }
 }
@@ -181,7 +189,7 @@ struct Parts {
     refusal: String,
     thoughts: String,
     /// The further keys of the part with the thoughts.
-    thinking: Map<String, Value>,
+    thinking: Rest,
 }
 
 impl Parts {
@@ -315,7 +323,7 @@ impl Detail {
             id: self.id,
             kind: String::new(),
             index,
-            extra,
+            extra: extra.into(),
         }
     }
 }

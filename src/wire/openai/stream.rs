@@ -18,6 +18,8 @@ pub struct Chunks {
     choices: BTreeMap<i32, ChoiceSoFar>,
     /// Whether reasoning stands in the text.
     think_tags: bool,
+    /// What the chunk before has said of the answer: most say the same.
+    head: AnswerHead,
     /// The sources so far: Perplexity tells them in each chunk (<https://docs.perplexity.ai/api-reference/chat-completions-post>).
     sources: Vec<Annotation>,
 }
@@ -41,6 +43,7 @@ impl Chunks {
         let mut chunk: Completion = object(data)?;
         chunk.check()?;
         let (head, usage) = (chunk.head(), chunk.usage());
+        let is_news = head != self.head;
         let mut events = Vec::with_capacity(1);
         for choice in std::mem::take(&mut chunk.choices) {
             events.push(self.choice(choice, &head.id)?);
@@ -54,16 +57,18 @@ impl Chunks {
             }
             events.push(ChatEvent::default());
         }
-        let mut sources = annotations(chunk.citations);
+        let mut sources = annotations(chunk.citations.into_value());
         sources.retain(|source| !self.sources.contains(source));
         self.sources.extend(sources.clone());
         if let Some(first) = events.first_mut()
-            && !(head == AnswerHead::default() && chunk.rest.is_empty() && sources.is_empty())
+            && (is_news || !chunk.rest.is_empty() || !sources.is_empty())
         {
             let rare = first.rare();
-            (rare.head, rare.extra) = (head, chunk.rest);
+            rare.head.clone_from(&head);
+            rare.extra = chunk.rest.into();
             rare.annotations.extend(sources);
         }
+        self.head = head;
         if let Some(last) = events.last_mut() {
             last.usage = usage;
         }
@@ -77,8 +82,10 @@ impl Chunks {
         so_far.calls.of(answer);
         // Some servers end a stream with the whole message again: only what no delta has said is news, and that cannot
         // be told.
-        let delta = choice.delta.unwrap_or_else(|| Text { content: choice.text, ..Text::default() });
-        let spoken = Spoken::read(delta, &mut so_far.reasoning);
+        let delta = choice
+            .delta
+            .unwrap_or_else(|| Box::new(Text { content: choice.text.into_value(), ..Text::default() }));
+        let spoken = Spoken::read(*delta, &mut so_far.reasoning);
         let mut event = ChatEvent {
             index,
             reasoning_content: spoken.reasoning_content,
@@ -108,16 +115,23 @@ impl Chunks {
         if !event.finish_reason.is_empty() {
             event.tool_calls.extend(so_far.calls.rest());
         }
-        let rare = RareEvent {
-            parts,
-            annotations: spoken.annotations,
-            logprobs: Some(choice.logprobs).filter(|value| !value.is_null()),
-            stop_sequence: choice.stop_reason,
-            delta_extra: spoken.rest.into_iter().chain(choice.rest).collect(),
-            ..RareEvent::default()
-        };
-        if rare != RareEvent::default() {
-            event.rare = Some(Box::new(rare));
+        let has_more = !(parts.is_empty()
+            && spoken.annotations.is_empty()
+            && choice.logprobs.is_null()
+            && choice.stop_reason.is_empty()
+            && spoken.rest.is_empty()
+            && choice.rest.is_empty());
+        if has_more {
+            let mut rest = spoken.rest;
+            rest.extend(choice.rest);
+            event.rare = Some(Box::new(RareEvent {
+                parts,
+                annotations: spoken.annotations,
+                logprobs: Some(choice.logprobs.into_value()).filter(|value| !value.is_null()),
+                stop_sequence: choice.stop_reason,
+                delta_extra: rest.into(),
+                ..RareEvent::default()
+            }));
         }
         Ok(event)
     }

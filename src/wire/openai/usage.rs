@@ -3,9 +3,8 @@
 use crate::wire::{
     TokenUsage,
     answer::keep_counts,
-    lenient::{Number, fields},
+    lenient::{Number, Rest, fields},
 };
-use serde_json::{Map, Value};
 
 fields! {
     /// Counts of tokens (API reference, "The chat completion object"; Responses and Anthropic's names in proxies).
@@ -13,8 +12,8 @@ fields! {
         prompt: Number = "prompt_tokens" | "input_tokens",
         completion: Number = "completion_tokens" | "output_tokens",
         total: Number = "total_tokens",
-        prompt_details: Option<Details> = "prompt_tokens_details" | "input_tokens_details",
-        completion_details: Option<Details> = "completion_tokens_details" | "output_tokens_details",
+        prompt_details: Option<Box<Details>> = "prompt_tokens_details" | "input_tokens_details",
+        completion_details: Option<Box<Details>> = "completion_tokens_details" | "output_tokens_details",
         /// DeepSeek, <https://api-docs.deepseek.com/guides/kv_cache>; Moonshot's `cached_tokens`; Anthropic's in proxies.
         cached: Number = "prompt_cache_hit_tokens" | "cached_tokens" | "cache_read_input_tokens",
         cache_write: Number = "cache_creation_input_tokens",
@@ -36,7 +35,7 @@ fields! {
 
 impl Usage {
     /// What it says beside the counts that have a field, such as OpenRouter's costs.
-    pub(super) fn rest(&mut self) -> Map<String, Value> {
+    pub(super) fn rest(&mut self) -> Rest {
         let mut rest = std::mem::take(&mut self.rest);
         for (name, details) in [
             ("prompt_tokens_details", &mut self.prompt_details),
@@ -49,8 +48,8 @@ impl Usage {
     }
 }
 
-impl From<Usage> for TokenUsage {
-    fn from(usage: Usage) -> Self {
+impl From<Box<Usage>> for TokenUsage {
+    fn from(usage: Box<Usage>) -> Self {
         let (input, output) =
             (usage.prompt_details.unwrap_or_default(), usage.completion_details.unwrap_or_default());
         let first = |one: Number, other: Number| if one.count() > 0 { one.count() } else { other.count() };
@@ -79,10 +78,10 @@ impl From<Usage> for TokenUsage {
 mod tests {
     use super::*;
     use crate::wire::lenient::object;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     fn read(usage: &Value) -> TokenUsage {
-        object::<Usage>(usage.to_string().as_bytes()).unwrap().into()
+        Box::new(object::<Usage>(usage.to_string().as_bytes()).unwrap()).into()
     }
 
     #[test]
