@@ -27,20 +27,22 @@ pub(super) fn keep_counts(answer: &mut Rest, name: &str, counts: Rest) {
     if counts.is_empty() {
         return;
     }
-    fn says(value: &Value) -> bool {
-        match value {
-            Value::Null => false,
-            Value::Bool(value) => *value,
-            Value::Number(number) => number.as_f64() != Some(0.0),
-            Value::String(text) => !text.is_empty(),
-            Value::Array(items) => items.iter().any(says),
-            Value::Object(fields) => fields.values().any(says),
-        }
-    }
     let mut counts = Map::from(counts);
     counts.retain(|_, value| says(value));
     if !counts.is_empty() {
         answer.insert(name.to_owned(), counts.into());
+    }
+}
+
+/// Whether a count says more than nothing.
+fn says(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => items.iter().any(says),
+        Value::Object(fields) => fields.values().any(says),
     }
 }
 
