@@ -50,7 +50,7 @@ pub(super) fn extra(
 ) -> Result<Extra, Status> {
     let fields = object(text, field, reserved)?;
     let kinds = if kinds.is_empty() { of_request.to_vec() } else { kinds };
-    Ok(Extra { fields, kinds })
+    Ok(Extra { fields: fields.into(), kinds })
 }
 
 /// The text of an object; empty where nothing is in it.

@@ -34,7 +34,7 @@ pub trait StreamEvent: Reply + 'static {
     }
 }
 
-impl Reply for ChatReply {
+impl Reply for Box<ChatReply> {
     fn model(&self) -> Option<&str> {
         Some(&self.head.model)
     }

@@ -30,7 +30,11 @@ impl Engine {
     ///
     /// # Errors
     /// See [`CallError`].
-    pub async fn chat(&self, call: &Call, request: &ChatRequest) -> Result<Served<ChatReply>, CallError> {
+    pub async fn chat(
+        &self,
+        call: &Call,
+        request: &ChatRequest,
+    ) -> Result<Served<Box<ChatReply>>, CallError> {
         self.unary(call, &move |driver, target| driver.chat(target, request)).await
     }
 

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     balance::{Doubt, ErrorClass, Failure},
-    catalog::Pool,
+    catalog::{Pool, PoolMember},
     provider::{Driver, Target, connect_within},
 };
 use futures::future::BoxFuture;
@@ -86,6 +86,24 @@ enum Next {
     End,
 }
 
+/// An attempt that has failed.
+struct FailedAttempt<'a> {
+    pool: &'a Arc<Pool>,
+    is_last: bool,
+    index: usize,
+    member: &'a PoolMember,
+    attempt: Attempt,
+    failure: Failure,
+}
+
+/// Where a call goes on after a failed attempt.
+enum Onward {
+    /// To another member of the pool, with the attempt whose failure is not written yet.
+    Member(Option<Box<Attempt>>),
+    /// To the next pool of the chain.
+    Pool,
+}
+
 impl Engine {
     /// Makes attempts until one serves.
     pub(super) async fn run<'a, T: Send>(
@@ -102,7 +120,9 @@ impl Engine {
         let mut walk =
             Walk { engine: self, call, mode, request, attempts: 0, billed: 0, doubtful: None, history };
         let outcome = walk.run(named).await;
-        walk.settle_doubt().await;
+        if walk.doubtful.is_some() {
+            Box::pin(walk.settle_doubt()).await;
+        }
         outcome
     }
 }
@@ -178,7 +198,9 @@ impl<'a, T: Send> Walk<'a, T> {
             let work = connect_within(timeouts.connect, (self.request)(driver, &member.target));
             let failure = match attempt.run(work).await {
                 Ok(reply) => {
-                    self.settle_doubt().await;
+                    if self.doubtful.is_some() {
+                        Box::pin(self.settle_doubt()).await;
+                    }
                     let took = attempt.served();
                     self.engine.latencies.record(pool.roster.id, self.mode, took);
                     self.history.served(pool, member, took);
@@ -186,40 +208,52 @@ impl<'a, T: Send> Walk<'a, T> {
                 }
                 Err(failure) => failure,
             };
-            if let Doubt::Unwritable(field) = failure.doubt {
-                // Nothing was sent: this kind of provider is passed over.
-                self.attempts -= 1;
-                self.history.unwritable(field, failure.message);
-                return Ok(PoolOutcome::NextPool(None));
+            // Apart, so that what happens once in a while takes no room in every call.
+            let failed_attempt = FailedAttempt { pool, is_last, index, member, attempt, failure };
+            match Box::pin(self.after_failure(failed_attempt, progress)).await? {
+                Onward::Member(attempt) => failed = attempt,
+                Onward::Pool => return Ok(PoolOutcome::NextPool(None)),
             }
-            let credential = pool.roster.members.get(index).map(|member| member.credential.clone());
-            let failure = self.judge(failure, credential.as_deref()).await;
-            let (took, cut_short) = (attempt.elapsed(), attempt.is_cut_short());
-            let cooldown = attempt.failed(&failure, cut_short);
-            let next = self.next(pool, progress, is_last, &failure, cut_short);
-            let doubt = failure.doubt.clone();
-            self.history.failed(member, failure, took, cooldown);
-            if let (Doubt::Words(words), Some(credential)) = (doubt, credential)
-                && cooldown.is_some()
-                && !matches!(next, Next::End)
-            {
-                self.doubtful = Some(Doubtful { words, credential, attempt: Box::new(attempt) });
-                match next {
-                    Next::Member => continue,
-                    Next::Pool | Next::End => return Ok(PoolOutcome::NextPool(None)),
-                }
+        }
+    }
+
+    /// Says what a failed attempt means, and where the call goes on.
+    async fn after_failure(
+        &mut self,
+        failed: FailedAttempt<'a>,
+        progress: &mut PoolProgress,
+    ) -> Result<Onward, CallError> {
+        let FailedAttempt { pool, is_last, index, member, mut attempt, failure } = failed;
+        if let Doubt::Unwritable(field) = failure.doubt {
+            // Nothing was sent: this kind of provider is passed over.
+            self.attempts -= 1;
+            self.history.unwritable(field, failure.message);
+            return Ok(Onward::Pool);
+        }
+        let credential = pool.roster.members.get(index).map(|member| member.credential.clone());
+        let failure = self.judge(failure, credential.as_deref()).await;
+        let (took, cut_short) = (attempt.elapsed(), attempt.is_cut_short());
+        let cooldown = attempt.failed(&failure, cut_short);
+        let next = self.next(pool, progress, is_last, &failure, cut_short);
+        let doubt = failure.doubt.clone();
+        self.history.failed(member, failure, took, cooldown);
+        if let (Doubt::Words(words), Some(credential)) = (doubt, credential)
+            && cooldown.is_some()
+            && !matches!(next, Next::End)
+        {
+            self.doubtful = Some(Doubtful { words, credential, attempt: Box::new(attempt) });
+            return Ok(if matches!(next, Next::Member) { Onward::Member(None) } else { Onward::Pool });
+        }
+        match next {
+            Next::Member => Ok(Onward::Member(Some(Box::new(attempt)))),
+            Next::Pool => {
+                attempt.write_failure().await;
+                Ok(Onward::Pool)
             }
-            match next {
-                Next::Member => failed = Some(Box::new(attempt)),
-                Next::Pool => {
-                    attempt.write_failure().await;
-                    return Ok(PoolOutcome::NextPool(None));
-                }
-                Next::End => {
-                    attempt.write_failure().await;
-                    let all_tried = is_last && !progress.has_members_left(pool);
-                    return Err(self.history.fail(None, all_tried));
-                }
+            Next::End => {
+                attempt.write_failure().await;
+                let all_tried = is_last && !progress.has_members_left(pool);
+                Err(self.history.fail(None, all_tried))
             }
         }
     }

@@ -86,13 +86,13 @@ impl<'c> Call<'c> {
         response: Response,
         read: impl FnOnce(&[u8]) -> Result<ChatReply, ReadError>,
         frames: F,
-    ) -> Result<ChatReply, Failure> {
+    ) -> Result<Box<ChatReply>, Failure> {
         let stamp = Stamp::new(self.driver.spec().name, response.headers());
         let body = self.client.read(response).await?;
         let body = unmarked(&body);
         let is_stream = STREAMS.iter().any(|start| body.trim_ascii_start().starts_with(start));
         let reply = if is_stream { streamed(body, frames) } else { read(body) };
-        reply.map(|reply| stamp.reply(reply)).map_err(|error| self.unread(error))
+        reply.map(|reply| Box::new(stamp.reply(reply))).map_err(|error| self.unread(error))
     }
 
     /// Reads chat events from the answer to the request for a stream.

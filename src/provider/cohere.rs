@@ -67,7 +67,7 @@ impl Driver for Cohere {
         &COHERE
     }
 
-    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Box<ChatReply>, Failure> {
         let call = self.call(target);
         let body = request::chat(target.recipient(self.spec()), request, false)?;
         let response = call.post(url(target, &["v2", "chat"]), &body).await?;

@@ -18,7 +18,7 @@ pub trait Driver: Send + Sync + 'static {
     fn spec(&self) -> &'static KindSpec;
 
     /// One chat completion.
-    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure>;
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Box<ChatReply>, Failure>;
 
     /// One streamed chat completion; returns when the provider has accepted the request.
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure>;

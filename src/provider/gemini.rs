@@ -72,7 +72,7 @@ impl Driver for Gemini {
         &GEMINI
     }
 
-    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Box<ChatReply>, Failure> {
         let call = self.call(target);
         let body = request::chat(self.recipient(target), request)?;
         let response = call.post(url(target, "generateContent"), &body).await?;

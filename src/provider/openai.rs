@@ -62,7 +62,7 @@ impl Driver for OpenAi {
         &self.kind.spec
     }
 
-    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<ChatReply, Failure> {
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Box<ChatReply>, Failure> {
         let call = self.call(target);
         let body = request::chat(self.recipient(target), request, false)?;
         let response = call.post(self.url(target, CHAT), &body).await?;

@@ -1,6 +1,6 @@
 //! What the readers of answers have in common, whoever's the answer is.
 
-use super::{ProviderError, ReadError, error::is_something, lenient::Rest};
+use super::{Keys, ProviderError, ReadError, error::is_something};
 use serde_json::{Map, Value, json};
 
 /// The error that this JSON is, or that it is not the protocol: for bodies that hold no answer.
@@ -23,7 +23,7 @@ pub(super) fn reported(error: &Value) -> ReadError {
 }
 
 /// Adds what a vendor's counts say beside their fields to what an answer hands on. Zeros say nothing there.
-pub(super) fn keep_counts(answer: &mut Rest, name: &str, counts: Rest) {
+pub(super) fn keep_counts(answer: &mut Keys, name: &str, counts: Keys) {
     if counts.is_empty() {
         return;
     }

@@ -1,6 +1,6 @@
 //! Chat, as the drivers and the edge share it: neither the wire of a vendor nor the contract's messages.
 
-use super::Extra;
+use super::{Extra, Keys};
 use serde_json::{Map, Value};
 
 /// One chat request.
@@ -166,7 +166,7 @@ pub struct Reasoning {
     /// Its place among the pieces of the message, or that of the part that a signature belongs to.
     pub index: i32,
     /// More keys of the vendor's object.
-    pub extra: Map<String, Value>,
+    pub extra: Keys,
 }
 
 /// Something that an answer refers to. Empty strings mean "not there".

@@ -129,7 +129,7 @@ impl ProviderError {
             kind: text("type"),
             status: text("status"),
             reasons,
-            retry_after: retry_after_in(error, &message, details())
+            retry_after: retry_after_in([error, value], &message, details())
                 .or_else(|| raw.as_ref().and_then(|raw| raw.retry_after)),
             headers: error.pointer("/metadata/headers").map(headers).unwrap_or_default(),
             message: Some(join(message, raw.and_then(|raw| raw.message)))
@@ -272,18 +272,20 @@ fn base_code(value: &Value) -> String {
 
 /// How long to stay away, wherever an error says it.
 fn retry_after_in<'v>(
-    error: &Value,
+    places: [&Value; 2],
     message: &str,
     details: impl Iterator<Item = &'v Value>,
 ) -> Option<Duration> {
     let delays = details.filter_map(|detail| detail.get("retryDelay")?.as_str()).filter_map(retry_delay);
     let number = |name: &str, scale: f64| {
-        let value = error.get(name).or_else(|| error.pointer(&format!("/metadata/{name}")))?;
+        let value = (places.iter())
+            .find_map(|place| place.get(name).or_else(|| place.pointer(&format!("/metadata/{name}"))))?;
         let seconds = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())? * scale;
         Duration::try_from_secs_f64(seconds).ok().filter(|delay| !delay.is_zero())
     };
-    let seconds =
-        ["retry_after", "retry_after_seconds", "retryAfter"].iter().find_map(|name| number(name, 1.0));
+    // The last is Hugging Face's, while it loads a model (<https://github.com/huggingface/transformers/issues/11904>).
+    let names = ["retry_after", "retry_after_seconds", "retryAfter", "estimated_time"];
+    let seconds = names.iter().find_map(|name| number(name, 1.0));
     delays
         .max()
         .or_else(|| number("retry_after_ms", 0.001))
@@ -345,6 +347,11 @@ mod tests {
             (r#"{"error":{"message":"please retry after 7 seconds"}}"#, 7_000),
             (r#"{"error":{"retry_after_ms":1500}}"#, 1_500),
             (r#"{"error":{"retry_after":"4"}}"#, 4_000),
+            (r#"{"error":"Model m is currently loading","estimated_time":20.5}"#, 20_500),
+            (
+                r#"{"error":{"code":"RateLimitReached","message":"Rate limit of 50 per 86400s exceeded for UserByModelByDay. Please wait 5631 seconds before retrying."}}"#,
+                5_631_000,
+            ),
         ];
         for (body, millis) in table {
             let error = ProviderError::read(body.as_bytes());
@@ -352,6 +359,11 @@ mod tests {
         }
         assert_eq!(
             ProviderError::read(br#"{"error":{"message":"try again in a moment"}}"#).retry_after,
+            None
+        );
+        assert_eq!(
+            ProviderError::read(br#"{"error":"Too many tokens, please wait before trying again."}"#)
+                .retry_after,
             None
         );
     }

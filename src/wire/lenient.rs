@@ -2,13 +2,13 @@
 //! a text as a number, `null` or `[]` for an object, one thing for a list of them, a key twice. A field that cannot be
 //! made sense of counts as absent. What is needed for an answer to be one is decided by the readers, not here.
 
-use super::{Extra, ReadError, answer::no_answer, mend::mend};
+use super::{Keys, ReadError, answer::no_answer, mend::mend};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::{Map, Value};
-use std::{borrow::Cow, fmt, iter::Flatten, marker::PhantomData, ops::Deref, option};
+use serde_json::Value;
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
 
 /// Under `arbitrary_precision` serde_json shows a number to a visitor as an object with this one key.
 const NUMBER: &str = "$serde_json::private::Number";
@@ -74,6 +74,11 @@ impl Any {
     pub(super) fn into_value(self) -> Value {
         self.0.map_or(Value::Null, |value| *value)
     }
+
+    /// None where it is null.
+    pub(super) fn into_box(self) -> Option<Box<Value>> {
+        self.0
+    }
 }
 
 impl Deref for Any {
@@ -88,52 +93,6 @@ impl Read for Any {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
         Ok(Self((!value.is_null()).then(|| Box::new(value))))
-    }
-}
-
-/// The keys of an object that no field holds. Most have none.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Rest(Option<Box<Map<String, Value>>>);
-
-impl Rest {
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.as_ref().is_none_or(|map| map.is_empty())
-    }
-
-    pub(super) fn insert(&mut self, name: String, value: Value) {
-        self.0.get_or_insert_default().insert(name, value);
-    }
-
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
-        self.0.as_ref()?.get(name)
-    }
-
-    /// Takes over the keys of another.
-    pub(super) fn extend(&mut self, more: impl IntoIterator<Item = (String, Value)>) {
-        for (name, value) in more {
-            self.insert(name, value);
-        }
-    }
-}
-
-impl IntoIterator for Rest {
-    type Item = (String, Value);
-    type IntoIter = Flatten<option::IntoIter<Map<String, Value>>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.map(|map| *map).into_iter().flatten()
-    }
-}
-
-impl From<Rest> for Map<String, Value> {
-    fn from(rest: Rest) -> Self {
-        rest.0.map(|map| *map).unwrap_or_default()
-    }
-}
-
-impl From<Rest> for Extra {
-    fn from(rest: Rest) -> Self {
-        Map::from(rest).into()
     }
 }
 
@@ -397,7 +356,7 @@ impl<'de, T: Object> Visitor<'de> for Many<T> {
 
 /// Takes a key that no field has.
 pub(super) fn unnamed<'de, A: MapAccess<'de>>(
-    rest: &mut Rest,
+    rest: &mut Keys,
     name: &str,
     map: &mut A,
 ) -> Result<(), A::Error> {
@@ -430,7 +389,7 @@ macro_rules! fields {
         $vis struct $name {
             $($(#[$field_meta])* $field_vis $field: $type,)*
             /// What no field holds.
-            $vis rest: $crate::wire::lenient::Rest,
+            $vis rest: $crate::wire::Keys,
         }
 
         impl $crate::wire::lenient::Object for $name {
@@ -498,7 +457,7 @@ mod tests {
         assert_eq!((outer.text.as_str(), outer.kind.as_str(), outer.flag), ("last", "b", Flag(Some(true))));
         assert!(outer.inner.is_none());
         assert_eq!(outer.many[0].index, Number(Some(3.0)));
-        assert_eq!(Value::from(Map::from(outer.rest)).to_string(), r#"{"more":{"a":1.50}}"#);
+        assert_eq!(Value::from(outer.rest).to_string(), r#"{"more":{"a":1.50}}"#);
         for inner in ["5", "\"x\"", "true", "null", "[1]"] {
             let outer = read(&format!("{{\"inner\": {inner}, \"many\": {inner}, \"text\": [{inner}]}}"));
             assert!(outer.inner.is_none() && outer.many.is_empty() && outer.text.is_empty(), "{inner}");

@@ -42,7 +42,7 @@ pub use assemble::assemble;
 pub use chat::*;
 pub use embedding::*;
 pub use error::{DAILY_QUOTA, FLAGGED, ProviderError, ReadError, WriteError};
-pub use extra::Extra;
+pub use extra::{Extra, Keys};
 pub use moderation::*;
 pub use recipient::{Recipient, Switches};
 pub use reply::*;

@@ -1,7 +1,7 @@
 //! What a chat's answer says, whole or in pieces, as the drivers and the edge share it.
 
-use super::{Annotation, Content, Message, Part, Reasoning, ToolCall};
-use serde_json::{Map, Value};
+use super::{Annotation, Content, Keys, Message, Part, Reasoning, ToolCall};
+use serde_json::Value;
 
 /// What the provider counted. The contract says what is part of what; the readers hold every vendor to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -103,7 +103,7 @@ pub struct ChatReply {
     /// What it used; none where the provider does not say.
     pub usage: Option<TokenUsage>,
     /// What the provider sent beside all that.
-    pub extra: Map<String, Value>,
+    pub extra: Keys,
 }
 
 /// One of an answer's choices.
@@ -118,9 +118,9 @@ pub struct Choice {
     /// The stop sequence that ended it.
     pub stop_sequence: String,
     /// The tokens' log probabilities, as the provider sent them.
-    pub logprobs: Option<Value>,
+    pub logprobs: Option<Box<Value>>,
     /// What the provider sent beside the message.
-    pub extra: Map<String, Value>,
+    pub extra: Keys,
 }
 
 /// One piece of a streamed answer. A default one says nothing, and is a sign of life.
@@ -156,13 +156,13 @@ pub struct RareEvent {
     /// What the answer refers to.
     pub annotations: Vec<Annotation>,
     /// The tokens' log probabilities.
-    pub logprobs: Option<Value>,
+    pub logprobs: Option<Box<Value>>,
     /// The stop sequence that ended the choice.
     pub stop_sequence: String,
     /// What the provider sent in the delta beside all that.
-    pub delta_extra: Map<String, Value>,
+    pub delta_extra: Keys,
     /// What the provider sent beside the delta.
-    pub extra: Map<String, Value>,
+    pub extra: Keys,
 }
 
 impl RareEvent {

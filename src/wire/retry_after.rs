@@ -99,11 +99,12 @@ pub fn retry_delay(text: &str) -> Option<Duration> {
     duration(text).filter(|d| !d.is_zero()).map(|d| d.min(LONGEST))
 }
 
-/// How long to stay away, from an error's words, such as OpenAI's "Please try again in 20s" and "retry after 7 seconds".
+/// How long to stay away, from an error's words, such as OpenAI's "Please try again in 20s", "retry after 7 seconds", and
+/// GitHub's "Please wait 5631 seconds before retrying" (<https://learn.microsoft.com/en-us/answers/questions/2156697>).
 #[must_use]
 pub fn retry_in_words(text: &str) -> Option<Duration> {
     let lower = text.to_ascii_lowercase();
-    let (_, rest) = ["try again in ", "retry in ", "retry after ", "try again after "]
+    let (_, rest) = ["try again in ", "retry in ", "retry after ", "try again after ", "please wait "]
         .iter()
         .find_map(|words| lower.split_once(words))?;
     let mut words = rest.split_whitespace();

@@ -29,6 +29,8 @@ struct Call {
     /// The index that the provider gave.
     index: Option<i32>,
     id: String,
+    /// Whether another call has its id.
+    twice: bool,
     kind: String,
     name: String,
     arguments: String,
@@ -51,7 +53,8 @@ impl ToolCalls {
             let mut told = self.tell_all();
             let Fragment { index, id, kind, name, arguments, extra } = fragment;
             if !(id.is_empty() && name.is_empty() && arguments.is_empty()) {
-                self.calls.push(Call { index, id, kind, name, arguments, extra, told: false });
+                let twice = self.calls.iter().any(|call| call.id == id);
+                self.calls.push(Call { index, id, twice, kind, name, arguments, extra, told: false });
                 told.extend(self.tell_begun());
             }
             return told;
@@ -93,8 +96,11 @@ impl ToolCalls {
     /// The call that a fragment goes on with; none where it begins one.
     fn place(&self, fragment: &Fragment) -> Option<usize> {
         let Fragment { id, name, .. } = fragment;
+        let same = |call: &Call| call.id == *id && !call.is_over(fragment);
         if !id.is_empty()
-            && let Some(place) = self.calls.iter().position(|call| call.id == *id)
+            && let Some(place) = (self.calls.iter())
+                .rposition(|call| same(call) && call.index == fragment.index)
+                .or_else(|| self.calls.iter().rposition(same))
         {
             return Some(place);
         }
@@ -127,6 +133,15 @@ impl ToolCalls {
 }
 
 impl Call {
+    /// Whether a fragment with the same id begins another call: it says another index and a name again.
+    fn is_over(&self, fragment: &Fragment) -> bool {
+        self.index.is_some()
+            && fragment.index.is_some()
+            && self.index != fragment.index
+            && !fragment.name.is_empty()
+            && is_complete(&self.arguments)
+    }
+
     fn tell(&mut self, place: usize, answer: &str) -> ToolCall {
         self.told = true;
         if self.id.is_empty() {
@@ -134,8 +149,8 @@ impl Call {
         }
         ToolCall {
             index: to_index(place),
-            id: self.id.clone(),
-            kind: "function".to_owned(),
+            id: if self.twice { made_up(answer, place) } else { self.id.clone() },
+            kind: if self.kind.is_empty() { "function".to_owned() } else { self.kind.clone() },
             name: self.name.clone(),
             arguments: self.arguments.clone(),
             extra: std::mem::take(&mut self.extra),
@@ -215,6 +230,19 @@ mod tests {
         }
         let unnamed: &[Given<'_>] = &[(Some(0), "", "f", "{\"x\":1}"), (Some(0), "", "g", "{\"y\":2}")];
         assert_eq!(joined(unnamed), two("call_0", "call_1"));
+        let twice: &[Given<'_>] =
+            &[(Some(0), "a", "f", "{\"x\":1}"), (Some(1), "a", "g", "{\"y\""), (Some(1), "a", "", ":2}")];
+        assert_eq!(joined(twice), two("a", "call_1"));
+    }
+
+    /// A tool whose input is text (<https://platform.openai.com/docs/guides/function-calling#custom-tools>).
+    #[test]
+    fn a_call_keeps_its_kind() {
+        let mut calls = ToolCalls::default();
+        let begun =
+            Fragment { id: "a".into(), kind: "custom".into(), name: "f".into(), ..Fragment::default() };
+        let told = calls.next(begun).into_iter().chain(calls.rest());
+        assert_eq!(told.map(|call| call.kind).collect::<Vec<_>>(), ["custom"]);
     }
 
     #[test]

@@ -22,12 +22,12 @@ impl InvokeApi {
     pub(super) async fn chat(
         &self,
         request: Request<impl Into<pb::InvokeLlmRequest>>,
-    ) -> Result<(Call, ChatRequest), Status> {
+    ) -> Result<(Call, Box<ChatRequest>), Status> {
         let caller = from_pb::caller(&request)?;
         let (metadata, _, request) = request.into_parts();
         let mut request = request.into();
         let (key, options) = (request.key.take(), request.options.take());
-        let chat = request_in(request, options.as_ref())?;
+        let chat = Box::new(request_in(request, options.as_ref())?);
         let call =
             self.call(&metadata, &caller, key, ModelType::Llm, options.as_ref(), tokens(&chat)).await?;
         Ok((call, chat))
@@ -222,7 +222,7 @@ fn reasoning_in(piece: pb::Reasoning, field: Field<'_>) -> Result<Reasoning, Sta
         id: piece.id,
         kind: piece.kind,
         index: piece.index,
-        extra: json::object(&piece.extra_json, &format!("{}.extra_json", field()), &[])?,
+        extra: json::object(&piece.extra_json, &format!("{}.extra_json", field()), &[])?.into(),
     })
 }
 
@@ -258,10 +258,10 @@ fn tool_call_in(call: pb::ToolCall, kinds: &[String], field: Field<'_>) -> Resul
 }
 
 /// The answer without its usage and its route.
-pub(super) fn reply_out(reply: ChatReply) -> pb::InvokeLlmResponse {
-    let ChatReply { head, choice, more_choices, extra, .. } = reply;
+pub(super) fn reply_out(reply: Box<ChatReply>) -> pb::InvokeLlmResponse {
+    let ChatReply { head, choice, more_choices, extra, .. } = *reply;
     let choices = more_choices.into_iter().map(|choice| {
-        let logprobs_json = json::value_text(choice.logprobs.as_ref());
+        let logprobs_json = json::value_text(choice.logprobs.as_deref());
         let extra_json = json::text(&choice.extra);
         pb::Choice {
             index: choice.index,
@@ -285,7 +285,7 @@ pub(super) fn reply_out(reply: ChatReply) -> pb::InvokeLlmResponse {
         system_fingerprint: head.system_fingerprint,
         route: None,
         choices,
-        logprobs_json: json::value_text(logprobs.as_ref()),
+        logprobs_json: json::value_text(logprobs.as_deref()),
         id: head.id,
         request_id: head.request_id,
         service_tier: head.service_tier,
@@ -414,7 +414,7 @@ pub(super) fn event_out(
     delta.extra_json = json::text(&delta_extra);
     delta.parts = parts.into_iter().map(part_out).collect();
     delta.annotations = annotations.into_iter().map(annotation_out).collect();
-    delta.logprobs_json = json::value_text(logprobs.as_ref());
+    delta.logprobs_json = json::value_text(logprobs.as_deref());
     pb::StreamLlmResponse {
         delta: (is_content || has_more).then_some(delta),
         model: head.model,

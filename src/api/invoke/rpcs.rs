@@ -25,11 +25,10 @@ impl InvokeService for InvokeApi {
         let (call, chat) = self.chat(request).await?;
         let served = self.engine.chat(&call, &chat).await.map_err(status::from_call)?;
         let usage = served.reply.usage.unwrap_or_default();
-        Ok(Response::new(pb::InvokeLlmResponse {
-            usage: Some(to_pb::usage(usage, served.latency, None)),
-            route: Some(to_pb::route(served.route)),
-            ..chat::reply_out(served.reply)
-        }))
+        let mut response = chat::reply_out(served.reply);
+        response.usage = Some(to_pb::usage(usage, served.latency, None));
+        response.route = Some(to_pb::route(served.route));
+        Ok(Response::new(response))
     }
 
     async fn stream_llm(

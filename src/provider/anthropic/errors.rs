@@ -14,6 +14,7 @@ const CREDIT: &str = "https://github.com/songquanpeng/one-api/blob/main/monitor/
 const REACHED: &str = "https://github.com/anthropics/claude-code/issues/38035";
 const EXTRA: &str = "https://github.com/NousResearch/hermes-agent/pull/56128";
 const DISABLED: &str = "https://github.com/anthropics/claude-code/issues/8327";
+const CLAUDE_CODE: &str = "https://github.com/anthropics/claude-code/issues/8046";
 const LONG: &str = "https://github.com/anomalyco/opencode/pull/18683";
 const SUM: &str = "https://github.com/stackblitz/bolt.new/issues/7414";
 const FILES: &str = "https://docs.claude.com/en/docs/build-with-claude/files";
@@ -53,6 +54,12 @@ pub(in crate::provider) const ERRORS: &[Rule] = &[
         "OAuth authentication is currently not allowed for this organization.",
         Authentication,
         DISABLED,
+    ),
+    // A subscription's token in place of a key.
+    Rule::sentence(
+        "This credential is only authorized for use with Claude Code and cannot be used for other API requests.",
+        Authentication,
+        CLAUDE_CODE,
     ),
     // A tier of the account that takes less than the model does.
     Rule::sentence("Extra usage is required for long context requests.", ContextTooLong, LONG),

@@ -53,6 +53,16 @@ const XAI_LONG: &str = "https://github.com/cline/cline/issues/3120";
 const DEEPSEEK_MONEY: &str = "https://github.com/NousResearch/hermes-agent/pull/16772";
 const DEEPSEEK_MODEL: &str = "https://github.com/ConardLi/easy-dataset/issues/9";
 const DEEPSEEK_CONTENT: &str = "https://github.com/666ghj/BettaFish/issues/108";
+const XAI_TEAM_MONEY: &str = "https://github.com/continuedev/continue/issues/12670";
+const XAI_SEARCH: &str = "https://github.com/superagent-ai/grok-cli/issues/142";
+const VERIFY: &str = "https://github.com/langflow-ai/openrag/issues/257";
+const VERIFY_SOON: &str = "https://github.com/danny-avila/LibreChat/issues/6926";
+const DATABRICKS: &str = "https://github.com/databricks/databricks-sdk-go/issues/873";
+const CLOUDFLARE: &str = "https://github.com/diegosouzapw/OmniRoute/issues/6980";
+const ARK: &str = "https://www.volcengine.com/docs/82379/1299023";
+const NVIDIA_DEGRADED: &str = "https://github.com/Alishahryar1/free-claude-code/issues/1012";
+const OPENROUTER_ROUTING: &str = "https://openrouter.ai/docs/guides/routing/provider-selection";
+const OPENROUTER_IMAGES: &str = "https://github.com/NousResearch/hermes-agent/pull/23411";
 const OPENROUTER: &str = "https://openrouter.ai/docs/api/reference/errors-and-debugging";
 const OPENROUTER_CREDITS: &str = "https://github.com/Alishahryar1/free-claude-code/issues/772";
 const OPENROUTER_KEY: &str = "https://github.com/MCPJam/inspector/issues/1287";
@@ -139,6 +149,11 @@ pub(in crate::provider) const TEXTS: &[Rule] = &[
         QuotaExhausted,
         XAI_SUBSCRIPTION,
     ),
+    says(
+        "Your newly created team doesn't have any credits or licenses yet. You can purchase those on https://*",
+        QuotaExhausted,
+        XAI_TEAM_MONEY,
+    ),
     says("Insufficient Balance", QuotaExhausted, DEEPSEEK_MONEY),
     says("not enough balance", QuotaExhausted, NOVITA),
     says("Key limit exceeded. Manage it using https://*", QuotaExhausted, OPENROUTER_KEY),
@@ -163,6 +178,7 @@ pub(in crate::provider) const TEXTS: &[Rule] = &[
     broke("run out of credits", XAI_SUBSCRIPTION),
     broke("used all available credits", XAI_MONEY),
     broke("credit balance is too low", CREDIT),
+    broke("used up your daily free allocation", CLOUDFLARE),
     broke("余额不足", ZHIPU),
     broke("欠费", ZHIPU_OWING),
     // A key that is wrong, expired or disabled.
@@ -174,6 +190,7 @@ pub(in crate::provider) const TEXTS: &[Rule] = &[
         CREDIT,
     ),
     says("Authorization failed", Authentication, NVIDIA),
+    says("Invalid access token.", Authentication, DATABRICKS),
     says("The security token included in the request is invalid", Authentication, NEW_API),
     says("The security token included in the request is invalid.", Authentication, NEW_API),
     says("The security token included in the request is expired", Authentication, BEDROCK),
@@ -230,6 +247,20 @@ pub(in crate::provider) const TEXTS: &[Rule] = &[
         BEDROCK_DEMAND,
     ),
     says("You don't have access to the model with the specified model ID.", ModelUnavailable, BEDROCK_ACCESS),
+    says("Function id '*': DEGRADED function cannot be invoked", ModelUnavailable, NVIDIA_DEGRADED),
+    // OpenAI streams some models to verified accounts alone.
+    says(
+        "Your organization must be verified to stream this model. Please go to: https://* and click on \
+         Verify Organization.",
+        ModelUnavailable,
+        VERIFY_SOON,
+    ),
+    says(
+        "Your organization must be verified to stream this model. Please go to: https://* and click on \
+         Verify Organization. If you just verified, it can take up to 15 minutes for access to propagate.",
+        ModelUnavailable,
+        VERIFY,
+    ),
     // Content that is refused.
     refused("content violates usage guidelines", XAI_CONTENT),
     refused("safety_check_type", XAI_CONTENT),
@@ -253,6 +284,7 @@ pub(in crate::provider) const TEXTS: &[Rule] = &[
         ContextTooLong,
         OPENAI,
     ),
+    long("input tokens exceed the configured limit", OPENAI),
     long("prompt is too long", ANTHROPIC),
     long("maximum prompt length", XAI_LONG),
     long("reduce the length of the messages", CEREBRAS),
@@ -262,6 +294,7 @@ pub(in crate::provider) const TEXTS: &[Rule] = &[
     long("exceeded model token limit", MOONSHOT),
     long("input token length too long", MOONSHOT),
     long("prompt exceeds max length", "https://docs.bigmodel.cn/cn/api/api-code"),
+    long("exceed max message tokens", ARK),
     long("must be less than max_seq_len", SILICONFLOW_LONG),
     long("must be less than or equal to max_seq_len", SILICONFLOW_TOTAL),
     long("`inputs` tokens + `max_new_tokens` must be", TGI),
@@ -289,6 +322,15 @@ pub(in crate::provider) const TEXTS: &[Rule] = &[
     missing("conversation with id ", RESPONSES),
     missing("item with id ", ITEM),
     missing("vector store with id ", FILES),
+    // What the request asks of a model that has no such thing.
+    Rule::words("no endpoints found that support", BadRequest, OPENROUTER_IMAGES).under(Status::Is(404)),
+    Rule::words(
+        "no endpoints found that can handle the requested parameters",
+        BadRequest,
+        OPENROUTER_ROUTING,
+    )
+    .under(Status::Is(404)),
+    Rule::words("live search is deprecated", BadRequest, XAI_SEARCH).under(Status::Is(410)),
     // What the model cannot read.
     unread("image input is not supported", LLAMA_CPP_IMAGE),
     unread("audio input is not supported", LLAMA_CPP_IMAGE),

@@ -135,6 +135,8 @@ pub(in crate::provider) const ERRORS: &[Rule] = &[
     Rule::code("1311", ModelUnavailable, ZHIPU).under(Status::Client),
     Rule::code("20012", ModelUnavailable, SILICONFLOW).under(Status::Is(400)),
     Rule::code("5007", ModelUnavailable, CLOUDFLARE).under(Status::Is(400)),
+    // A server that was started for something else.
+    Rule::code("not_supported_error", ModelUnavailable, LLAMA_CPP).under(Status::Is(501)),
     // Content that is refused.
     Rule::code("content_filter", ContentFiltered, AZURE),
     Rule::code("ResponsibleAIPolicyViolation", ContentFiltered, AZURE),

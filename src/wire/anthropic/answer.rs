@@ -3,10 +3,10 @@
 //! what is not the protocol is a failure, never an empty success.
 
 use crate::wire::{
-    Annotation, AnswerHead, ChatReply, Choice, Content, Message, Part, PartKind, ReadError, Reasoning,
+    Annotation, AnswerHead, ChatReply, Choice, Content, Keys, Message, Part, PartKind, ReadError, Reasoning,
     TokenUsage, ToolCall,
     answer::{check_error, keep_counts, no_answer},
-    lenient::{Number, Rest, fields, object},
+    lenient::{Number, fields, object},
     mend,
 };
 use serde_json::Value;
@@ -235,7 +235,7 @@ impl Usage {
     }
 
     /// What it says beside the counts that have a field, such as the uses of Anthropic's own tools.
-    pub(super) fn rest(self) -> Rest {
+    pub(super) fn rest(self) -> Keys {
         self.rest
     }
 
@@ -336,7 +336,7 @@ mod tests {
                 reasoning: 2,
                 ..TokenUsage::default()
             }),
-            extra: json!({"container": {"id": "c"}}).as_object().unwrap().clone(),
+            extra: json!({"container": {"id": "c"}}).as_object().unwrap().clone().into(),
             ..ChatReply::default()
         };
         assert_eq!(reply, expected);

@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn more_keys_are_added_where_they_belong() {
-        let extra = |value: Value| Extra { fields: object(value), kinds: vec!["anthropic".into()] };
+        let extra = |value: Value| Extra { fields: object(value).into(), kinds: vec!["anthropic".into()] };
         let cache = || extra(json!({"cache_control": {"type": "ephemeral"}}));
         let cached = Part { extra: cache(), ..PartKind::Text("s".into()).into() };
         let opaque =

@@ -3,10 +3,10 @@
 //! a failure, never an empty success.
 
 use crate::wire::{
-    Annotation, AnswerHead, ChatReply, Choice, Content, EmbeddingReply, Message, Part, PartKind, ReadError,
-    Reasoning, RerankReply, RerankRequest, TokenUsage, ToolCall,
+    Annotation, AnswerHead, ChatReply, Choice, Content, EmbeddingReply, Keys, Message, Part, PartKind,
+    ReadError, Reasoning, RerankReply, RerankRequest, TokenUsage, ToolCall,
     answer::{check_error, keep_counts, no_answer, reported, vectors},
-    lenient::{Number, Read, Rest, fields, object},
+    lenient::{Any, Number, Read, fields, object},
     mend,
     rerank::{Places, order},
     vector::Vector,
@@ -51,7 +51,7 @@ pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
             ..Message::default()
         },
         finish_reason: finish_reason(answer.finish_reason)?,
-        logprobs: Some(answer.logprobs).filter(|value| !value.is_null()),
+        logprobs: answer.logprobs.into_box(),
         ..Choice::default()
     };
     let head = AnswerHead { id: answer.id, ..AnswerHead::default() };
@@ -169,7 +169,7 @@ fields! {
         id: String,
         message: Value,
         finish_reason: String,
-        logprobs: Value,
+        logprobs: Any,
         usage: Option<Box<Usage>>,
     }
     ignores []
@@ -273,7 +273,7 @@ impl Usage {
     }
 
     /// What is billed, and what else has no field.
-    pub(super) fn rest(self) -> Rest {
+    pub(super) fn rest(self) -> Keys {
         let mut rest = self.rest;
         rest.insert("billed_units".to_owned(), self.billed_units);
         rest
@@ -347,7 +347,8 @@ mod tests {
         let head = AnswerHead { id: "c14c80c3".into(), ..AnswerHead::default() };
         let billed = json!({"usage": {"billed_units": {"input_tokens": 5.0, "output_tokens": 3, "search_units": null}}});
         let extra = billed.as_object().unwrap().clone();
-        let expected = ChatReply { head, choice, usage: Some(usage), extra, ..ChatReply::default() };
+        let expected =
+            ChatReply { head, choice, usage: Some(usage), extra: extra.into(), ..ChatReply::default() };
         assert_eq!(read(body).unwrap(), expected);
     }
 

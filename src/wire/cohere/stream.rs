@@ -7,7 +7,7 @@ use crate::wire::{
     AnswerHead, ChatEvent, ReadError, ReadFrames, Reasoning, Said, ToolCall,
     answer::{check_error, keep_counts, no_answer, reported},
     error::is_something,
-    lenient::{Number, fields, object},
+    lenient::{Any, Number, fields, object},
 };
 use serde_json::{Value, json};
 
@@ -60,7 +60,7 @@ impl ReadFrames for Events {
             _ => ChatEvent::default(),
         };
         if !event.logprobs.is_null() {
-            out.rare().logprobs = Some(event.logprobs);
+            out.rare().logprobs = event.logprobs.into_box();
         }
         Ok(Said::Events(vec![out]))
     }
@@ -130,7 +130,7 @@ fields! {
         error: Value,
         index: Number,
         delta: Option<Box<Delta>>,
-        logprobs: Value,
+        logprobs: Any,
     }
     ignores []
 }

@@ -6,7 +6,7 @@ use super::parts::Spoken;
 use crate::wire::{
     Annotation, AnswerHead, ChatReply, Choice, EmbeddingReply, ReadError, TokenUsage,
     answer::{check_error, keep_counts, no_answer, vectors},
-    lenient::{Number, fields, object},
+    lenient::{Any, Number, fields, object},
     vector::Vector,
 };
 use serde_json::{Map, Value};
@@ -32,8 +32,8 @@ pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
             index,
             message,
             finish_reason,
-            logprobs: Some(candidate.logprobs).filter(|value| !value.is_null()),
-            extra,
+            logprobs: candidate.logprobs.into_box(),
+            extra: extra.into(),
             ..Choice::default()
         });
     }
@@ -205,7 +205,7 @@ fields! {
         pub(super) index: Number,
         pub(super) content: Value,
         pub(super) finish_reason: String = "finishReason" | "finish_reason",
-        pub(super) logprobs: Value = "logprobsResult" | "logprobs_result",
+        pub(super) logprobs: Any = "logprobsResult" | "logprobs_result",
     }
     ignores []
 }
@@ -352,7 +352,10 @@ mod tests {
         let counts =
             json!({"usageMetadata": {"promptTokensDetails": [{"modality": "TEXT", "tokenCount": 10}]}});
         let extra = counts.as_object().unwrap().clone();
-        assert_eq!(reply, ChatReply { head, choice, usage: Some(usage), extra, ..ChatReply::default() });
+        assert_eq!(
+            reply,
+            ChatReply { head, choice, usage: Some(usage), extra: extra.into(), ..ChatReply::default() }
+        );
     }
 
     #[test]

@@ -276,7 +276,7 @@ mod tests {
             assert_eq!(part(&input.into(), TO), expected);
         }
         let fields = json!({"videoMetadata": {"fps": 1}, "fileData": "no"}).as_object().unwrap().clone();
-        let extra = Extra { fields, kinds: vec!["gemini".into()] };
+        let extra = Extra { fields: fields.into(), kinds: vec!["gemini".into()] };
         let written = part(&Part { extra, ..PartKind::Video(url("https://h/v.mp4")).into() }, TO);
         let mut expected = file("https://h/v.mp4", "video/mp4");
         expected["videoMetadata"] = json!({"fps": 1});

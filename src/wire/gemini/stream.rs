@@ -6,11 +6,10 @@ use super::{
     parts::Spoken,
 };
 use crate::wire::{
-    AnswerHead, ChatEvent, RareEvent, ReadError, ReadFrames, Said,
+    AnswerHead, ChatEvent, Keys, RareEvent, ReadError, ReadFrames, Said,
     answer::no_answer,
     lenient::{list, object},
 };
-use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// Reads one stream's chunks, in their order.
@@ -28,7 +27,7 @@ struct CandidateSoFar {
     said: bool,
     called: bool,
     /// What belongs to the whole answer comes again and again: the last is told.
-    extra: Map<String, Value>,
+    extra: Keys,
 }
 
 impl ReadFrames for Chunks {
@@ -96,10 +95,7 @@ impl Chunks {
             tool_calls: new.calls,
             ..ChatEvent::default()
         };
-        let mut rare = RareEvent {
-            logprobs: Some(candidate.logprobs).filter(|value| !value.is_null()),
-            ..RareEvent::default()
-        };
+        let mut rare = RareEvent { logprobs: candidate.logprobs.into_box(), ..RareEvent::default() };
         for part in new.parts {
             match part.text() {
                 Some(text) => event.content.push_str(text),
@@ -127,7 +123,7 @@ mod tests {
         fixtures::{call, end_of, fails, reported, same_wherever_cut, thought, words},
         gemini::answer::BLOCKED,
     };
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     /// Reasoning, text, two tool calls in chunks of their own, a chunk without candidates, and a finish reason that comes
     /// behind the calls.

@@ -7,10 +7,10 @@ use super::{
     usage::Usage,
 };
 use crate::wire::{
-    AnswerHead, ChatReply, Choice, Content, Message, Part, PartKind, ReadError, SpeechReply, TokenUsage,
-    ToolCall,
+    AnswerHead, ChatReply, Choice, Content, Keys, Message, Part, PartKind, ReadError, SpeechReply,
+    TokenUsage, ToolCall,
     answer::{check_error, keep_counts, no_answer},
-    lenient::{Any, Number, Rest, fields, object},
+    lenient::{Any, Number, fields, object},
     mend,
     tool_calls::{Fragment, made_up},
 };
@@ -51,13 +51,12 @@ fn choice(mut part: OneChoice, place: i32, answer: &str, billed: bool) -> Result
     let message = match (part.message, part.text) {
         (Some(message), _) => *message,
         (None, text) if text.is_string() => Text { content: text.into_value(), ..Text::default() },
-        (None, _) if finish_reason == FILTERED => {
-            return Err(ReadError::reported(FILTERED, "the provider's content filter refused to answer"));
-        }
+        (None, _) if finish_reason == FILTERED => return Err(filtered()),
         (None, _) if billed => return Err(ReadError::NoMessage),
         (None, _) => return Err(ReadError::MALFORMED),
     };
     let spoken = Spoken::read(message, &mut SoFar::default());
+    check_end(&finish_reason, spoken.is_empty())?;
     let calls = spoken.calls.into_iter().enumerate().map(|(place, call)| tool_call(call, place, answer));
     let role = if spoken.role.is_empty() { "assistant".to_owned() } else { spoken.role };
     Ok(Choice {
@@ -75,7 +74,7 @@ fn choice(mut part: OneChoice, place: i32, answer: &str, billed: bool) -> Result
         },
         finish_reason,
         stop_sequence: part.stop_reason,
-        logprobs: Some(part.logprobs.into_value()).filter(|value| !value.is_null()),
+        logprobs: part.logprobs.into_box(),
         extra: part.rest.into(),
     })
 }
@@ -131,9 +130,32 @@ pub fn no_audio(body: &[u8]) -> ReadError {
 /// The finish reason of an answer that the content filter has cut or refused.
 const FILTERED: &str = "content_filter";
 
-/// The finish reason of an answer that broke off because of an error, as OpenRouter has it
-/// (<https://openrouter.ai/docs/api/reference/errors-and-debugging>).
-const BROKE: &str = "error";
+/// The error that an answer is of which the content filter left nothing.
+fn filtered() -> ReadError {
+    ReadError::reported(FILTERED, "the provider's content filter refused to answer")
+}
+
+/// Zhipu's word for the same (<https://docs.bigmodel.cn/api-reference>).
+const SENSITIVE: &str = "sensitive";
+
+/// The finish reasons of an answer that broke off because of an error: OpenRouter's and vLLM's
+/// (<https://openrouter.ai/docs/api/reference/errors-and-debugging>), DeepSeek's
+/// (<https://api-docs.deepseek.com/api/create-chat-completion>), and Zhipu's (<https://docs.bigmodel.cn/api-reference>).
+const BROKE: &[&str] = &["error", "insufficient_system_resource", "network_error"];
+
+/// The finish reason of an answer whose call of a tool could not be read, and behind it why. Gemini has it where it speaks
+/// OpenAI's API (<https://github.com/google-gemini/gemini-cli/issues/6678>).
+const UNUSABLE: &str = "function_call_filter: ";
+
+/// Whether an answer that ends so is one: an empty one that was refused, or is unusable, is an error.
+pub(super) fn check_end(finish_reason: &str, is_empty: bool) -> Result<(), ReadError> {
+    match finish_reason.strip_prefix(UNUSABLE) {
+        _ if !is_empty => Ok(()),
+        Some(why) => Err(ReadError::reported(why, format!("the provider broke the answer off: {why}"))),
+        None if finish_reason == FILTERED => Err(filtered()),
+        None => Ok(()),
+    }
+}
 
 fields! {
     /// A completion, or a chunk of one.
@@ -241,7 +263,7 @@ impl Completion {
         let choices = self.choices.iter_mut().filter_map(|choice| choice.usage.take());
         let groq = self.x_groq.as_mut().and_then(|groq| groq.usage.take());
         let mut all: Option<TokenUsage> = None;
-        let mut counts = Rest::default();
+        let mut counts = Keys::default();
         for mut usage in choices.chain(groq).chain(self.usage.take()) {
             counts.extend(usage.rest());
             all.get_or_insert_default().update(usage.into());
@@ -257,8 +279,15 @@ impl OneChoice {
     /// Whether an error cut it.
     pub(super) fn check(&mut self) -> Result<(), ReadError> {
         check_error(&self.error)?;
-        if self.finish_reason == BROKE {
-            return Err(ReadError::reported("", "the provider broke the answer off because of an error"));
+        if BROKE.contains(&self.finish_reason.as_str()) {
+            let code = if self.finish_reason == "error" { "" } else { &*self.finish_reason };
+            return Err(ReadError::reported(code, "the provider broke the answer off because of an error"));
+        }
+        // Gemini, where it speaks OpenAI's API, says behind a colon what was filtered.
+        let is_filtered = self.finish_reason.split_once(": ").is_some_and(|(reason, _)| reason == FILTERED);
+        if is_filtered || self.finish_reason == SENSITIVE {
+            let theirs = std::mem::replace(&mut self.finish_reason, FILTERED.to_owned());
+            self.rest.insert("finish_reason".to_owned(), theirs.into());
         }
         Ok(())
     }
@@ -348,7 +377,7 @@ mod tests {
         let (first, second) = (&reply.choice, &reply.more_choices[0]);
         assert_eq!((second.index, second.finish_reason.as_str()), (1, "length"));
         assert_eq!(first.stop_sequence, "END");
-        assert_eq!(first.logprobs, Some(json!({"content": [{"token": "a"}]})));
+        assert_eq!(first.logprobs, Some(Box::new(json!({"content": [{"token": "a"}]}))));
         assert_eq!(
             Value::from(first.extra.clone()),
             json!({"content_filter_results": {"hate": {"filtered": false}}})
@@ -424,6 +453,28 @@ mod tests {
         }
         let billed = json!({"choices": [], "usage": {"prompt_tokens": 5}});
         assert_eq!(read(billed), Err(ReadError::NoMessage));
+    }
+
+    #[test]
+    fn an_end_says_whether_the_answer_is_one() {
+        let read = |message: Value, reason: &str| {
+            let choice = json!({"index": 0, "message": message, "finish_reason": reason});
+            read(json!({"choices": [choice], "usage": {"prompt_tokens": 5}}))
+        };
+        for reason in ["network_error", "insufficient_system_resource"] {
+            assert_eq!(reported(read(json!({"content": "half"}), reason)).0, reason);
+        }
+        // Gemini, where it speaks OpenAI's API (<https://ai.google.dev/gemini-api/docs/openai>).
+        let blocked = "content_filter: PROHIBITED_CONTENT";
+        for message in [Value::Null, json!({"role": "assistant", "content": ""})] {
+            assert_eq!(reported(read(message, blocked)).0, FILTERED);
+        }
+        let cut = read(json!({"content": "half"}), blocked).unwrap().choice;
+        assert_eq!((&*cut.finish_reason, &cut.extra["finish_reason"]), (FILTERED, &json!(blocked)));
+        let unusable = "function_call_filter: MALFORMED_FUNCTION_CALL";
+        assert_eq!(reported(read(json!({"role": "assistant"}), unusable)).0, "MALFORMED_FUNCTION_CALL");
+        assert_eq!(read(json!({"content": "call:f{}"}), unusable).unwrap().choice.finish_reason, unusable);
+        assert_eq!(read(json!({"content": "a"}), "sensitive").unwrap().choice.finish_reason, FILTERED);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! object", "Chat completion chunk"; the others' additions have their page at the field).
 
 use crate::wire::{
-    Annotation, Content, Media, MediaSource, Part, PartKind, Reasoning,
-    lenient::{Any, Number, Rest, fields},
+    Annotation, Content, Keys, Media, MediaSource, Part, PartKind, Reasoning,
+    lenient::{Any, Number, fields},
     media::data_url,
     mend,
     tool_calls::Fragment,
@@ -94,7 +94,7 @@ pub(super) struct Spoken {
     pub(super) refusal: String,
     pub(super) calls: Vec<Fragment>,
     pub(super) annotations: Vec<Annotation>,
-    pub(super) rest: Rest,
+    pub(super) rest: Keys,
 }
 
 /// What a choice has said of its reasoning, where later fragments depend on it.
@@ -104,7 +104,7 @@ pub(super) struct SoFar {
     /// encrypted data apart.
     pieces: Vec<(Option<i32>, String, String)>,
     /// The further keys of the plain piece.
-    told: Map<String, Value>,
+    told: Keys,
 }
 
 impl SoFar {
@@ -118,10 +118,10 @@ impl SoFar {
 
     /// Reasoning that is plain text. With its first fragment, and again where it changes, comes all that its vendor needs to
     /// get it back.
-    fn plain(&mut self, text: String, extra: Map<String, Value>) -> Reasoning {
+    fn plain(&mut self, text: String, extra: Keys) -> Reasoning {
         let is_news = extra.iter().any(|(name, value)| self.told.get(name) != Some(value));
         self.told.extend(extra);
-        let extra = if is_news { self.told.clone() } else { Map::new() };
+        let extra = if is_news { self.told.clone() } else { Keys::default() };
         Reasoning {
             text,
             index: self.place((None, String::new(), String::new())),
@@ -132,6 +132,14 @@ impl SoFar {
 }
 
 impl Spoken {
+    /// Whether it says nothing to anybody.
+    pub(super) fn is_empty(&self) -> bool {
+        self.content == Content::default()
+            && self.reasoning_content.is_empty()
+            && self.refusal.is_empty()
+            && self.calls.is_empty()
+    }
+
     pub(super) fn read(text: Text, so_far: &mut SoFar) -> Self {
         let mut spoken = Self { role: text.role, refusal: text.refusal, rest: text.rest, ..Self::default() };
         let mut content = Parts::default();
@@ -159,13 +167,17 @@ impl Spoken {
             .map(|(name, value)| (name, plain(&value)))
             .find(|(_, thought)| !thought.is_empty());
         let told = match field {
-            Some(("reasoning_content", thought)) => Some((thought, Map::new())),
-            Some((name, thought)) => Some((thought, Map::from_iter([(FIELD.to_owned(), name.into())]))),
-            None => (!content.thoughts.is_empty()).then(|| (content.thoughts, content.thinking.into())),
+            Some(("reasoning_content", thought)) => Some((thought, Keys::default())),
+            Some((name, thought)) => {
+                Some((thought, Map::from_iter([(FIELD.to_owned(), name.into())]).into()))
+            }
+            None => (!(content.thoughts.is_empty() && content.signature.is_empty()))
+                .then(|| (content.thoughts, content.thinking)),
         };
         if let Some((thought, extra)) = told {
             if spoken.reasoning.is_empty() {
-                spoken.reasoning.push(so_far.plain(thought.clone(), extra));
+                let piece = so_far.plain(thought.clone(), extra);
+                spoken.reasoning.push(Reasoning { signature: content.signature, ..piece });
             }
             spoken.reasoning_content = thought;
         } else {
@@ -188,8 +200,10 @@ struct Parts {
     told: Vec<Part>,
     refusal: String,
     thoughts: String,
+    /// What its vendor signed the thoughts with.
+    signature: String,
     /// The further keys of the part with the thoughts.
-    thinking: Rest,
+    thinking: Keys,
 }
 
 impl Parts {
@@ -200,9 +214,13 @@ impl Parts {
         };
         let kind = fields.get("type").and_then(Value::as_str).unwrap_or("text").to_owned();
         match kind.as_str() {
-            // Mistral (<https://docs.mistral.ai/capabilities/reasoning>).
+            // Mistral (<https://docs.mistral.ai/capabilities/reasoning>), and Databricks, in a summary
+            // (<https://docs.databricks.com/aws/en/machine-learning/model-serving/query-reason-models>).
             "thinking" | "reasoning" => {
-                for name in ["thinking", "text", "reasoning"] {
+                let summary = fields.get("summary").and_then(Value::as_array).into_iter().flatten();
+                let signatures = summary.filter_map(|item| item.get("signature")?.as_str());
+                self.signature.extend(signatures);
+                for name in ["thinking", "text", "reasoning", "summary"] {
                     self.thoughts
                         .push_str(&fields.shift_remove(name).as_ref().map(plain).unwrap_or_default());
                 }
@@ -323,7 +341,7 @@ impl Detail {
             id: self.id,
             kind: String::new(),
             index,
-            extra: extra.into(),
+            extra,
         }
     }
 }

@@ -319,7 +319,8 @@ mod tests {
 
     #[test]
     fn more_keys_are_added_for_the_kinds_that_they_are_for() {
-        let extra = |value: Value| crate::wire::Extra { fields: object(value), kinds: vec!["openai".into()] };
+        let extra =
+            |value: Value| crate::wire::Extra { fields: object(value).into(), kinds: vec!["openai".into()] };
         let text = Part {
             extra: extra(json!({"cache_control": {"type": "ephemeral"}, "text": "no"})),
             ..PartKind::Text("t".into()).into()

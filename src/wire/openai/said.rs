@@ -18,7 +18,7 @@ pub(super) struct Said<'r> {
 struct Thoughts<'r> {
     /// As OpenRouter's details, at any time.
     details: Vec<Value>,
-    /// As a part of the content (Mistral).
+    /// As a part of the content (Mistral, Databricks).
     parts: Vec<Value>,
     /// As a field of the message.
     field: Option<(&'r str, String)>,
@@ -30,6 +30,7 @@ impl<'r> Thoughts<'r> {
         for piece in said.message.reasoning.iter().filter(|piece| piece.kind == said.to.kind) {
             match piece.extra.get("type").and_then(Value::as_str) {
                 Some("thinking") => thoughts.parts.push(thinking(piece)),
+                Some("reasoning") => thoughts.parts.push(summary(piece)),
                 Some(_) => thoughts.details.push(detail(piece)),
                 None => {
                     let name = piece.extra.get(FIELD).and_then(Value::as_str).unwrap_or("reasoning_content");
@@ -121,7 +122,19 @@ impl Serialize for Said<'_> {
 fn thinking(piece: &Reasoning) -> Value {
     let mut out = piece.extra.clone();
     out.insert("thinking".to_owned(), json!([{"type": "text", "text": piece.text}]));
-    Value::Object(out)
+    out.into()
+}
+
+/// A piece of reasoning as Databricks wants it back
+/// (<https://docs.databricks.com/aws/en/machine-learning/model-serving/query-reason-models>).
+fn summary(piece: &Reasoning) -> Value {
+    let mut text = json!({"type": "summary_text", "text": piece.text});
+    if !piece.signature.is_empty() {
+        text["signature"] = piece.signature.clone().into();
+    }
+    let mut out = piece.extra.clone();
+    out.insert("summary".to_owned(), json!([text]));
+    out.into()
 }
 
 /// A piece of reasoning as OpenRouter wants it back
@@ -139,7 +152,7 @@ fn detail(piece: &Reasoning) -> Value {
     }
     // Its own number, where that is another.
     out.entry("index").or_insert(piece.index.into());
-    Value::Object(out)
+    out.into()
 }
 
 fn tool_call(call: &ToolCall, to: Recipient<'_>) -> Value {
@@ -168,7 +181,7 @@ mod tests {
             text: "hm".into(),
             signature: "s".into(),
             kind: kind.into(),
-            extra: extra.as_object().unwrap().clone(),
+            extra: extra.as_object().unwrap().clone().into(),
             ..Reasoning::default()
         };
         let call =
@@ -198,6 +211,9 @@ mod tests {
             {"type": "text", "text": "a"},
         ]);
         assert_eq!((&mistral["content"], mistral.get("reasoning_content")), (&parts, None));
+        let databricks = sent(piece("openai", json!({"type": "reasoning"})), true);
+        let summary = json!([{"type": "summary_text", "text": "hm", "signature": "s"}]);
+        assert_eq!(databricks["content"][0], json!({"type": "reasoning", "summary": summary}));
         for (kind, extra, in_loop) in [
             ("anthropic", typed, true),
             ("openai", json!({}), false),

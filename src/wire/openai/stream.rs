@@ -2,7 +2,7 @@
 //! <https://platform.openai.com/docs/api-reference/chat-streaming>). The last frame is `[DONE]`.
 
 use super::{
-    answer::{Completion, OneChoice, completion},
+    answer::{Completion, OneChoice, check_end, completion},
     message::{SoFar, Spoken, Text, annotations},
     think::Think,
 };
@@ -29,6 +29,8 @@ struct ChoiceSoFar {
     calls: ToolCalls,
     reasoning: SoFar,
     think: Think,
+    /// Whether it has said anything.
+    said: bool,
 }
 
 impl Chunks {
@@ -81,9 +83,11 @@ impl Chunks {
         let so_far = self.choices.entry(index).or_default();
         so_far.calls.of(answer);
         // Some servers end a stream with the whole message again: only what no delta has said is news, and that cannot
-        // be told.
+        // be told. Others send nothing but the whole message.
+        let whole = choice.message.take().filter(|_| !so_far.said);
         let delta = choice
             .delta
+            .or(whole)
             .unwrap_or_else(|| Box::new(Text { content: choice.text.into_value(), ..Text::default() }));
         let spoken = Spoken::read(*delta, &mut so_far.reasoning);
         let mut event = ChatEvent {
@@ -91,7 +95,6 @@ impl Chunks {
             reasoning_content: spoken.reasoning_content,
             reasoning: spoken.reasoning,
             refusal: spoken.refusal,
-            finish_reason: choice.finish_reason,
             ..ChatEvent::default()
         };
         let mut parts = Vec::new();
@@ -112,9 +115,12 @@ impl Chunks {
             think(&mut event, thought);
         }
         event.tool_calls = spoken.calls.into_iter().flat_map(|call| so_far.calls.next(call)).collect();
-        if !event.finish_reason.is_empty() {
+        if !choice.finish_reason.is_empty() {
             event.tool_calls.extend(so_far.calls.rest());
         }
+        so_far.said |= event.is_content() || !parts.is_empty();
+        check_end(&choice.finish_reason, !so_far.said)?;
+        event.finish_reason = choice.finish_reason;
         let has_more = !(parts.is_empty()
             && spoken.annotations.is_empty()
             && choice.logprobs.is_null()
@@ -127,7 +133,7 @@ impl Chunks {
             event.rare = Some(Box::new(RareEvent {
                 parts,
                 annotations: spoken.annotations,
-                logprobs: Some(choice.logprobs.into_value()).filter(|value| !value.is_null()),
+                logprobs: choice.logprobs.into_box(),
                 stop_sequence: choice.stop_reason,
                 delta_extra: rest.into(),
                 ..RareEvent::default()

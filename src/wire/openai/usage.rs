@@ -1,9 +1,9 @@
 //! What servers with OpenAI's API count, under all the names that they have for it.
 
 use crate::wire::{
-    TokenUsage,
+    Keys, TokenUsage,
     answer::keep_counts,
-    lenient::{Number, Rest, fields},
+    lenient::{Number, fields},
 };
 
 fields! {
@@ -35,7 +35,7 @@ fields! {
 
 impl Usage {
     /// What it says beside the counts that have a field, such as OpenRouter's costs.
-    pub(super) fn rest(&mut self) -> Rest {
+    pub(super) fn rest(&mut self) -> Keys {
         let mut rest = std::mem::take(&mut self.rest);
         for (name, details) in [
             ("prompt_tokens_details", &mut self.prompt_details),

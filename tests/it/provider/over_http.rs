@@ -53,7 +53,7 @@ impl Rig {
         }
     }
 
-    async fn chat(&self) -> Result<ChatReply, Failure> {
+    async fn chat(&self) -> Result<Box<ChatReply>, Failure> {
         self.driver().chat(&self.target(), &hello()).await
     }
 

@@ -239,6 +239,24 @@ fn reasoning_knows_where_it_stood() {
     }
 }
 
+/// Databricks (<https://docs.databricks.com/aws/en/machine-learning/model-serving/query-reason-models>).
+#[test]
+fn reasoning_in_a_summary_is_reasoning() {
+    let chunk = |delta: Value| format!("data: {}\n\n", json!({"choices": [{"index": 0, "delta": delta}]}));
+    let summary = |text: Value| chunk(json!({"content": [{"type": "reasoning", "summary": [text]}]}));
+    let text = summary(json!({"type": "summary_text", "text": "h", "signature": ""}))
+        + &summary(json!({"type": "summary_text", "text": "m"}))
+        + &summary(json!({"type": "summary_text", "text": "", "signature": "s"}))
+        + &said("yes")
+        + STOP
+        + "\n\n";
+    let reply = assemble(read_text(&text).into_iter().map(Result::unwrap)).unwrap();
+    let message = &reply.choice.message;
+    assert_eq!((&*message.content.text(), &*message.reasoning_content), ("yes", "hm"));
+    let [piece] = message.reasoning.as_slice() else { panic!("{message:?}") };
+    assert_eq!((&*piece.text, &*piece.signature, &piece.extra["type"]), ("hm", "s", &json!("reasoning")));
+}
+
 #[test]
 fn what_each_chunk_says_again_is_told_once() {
     let chunk = |text: &str, sources: Value| {
@@ -338,5 +356,59 @@ fn a_stream_of_endless_calls_or_choices_ends() {
         (0..5000).map(|index| json!({"index": index, "id": index.to_string(), "function": {"name": "f"}}));
     for text in [chunk(0, calls.collect()), (0..5000).map(|index| chunk(index, json!([]))).collect()] {
         assert_eq!(words(Chunks::default(), &[text.as_bytes()]).last(), Some(&Err(ReadError::TooLarge)));
+    }
+}
+
+/// A gateway that answers from its cache sends the whole message as the only chunk
+/// (<https://docs.litellm.ai/docs/proxy/caching>); Perplexity sends what was said so far beside each delta
+/// (<https://docs.perplexity.ai/api-reference/chat-completions-post>).
+#[test]
+fn a_whole_message_counts_where_no_delta_says_it() {
+    let chunk = |choice: Value| format!("data: {}\n\n", json!({"choices": [choice]}));
+    let contents = |text: &str| -> Vec<String> {
+        read_text(text)
+            .into_iter()
+            .map(|item| item.unwrap().content)
+            .filter(|text| !text.is_empty())
+            .collect()
+    };
+    let whole =
+        |text: &str| chunk(json!({"index": 0, "message": {"content": text}, "finish_reason": "stop"}));
+    assert_eq!(contents(&(whole("hi") + DONE)), ["hi"]);
+    assert_eq!(contents(&(said("h") + &said("i") + &whole("hi") + DONE)), ["h", "i"]);
+    let beside = chunk(json!({"index": 0, "message": {"content": "hi"}, "delta": {"content": "i"}}));
+    assert_eq!(contents(&(said("h") + &beside + STOP + "\n\n")), ["h", "i"]);
+}
+
+#[test]
+fn a_generation_that_broke_off_is_an_error() {
+    let end = |reason: &str, delta: Value| {
+        format!(
+            "data: {}\n\n{DONE}",
+            json!({"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
+        )
+    };
+    for reason in ["network_error", "insufficient_system_resource"] {
+        let mut items = read_text(&(said("half") + &end(reason, json!({}))));
+        assert_eq!((reported(items.pop().unwrap()).0, items.len()), (reason.to_owned(), 1));
+    }
+    let unusable = "function_call_filter: MALFORMED_FUNCTION_CALL";
+    let mut items = read_text(&end(unusable, json!({"role": "assistant"})));
+    assert_eq!(reported(items.pop().unwrap()).0, "MALFORMED_FUNCTION_CALL");
+    let items = read_text(&(said("call:f{}") + &end(unusable, json!({}))));
+    assert_eq!(items.last().unwrap().as_ref().unwrap().finish_reason, unusable);
+}
+
+/// <https://learn.microsoft.com/azure/ai-services/openai/concepts/content-streaming>.
+#[test]
+fn a_filter_that_leaves_nothing_is_an_error() {
+    let table =
+        [json!({"content_filter_results": {}}), json!({"delta": {}}), json!({"delta": {"content": ""}})];
+    for mut choice in table {
+        choice["finish_reason"] = "content_filter".into();
+        let chunk = format!("data: {}\n\n{DONE}", json!({"choices": [choice]}));
+        assert_eq!(reported(read_text(&chunk).pop().unwrap()).0, "content_filter");
+        let items = read_text(&(said("half") + &chunk));
+        assert_eq!(items.last().unwrap().as_ref().unwrap().finish_reason, "content_filter");
     }
 }
