@@ -38,7 +38,9 @@ where
     D: Decoder,
     F: ReadFrames,
 {
-    let answer = Answer { body: body.boxed(), reader, classifier, stamp, begun: false, usage_by: None };
+    // In a box, since each event would move it.
+    let answer =
+        Box::new(Answer { body: body.boxed(), reader, classifier, stamp, begun: false, usage_by: None });
     stream::unfold(Some(answer), |answer| async {
         let mut answer = answer?;
         match answer.next().await? {

@@ -21,7 +21,7 @@ pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
     let (head, choice) = (answer.head(), answer.choice()?);
     let usage = answer.usage.as_deref().map(Usage::total);
     keep_counts(&mut answer.rest, "usage", answer.usage.map(|usage| usage.rest()).unwrap_or_default());
-    Ok(ChatReply { head, choice, more_choices: Vec::new(), usage, extra: answer.rest.into() })
+    Ok(ChatReply { head, choice, more_choices: Vec::new(), usage, extra: answer.rest })
 }
 
 impl Answer {

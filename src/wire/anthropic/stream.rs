@@ -64,7 +64,7 @@ impl ReadFrames for Events {
                     );
                 }
                 if !extra.is_empty() {
-                    out.rare().extra = extra.into();
+                    out.rare().extra = extra;
                 }
                 out
             }
@@ -89,7 +89,7 @@ impl Events {
         let mut out = ChatEvent::from(message.choice()?);
         self.calls = i32::try_from(out.tool_calls.len()).unwrap_or(i32::MAX);
         out.rare().head = head;
-        out.rare().extra = message.rest.into();
+        out.rare().extra = message.rest;
         self.usage.update(message.usage.map(|usage| *usage).unwrap_or_default());
         out.usage = Some(self.usage.total());
         Ok(out)

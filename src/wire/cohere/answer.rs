@@ -57,7 +57,7 @@ pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
     let head = AnswerHead { id: answer.id, ..AnswerHead::default() };
     let usage = answer.usage.as_deref().map(Usage::total);
     keep_counts(&mut answer.rest, "usage", answer.usage.map(|usage| usage.rest()).unwrap_or_default());
-    Ok(ChatReply { head, choice, more_choices: Vec::new(), usage, extra: answer.rest.into() })
+    Ok(ChatReply { head, choice, more_choices: Vec::new(), usage, extra: answer.rest })
 }
 
 /// Reads embeddings; there must be as many as `count`. `encoding` is the type that was asked for; empty: floating point.

@@ -52,7 +52,7 @@ impl ReadFrames for Events {
                 let finish_reason = finish_reason(delta.finish_reason)?;
                 let mut out = ChatEvent { finish_reason, usage, ..ChatEvent::default() };
                 if !extra.is_empty() {
-                    out.rare().extra = extra.into();
+                    out.rare().extra = extra;
                 }
                 out
             }

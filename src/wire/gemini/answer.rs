@@ -40,7 +40,7 @@ pub fn message(body: &[u8]) -> Result<ChatReply, ReadError> {
     let mut choices = choices.into_iter();
     let first = choices.next();
     let choice = first.ok_or(if usage.is_some() { ReadError::NoMessage } else { ReadError::MALFORMED })?;
-    Ok(ChatReply { head, choice, more_choices: choices.collect(), usage, extra: answer.rest.into() })
+    Ok(ChatReply { head, choice, more_choices: choices.collect(), usage, extra: answer.rest })
 }
 
 /// Reads embeddings; there must be as many as `count`, and they come in the order of the texts.

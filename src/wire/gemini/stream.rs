@@ -67,7 +67,7 @@ impl Chunks {
             && (head != AnswerHead::default() || !answer.rest.is_empty())
         {
             first.rare().head = head;
-            first.rare().extra = answer.rest.into();
+            first.rare().extra = answer.rest;
         }
         if let Some(last) = events.last_mut() {
             last.usage = usage;

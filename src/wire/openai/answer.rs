@@ -34,7 +34,7 @@ pub fn completion(body: &[u8]) -> Result<ChatReply, ReadError> {
     let mut choices = choices.into_iter();
     let mut first = choices.next().ok_or(ReadError::MALFORMED)?;
     first.message.annotations.extend(annotations(answer.citations.into_value()));
-    Ok(ChatReply { head, choice: first, more_choices: choices.collect(), usage, extra: answer.rest.into() })
+    Ok(ChatReply { head, choice: first, more_choices: choices.collect(), usage, extra: answer.rest })
 }
 
 /// The same with the reasoning that stands in its texts, between `<think>` and `</think>`, in its own place.
@@ -75,7 +75,7 @@ fn choice(mut part: OneChoice, place: i32, answer: &str, billed: bool) -> Result
         finish_reason,
         stop_sequence: part.stop_reason,
         logprobs: part.logprobs.into_box(),
-        extra: part.rest.into(),
+        extra: part.rest,
     })
 }
 

@@ -172,7 +172,7 @@ impl Spoken {
                 Some((thought, Map::from_iter([(FIELD.to_owned(), name.into())]).into()))
             }
             None => (!(content.thoughts.is_empty() && content.signature.is_empty()))
-                .then(|| (content.thoughts, content.thinking)),
+                .then_some((content.thoughts, content.thinking)),
         };
         if let Some((thought, extra)) = told {
             if spoken.reasoning.is_empty() {

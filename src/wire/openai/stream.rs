@@ -1,6 +1,8 @@
 //! What the chunks of a streamed chat completion mean (OpenAI API reference, "Chat completion chunk":
 //! <https://platform.openai.com/docs/api-reference/chat-streaming>). The last frame is `[DONE]`.
 
+mod plain;
+
 use super::{
     answer::{Completion, OneChoice, check_end, completion},
     message::{SoFar, Spoken, Text, annotations},
@@ -42,6 +44,11 @@ impl Chunks {
 
     /// Reads one chunk: an event a choice.
     fn chunk(&mut self, data: &[u8]) -> Result<Vec<ChatEvent>, ReadError> {
+        if !self.think_tags
+            && let Some(event) = plain::plain(data, &self.head)
+        {
+            return Ok(vec![event]);
+        }
         let mut chunk: Completion = object(data)?;
         chunk.check()?;
         let (head, usage) = (chunk.head(), chunk.usage());
@@ -67,7 +74,7 @@ impl Chunks {
         {
             let rare = first.rare();
             rare.head.clone_from(&head);
-            rare.extra = chunk.rest.into();
+            rare.extra = chunk.rest;
             rare.annotations.extend(sources);
         }
         self.head = head;
@@ -135,7 +142,7 @@ impl Chunks {
                 annotations: spoken.annotations,
                 logprobs: choice.logprobs.into_box(),
                 stop_sequence: choice.stop_reason,
-                delta_extra: rest.into(),
+                delta_extra: rest,
                 ..RareEvent::default()
             }));
         }

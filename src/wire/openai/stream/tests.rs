@@ -412,3 +412,28 @@ fn a_filter_that_leaves_nothing_is_an_error() {
         assert_eq!(items.last().unwrap().as_ref().unwrap().finish_reason, "content_filter");
     }
 }
+
+#[test]
+fn a_plain_chunk_is_read_as_any_other() {
+    let head =
+        r#""id":"c","object":"chat.completion.chunk","created":1,"model":"m","system_fingerprint":"fp""#;
+    let deltas = [
+        r#"{"content":"a"}"#,
+        r#"{"role":"assistant","content":"b \"\u00fc","refusal":null}"#,
+        r#"{"content":""}"#,
+        r#"{"content":null}"#,
+        r#"{"content":"c","more":1}"#,
+        r#"{"content":"d","content":"e"}"#,
+    ];
+    let read = |pad: &str| {
+        let chunks = deltas.map(|delta| {
+            format!(r#"data: {{{head},"choices":[{{"index":0,"delta":{delta},"finish_reason":null{pad}}}],"usage":null}}"#)
+        });
+        let text =
+            format!("{}\n\ndata: {{\"choices\":[{{\"finish_reason\":\"stop\"}}]}}\n\n", chunks.join("\n\n"));
+        words(Chunks::default(), &[text.as_bytes()])
+    };
+    // With a field that no plain chunk has, and that says nothing.
+    assert_eq!(read(""), read(r#","error":null"#));
+    assert_eq!(read("").len(), 6);
+}
