@@ -47,6 +47,7 @@ impl Chunks {
         if !self.think_tags
             && let Some(event) = plain::plain(data, &self.head)
         {
+            self.choices.entry(event.index).or_default().said |= event.is_content();
             return Ok(vec![event]);
         }
         let mut chunk: Completion = object(data)?;
