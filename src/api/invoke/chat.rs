@@ -119,6 +119,20 @@ pub(super) fn tokens(request: &ChatRequest) -> u64 {
 /// Names a part of the request in an error.
 type Field<'f> = &'f dyn Fn() -> String;
 
+/// More keys for a vendor's object. Most have none, and their field needs no name then.
+fn extra_in(
+    text: &str,
+    own_kinds: Vec<String>,
+    kinds: &[String],
+    field: Field<'_>,
+    reserved: &[&str],
+) -> Result<Extra, Status> {
+    if text.is_empty() {
+        return Ok(Extra::default());
+    }
+    json::extra(text, own_kinds, kinds, &format!("{}.extra_json", field()), reserved)
+}
+
 fn message_in(message: pb::Message, kinds: &[String], field: Field<'_>) -> Result<Message, Status> {
     if !ROLES.contains(&message.role.as_str()) {
         return Err(status::invalid(format!("{}.role", field()), format!("is one of {}", ROLES.join(", "))));
@@ -156,26 +170,14 @@ fn message_in(message: pb::Message, kinds: &[String], field: Field<'_>) -> Resul
         reasoning: reasoning.collect::<Result<_, _>>()?,
         refusal: message.refusal,
         annotations: Vec::new(),
-        extra: json::extra(
-            &message.extra_json,
-            message.extra_json_kinds,
-            kinds,
-            &format!("{}.extra_json", field()),
-            json::MESSAGE,
-        )?,
+        extra: extra_in(&message.extra_json, message.extra_json_kinds, kinds, field, json::MESSAGE)?,
     })
 }
 
 pub(super) fn part_in(part: pb::Part, kinds: &[String], field: Field<'_>) -> Result<Part, Status> {
     use pb::part::Kind;
     let reserved: &[_] = if part.kind.is_some() { &["type"] } else { &[] };
-    let extra = json::extra(
-        &part.extra_json,
-        part.extra_json_kinds,
-        kinds,
-        &format!("{}.extra_json", field()),
-        reserved,
-    )?;
+    let extra = extra_in(&part.extra_json, part.extra_json_kinds, kinds, field, reserved)?;
     let is_known = !extra.fields.is_empty();
     let media = |media, name: &str| media_in(media, is_known, &|| format!("{}.{name}", field()));
     let kind = match part.kind {
@@ -222,7 +224,7 @@ fn reasoning_in(piece: pb::Reasoning, field: Field<'_>) -> Result<Reasoning, Sta
         id: piece.id,
         kind: piece.kind,
         index: piece.index,
-        extra: json::object(&piece.extra_json, &format!("{}.extra_json", field()), &[])?.into(),
+        extra: extra_in(&piece.extra_json, Vec::new(), &[], field, &[])?.fields,
     })
 }
 
@@ -230,30 +232,28 @@ fn tool_in(tool: pb::Tool, kinds: &[String], field: Field<'_>) -> Result<Tool, S
     if tool.name.is_empty() {
         return Err(status::invalid(format!("{}.name", field()), "must not be empty"));
     }
-    let json_field = format!("{}.parameters_json", field());
+    let json_field = || format!("{}.parameters_json", field());
     let parameters = match (tool.parameters, tool.parameters_json.is_empty()) {
         (Some(_), false) => {
-            return Err(status::invalid(json_field, "stands instead of `parameters`, not beside it"));
+            return Err(status::invalid(json_field(), "stands instead of `parameters`, not beside it"));
         }
         (Some(parameters), true) => Some(from_pb::json_map(parameters, &format!("{}.parameters", field()))?),
-        (None, false) => Some(json::object(&tool.parameters_json, &json_field, &[])?),
+        (None, false) => Some(json::object(&tool.parameters_json, &json_field(), &[])?),
         (None, true) => None,
     };
-    let extra_field = format!("{}.extra_json", field());
-    let extra = json::extra(&tool.extra_json, tool.extra_json_kinds, kinds, &extra_field, &["name"])?;
+    let extra = extra_in(&tool.extra_json, tool.extra_json_kinds, kinds, field, &["name"])?;
     Ok(Tool { name: tool.name, description: tool.description, parameters, extra })
 }
 
 fn tool_call_in(call: pb::ToolCall, kinds: &[String], field: Field<'_>) -> Result<ToolCall, Status> {
     let function = call.function.unwrap_or_default();
-    let extra_field = format!("{}.extra_json", field());
     Ok(ToolCall {
         index: call.index,
         id: call.id,
         kind: call.r#type,
         name: function.name,
         arguments: function.arguments,
-        extra: json::extra(&call.extra_json, call.extra_json_kinds, kinds, &extra_field, json::PIECE)?,
+        extra: extra_in(&call.extra_json, call.extra_json_kinds, kinds, field, json::PIECE)?,
     })
 }
 

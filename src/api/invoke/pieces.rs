@@ -31,16 +31,18 @@ pub(super) fn pieces<E: StreamEvent, M: Send + 'static>(
 ) -> Pieces<M> {
     let route = Some(to_pb::route(answer.route()));
     let deadline = answer.deadline();
-    let pieces = stream::unfold(Some((answer, route)), move |state| {
+    // In a box, since each piece would move it.
+    let pieces = stream::unfold(Some(Box::new((answer, route))), move |state| {
         let stop = stop.clone();
         async move {
-            let (mut answer, mut route) = state?;
+            let mut state = state?;
+            let (answer, route) = &mut *state;
             let piece = tokio::select! {
                 piece = answer.next() => piece?,
                 () = stop.cancelled() => return Some((Err(status::from_refusal(Refusal::Draining)), None)),
             };
             match piece {
-                Ok(event) => Some((Ok(message(event, &answer, route.take())), Some((answer, route)))),
+                Ok(event) => Some((Ok(message(event, answer, route.take())), Some(state))),
                 Err(error) => Some((Err(status::from_call(error)), None)),
             }
         }
