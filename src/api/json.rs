@@ -1,7 +1,7 @@
 //! JSON that stands as text in a message: an object whose keys keep their order, and numbers their digits.
 
 use super::status;
-use crate::wire::Extra;
+use crate::wire::{Extra, NUMBER};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, MapAccess, Visitor},
@@ -117,8 +117,6 @@ impl<'de> Deserialize<'de> for Strict {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-                /// Under `arbitrary_precision` serde_json shows a number as an object with this one key.
-                const NUMBER: &str = "$serde_json::private::Number";
                 let mut object = Map::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == NUMBER {

@@ -235,9 +235,9 @@ impl<'a, T: Send> Walk<'a, T> {
         let (took, cut_short) = (attempt.elapsed(), attempt.is_cut_short());
         let cooldown = attempt.failed(&failure, cut_short);
         let next = self.next(pool, progress, is_last, &failure, cut_short);
-        let doubt = failure.doubt.clone();
+        let words = if let Doubt::Words(words) = failure.doubt { Some(words) } else { None };
         self.history.failed(member, failure, took, cooldown);
-        if let (Doubt::Words(words), Some(credential)) = (doubt, credential)
+        if let (Some(words), Some(credential)) = (words, credential)
             && cooldown.is_some()
             && !matches!(next, Next::End)
         {

@@ -19,7 +19,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use std::{io, pin::Pin, time::Duration};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 /// How much of an error's body is read, in bytes.
@@ -141,36 +141,35 @@ fn unpacked(body: ByteStream, codings: Vec<String>) -> ByteStream {
     .boxed()
 }
 
+fn buffered(decoder: impl AsyncRead + Send + 'static) -> Reader {
+    Box::pin(BufReader::new(decoder))
+}
+
 async fn layer(mut packed: Reader, coding: &str) -> Result<Reader, Failure> {
     let start = packed.fill_buf().await.map_err(failure_of_unpacking)?;
-    let unpacked: Reader = match (coding, start) {
+    Ok(match (coding, start) {
         (_, []) => packed,
         ("gzip" | "x-gzip", [0x1f, ..]) => {
             let mut decoder = GzipDecoder::new(packed);
             decoder.multiple_members(true);
-            Box::pin(BufReader::new(decoder))
+            buffered(decoder)
         }
         // RFC 9110 section 8.4.1.2 means zlib by it, and some servers do not.
-        ("deflate", [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..]) => {
-            Box::pin(BufReader::new(ZlibDecoder::new(packed)))
-        }
-        ("deflate", [first, ..]) if !b"{[<:de".contains(first) => {
-            Box::pin(BufReader::new(DeflateDecoder::new(packed)))
-        }
+        ("deflate", [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..]) => buffered(ZlibDecoder::new(packed)),
+        ("deflate", [first, ..]) if !b"{[<:de".contains(first) => buffered(DeflateDecoder::new(packed)),
         ("zstd", [0x28, ..]) => {
             let mut decoder = ZstdDecoder::new(packed);
             decoder.multiple_members(true);
-            Box::pin(BufReader::new(decoder))
+            buffered(decoder)
         }
         // It has no mark of its own.
-        ("br", [first, ..]) if !b"{[".contains(first) => Box::pin(BufReader::new(BrotliDecoder::new(packed))),
+        ("br", [first, ..]) if !b"{[".contains(first) => buffered(BrotliDecoder::new(packed)),
         ("gzip" | "x-gzip" | "deflate" | "zstd" | "br", _) => packed,
         _ => {
             let message = "the provider's answer is packed in a way that is not known";
             return Err(Failure::new(ErrorClass::ServerError, message));
         }
-    };
-    Ok(unpacked)
+    })
 }
 
 /// A failure comes through the decoders as it was.

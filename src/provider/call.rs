@@ -90,7 +90,8 @@ impl<'c> Call<'c> {
         let stamp = Stamp::new(self.driver.spec().name, response.headers());
         let body = self.client.read(response).await?;
         let body = unmarked(&body);
-        let is_stream = STREAMS.iter().any(|start| body.trim_ascii_start().starts_with(start));
+        let start = body.trim_ascii_start();
+        let is_stream = STREAMS.iter().any(|field| start.starts_with(field));
         let reply = if is_stream { streamed(body, frames) } else { read(body) };
         reply.map(|reply| Box::new(stamp.reply(reply))).map_err(|error| self.unread(error))
     }

@@ -23,7 +23,7 @@ impl Stamp {
 
     pub(super) fn reply(&self, mut reply: ChatReply) -> ChatReply {
         reply.head.request_id.clone_from(&self.request_id);
-        for choice in std::iter::once(&mut reply.choice).chain(&mut reply.more_choices) {
+        for choice in reply.choices_mut() {
             let message = &mut choice.message;
             self.extra(&mut message.extra);
             self.pieces(&mut message.reasoning, &mut message.tool_calls);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
 
 /// Under `arbitrary_precision` serde_json shows a number to a visitor as an object with this one key.
-const NUMBER: &str = "$serde_json::private::Number";
+pub(crate) const NUMBER: &str = "$serde_json::private::Number";
 
 /// Reads a JSON object. A text that is broken in one of the usual ways is mended first.
 pub(super) fn object<T: Object>(text: &[u8]) -> Result<T, ReadError> {

@@ -43,6 +43,7 @@ pub use chat::*;
 pub use embedding::*;
 pub use error::{DAILY_QUOTA, FLAGGED, ProviderError, ReadError, WriteError};
 pub use extra::{Extra, Keys};
+pub(crate) use lenient::NUMBER;
 pub use moderation::*;
 pub use recipient::{Recipient, Switches};
 pub use reply::*;

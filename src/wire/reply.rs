@@ -209,8 +209,8 @@ impl ChatEvent {
 
 impl ChatReply {
     /// All choices, in their order.
-    pub fn choices(&self) -> impl Iterator<Item = &Choice> {
-        std::iter::once(&self.choice).chain(&self.more_choices)
+    pub fn choices_mut(&mut self) -> impl Iterator<Item = &mut Choice> {
+        std::iter::once(&mut self.choice).chain(&mut self.more_choices)
     }
 
     /// The events that the whole answer would have been as a stream: one a choice.

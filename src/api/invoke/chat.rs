@@ -93,7 +93,7 @@ pub(super) fn request_in(
 }
 
 /// Adds parameters that stand elsewhere; none may be given twice.
-pub(super) fn join(
+fn join(
     parameters: &mut serde_json::Map<String, serde_json::Value>,
     more: serde_json::Map<String, serde_json::Value>,
     field: &str,

@@ -120,7 +120,12 @@ impl Spoken {
                 let index = i32::try_from(self.calls.len()).unwrap_or(i32::MAX);
                 self.calls.push(tool_call(block, index));
             }
-            _ => self.parts.extend(opaque(block)),
+            // One that the contract has no word for, such as those of Anthropic's own tools.
+            _ => {
+                if let Value::Object(fields) = block {
+                    self.parts.push(Part::opaque(fields));
+                }
+            }
         }
         Ok(())
     }
@@ -157,12 +162,6 @@ pub(super) fn reasoning(block: &Value, index: i32) -> Reasoning {
         index,
         ..Reasoning::default()
     }
-}
-
-/// A block that the contract has no word for, such as those of Anthropic's own tools.
-pub(super) fn opaque(block: Value) -> Option<Part> {
-    let Value::Object(fields) = block else { return None };
-    Some(Part::opaque(fields))
 }
 
 pub(super) fn tool_call(block: Value, index: i32) -> ToolCall {
@@ -304,7 +303,7 @@ mod tests {
             role: "assistant".into(),
             content: Content::Parts(vec![
                 PartKind::Text("a".into()).into(),
-                opaque(server_tool).unwrap(),
+                Part::opaque(server_tool.as_object().unwrap().clone()),
                 PartKind::Text("b".into()).into(),
             ]),
             tool_calls: vec![call(0, "t1", "f", "{\"z\":1,\"a\":2}"), call(1, "t2", "g", "{}")],

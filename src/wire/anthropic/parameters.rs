@@ -5,26 +5,16 @@
 
 use crate::wire::{
     WriteError,
-    unheard::{drop_unheard, refused, take_stop},
+    unheard::{BUDGETS, drop_unheard, refused, take_stop},
 };
 use serde_json::{Map, Value, json};
 
 /// Anthropic wants `max_tokens` in every request. Where the caller gives none, this many: every model can write them.
 const MAX_TOKENS: u64 = 4096;
 
-/// What stands for each of OpenAI's efforts. Models with adaptive thinking take an effort of their own
-/// (<https://platform.claude.com/docs/en/build-with-claude/effort>), earlier ones a budget of tokens: those of Google's own
-/// OpenAI-compatible API, as Anthropic names none.
-const EFFORTS: &[(&str, &str, u64)] = &[
-    ("minimal", "low", 1024),
-    ("low", "low", 1024),
-    ("medium", "medium", 8192),
-    ("high", "high", 24576),
-    ("xhigh", "high", 24576),
-];
-
 /// Parts of the names of Claude's models that think by a budget. The later ones think adaptively, and those from 4.7 on
-/// refuse a budget (<https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking>).
+/// refuse a budget (<https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking>): they take an effort of their
+/// own (<https://platform.claude.com/docs/en/build-with-claude/effort>).
 const BY_BUDGET: &[&str] = &["claude-3-", "claude-4-", "-4-0-", "-4-1-", "-4-20", "-4-5-"];
 
 fn is_adaptive(model: &str) -> bool {
@@ -137,17 +127,21 @@ fn bounds(body: &mut Map<String, Value>, model: &str) -> Result<(), WriteError> 
     let given = body.shift_remove("max_tokens").or(newer);
     if let Some(effort) = body.shift_remove("reasoning_effort") {
         let effort = effort.as_str().unwrap_or_default();
-        let known = EFFORTS.iter().find(|(name, _, _)| *name == effort);
-        let (level, budget) = match known {
-            Some((_, level, budget)) => (*level, *budget),
-            None if effort == "none" => ("", 0),
+        let budget = match BUDGETS.iter().find(|(name, _)| *name == effort) {
+            Some((_, budget)) => *budget,
+            None if effort == "none" => 0,
             None => return Err(refused("reasoning_effort", "is not a known effort")),
         };
         let most = given.as_ref().and_then(Value::as_u64).unwrap_or(u64::MAX);
         let budget = budget.min(most.saturating_sub(1));
-        let thinking = if level.is_empty() || body.contains_key("thinking") {
+        let thinking = if effort == "none" || body.contains_key("thinking") {
             None
         } else if is_adaptive(model) {
+            let level = match effort {
+                "minimal" => "low",
+                "xhigh" => "high",
+                level => level,
+            };
             let config = body.entry("output_config").or_insert_with(|| json!({}));
             if let Some(config) = config.as_object_mut() {
                 config.entry("effort").or_insert(level.into());

@@ -1,9 +1,9 @@
 //! What Anthropic's streamed events mean (API reference, "Streaming messages"). Pure. Events of kinds that are not
 //! known are signs of life, as are pings: more kinds may come, says the page.
 
-use super::answer::{Answer, Usage, citations, finish_reason, message, opaque, reasoning, text, tool_call};
+use super::answer::{Answer, Usage, citations, finish_reason, message, reasoning, text, tool_call};
 use crate::wire::{
-    ChatEvent, ReadError, ReadFrames, Reasoning, Said, ToolCall,
+    ChatEvent, Part, ReadError, ReadFrames, Reasoning, Said, ToolCall,
     answer::{check_error, keep_counts, no_answer},
     lenient::{Number, fields, object},
 };
@@ -177,7 +177,7 @@ impl Events {
                     fields.insert("input".into(), input);
                 }
                 let mut out = ChatEvent::default();
-                out.rare().parts.extend(opaque(fields.into()));
+                out.rare().parts.push(Part::opaque(fields));
                 out
             }
             Some(Block::Call(_, false)) | None => ChatEvent::default(),

@@ -4,7 +4,7 @@
 
 use crate::wire::{
     WriteError,
-    unheard::{drop_unheard, refused, take_stop},
+    unheard::{BUDGETS, drop_unheard, refused, take_stop},
 };
 use serde_json::{Map, Value, json};
 
@@ -119,15 +119,13 @@ fn response_format(config: &mut Map<String, Value>, format: &Value) -> Result<()
     Ok(())
 }
 
-/// Up to 2.5, models take a budget of tokens, later ones a level ("Gemini thinking"). The budgets are those that
-/// Google's own OpenAI-compatible API uses ("OpenAI compatibility", thinking). Zero turns it off, where it can be.
+/// Up to 2.5, models take a budget of tokens, later ones a level ("Gemini thinking"). Zero turns it off, where it can be.
 fn thinking(effort: &Value, model: &str) -> Result<Value, WriteError> {
     let effort = effort.as_str().unwrap_or_default();
-    let budget = match effort {
-        "none" => 0,
-        "minimal" | "low" => 1024,
-        "medium" => 8192,
-        "high" => 24576,
+    let budget = match BUDGETS.iter().find(|(name, _)| *name == effort) {
+        _ if effort == "none" => 0,
+        // Google's own API has no such effort.
+        Some((_, budget)) if effort != "xhigh" => *budget,
         _ if is_new(model) && !effort.is_empty() => 0,
         _ => return Err(unknown("reasoning_effort")),
     };

@@ -20,19 +20,16 @@ use serde_json::Value;
 pub fn completion(body: &[u8]) -> Result<ChatReply, ReadError> {
     let mut answer: Completion = object(body)?;
     answer.check()?;
-    if answer.choices.is_empty() {
-        let usage = answer.usage();
-        return Err(if usage.is_some() { ReadError::NoMessage } else { no_answer(body) });
-    }
-    let head = answer.head();
-    let usage = answer.usage();
+    let (head, usage) = (answer.head(), answer.usage());
     let mut choices = Vec::new();
     for (place, part) in (0..).zip(std::mem::take(&mut answer.choices)) {
         choices.push(choice(part, place, &head.id, usage.is_some())?);
     }
     choices.sort_by_key(|choice| choice.index);
     let mut choices = choices.into_iter();
-    let mut first = choices.next().ok_or(ReadError::MALFORMED)?;
+    let first = choices.next();
+    let mut first =
+        first.ok_or_else(|| if usage.is_some() { ReadError::NoMessage } else { no_answer(body) })?;
     first.message.annotations.extend(annotations(answer.citations.into_value()));
     Ok(ChatReply { head, choice: first, more_choices: choices.collect(), usage, extra: answer.rest })
 }

@@ -91,7 +91,7 @@ fn overlap(text: &str, tag: &str) -> usize {
 
 /// Splits the texts of a whole answer.
 pub(super) fn split(reply: &mut ChatReply) {
-    for choice in std::iter::once(&mut reply.choice).chain(&mut reply.more_choices) {
+    for choice in reply.choices_mut() {
         let message = &mut choice.message;
         let Content::Text(text) = &mut message.content else { continue };
         let mut think = Think::default();
