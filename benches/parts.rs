@@ -130,6 +130,7 @@ async fn filled(folder: &TempDir, tenants: usize) -> Catalog {
             upstream_model: String::new(),
             enabled: None,
             fallbacks: Vec::new(),
+            context_window: None,
             revision: 0,
         };
         catalog.by_command_line().put_model(model).await.unwrap();

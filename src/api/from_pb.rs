@@ -2,7 +2,7 @@
 
 use super::{pb, status, to_pb};
 use crate::{
-    balance::ErrorClass,
+    balance::{ErrorClass, OnBreak},
     catalog::{Caller, ModelKey, PageRequest, ResourceKind, Role, canonical},
     gate::Refusal,
     provider::ModelType,
@@ -78,6 +78,17 @@ pub(super) fn class(value: i32, field: &str) -> Result<Option<ErrorClass>, Statu
             Ok(ErrorClass::ALL.into_iter().find(|class| to_pb::class(Some(*class)) == i32::from(named)))
         }
         Err(_) => Err(status::invalid(field, "is not an error class")),
+    }
+}
+
+/// Reads what a stream does when it breaks, which may be missing.
+pub(super) fn on_break(value: i32, field: &str) -> Result<Option<OnBreak>, Status> {
+    match pb::OnBreak::try_from(value) {
+        Ok(pb::OnBreak::Unspecified) => Ok(None),
+        Ok(pb::OnBreak::Fail) => Ok(Some(OnBreak::Fail)),
+        Ok(pb::OnBreak::Restart) => Ok(Some(OnBreak::Restart)),
+        Ok(pb::OnBreak::Continue) => Ok(Some(OnBreak::Continue)),
+        Err(_) => Err(status::invalid(field, "is FAIL, RESTART or CONTINUE")),
     }
 }
 

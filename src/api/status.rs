@@ -274,6 +274,7 @@ mod tests {
             message: "m".repeat(500),
             latency: Duration::from_secs(1),
             cooldown: None,
+            after_break: None,
         };
         let route = Route { attempts: vec![attempt; 200], ..Route::default() };
         let failure = Failure::new(ErrorClass::Timeout, "no answer in time");

@@ -2,7 +2,7 @@
 
 use super::pb;
 use crate::{
-    balance::ErrorClass,
+    balance::{ErrorClass, OnBreak},
     catalog::{ModelKey, Role},
     invoke::Route,
     provider::ModelType,
@@ -61,6 +61,15 @@ pub(super) fn class(class: Option<ErrorClass>) -> i32 {
     value.into()
 }
 
+pub(super) fn on_break(on_break: OnBreak) -> i32 {
+    let value = match on_break {
+        OnBreak::Fail => pb::OnBreak::Fail,
+        OnBreak::Restart => pb::OnBreak::Restart,
+        OnBreak::Continue => pb::OnBreak::Continue,
+    };
+    value.into()
+}
+
 pub(super) fn duration(duration: Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
@@ -81,6 +90,7 @@ pub(super) fn route(route: Route) -> pb::Route {
         message: attempt.message,
         latency: Some(duration(attempt.latency)),
         cooldown: attempt.cooldown.map(duration),
+        after_break: attempt.after_break.map_or(0, on_break),
     });
     pb::Route {
         attempts: attempts.collect(),

@@ -32,7 +32,7 @@ pub use cooldown::{Cooldown, Cooldowns};
 pub use limit::{Limits, Window};
 pub use member::{LeaseId, Member, MemberKey, Members};
 pub use pick::{Pick, pick, serving_tier};
-pub use policy::{HealthCheck, Policy, Timeouts, WhenExhausted};
+pub use policy::{HealthCheck, OnBreak, Policy, Timeouts, WhenExhausted};
 pub use record::{Cooling, Record, Standing, Trial};
 pub use roster::Roster;
 pub use strategy::{Credit, Strategy, Turn};

@@ -4,7 +4,7 @@ use super::Cooldowns;
 use std::time::Duration;
 
 /// What holds for one model. The default is that of a model for which nothing was set.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// At most this many attempts a call, fallbacks included; 0: each usable config once.
     pub max_attempts: u32,
@@ -16,6 +16,27 @@ pub struct Policy {
     pub when_exhausted: WhenExhausted,
     /// Whether members that cool or idle are asked how they are.
     pub health_check: Option<HealthCheck>,
+    /// What a stream does when it breaks after its first content.
+    pub on_break: OnBreak,
+    /// The longest wait that a provider may ask for and get from a call that has another model to go to.
+    pub wait_for_retry_after: Option<Duration>,
+    /// Whether some calls go through when every member cools without the provider's word.
+    pub last_resort: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            max_attempts: 0,
+            timeouts: Timeouts::default(),
+            cooldowns: Cooldowns::default(),
+            when_exhausted: WhenExhausted::default(),
+            health_check: None,
+            on_break: OnBreak::default(),
+            wait_for_retry_after: None,
+            last_resort: true,
+        }
+    }
 }
 
 /// How long the parts of a call may take, all within the caller's deadline.
@@ -53,6 +74,36 @@ pub enum WhenExhausted {
     Fail,
     /// It waits for the first to be back, within its deadline.
     Wait,
+}
+
+/// What a stream does when it breaks after its first content.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnBreak {
+    /// It ends with the error.
+    #[default]
+    Fail,
+    /// Another member begins anew.
+    Restart,
+    /// Another member goes on from the text that came.
+    Continue,
+}
+
+impl OnBreak {
+    /// The name in stored policies.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fail => "fail",
+            Self::Restart => "restart",
+            Self::Continue => "continue",
+        }
+    }
+
+    /// What is called so.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Fail, Self::Restart, Self::Continue].into_iter().find(|what| what.name() == name)
+    }
 }
 
 /// How members are asked how they are.

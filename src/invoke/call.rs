@@ -1,6 +1,9 @@
 //! A call, as the engine walks with it.
 
-use crate::{balance::Timeouts, catalog::Pool};
+use crate::{
+    balance::{OnBreak, Timeouts},
+    catalog::Pool,
+};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
@@ -19,6 +22,8 @@ pub struct Call {
     pub(super) tokens: u64,
     /// Whether a provider may do its work twice. If not, only an attempt that has certainly done none is followed by another.
     pub(super) repeatable: bool,
+    /// What its stream does when it breaks after the first content.
+    pub(super) on_break: OnBreak,
 }
 
 /// How to make a call.
@@ -34,6 +39,8 @@ pub struct CallOptions {
     pub fallback: bool,
     /// About how many tokens it will use.
     pub tokens: u64,
+    /// What its stream does when it breaks after the first content; none: as the model's policy says.
+    pub on_break: Option<OnBreak>,
 }
 
 /// How a call's answer comes.

@@ -57,11 +57,13 @@ impl Engine {
         };
         let total = pool.policy.timeouts.total.map_or(options.deadline, |total| options.began + total);
         let deadline = options.deadline.min(total);
+        let on_break = options.on_break.unwrap_or(pool.policy.on_break);
         let mut chain = vec![pool];
         if options.fallback {
             self.append_fallbacks(&mut chain, 0);
         }
-        Call { chain, began: options.began, deadline, max_attempts, tokens: options.tokens, repeatable: true }
+        let (began, tokens) = (options.began, options.tokens);
+        Call { chain, began, deadline, max_attempts, tokens, repeatable: true, on_break }
     }
 
     /// Adds the fallbacks of the pool at `at`, each followed by its own: the nearer a model stands to the one that was

@@ -103,6 +103,7 @@ impl CallHistory {
             message: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
             latency,
             cooldown,
+            after_break: None,
         });
     }
 }

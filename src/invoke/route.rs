@@ -1,6 +1,6 @@
 //! The way a call took: what callers see of its attempts.
 
-use crate::balance::{ErrorClass, Failure};
+use crate::balance::{ErrorClass, Failure, OnBreak};
 use std::{sync::Arc, time::Duration};
 
 /// The way a call took. No secret stands in it.
@@ -39,6 +39,8 @@ pub struct AttemptReport {
     pub latency: Duration,
     /// The cooldown that its failure asked for.
     pub cooldown: Option<Duration>,
+    /// How it took over from a stream that broke after its first content, where it did.
+    pub after_break: Option<OnBreak>,
 }
 
 impl Route {

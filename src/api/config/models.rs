@@ -125,6 +125,7 @@ pub(super) fn model_in(request: pb::PutModelRequest, caller: &Caller) -> Result<
         upstream_model: model.upstream_model,
         enabled: model.enabled,
         fallbacks: fallbacks_in(caller, model.fallbacks)?,
+        context_window: model.context_window,
         revision: model.revision,
     })
 }
@@ -143,5 +144,6 @@ pub(super) fn model_out(model: Model) -> pb::Model {
         policy: Some(policy::out(&model.policy)),
         load_balancing_enabled: model.load_balancing_enabled,
         revision: model.revision,
+        context_window: Some(model.context_window),
     }
 }

@@ -28,6 +28,9 @@ const FIELDS: &[&str] = &[
     "cooldowns.max",
     "when_exhausted",
     "active_health_check",
+    "on_break",
+    "wait_for_retry_after",
+    "last_resort",
 ];
 
 impl ConfigApi {
@@ -69,6 +72,9 @@ pub(super) struct Change {
     cooldowns: [Option<Option<Millis>>; 8],
     wait: Option<bool>,
     health_check: Option<Option<(Millis, Millis)>>,
+    on_break: Option<Option<String>>,
+    wait_for_retry_after: Option<Option<Millis>>,
+    last_resort: Option<Option<bool>>,
 }
 
 impl Change {
@@ -85,6 +91,7 @@ impl Change {
             Ok(pb::WhenExhausted::Wait) => true,
             Err(_) => return Err(status::invalid("policy.when_exhausted", "is FAIL or WAIT")),
         };
+        let on_break = from_pb::on_break(policy.on_break, "policy.on_break")?;
         let time = |field: &str, value: Option<Duration>| -> Result<_, Status> {
             let present = value.is_some();
             let value = value.map(|value| millis(value, &format!("policy.{field}"))).transpose()?;
@@ -134,6 +141,13 @@ impl Change {
             ],
             wait: mask.pick("when_exhausted", policy.when_exhausted != 0, wait),
             health_check: mask.pick("active_health_check", present, check),
+            on_break: mask.pick(
+                "on_break",
+                on_break.is_some(),
+                on_break.map(|on_break| on_break.name().to_owned()),
+            ),
+            wait_for_retry_after: time("wait_for_retry_after", policy.wait_for_retry_after)?,
+            last_resort: mask.pick("last_resort", policy.last_resort.is_some(), policy.last_resort),
         })
     }
 
@@ -171,6 +185,9 @@ impl Change {
         }
         put(self.wait, &mut settings.wait_when_exhausted);
         put(self.health_check, &mut settings.health_check);
+        put(self.on_break, &mut settings.on_break);
+        put(self.wait_for_retry_after, &mut settings.wait_for_retry_after);
+        put(self.last_resort, &mut settings.last_resort);
     }
 }
 
@@ -216,5 +233,8 @@ pub(super) fn out(settings: &PolicySettings) -> pb::BalancingPolicy {
             interval: time(Some(interval)),
             timeout: time(Some(timeout)),
         }),
+        on_break: to_pb::on_break(settings.on_break()),
+        wait_for_retry_after: time(settings.wait_for_retry_after),
+        last_resort: Some(settings.last_resort.unwrap_or(true)),
     }
 }

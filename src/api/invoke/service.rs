@@ -2,6 +2,7 @@
 
 use crate::{
     api::{from_pb, pb, status},
+    balance::OnBreak,
     catalog::{Caller, Catalog},
     invoke::{Call, CallOptions, Engine},
     provider::ModelType,
@@ -15,6 +16,8 @@ use tonic::{Status, metadata::MetadataMap};
 /// the reason instead of its own timeout.
 const LEAST_MARGIN: Duration = Duration::from_millis(10);
 const MARGIN_SHARE: u32 = 50;
+/// How long the name of a flow may be, in characters.
+const MAX_FLOW: usize = 256;
 
 /// Serves `rota.v1.InvokeService`.
 #[derive(Clone)]
@@ -52,7 +55,7 @@ impl InvokeApi {
         let given = client_timeout(metadata).unwrap_or(self.default_deadline);
         let margin = (given / MARGIN_SHARE).max(LEAST_MARGIN);
         let key = key.unwrap_or_default();
-        let (tenant, max_attempts) = call_in(caller, &key, model_type, options)?;
+        let Asked { tenant, max_attempts, on_break } = call_in(caller, &key, model_type, options)?;
         if let Some(notes) = options.and_then(|options| options.metadata.as_ref()) {
             tracing::debug!(tenant, ?notes, "the caller's notes");
         }
@@ -67,27 +70,40 @@ impl InvokeApi {
             max_attempts,
             fallback: !options.is_some_and(|options| options.disable_fallback),
             tokens,
+            on_break,
         };
         Ok(self.engine.call(pool, options))
     }
 }
 
-/// Reads what every call says beside its input: the tenant, and how many attempts it may make.
+/// What every call says beside its input.
+pub(super) struct Asked {
+    tenant: String,
+    /// How many attempts it may make.
+    max_attempts: usize,
+    on_break: Option<OnBreak>,
+}
+
+/// Reads what every call says beside its input.
 pub(super) fn call_in(
     caller: &Caller,
     key: &pb::ModelKey,
     model_type: ModelType,
     options: Option<&pb::CallOptions>,
-) -> Result<(String, usize), Status> {
+) -> Result<Asked, Status> {
     let named = from_pb::optional_model_type(key.model_type, "key.model_type")?;
     if named.is_some_and(|named| named != model_type) {
         return Err(status::invalid("key.model_type", "is not what this RPC calls; it may be left out"));
     }
     let tenant = from_pb::tenant(caller, &key.tenant_id, "key.tenant_id")?;
-    let max_attempts = options.map_or(0, |options| options.max_attempts);
-    let max_attempts = usize::try_from(max_attempts)
+    let Some(options) = options else { return Ok(Asked { tenant, max_attempts: 0, on_break: None }) };
+    let max_attempts = usize::try_from(options.max_attempts)
         .map_err(|_| status::invalid("options.max_attempts", "must not be negative"))?;
-    Ok((tenant, max_attempts))
+    if options.flow.chars().nth(MAX_FLOW).is_some() {
+        return Err(status::invalid("options.flow", format!("has at most {MAX_FLOW} characters")));
+    }
+    let on_break = from_pb::on_break(options.on_break, "options.on_break")?;
+    Ok(Asked { tenant, max_attempts, on_break })
 }
 
 /// Reads the client's deadline from the `grpc-timeout` header: at most 8 digits and a unit.

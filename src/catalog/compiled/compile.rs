@@ -24,6 +24,7 @@ use crate::{
 use secrecy::SecretString;
 use std::{
     collections::{BTreeMap, HashMap},
+    num::NonZeroU32,
     sync::Arc,
 };
 use url::Url;
@@ -246,6 +247,7 @@ pub fn pool(parts: &Parts) -> Pool {
         balanced,
         policy: PolicySettings::read(&parts.model.policy).policy(),
         fallbacks: fallbacks::read(&parts.model.fallbacks, &parts.key),
+        context_window: u32::try_from(parts.model.context_window).ok().and_then(NonZeroU32::new),
         unreadable,
         roster: Arc::new(self::roster(parts, roster)),
         members,

@@ -24,6 +24,7 @@ pub(in crate::catalog) fn model(row: models::Model, key: ModelKey) -> Model {
         upstream_model: row.upstream_model,
         enabled: row.enabled,
         fallbacks: fallbacks::read(&row.fallbacks, &key),
+        context_window: u32::try_from(row.context_window).unwrap_or_default(),
         policy: PolicySettings::read(&row.policy),
         key,
         load_balancing_enabled: row.lb_enabled,

@@ -167,6 +167,8 @@ pub mod models {
         /// JSON; empty: none.
         #[serde(serialize_with = "crate::catalog::stored::redacted::json")]
         pub fallbacks: String,
+        /// Tokens; 0: not known.
+        pub context_window: i32,
     }
 
     #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -19,6 +19,7 @@ impl MigratorTrait for Migrator {
             Box::new(LAST_USE),
             Box::new(AUDIT),
             Box::new(SWITCHES),
+            Box::new(CONTEXT),
         ]
     }
 
@@ -147,4 +148,10 @@ const AUDIT: Version = Version(
 const SWITCHES: Version = Version(
     "m0006_provider_switches",
     &["ALTER TABLE providers ADD COLUMN switches TEXT NOT NULL DEFAULT ''"],
+);
+
+/// How many tokens models take.
+const CONTEXT: Version = Version(
+    "m0007_context_window",
+    &["ALTER TABLE models ADD COLUMN context_window INTEGER NOT NULL DEFAULT 0"],
 );

@@ -27,6 +27,8 @@ pub struct NewModel {
     pub enabled: Option<bool>,
     /// Models to go on with, in order.
     pub fallbacks: Vec<ModelKey>,
+    /// How many tokens it takes; 0: not known. Absent: 0 for a new one, unchanged for an old one.
+    pub context_window: Option<u32>,
     /// Refused where it is neither 0 nor current.
     pub revision: i64,
 }
@@ -42,6 +44,8 @@ pub struct Model {
     pub enabled: bool,
     /// Models to go on with, in order.
     pub fallbacks: Vec<ModelKey>,
+    /// How many tokens it takes; 0: not known.
+    pub context_window: u32,
     /// What is set for its calls.
     pub policy: PolicySettings,
     /// Whether calls are balanced.

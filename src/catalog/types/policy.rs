@@ -1,6 +1,6 @@
 //! A model's balancing policy: what a tenant has set, how it is stored, and the policy that follows from it.
 
-use crate::balance::{Cooldowns, HealthCheck, Policy, Strategy, Timeouts, WhenExhausted};
+use crate::balance::{Cooldowns, HealthCheck, OnBreak, Policy, Strategy, Timeouts, WhenExhausted};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -28,6 +28,15 @@ pub struct PolicySettings {
     pub wait_when_exhausted: bool,
     /// The interval and the timeout of active health checks.
     pub health_check: Option<(Millis, Millis)>,
+    /// An [`OnBreak::name`].
+    pub on_break: Option<String>,
+    /// The longest wait that a provider may ask for before another model is tried; zero is off.
+    pub wait_for_retry_after: Option<Millis>,
+    /// Absent: on.
+    pub last_resort: Option<bool>,
+    /// What a later version has set. It is kept as it is.
+    #[serde(flatten)]
+    pub later: serde_json::Map<String, serde_json::Value>,
 }
 
 /// How long each class cools, where it is set.
@@ -73,6 +82,12 @@ impl PolicySettings {
         self.strategy.as_deref().and_then(Strategy::from_name).unwrap_or_default()
     }
 
+    /// What a stream does when it breaks after its first content.
+    #[must_use]
+    pub fn on_break(&self) -> OnBreak {
+        self.on_break.as_deref().and_then(OnBreak::from_name).unwrap_or_default()
+    }
+
     /// What holds.
     pub(in crate::catalog) fn policy(&self) -> Policy {
         let usual = Timeouts::default();
@@ -103,6 +118,9 @@ impl PolicySettings {
                 interval: interval.into(),
                 timeout: timeout.into(),
             }),
+            on_break: self.on_break(),
+            wait_for_retry_after: set(self.wait_for_retry_after).filter(|wait| !wait.is_zero()),
+            last_resort: self.last_resort.unwrap_or(true),
         }
     }
 }

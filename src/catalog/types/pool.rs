@@ -3,7 +3,7 @@
 use crate::balance;
 use crate::catalog::types::model::ModelKey;
 use crate::provider::{KindSpec, Target};
-use std::sync::Arc;
+use std::{num::NonZeroU32, sync::Arc};
 
 /// One model, ready to be called: an immutable snapshot, compiled when configuration changes.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub struct Pool {
     pub policy: balance::Policy,
     /// Models to go on with when this one cannot serve, in order.
     pub fallbacks: Vec<ModelKey>,
+    /// How many tokens the model takes, where that is known.
+    pub context_window: Option<NonZeroU32>,
     /// Whether something was left out because its secret cannot be read.
     pub unreadable: bool,
     /// What the state store needs; `roster.members[i]` is the balancer's side of `members[i]`.

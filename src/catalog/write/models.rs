@@ -29,6 +29,10 @@ impl Writer {
         let mut check = Check::default();
         let key = check.note(names::key(&new.key))?;
         check.text("upstream_model", &new.upstream_model);
+        let window = new.context_window.map(i32::try_from).transpose().unwrap_or_else(|_| {
+            check.add("context_window", format!("is at most {}", i32::MAX));
+            None
+        });
         let Some(key) = key else { return Err(check.into_error()) };
         check.finish()?;
         let write = self.begin().await?;
@@ -47,9 +51,11 @@ impl Writer {
                 event = event.before(&row);
                 let revision = row.revision + 1;
                 let enabled = new.enabled.unwrap_or(row.enabled);
+                let window = window.unwrap_or(row.context_window);
                 let mut update = row.into_active_model();
                 update.upstream_model = Set(new.upstream_model);
                 update.fallbacks = Set(fallbacks);
+                update.context_window = Set(window);
                 update.enabled = Set(enabled);
                 update.revision = Set(revision);
                 update.update(&write.tx).await?
@@ -72,6 +78,7 @@ impl Writer {
                     revision: 1,
                     policy: String::new(),
                     fallbacks,
+                    context_window: window.unwrap_or_default(),
                 };
                 let insert = models::Entity::insert(row.clone().into_active_model());
                 insert.exec_without_returning(&write.tx).await?;

@@ -86,6 +86,9 @@ fn check(settings: &PolicySettings) -> Result<(), Error> {
             check.add(format!("cooldowns.{field}"), "is at most 24 h");
         }
     }
+    if settings.wait_for_retry_after.is_some_and(|time| time.0 > MOST.0) {
+        check.add("wait_for_retry_after", "is at most 24 h");
+    }
     if let Some((interval, timeout)) = settings.health_check {
         if interval.0 < LEAST_INTERVAL.0 || interval.0 > MOST.0 {
             check.add("active_health_check.interval", "is from 1 s to 24 h");

@@ -446,6 +446,16 @@ async fn malformed_calls_are_refused_before_the_upstream(rota: &'static Rota) {
                 "options.max_attempts",
             ),
             (
+                stage.call(|call| {
+                    call.options = Some(CallOptions { flow: "f".repeat(257), ..Default::default() });
+                }),
+                "options.flow",
+            ),
+            (
+                stage.call(|call| call.options = Some(CallOptions { on_break: 9, ..Default::default() })),
+                "options.on_break",
+            ),
+            (
                 stage.call(|call| call.key.as_mut().unwrap().model_type = ModelType::TextEmbedding.into()),
                 "key.model_type",
             ),

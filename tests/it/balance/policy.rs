@@ -6,7 +6,7 @@ use prost_types::FieldMask;
 use rota::{
     api::pb::{
         ActiveHealthCheck, BalancingPolicy, ClearCooldownRequest, Cooldowns, ErrorClass,
-        GetLoadBalancingConfigsRequest, Limits, ListTokensRequest, RevokeTokenRequest, Role,
+        GetLoadBalancingConfigsRequest, Limits, ListTokensRequest, OnBreak, RevokeTokenRequest, Role,
         SetCooldownRequest, Strategy, UpdateBalancingPolicyRequest, WatchPoolRequest, WhenExhausted,
     },
     scripted::{Script, Upstream},
@@ -295,9 +295,16 @@ async fn a_policy_is_changed_field_by_field_and_checked() {
         strategy: Strategy::LeastConnections.into(),
         attempt_timeout: seconds(30),
         cooldowns: Some(Cooldowns { rate_limited: seconds(5), max: seconds(60), ..Cooldowns::default() }),
+        on_break: OnBreak::Restart.into(),
+        wait_for_retry_after: seconds(5),
         ..BalancingPolicy::default()
     };
     let set = set_policy(&scene, policy, &[]).await.unwrap();
+    assert_eq!((set.on_break(), set.wait_for_retry_after), (OnBreak::Restart, seconds(5)));
+    assert_eq!(set.last_resort, Some(true), "the default");
+    let off = BalancingPolicy { last_resort: Some(false), ..BalancingPolicy::default() };
+    let set = set_policy(&scene, off, &["last_resort", "on_break"]).await.unwrap();
+    assert_eq!((set.on_break(), set.last_resort), (OnBreak::Fail, Some(false)));
     assert_eq!((set.strategy(), set.attempt_timeout), (Strategy::LeastConnections, seconds(30)));
     // What is not named stays; what is named and absent goes back to its default.
     let set = set_policy(&scene, BalancingPolicy::default(), &["cooldowns.rate_limited"]).await.unwrap();
@@ -318,6 +325,11 @@ async fn a_policy_is_changed_field_by_field_and_checked() {
         (
             "policy.first_token_timeout",
             BalancingPolicy { first_token_timeout: seconds(-1), ..BalancingPolicy::default() },
+        ),
+        ("policy.on_break", BalancingPolicy { on_break: 9, ..BalancingPolicy::default() }),
+        (
+            "policy.wait_for_retry_after",
+            BalancingPolicy { wait_for_retry_after: seconds(1_000_000), ..BalancingPolicy::default() },
         ),
         ("policy.max_attempts", BalancingPolicy { max_attempts: 1_000_000, ..BalancingPolicy::default() }),
         (

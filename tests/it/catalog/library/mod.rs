@@ -200,6 +200,7 @@ pub fn new_model(key: &ModelKey) -> NewModel {
         upstream_model: String::new(),
         enabled: None,
         fallbacks: Vec::new(),
+        context_window: None,
         revision: 0,
     }
 }

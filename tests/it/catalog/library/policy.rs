@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rota::{
-    balance::{HealthCheck, Limits, Policy, Strategy, WhenExhausted},
+    balance::{HealthCheck, Limits, OnBreak, Policy, Strategy, WhenExhausted},
     catalog::{ConfigFrom, Error, Millis, ModelKey, NewConfig, PolicySettings, ResourceKind},
 };
 
@@ -24,6 +24,9 @@ async fn a_policy_is_stored_and_compiled_and_counts_as_a_change_of_the_set() {
             policy.cooldowns.timeout = Some(Millis(0));
             policy.wait_when_exhausted = true;
             policy.health_check = Some((Millis(1_000), Millis(1)));
+            policy.on_break = Some(OnBreak::Restart.name().to_owned());
+            policy.wait_for_retry_after = Some(Millis(5_000));
+            policy.last_resort = Some(false);
         })
         .await
         .unwrap();
@@ -48,6 +51,8 @@ async fn a_policy_is_stored_and_compiled_and_counts_as_a_change_of_the_set() {
         assert_eq!(policy.cooldowns.connection, None);
         let check = HealthCheck { interval: Duration::from_secs(1), timeout: Duration::from_millis(1) };
         assert_eq!(policy.health_check, Some(check));
+        assert_eq!((policy.on_break, policy.last_resort), (OnBreak::Restart, false));
+        assert_eq!(policy.wait_for_retry_after, Some(Duration::from_secs(5)));
         let listed = catalog.configs(&key, ConfigFrom::Any).await.unwrap();
         assert_eq!((listed.policy, listed.revision), (set_again.clone(), revision_again));
         assert_eq!(catalog.get_model(&key).await.unwrap().policy, set_again);
@@ -63,7 +68,7 @@ async fn a_policy_out_of_bounds_changes_nothing() {
     const DAY: u64 = 24 * 3600 * 1000;
     let (bed, key) = Bed::with_model().await;
     let before = bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap().revision;
-    let table: [(Change, &[&str]); 9] = [
+    let table: [(Change, &[&str]); 10] = [
         (|policy| policy.strategy = Some("fastest".to_owned()), &["strategy"]),
         (|policy| policy.attempt_timeout = Some(Millis(0)), &["attempt_timeout"]),
         (|policy| policy.first_token_timeout = Some(Millis(DAY + 1)), &["first_token_timeout"]),
@@ -72,6 +77,7 @@ async fn a_policy_out_of_bounds_changes_nothing() {
         (|policy| policy.health_check = Some((Millis(999), Millis(1))), &["active_health_check.interval"]),
         (|policy| policy.health_check = Some((Millis(1_000), Millis(0))), &["active_health_check.timeout"]),
         (|policy| policy.max_attempts = u32::MAX, &["max_attempts"]),
+        (|policy| policy.wait_for_retry_after = Some(Millis(DAY + 1)), &["wait_for_retry_after"]),
         (
             |policy| {
                 policy.attempt_timeout = Some(Millis(0));
