@@ -52,6 +52,7 @@ pub(super) trait Object: Default {
 }
 
 /// Makes a [`Read`] type one of serde's.
+#[derive(Default)]
 pub(super) struct Lenient<T>(pub(super) T);
 
 impl<'de, T: Read> Deserialize<'de> for Lenient<T> {

@@ -6,8 +6,8 @@ use super::{
     said::Said,
 };
 use crate::wire::{
-    ChatRequest, Content, EmbeddingInputs, EmbeddingRequest, ModerationInputs, ModerationRequest, Recipient,
-    Tool, WriteError, extra,
+    ChatRequest, Content, EmbeddingInputs, EmbeddingRequest, Message, ModerationInputs, ModerationRequest,
+    Recipient, Tool, WriteError, extra,
 };
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value, json};
@@ -71,12 +71,9 @@ impl Serialize for Chat<'_> {
             "stream_options" => !options,
             _ => false,
         };
-        // Reasoning goes back within a tool loop alone: behind the last question.
-        let last_question = messages.iter().rposition(|message| message.role == "user").unwrap_or(0);
-        let said = |(place, message)| Said { message, to: self.to, in_loop: place > last_question };
         let mut body = serializer.serialize_map(None)?;
         body.serialize_entry("model", self.to.model)?;
-        body.serialize_entry("messages", &messages.iter().enumerate().map(said).collect::<Vec<_>>())?;
+        body.serialize_entry("messages", &Conversation { messages, to: self.to })?;
         for (name, value) in parameters.iter().filter(|(name, _)| !own(name)) {
             // Some servers refuse the field: null leaves it out.
             if name != "stream_options" || !value.is_null() {
@@ -99,6 +96,26 @@ impl Serialize for Chat<'_> {
             body.serialize_entry("stream_options", &json!({"include_usage": true}))?;
         }
         body.end()
+    }
+}
+
+/// The messages as they are written.
+struct Conversation<'r> {
+    messages: &'r [Message],
+    to: Recipient<'r>,
+}
+
+impl Serialize for Conversation<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { messages, to } = *self;
+        // Reasoning goes back within a tool loop alone: behind the last question.
+        let last_question = messages.iter().rposition(|message| message.role == "user").unwrap_or(0);
+        let messages = messages.iter().enumerate();
+        serializer.collect_seq(messages.map(|(place, message)| Said {
+            message,
+            to,
+            in_loop: place > last_question,
+        }))
     }
 }
 
@@ -178,7 +195,7 @@ fn tool(tool: &Tool, to: Recipient<'_>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::{super::parts::object, *};
-    use crate::wire::{Media, MediaSource, Message, Part, PartKind, ToolCall};
+    use crate::wire::{Media, MediaSource, Part, PartKind, ToolCall};
 
     const TO: Recipient<'_> = Recipient { kind: "openai", model: "m", switches: crate::wire::Switches::NONE };
 
