@@ -58,6 +58,8 @@ impl<'c> Call<'c> {
     fn start(&self, url: &Url, content_type: HeaderValue, body: Payload) -> Result<Sent, Failure> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
+        // What the client, the driver and HTTP/1.1 add fits as well.
+        *request.headers_mut() = HeaderMap::with_capacity(8);
         request.headers_mut().insert(header::CONTENT_TYPE, content_type);
         self.client.send(url, request, self)
     }
@@ -93,7 +95,9 @@ impl<'c> Call<'c> {
         let start = body.trim_ascii_start();
         let is_stream = STREAMS.iter().any(|field| start.starts_with(field));
         let reply = if is_stream { streamed(body, frames) } else { read(body) };
-        reply.map(|reply| Box::new(stamp.reply(reply))).map_err(|error| self.unread(error))
+        let mut reply = reply.map(Box::new).map_err(|error| self.unread(error))?;
+        stamp.reply(&mut reply);
+        Ok(reply)
     }
 
     /// Reads chat events from the answer to the request for a stream.

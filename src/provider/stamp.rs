@@ -2,10 +2,15 @@
 //! provider's id of the request.
 
 use crate::wire::{ChatEvent, ChatReply, Content, Extra, Part, Reasoning, ToolCall};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 /// Where providers say the id of a request: OpenAI and most others, Anthropic, Azure, Cohere.
-const REQUEST_IDS: &[&str] = &["x-request-id", "request-id", "apim-request-id", "x-debug-trace-id"];
+const REQUEST_IDS: [HeaderName; 4] = [
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("request-id"),
+    HeaderName::from_static("apim-request-id"),
+    HeaderName::from_static("x-debug-trace-id"),
+];
 
 /// What is noted.
 #[derive(Debug, Clone)]
@@ -17,11 +22,11 @@ pub(super) struct Stamp {
 impl Stamp {
     /// For an answer of that kind with these headers.
     pub(super) fn new(kind: &'static str, headers: &HeaderMap) -> Self {
-        let id = REQUEST_IDS.iter().find_map(|name| headers.get(*name)?.to_str().ok());
+        let id = REQUEST_IDS.iter().find_map(|name| headers.get(name)?.to_str().ok());
         Self { kind, request_id: id.unwrap_or_default().chars().take(256).collect() }
     }
 
-    pub(super) fn reply(&self, mut reply: ChatReply) -> ChatReply {
+    pub(super) fn reply(&self, reply: &mut ChatReply) {
         reply.head.request_id.clone_from(&self.request_id);
         for choice in reply.choices_mut() {
             let message = &mut choice.message;
@@ -31,7 +36,6 @@ impl Stamp {
                 self.parts(parts);
             }
         }
-        reply
     }
 
     pub(super) fn event(&self, mut event: ChatEvent) -> ChatEvent {

@@ -59,18 +59,10 @@ pub(super) fn request_in(
         return Err(status::invalid("messages", "must hold at least one message"));
     }
     let kinds = request.extra_json_kinds;
-    let messages = request
-        .messages
-        .into_iter()
-        .enumerate()
-        .map(|(index, message)| message_in(message, &kinds, &|| format!("messages[{index}]")))
-        .collect::<Result<_, _>>()?;
-    let tools = request
-        .tools
-        .into_iter()
-        .enumerate()
-        .map(|(index, tool)| tool_in(tool, &kinds, &|| format!("tools[{index}]")))
-        .collect::<Result<_, _>>()?;
+    let messages = all(request.messages, |index, message| {
+        message_in(message, &kinds, &|| format!("messages[{index}]"))
+    })?;
+    let tools = all(request.tools, |index, tool| tool_in(tool, &kinds, &|| format!("tools[{index}]")))?;
     let mut parameters = from_pb::json_map(request.parameters.unwrap_or_default(), "parameters")?;
     join(
         &mut parameters,
@@ -119,6 +111,14 @@ pub(super) fn tokens(request: &ChatRequest) -> u64 {
 /// Names a part of the request in an error.
 type Field<'f> = &'f dyn Fn() -> String;
 
+/// Reads each item of a list. Most lists are empty.
+fn all<T, U>(items: Vec<T>, read: impl Fn(usize, T) -> Result<U, Status>) -> Result<Vec<U>, Status> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
+    items.into_iter().enumerate().map(|(index, item)| read(index, item)).collect()
+}
+
 /// More keys for a vendor's object. Most have none, and their field needs no name then.
 fn extra_in(
     text: &str,
@@ -140,11 +140,9 @@ fn message_in(message: pb::Message, kinds: &[String], field: Field<'_>) -> Resul
     let content = if message.parts.is_empty() {
         Content::Text(message.content)
     } else {
-        let parts = message.parts.into_iter().enumerate();
-        let parts = parts
-            .map(|(index, part)| part_in(part, kinds, &|| format!("{}.parts[{index}]", field())))
-            .collect::<Result<_, _>>()?;
-        let content = Content::Parts(parts);
+        let parts =
+            all(message.parts, |index, part| part_in(part, kinds, &|| format!("{}.parts[{index}]", field())));
+        let content = Content::Parts(parts?);
         // An answer that has parts has their text too.
         if !(message.content.is_empty() || message.content == content.text()) {
             return Err(status::invalid(
@@ -154,20 +152,20 @@ fn message_in(message: pb::Message, kinds: &[String], field: Field<'_>) -> Resul
         }
         content
     };
-    let calls = message.tool_calls.into_iter().enumerate();
-    let calls =
-        calls.map(|(index, call)| tool_call_in(call, kinds, &|| format!("{}.tool_calls[{index}]", field())));
-    let reasoning = message.reasoning.into_iter().enumerate();
-    let reasoning =
-        reasoning.map(|(index, piece)| reasoning_in(piece, &|| format!("{}.reasoning[{index}]", field())));
+    let tool_calls = all(message.tool_calls, |index, call| {
+        tool_call_in(call, kinds, &|| format!("{}.tool_calls[{index}]", field()))
+    })?;
+    let reasoning = all(message.reasoning, |index, piece| {
+        reasoning_in(piece, &|| format!("{}.reasoning[{index}]", field()))
+    })?;
     Ok(Message {
         role: message.role,
         content,
         name: message.name,
-        tool_calls: calls.collect::<Result<_, _>>()?,
+        tool_calls,
         tool_call_id: message.tool_call_id,
         reasoning_content: message.reasoning_content,
-        reasoning: reasoning.collect::<Result<_, _>>()?,
+        reasoning,
         refusal: message.refusal,
         annotations: Vec::new(),
         extra: extra_in(&message.extra_json, message.extra_json_kinds, kinds, field, json::MESSAGE)?,
