@@ -1,10 +1,11 @@
 //! Whether calls are taken, and what that depends on.
 
-use crate::{catalog::Catalog, state::StateStore};
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use crate::{
+    catalog::{Catalog, DatabaseState},
+    state::StateStore,
 };
+use parking_lot::Mutex;
+use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 /// Whether calls are taken.
@@ -16,8 +17,8 @@ pub struct Readiness {
     pub serving: Arc<OnceLock<Serving>>,
     /// What that needs of Redis.
     pub redis: RedisNeed,
-    /// Whether the database was away when it was last asked.
-    pub database_away: Arc<AtomicBool>,
+    /// How the database was when it was last asked.
+    pub database: Arc<Mutex<DatabaseState>>,
 }
 
 /// What calls are served from.
@@ -89,10 +90,13 @@ impl Readiness {
             };
             all.push(Dependency { name: "redis", there: !away, means });
         }
-        let away = self.database_away.load(Ordering::Relaxed);
-        let means =
-            if away { "away: configuration cannot be changed" } else { "configuration can be changed" };
-        all.push(Dependency { name: "database", there: !away, means });
+        let database = *self.database.lock();
+        let means = match database {
+            DatabaseState::Writable => "configuration can be changed",
+            DatabaseState::ReadOnly => "takes no writes: configuration cannot be changed",
+            DatabaseState::Away => "away: configuration cannot be changed",
+        };
+        all.push(Dependency { name: "database", there: database == DatabaseState::Writable, means });
         all
     }
 }
