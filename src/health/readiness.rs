@@ -5,7 +5,10 @@ use crate::{
     state::StateStore,
 };
 use parking_lot::Mutex;
-use std::sync::{Arc, OnceLock};
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+};
 use tokio_util::sync::CancellationToken;
 
 /// Whether calls are taken.
@@ -48,7 +51,7 @@ pub struct Dependency {
     /// Whether it is there.
     pub there: bool,
     /// What that means.
-    pub means: &'static str,
+    pub means: Cow<'static, str>,
 }
 
 impl Readiness {
@@ -72,14 +75,14 @@ impl Readiness {
             return vec![Dependency {
                 name: "calls",
                 there: false,
-                means: "starting: the log says what is waited for",
+                means: "starting: the log says what is waited for".into(),
             }];
         };
         let draining = self.draining.is_cancelled();
         let mut all = vec![Dependency {
             name: "calls",
             there: !draining,
-            means: if draining { "draining" } else { "the first snapshot is loaded" },
+            means: if draining { "draining" } else { "the first snapshot is loaded" }.into(),
         }];
         if self.redis != RedisNeed::None {
             let away = serving.state.degraded();
@@ -87,6 +90,10 @@ impl Readiness {
                 (false, _) => "turns and cooldowns are shared",
                 (true, RedisNeed::Required) => "away, and required",
                 (true, _) => "away: this replica decides alone",
+            };
+            let means = match serving.state.problem() {
+                Some(problem) => format!("{means} ({problem})").into(),
+                None => means.into(),
             };
             all.push(Dependency { name: "redis", there: !away, means });
         }
@@ -96,7 +103,8 @@ impl Readiness {
             DatabaseState::ReadOnly => "takes no writes: configuration cannot be changed",
             DatabaseState::Away => "away: configuration cannot be changed",
         };
-        all.push(Dependency { name: "database", there: database == DatabaseState::Writable, means });
+        let there = database == DatabaseState::Writable;
+        all.push(Dependency { name: "database", there, means: means.into() });
         all
     }
 }
