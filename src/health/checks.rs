@@ -37,6 +37,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// The most that is asked at once of providers and the state store, for a tenant and in all.
 const OF_TENANT: usize = 16;
 const IN_ALL: usize = 256;
+/// The longest probe, whatever a policy says: it holds a slot that others wait for.
+const PROBE: Duration = Duration::from_secs(30);
 
 /// Checks until `stop`. A pool whose check panics is left out, and checked again when it is due.
 pub async fn run(
@@ -152,7 +154,7 @@ impl Check<'_> {
             _ => return,
         };
         let _slot = self.slots.take().await;
-        let failure = match timeout(self.rule.timeout, driver.validate(&member.target)).await {
+        let failure = match timeout(self.rule.timeout.min(PROBE), driver.validate(&member.target)).await {
             Ok(outcome) => outcome.err(),
             Err(_) => Some(Failure::new(ErrorClass::Timeout, "no answer to a health check")),
         };
