@@ -248,7 +248,9 @@ fn connect_options(url: &str, database: DatabaseOptions) -> Result<PgConnectOpti
 /// Shows that a connection and a transaction can be had. The pool makes its own connections.
 async fn first_transaction(options: &PgConnectOptions) -> Result<(), SqlxError> {
     let mut connection = options.connect().await?;
+    // Two messages: a pooler in statement mode refuses what is still open after one.
     sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
+    sqlx::raw_sql("ROLLBACK").execute(&mut connection).await?;
     connection.close().await
 }
 

@@ -1,6 +1,6 @@
 //! `rota doctor`: checks everything that serving needs, and says what is wrong and what to do.
 //!
-//! It changes nothing. Each check has a time limit. A check that fails does not stop the others.
+//! It changes nothing that Rota reads. Each check has a time limit. A check that fails does not stop the others.
 
 mod model;
 mod places;

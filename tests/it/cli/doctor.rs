@@ -14,8 +14,9 @@ use rota::{
 use serde_json::Value;
 
 use crate::support::{
-    collector::Collector, pgbouncer::PgBouncer, postgres::Postgres, process::free_port, redis::Redis, redis_cluster::RedisCluster,
-    redis_sentinel::RedisSentinel, redis_tls::RedisTls, rota::Rota, world::Scene,
+    collector::Collector, pgbouncer::PgBouncer, postgres::Postgres, process::free_port, redis::Redis,
+    redis_cluster::RedisCluster, redis_sentinel::RedisSentinel, redis_tls::RedisTls, rota::Rota,
+    world::Scene,
 };
 
 /// The findings of a run: its exit status, and name, level, found and next of each.

@@ -52,9 +52,10 @@ impl PgBouncer {
 async fn run(folder: &TempDir) -> Process {
     let _ = fs::remove_file(folder.path().join("log"));
     let program = find_program("pgbouncer", &["/usr/sbin".into(), "/opt/homebrew/bin".into()]);
-    let mut command = Command::new(program.expect(
-        "pgbouncer is missing. Run: apt-get install -y pgbouncer   (macOS: brew install pgbouncer)",
-    ));
+    let mut command =
+        Command::new(program.expect(
+            "pgbouncer is missing. Run: apt-get install -y pgbouncer   (macOS: brew install pgbouncer)",
+        ));
     // It refuses to run as root, as PostgreSQL does.
     if let Some((user, group)) = ordinary_user() {
         command.uid(user).gid(group);

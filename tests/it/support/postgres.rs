@@ -69,7 +69,8 @@ impl Postgres {
         self.sql(&here, "ALTER SYSTEM SET default_transaction_read_only = on");
         self.sql(&here, "SELECT pg_reload_conf()");
         // Those that are at it may still write.
-        let busy = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rota' AND state <> 'idle'";
+        let busy =
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rota' AND state <> 'idle'";
         eventually(Duration::from_secs(10), async || match self.sql(&here, busy).as_str() {
             "0" => Ok(()),
             count => Err(format!("{count} transactions are open")),
@@ -202,9 +203,7 @@ async fn run(port: u16, folder: &TempDir) -> Result<Process, String> {
     }
     // QUIT is its immediate shutdown, the one that leaves neither children nor shared memory behind.
     let mut process = Process::start(command, folder.path(), "QUIT");
-    process
-        .wait_for_line(|line| line.contains("database system is ready to accept").then_some(()))
-        .await?;
+    process.wait_for_line(|line| line.contains("database system is ready to accept").then_some(())).await?;
     Ok(process)
 }
 

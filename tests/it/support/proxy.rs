@@ -38,7 +38,10 @@ impl Proxy {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
                 // Where nobody listens behind, dropping it says so.
-                let Ok(far) = TcpStream::connect(("127.0.0.1", leads_to.load(Ordering::Relaxed))).await else { continue };
+                let Ok(far) = TcpStream::connect(("127.0.0.1", leads_to.load(Ordering::Relaxed))).await
+                else {
+                    continue;
+                };
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                 tokio::spawn(pass(near_in, far_out, shared.clone()));
                 tokio::spawn(pass(far_in, near_out, shared.clone()));
