@@ -103,13 +103,15 @@ pub async fn serve(
     max_age: Duration,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
-    let router = router?;
-    let open = TaskTracker::new();
-    let mut incoming = pin!(connections.incoming()?);
-    while let Some(Some(connection)) = stop.run_until_cancelled(incoming.next()).await {
-        open.spawn(serve_one(router.clone(), connection, jittered(max_age), stop.clone()));
+    let (router, open) = (router?, TaskTracker::new());
+    {
+        // Dropped before the wait: the port is closed only then.
+        let mut incoming = pin!(connections.incoming()?);
+        while let Some(Some(connection)) = stop.run_until_cancelled(incoming.next()).await {
+            open.spawn(serve_one(router.clone(), connection, jittered(max_age), stop.clone()));
+        }
+        connections.close();
     }
-    connections.close();
     open.close();
     open.wait().await;
     Ok(())

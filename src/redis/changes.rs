@@ -15,7 +15,6 @@ use fred::{
     prelude::Client,
 };
 use std::{
-    mem,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -57,17 +56,23 @@ impl ChangeFeed {
         }
     }
 
-    /// Says a word and listens for one: whether Redis lets us.
+    /// Listens, says a word and waits until it is heard: whether Redis lets us.
     ///
     /// # Errors
-    /// What Redis says.
+    /// What Redis says. Of a subscription that it refuses, fred tells nothing.
     pub async fn try_out(&self, options: &RedisOptions) -> Result<()> {
-        self.connection.client().publish::<i64, _, _>(CHANNEL, "").await?;
         let client = options.client(&[])?;
+        let mut words = client.message_rx();
         let task = client.connect();
-        let listening = subscribe(&client, options).await;
+        let tried = async {
+            subscribe(&client, options).await?;
+            self.connection.client().publish::<i64, _, _>(CHANNEL, "").await?;
+            let heard = timeout(options.patience(), words.recv()).await;
+            heard.map(drop).map_err(|_| RedisError::refused(&["subscribe".to_owned()]))
+        };
+        let tried = tried.await;
         task.abort();
-        listening
+        tried
     }
 
     /// Waits until a replica has told of a change, or may have while this one could not listen.
@@ -78,19 +83,12 @@ impl ChangeFeed {
 
 /// Wakes `heard` at every word, until it is dropped.
 async fn listen(options: RedisOptions, heard: Weak<Notify>) {
-    let mut told = false;
     while heard.strong_count() > 0 {
         // A subscription needs a connection of its own, and is over when that breaks.
         if let Ok(client) = options.client(&[]) {
             let (mut words, mut problems) = (client.message_rx(), client.error_rx());
             let task = client.connect();
             let ready = subscribe(&client, &options).await;
-            if let Err(error) = &ready
-                && error.is_refusal()
-                && !mem::replace(&mut told, true)
-            {
-                tracing::error!(%error, "changes of configuration are not heard at once");
-            }
             // Until here something may have been said.
             let mut listening = ready.is_ok() && wake(&heard);
             while listening {
