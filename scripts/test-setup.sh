@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what `make test` needs and the machine lacks: redis-server, PostgreSQL, libfaketime, Node, Prometheus under
+# Installs what `make test` needs and the machine lacks: redis-server, PostgreSQL, PgBouncer, libfaketime, Node, Prometheus under
 # target/tools, a Python environment under target/python with the packages of tests/clients/python/requirements.txt and
 # kubectl, and the packages of examples/node under target/node. Quiet where everything is there.
 set -euo pipefail
@@ -40,6 +40,7 @@ have_faketime() { [ "$(uname)" != Linux ] || compgen -G '/usr/lib/*/faketime/lib
 command -v redis-server >/dev/null || lacks redis-server redis-server redis
 have_faketime || lacks libfaketime faketime libfaketime
 have_postgres || lacks PostgreSQL postgresql postgresql@17
+{ command -v pgbouncer || [ -x /usr/sbin/pgbouncer ]; } >/dev/null || lacks PgBouncer pgbouncer pgbouncer
 # Debian packs ensurepip apart from python3.
 have_venv || python3 -c 'import ensurepip, venv' 2>/dev/null || lacks "Python's venv" "python3 python3-venv" python@3
 have_node || lacks "Node 18 with npm" "nodejs npm" node

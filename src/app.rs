@@ -5,8 +5,8 @@ mod stores;
 pub use stores::{open_catalog, operator};
 
 use crate::{
-    api::{self, Admin, ConfigApi, GateLayer, InvokeApi, Services},
-    catalog::Catalog,
+    api::{self, Admin, ConfigApi, GateLayer, HealthApi, InvokeApi, Services},
+    catalog::{Catalog, DatabaseState},
     gate::{Connections, Drain, Gate},
     health::{self, Readiness, RedisNeed, Serving},
     invoke::Engine,
@@ -18,14 +18,12 @@ use crate::{
     telemetry::Metrics,
 };
 use anyhow::{Context, Result};
+use parking_lot::Mutex;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use stores::Stores;
 use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tonic_health::{
-    pb::health_server::HealthServer,
-    server::{HealthReporter, HealthService},
-};
+use tonic_health::server::{HealthReporter, HealthService};
 
 /// Connections that stay open after the last call has ended, such as those of health watchers, get this long.
 const CLOSING: Duration = Duration::from_secs(1);
@@ -60,7 +58,7 @@ impl App {
         let stores = Stores::open(settings, &metrics, &lasting).await?;
         let drivers = Registry::new(UpstreamClient::new(&settings.upstream)?);
         let reporter = HealthReporter::new();
-        let health = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
+        let health = Arc::new(HealthApi::new(HealthService::from_health_reporter(reporter.clone())));
         health::not_serving(&reporter).await;
         let gate = Gate::new(
             stores.catalog.clone(),
@@ -139,7 +137,7 @@ fn readiness(settings: &Settings, drain: &Drain) -> Readiness {
             (_, false) => RedisNeed::Wanted,
             (_, true) => RedisNeed::Required,
         },
-        database_away: Arc::default(),
+        database: Arc::new(Mutex::new(DatabaseState::Writable)),
     }
 }
 
@@ -206,13 +204,14 @@ fn serve(
     tasks: &Tasks,
 ) -> Result<JoinHandle<()>> {
     let (options, connections) = (settings.server.clone(), Arc::new(connections));
+    let max_age = options.max_connection_age;
     let router = move || api::router(gate.clone(), services.clone(), &options);
     // What cannot be served at all fails the start.
     router()?;
     Ok(tasks.spawn(Task::Server, move |stop| {
         let (router, connections) = (router(), connections.clone());
         async move {
-            if let Err(error) = api::serve(router, &connections, stop).await {
+            if let Err(error) = api::serve(router, &connections, max_age, stop).await {
                 tracing::warn!(%error, "gRPC cannot be served");
             }
         }

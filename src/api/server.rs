@@ -1,9 +1,11 @@
 //! The services behind one port, and what they share: the gate, limits, compression, health and reflection.
 
-use super::{admin::Admin, config::ConfigApi, invoke::InvokeApi, layer::GateLayer, pb};
+use super::{admin::Admin, config::ConfigApi, health::HealthApi, invoke::InvokeApi, layer::GateLayer, pb};
 use crate::gate::{Connection, Connections, Tls};
-use std::time::Duration;
-use tokio_util::sync::CancellationToken;
+use futures::{StreamExt, future::ready, stream};
+use std::{io, pin::pin, sync::Arc, time::Duration};
+use tokio::time::sleep;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::{
     codec::CompressionEncoding,
     transport::{
@@ -11,7 +13,7 @@ use tonic::{
         server::{Connected, Router, TcpConnectInfo},
     },
 };
-use tonic_health::{pb::health_server::HealthServer, server::HealthService};
+use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::{Builder, Error};
 use tower::{
     BoxError,
@@ -32,6 +34,8 @@ pub struct ServerOptions {
     pub max_message_size: usize,
     /// The most connections at once.
     pub max_connections: usize,
+    /// How long a connection is used, give or take a tenth.
+    pub max_connection_age: Duration,
     /// The most calls at once on one connection.
     pub streams_per_connection: u32,
     /// `None` serves plain text.
@@ -45,7 +49,7 @@ type Layers = Stack<GateLayer, Identity>;
 #[derive(Clone)]
 pub struct Services {
     /// `grpc.health.v1`.
-    pub health: HealthServer<HealthService>,
+    pub health: Arc<HealthApi>,
     /// `rota.v1.AdminService`.
     pub admin: Admin,
     /// `rota.v1.ConfigService`.
@@ -69,7 +73,7 @@ pub fn router(gate: GateLayer, services: Services, options: &ServerOptions) -> R
         .http2_max_pending_accept_reset_streams(Some(RESETS))
         .http2_max_header_list_size(MAX_METADATA)
         .layer(gate)
-        .add_service(health.accept_compressed(gzip))
+        .add_service(HealthServer::from_arc(health).accept_compressed(gzip))
         .add_service(reflection().build_v1()?.accept_compressed(gzip))
         .add_service(reflection().build_v1alpha()?.accept_compressed(gzip))
         .add_service(
@@ -92,17 +96,49 @@ pub fn router(gate: GateLayer, services: Services, options: &ServerOptions) -> R
 /// Serves the connections until `stop`, and then until the last of them has ended.
 ///
 /// # Errors
-/// Where the router could not be made, the port is closed, or serving fails.
+/// Where the router could not be made, or the port is closed.
 pub async fn serve(
     router: Result<Router<Layers>, Error>,
     connections: &Connections,
+    max_age: Duration,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
-    let stopped = async {
-        stop.cancelled().await;
+    let (router, open) = (router?, TaskTracker::new());
+    {
+        // Dropped before the wait: the port is closed only then.
+        let mut incoming = pin!(connections.incoming()?);
+        while let Some(Some(connection)) = stop.run_until_cancelled(incoming.next()).await {
+            open.spawn(serve_one(router.clone(), connection, jittered(max_age), stop.clone()));
+        }
         connections.close();
+    }
+    open.close();
+    open.wait().await;
+    Ok(())
+}
+
+/// Serves one connection. Once it is old, or on `stop`, the client is told to send no more calls on it (GOAWAY), and it ends
+/// with the last of those that it has: none is cut, however long it takes.
+///
+/// A server of tonic ends all its connections at one age. This one has one connection, so that each has its own.
+async fn serve_one(router: Router<Layers>, connection: Connection, age: Duration, stop: CancellationToken) {
+    let gone = connection.gone();
+    let ends = async {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = sleep(age) => {}
+            () = gone => {}
+        }
     };
-    Ok(router?.serve_with_incoming_shutdown(connections.incoming()?, stopped).await?)
+    let connection = stream::once(ready(Ok::<_, io::Error>(connection))).chain(stream::pending());
+    if let Err(error) = router.serve_with_incoming_shutdown(connection, ends).await {
+        tracing::debug!(%error, "a connection cannot be served");
+    }
+}
+
+/// A time within a tenth of this one: connections that began together, as after a deployment, do not end together.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(rand::random_range(0.9..1.1))
 }
 
 fn reflection() -> Builder<'static> {

@@ -8,15 +8,18 @@ use crate::{
         compiled::cache::Cache,
         secrets::key_ring::KeyRing,
         stored::{
+            Db,
             entity::{tenants, tokens},
-            patiently,
         },
         types::Error,
     },
     provider::guard::Networks,
 };
-use sea_orm::{ConnectionTrait, DatabaseConnection, EntityTrait, Statement};
-use std::sync::{Arc, OnceLock};
+use sea_orm::{DatabaseConnection, EntityTrait};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 use tokio::sync::Notify;
 
 /// What tenants configured. A clone is cheap and shares everything.
@@ -27,10 +30,12 @@ pub struct Catalog {
 
 /// What all clones of a [`Catalog`] share.
 pub(super) struct Inner {
-    pub db: DatabaseConnection,
+    pub db: Db,
     ring: KeyRing,
     networks: Networks,
     cache: Cache,
+    /// Whether the last change failed because the database did not take it.
+    refused: AtomicBool,
     /// Woken when this replica has changed something.
     committed: Notify,
     /// Woken when another replica may have changed something.
@@ -43,15 +48,21 @@ pub(super) struct Inner {
 type PanicWatch = Box<dyn Fn() + Send + Sync>;
 
 impl Catalog {
-    /// A catalog on that connection, with its schema as it is. It has nothing in memory yet, and does not check that the
-    /// ring is the right one: [`open`](Self::open) does.
+    /// A catalog on that SQLite, with its schema as it is. It has nothing in memory yet, and does not check that the ring is
+    /// the right one: [`open`](Self::open) does.
     #[must_use]
-    pub fn new(db: DatabaseConnection, ring: KeyRing, networks: Networks) -> Self {
+    pub fn new(sqlite: DatabaseConnection, ring: KeyRing, networks: Networks) -> Self {
+        Self::on(Db::Sqlite(sqlite), ring, networks)
+    }
+
+    /// The same on any database.
+    pub(super) fn on(db: Db, ring: KeyRing, networks: Networks) -> Self {
         let inner = Inner {
             db,
             ring,
             networks,
             cache: Cache::default(),
+            refused: AtomicBool::new(false),
             committed: Notify::new(),
             hinted: Notify::new(),
             panic_watch: OnceLock::new(),
@@ -59,16 +70,18 @@ impl Catalog {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Asks the database for an answer.
-    ///
-    /// # Errors
-    /// [`Error::DatabaseUnavailable`].
-    pub async fn ping(&self) -> Result<(), Error> {
-        patiently(async {
-            let one = Statement::from_string(self.db().get_database_backend(), "SELECT 1");
-            self.db().query_one_raw(one).await.map(drop)
-        })
-        .await
+    /// Notes how a change has ended.
+    pub(super) fn note_change<T>(&self, ended: &Result<T, Error>) {
+        match ended {
+            Ok(_) => self.inner.refused.store(false, Ordering::Relaxed),
+            Err(Error::DatabaseUnavailable) => self.inner.refused.store(true, Ordering::Relaxed),
+            Err(_) => {}
+        }
+    }
+
+    /// Whether the database did not take the last change.
+    pub(super) fn was_refused(&self) -> bool {
+        self.inner.refused.load(Ordering::Relaxed)
     }
 
     /// Whether there is no tenant and no token yet.
@@ -131,7 +144,7 @@ impl Catalog {
         self.inner.hinted.notified().await;
     }
 
-    pub(super) fn db(&self) -> &DatabaseConnection {
+    pub(super) fn db(&self) -> &Db {
         &self.inner.db
     }
 

@@ -42,8 +42,8 @@ pub use stored::{
 };
 pub use types::{
     AuditEvent, AuditFilter, Caller, Config, ConfigFrom, ConfigSet, CooldownSettings, Credential,
-    CredentialChange, CredentialOwner, Error, HIDDEN, INHERIT, Millis, Model, ModelKey, NewConfig,
-    NewCredential, NewModel, NewProvider, NewToken, Page, PageRequest, PolicySettings, Pool, PoolMember,
-    Provider, ProviderChange, ResourceKind, Role, Tenant, Token, Violation,
+    CredentialChange, CredentialOwner, DatabaseState, Error, HIDDEN, INHERIT, Millis, Model, ModelKey,
+    NewConfig, NewCredential, NewModel, NewProvider, NewToken, Page, PageRequest, PolicySettings, Pool,
+    PoolMember, Provider, ProviderChange, ResourceKind, Role, Tenant, Token, Violation,
 };
 pub use write::writer::Writer;

@@ -5,18 +5,15 @@ use crate::{
         handle::Catalog,
         secrets::master_key::MasterKeySource,
         stored::{
-            connect::{DatabaseOptions, OpenError, connect_options, create_file},
+            Db,
+            connect::{DatabaseOptions, OpenError},
             entity::meta,
-            migration::Migrator,
+            migration,
         },
     },
     provider::guard::Networks,
 };
-use sea_orm::{
-    ConnectionTrait, Database, DbBackend, EntityTrait, IntoActiveModel, SqliteTransactionMode,
-    TransactionOptions, TransactionTrait, sea_query::OnConflict,
-};
-use sea_orm_migration::{MigratorTrait, SchemaManager};
+use sea_orm::{ConnectionTrait, DbBackend, EntityTrait, IntoActiveModel, sea_query::OnConflict};
 
 /// Names our advisory lock on PostgreSQL: `rota` in ASCII.
 const MIGRATION_LOCK: i64 = 0x726f_7461;
@@ -40,13 +37,9 @@ impl Catalog {
     /// [`OpenError`]; a wrong master key is refused before anything is written.
     pub async fn open(options: OpenOptions) -> Result<Self, OpenError> {
         let OpenOptions { database_url, master_key, networks, database } = options;
-        let connect = connect_options(&database_url, database)?;
         let ring = master_key.ring().await?;
-        if database_url.starts_with("sqlite:") {
-            create_file(&database_url)?;
-        }
-        let catalog = Self::new(Database::connect(connect).await?, ring, networks);
-        catalog.verify_master_key(SchemaManager::new(catalog.db())).await?;
+        let catalog = Self::on(Db::open(&database_url, database).await?, ring, networks);
+        catalog.verify_master_key(catalog.db()).await?;
         Ok(catalog)
     }
 
@@ -55,24 +48,19 @@ impl Catalog {
     /// # Errors
     /// [`OpenError`]; a failed migration leaves nothing behind.
     pub async fn migrate(&self) -> Result<(), OpenError> {
-        let sqlite = self.db().get_database_backend() == DbBackend::Sqlite;
-        let options = TransactionOptions {
-            sqlite_transaction_mode: sqlite.then_some(SqliteTransactionMode::Immediate),
-            ..TransactionOptions::default()
-        };
-        let tx = self.db().begin_with_options(options).await?;
-        if !sqlite {
+        let tx = self.db().begin_write().await?;
+        if tx.get_database_backend() == DbBackend::Postgres {
             // Held until the commit; a second migrator then finds nothing left to do.
             let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
             tx.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
             tx.execute_unprepared(&lock).await?;
         }
         // Again: another start may have been first since.
-        self.verify_master_key(SchemaManager::new(&tx)).await?;
-        Migrator::up(&tx, None).await?;
+        self.verify_master_key(&tx).await?;
+        migration::run(&tx).await?;
         tx.commit().await?;
         self.keep_check_value().await?;
-        self.verify_master_key(SchemaManager::new(self.db())).await
+        self.verify_master_key(self.db()).await
     }
 
     /// Writes the check value where there is none. Two first starts may race: the first one's value stays.
@@ -88,11 +76,11 @@ impl Catalog {
     }
 
     /// Holds the ring against the check value where there is one. It needs no more than the oldest schema.
-    async fn verify_master_key(&self, schema: SchemaManager<'_>) -> Result<(), OpenError> {
-        if !schema.has_table("meta").await? {
+    async fn verify_master_key(&self, db: &impl ConnectionTrait) -> Result<(), OpenError> {
+        if !migration::has_table(db, "meta").await? {
             return Ok(());
         }
-        match meta::Entity::find_by_id(meta::MASTER_KEY_CHECK).one(schema.get_connection()).await? {
+        match meta::Entity::find_by_id(meta::MASTER_KEY_CHECK).one(db).await? {
             Some(row) if !self.ring().opens(&row.value) => Err(OpenError::WrongMasterKey),
             _ => Ok(()),
         }

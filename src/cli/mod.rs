@@ -27,7 +27,7 @@ struct Cli {
 
 /// What is logged by default. fred reports every lost connection, with a path of the build machine in it. Our own lines
 /// report each change once.
-const DEFAULT_LOG: &str = "info,fred=off,sea_orm_migration=warn";
+const DEFAULT_LOG: &str = "info,fred=off";
 
 #[derive(Subcommand)]
 enum Command {

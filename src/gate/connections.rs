@@ -27,7 +27,10 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::either::Either;
+use tokio_util::{
+    either::Either,
+    sync::{CancellationToken, DropGuard},
+};
 
 /// How long a peer may take to begin.
 const OPENING: Duration = Duration::from_secs(10);
@@ -76,7 +79,7 @@ impl Connections {
     ///
     /// # Errors
     /// Where the port is closed, or the system gives no descriptor.
-    pub fn incoming(&self) -> io::Result<impl Stream<Item = io::Result<Connection>> + use<>> {
+    pub fn incoming(&self) -> io::Result<impl Stream<Item = Connection> + use<>> {
         let taken =
             stream::unfold(
                 self.port.accept()?,
@@ -93,7 +96,7 @@ impl Connections {
         // Each by itself: a slow handshake holds up no other.
         let tls = self.tls.clone();
         let opened = admitted.map(move |(tcp, place)| tokio::spawn(open(tcp, tls.clone(), place)));
-        Ok(opened.buffer_unordered(self.most).filter_map(|opened| ready(opened.ok().flatten().map(Ok))))
+        Ok(opened.buffer_unordered(self.most).filter_map(|opened| ready(opened.ok().flatten())))
     }
 
     /// The address of the port.
@@ -129,7 +132,8 @@ async fn open(tcp: TcpStream, tls: Option<watch::Receiver<TlsAcceptor>>, place: 
         }
     };
     let io = BufWriter::with_capacity(GATHERED, io);
-    Some(Connection { io, opening: Some(Opening { late, missing: PREFACE }), _place: place })
+    let gone = CancellationToken::new().drop_guard();
+    Some(Connection { io, opening: Some(Opening { late, missing: PREFACE }), gone, _place: place })
 }
 
 /// A connection's place among those that may be open.
@@ -146,6 +150,8 @@ struct Place {
 pub struct Connection {
     io: BufWriter<Either<TcpStream, Box<TlsStream<TcpStream>>>>,
     opening: Option<Opening>,
+    /// Cancels its token when the connection is dropped.
+    gone: DropGuard,
     _place: Place,
 }
 
@@ -163,6 +169,11 @@ impl Connection {
             Either::Left(tcp) => tcp,
             Either::Right(tls) => tls.get_ref().0,
         }
+    }
+
+    /// Ends when the connection has.
+    pub fn gone(&self) -> impl Future<Output = ()> + use<> {
+        self.gone.token().clone().cancelled_owned()
     }
 }
 

@@ -4,24 +4,41 @@
 //! authenticated call. A probe that succeeds ends a cooldown early, unless the cooldown says something of limits. A probe
 //! that fails cools an idle member, as a failed call does. Members whose trial is due are left to calls. While Redis is
 //! away, each replica checks for itself.
+//!
+//! Pools are checked independently of each other, and the members of a pool beside each other. What is asked at once is
+//! bounded for each tenant and in all, and a round by its interval: a tenant whose providers do not answer slows no other.
 
 use crate::{
-    balance::{Cooldown, ErrorClass, Failure, HealthCheck, Standing},
+    balance::{Cooldown, ErrorClass, Failure, HealthCheck, Member, Standing, Time},
     catalog::{Catalog, ModelKey, Pool, PoolMember},
-    provider::Registry,
-    state::{FailedAttempt, Override, StateStore},
+    provider::{Driver, Registry},
+    state::{FailedAttempt, MemberInspection, Override, StateStore},
     tasks::{Task, Tasks},
 };
-use futures::StreamExt;
-use std::{collections::HashMap, sync::Arc, time::Duration};
-use tokio::time::{Instant, MissedTickBehavior, timeout};
+use futures::{
+    StreamExt,
+    stream::{self, FuturesUnordered},
+};
+use rand::seq::SliceRandom;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, MissedTickBehavior, timeout},
+};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How often pools are looked through for those that are due.
 const TICK: Duration = Duration::from_millis(500);
-/// How many pools are checked at once.
-const AT_ONCE: usize = 8;
+/// The most that is asked at once of providers and the state store, for a tenant and in all.
+const OF_TENANT: usize = 16;
+const IN_ALL: usize = 256;
+/// The longest probe, whatever a policy says: it holds a slot that others wait for.
+const PROBE: Duration = Duration::from_secs(30);
 
 /// Checks until `stop`. A pool whose check panics is left out, and checked again when it is due.
 pub async fn run(
@@ -31,74 +48,133 @@ pub async fn run(
     tasks: Tasks,
     stop: CancellationToken,
 ) {
+    let (state, drivers, tasks) = (&*state, &drivers, &tasks);
+    let all = Arc::new(Semaphore::new(IN_ALL));
+    let mut tenants: HashMap<Uuid, Slots> = HashMap::new();
     let mut due: HashMap<Uuid, Instant> = HashMap::new();
+    let mut checked: HashSet<Uuid> = HashSet::new();
+    let mut checks = FuturesUnordered::new();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
+            Some(pool) = checks.next() => {
+                checked.remove(&pool);
+                continue;
+            }
             _ = ticks.tick() => {}
         }
         let pools = catalog.pools(|pool| pool.enabled && pool.balanced && pool.policy.health_check.is_some());
-        due.retain(|id, _| pools.iter().any(|pool| pool.roster.id == *id));
+        let known: HashSet<_> = pools.iter().flat_map(|pool| [pool.roster.id, pool.roster.tenant]).collect();
+        due.retain(|id, _| known.contains(id));
+        tenants.retain(|id, _| known.contains(id));
         let now = Instant::now();
-        let ready: Vec<_> = pools
-            .into_iter()
-            .filter_map(|pool| Some((pool.policy.health_check?, pool)))
-            .filter(|(_, pool)| due.get(&pool.roster.id).is_none_or(|due| *due <= now))
-            .collect();
-        for (rule, pool) in &ready {
-            due.insert(pool.roster.id, now + rule.interval);
-        }
-        let round = futures::stream::iter(ready).for_each_concurrent(AT_ONCE, |(rule, pool)| {
-            let (state, drivers, tasks) = (&state, &drivers, &tasks);
-            async move {
+        for pool in pools {
+            let Some(rule) = pool.policy.health_check else { continue };
+            let id = pool.roster.id;
+            if due.get(&id).is_some_and(|due| *due > now) || !checked.insert(id) {
+                continue;
+            }
+            due.insert(id, now + rule.interval);
+            let slots = tenants.entry(pool.roster.tenant).or_insert_with(|| Slots::new(all.clone())).clone();
+            checks.push(async move {
                 let ModelKey { tenant, provider, model, .. } = &pool.key;
                 let name = format!("{tenant}/{provider}/{model}");
-                let check = check_pool(&pool, rule, state.as_ref(), drivers);
-                tasks.contain(Task::HealthChecks, &name, check).await;
-            }
-        });
-        tokio::select! {
-            () = stop.cancelled() => return,
-            () = round => {}
+                let check = Check { pool: &pool, rule, slots, state };
+                // Who was not asked in time may be the first of the next round.
+                let check = timeout(rule.interval, check.run(drivers));
+                let _ = tasks.contain(Task::HealthChecks, &name, check).await;
+                id
+            });
         }
     }
 }
 
-async fn check_pool(pool: &Pool, rule: HealthCheck, state: &dyn StateStore, drivers: &Registry) {
-    // A little less than the interval: the next round must find it free.
-    if !state.claim_check(&pool.roster, rule.interval.mul_f64(0.9)).await {
-        return;
+/// What may be asked at once.
+#[derive(Clone)]
+struct Slots {
+    of_tenant: Arc<Semaphore>,
+    in_all: Arc<Semaphore>,
+}
+
+impl Slots {
+    fn new(in_all: Arc<Semaphore>) -> Self {
+        Self { of_tenant: Arc::new(Semaphore::new(OF_TENANT)), in_all }
     }
-    let Some(driver) = drivers.get(pool.kind.name) else { return };
-    let seen = state.inspect(&pool.roster).await;
-    for ((balanced, member), inspection) in pool.roster.members.iter().zip(&pool.members).zip(&seen.members) {
-        let cooling = match inspection.standing(seen.now) {
+
+    /// Waits for a slot. It is free again when what is returned is dropped.
+    async fn take(&self) -> [Option<SemaphorePermit<'_>>; 2] {
+        // The tenant's first: who waits for one of those holds none of all. Neither is ever closed.
+        [self.of_tenant.acquire().await.ok(), self.in_all.acquire().await.ok()]
+    }
+}
+
+/// One round of one pool.
+struct Check<'a> {
+    pool: &'a Pool,
+    rule: HealthCheck,
+    slots: Slots,
+    state: &'a dyn StateStore,
+}
+
+impl Check<'_> {
+    async fn run(&self, drivers: &Registry) {
+        let Some(driver) = drivers.get(self.pool.kind.name) else { return };
+        let roster = &self.pool.roster;
+        let asked = self.slots.take().await;
+        // A little less than the interval: the next round must find it free.
+        if !self.state.claim_check(roster, self.rule.interval.mul_f64(0.9)).await {
+            return;
+        }
+        let seen = self.state.inspect(roster).await;
+        drop(asked);
+        let members = roster.members.iter().zip(&self.pool.members).zip(&seen.members);
+        let mut members: Vec<_> =
+            members.map(|((balanced, member), seen)| (balanced, member, seen)).collect();
+        members.shuffle(&mut rand::rng());
+        stream::iter(members)
+            .for_each_concurrent(OF_TENANT, |(balanced, member, inspection)| {
+                self.member(driver, seen.now, balanced, member, inspection)
+            })
+            .await;
+    }
+
+    async fn member(
+        &self,
+        driver: &dyn Driver,
+        now: Time,
+        balanced: &Member,
+        member: &PoolMember,
+        seen: &MemberInspection,
+    ) {
+        let cooling = match seen.standing(now) {
             Standing::Cooling(cooling) if cooling.class.health_check_ends() => true,
-            Standing::Available if inspection.in_flight == 0 => false,
-            _ => continue,
+            Standing::Available if seen.in_flight == 0 => false,
+            _ => return,
         };
-        let failure = match timeout(rule.timeout, driver.validate(&member.target)).await {
+        let _slot = self.slots.take().await;
+        let failure = match timeout(self.rule.timeout.min(PROBE), driver.validate(&member.target)).await {
             Ok(outcome) => outcome.err(),
             Err(_) => Some(Failure::new(ErrorClass::Timeout, "no answer to a health check")),
         };
+        let roster = &self.pool.roster;
         match failure {
             None if cooling => {
-                state.override_cooldown(&pool.roster, balanced, Override::Recover).await;
-                log(pool, member, "a health check ended a cooldown");
+                self.state.override_cooldown(roster, balanced, Override::Recover).await;
+                log(self.pool, member, "a health check ended a cooldown");
             }
             Some(failure) if !cooling => {
                 let attempt = FailedAttempt {
-                    tenant: pool.roster.tenant,
-                    pool: pool.roster.id,
+                    tenant: roster.tenant,
+                    pool: roster.id,
                     member: balanced,
-                    began: seen.now,
+                    began: now,
                     trial: None,
                 };
-                if let Some(cooldown) = asked_for(pool, &failure) {
-                    state.fail(&attempt, &cooldown).await;
-                    log(pool, member, "a health check failed");
+                if let Some(cooldown) = asked_for(self.pool, &failure) {
+                    self.state.fail(&attempt, &cooldown).await;
+                    log(self.pool, member, "a health check failed");
                 }
             }
             _ => {}

@@ -1,17 +1,17 @@
 //! What `grpc.health.v1` says.
 
 use super::readiness::Readiness;
-use crate::catalog::Catalog;
-use std::{sync::atomic::Ordering, time::Duration};
+use crate::catalog::{Catalog, DatabaseState};
+use std::time::Duration;
 use tokio::time::{Interval, MissedTickBehavior};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-/// How often the database and a required Redis are asked whether they answer.
+/// How often the database is asked whether it takes changes, and a required Redis whether it answers.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Services that work from snapshots. `""` is the whole, and `readiness` is another name of it.
 const FROM_SNAPSHOTS: [&str; 3] = ["", "readiness", "rota.v1.InvokeService"];
-/// Services that need the database.
+/// Services that need the database, and that it takes writes.
 const FROM_DATABASE: [&str; 2] = ["rota.v1.ConfigService", "rota.v1.AdminService"];
 
 /// The process alone.
@@ -52,23 +52,29 @@ async fn follow_readiness(reporter: &HealthReporter, readiness: &Readiness) {
 }
 
 async fn follow_database(reporter: &HealthReporter, catalog: &Catalog, readiness: &Readiness) {
-    let mut there = true;
+    let mut known = DatabaseState::Writable;
     let mut ticks = ticks();
     loop {
         tokio::select! {
             () = readiness.draining.cancelled() => return set(reporter, &FROM_DATABASE, false).await,
             _ = ticks.tick() => {}
         }
-        let now = catalog.ping().await.is_ok();
-        if there != now && !readiness.draining.is_cancelled() {
-            if now {
-                tracing::info!("the database is back");
-            } else {
-                tracing::warn!("the database is away: configuration cannot be changed");
+        let now = catalog.database_state().await;
+        if known != now && !readiness.draining.is_cancelled() {
+            match now {
+                DatabaseState::Writable => {
+                    tracing::info!("the database is back: configuration can be changed")
+                }
+                DatabaseState::ReadOnly => {
+                    tracing::warn!("the database takes no writes: configuration cannot be changed");
+                }
+                DatabaseState::Away => {
+                    tracing::warn!("the database is away: configuration cannot be changed");
+                }
             }
-            there = now;
-            readiness.database_away.store(!now, Ordering::Relaxed);
-            set(reporter, &FROM_DATABASE, now).await;
+            known = now;
+            *readiness.database.lock() = now;
+            set(reporter, &FROM_DATABASE, now == DatabaseState::Writable).await;
         }
     }
 }

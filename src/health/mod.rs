@@ -6,7 +6,7 @@
 //! - `scrape`: what is only asked when somebody reads the metrics.
 //! - `checks`: active checks of credentials.
 //!
-//! `ConfigService` and `AdminService` follow the database. `InvokeService`, `readiness` and `""` do not: calls are served
+//! `ConfigService` and `AdminService` follow the database and whether it takes writes. `InvokeService`, `readiness` and `""` do not: calls are served
 //! from snapshots. They need migrations, a first snapshot, no drain, and Redis where it is required. `liveness` is the
 //! process alone: it serves as long as there is one. An outage upstream touches none of them.
 

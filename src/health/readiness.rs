@@ -1,9 +1,13 @@
 //! Whether calls are taken, and what that depends on.
 
-use crate::{catalog::Catalog, state::StateStore};
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use crate::{
+    catalog::{Catalog, DatabaseState},
+    state::StateStore,
+};
+use parking_lot::Mutex;
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -16,8 +20,8 @@ pub struct Readiness {
     pub serving: Arc<OnceLock<Serving>>,
     /// What that needs of Redis.
     pub redis: RedisNeed,
-    /// Whether the database was away when it was last asked.
-    pub database_away: Arc<AtomicBool>,
+    /// How the database was when it was last asked.
+    pub database: Arc<Mutex<DatabaseState>>,
 }
 
 /// What calls are served from.
@@ -47,7 +51,7 @@ pub struct Dependency {
     /// Whether it is there.
     pub there: bool,
     /// What that means.
-    pub means: &'static str,
+    pub means: Cow<'static, str>,
 }
 
 impl Readiness {
@@ -71,14 +75,14 @@ impl Readiness {
             return vec![Dependency {
                 name: "calls",
                 there: false,
-                means: "starting: the log says what is waited for",
+                means: "starting: the log says what is waited for".into(),
             }];
         };
         let draining = self.draining.is_cancelled();
         let mut all = vec![Dependency {
             name: "calls",
             there: !draining,
-            means: if draining { "draining" } else { "the first snapshot is loaded" },
+            means: if draining { "draining" } else { "the first snapshot is loaded" }.into(),
         }];
         if self.redis != RedisNeed::None {
             let away = serving.state.degraded();
@@ -87,12 +91,20 @@ impl Readiness {
                 (true, RedisNeed::Required) => "away, and required",
                 (true, _) => "away: this replica decides alone",
             };
+            let means = match serving.state.problem() {
+                Some(problem) => format!("{means} ({problem})").into(),
+                None => means.into(),
+            };
             all.push(Dependency { name: "redis", there: !away, means });
         }
-        let away = self.database_away.load(Ordering::Relaxed);
-        let means =
-            if away { "away: configuration cannot be changed" } else { "configuration can be changed" };
-        all.push(Dependency { name: "database", there: !away, means });
+        let database = *self.database.lock();
+        let means = match database {
+            DatabaseState::Writable => "configuration can be changed",
+            DatabaseState::ReadOnly => "takes no writes: configuration cannot be changed",
+            DatabaseState::Away => "away: configuration cannot be changed",
+        };
+        let there = database == DatabaseState::Writable;
+        all.push(Dependency { name: "database", there, means: means.into() });
         all
     }
 }

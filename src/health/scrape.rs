@@ -3,13 +3,13 @@
 use super::readiness::{Readiness, RedisNeed, Serving};
 use crate::{
     balance::Standing,
-    catalog::{ModelKey, Pool},
+    catalog::{DatabaseState, ModelKey, Pool},
     provider::ModelType,
     tasks::{Task, Tasks},
     telemetry::{Metrics, ModelLabels, Standings, StoreMode},
 };
 use futures::{StreamExt, stream};
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 use tokio::{runtime::Handle, time::timeout};
 
 /// How many pools are asked of the state store at once, and how long all of them may take. A scrape must get an answer even
@@ -20,8 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// All metrics as text.
 pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics, tasks: &Tasks) -> String {
     // A database that has not answered yet is what a start waits for.
-    let database = readiness.serving.get().is_some() && !readiness.database_away.load(Ordering::Relaxed);
-    metrics.readiness(readiness.why_not().is_none(), database);
+    let started = readiness.serving.get().is_some();
+    let database = *readiness.database.lock();
+    metrics.readiness(
+        readiness.why_not().is_none(),
+        started && database != DatabaseState::Away,
+        started && database == DatabaseState::Writable,
+    );
     if let Some(serving) = readiness.serving.get() {
         let mode = match readiness.redis {
             RedisNeed::None => StoreMode::Memory,

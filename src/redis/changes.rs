@@ -4,9 +4,16 @@
 //!
 //! When Redis is gone no word comes, and changes arrive with the next look.
 
-use super::connect::{Connection, RedisOptions};
+use super::{
+    connect::{Connection, RedisOptions},
+    error::{RedisError, Result},
+};
 use crate::tasks::{Task, Tasks};
-use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
+use fred::{
+    clients::WithOptions,
+    interfaces::{ClientLike, EventInterface, PubsubInterface},
+    prelude::Client,
+};
 use std::{
     sync::{Arc, Weak},
     time::Duration,
@@ -40,8 +47,32 @@ impl ChangeFeed {
     /// Tells all replicas that configuration has changed. When Redis is away, nobody is told.
     pub async fn announce(&self) {
         if let Err(error) = self.connection.client().publish::<i64, _, _>(CHANNEL, "").await {
-            tracing::debug!(error = error.details(), "a change was not announced");
+            let error = RedisError::from(error);
+            if error.is_refusal() {
+                tracing::error!(%error, "a change was not announced: other replicas learn of it from the database");
+            } else {
+                tracing::debug!(%error, "a change was not announced");
+            }
         }
+    }
+
+    /// Listens, says a word and waits until it is heard: whether Redis lets us.
+    ///
+    /// # Errors
+    /// What Redis says. Of a subscription that it refuses, fred tells nothing.
+    pub async fn try_out(&self, options: &RedisOptions) -> Result<()> {
+        let client = options.client(&[])?;
+        let mut words = client.message_rx();
+        let task = client.connect();
+        let tried = async {
+            subscribe(&client, options).await?;
+            self.connection.client().publish::<i64, _, _>(CHANNEL, "").await?;
+            let heard = timeout(options.patience(), words.recv()).await;
+            heard.map(drop).map_err(|_| RedisError::refused(&["subscribe".to_owned()]))
+        };
+        let tried = tried.await;
+        task.abort();
+        tried
     }
 
     /// Waits until a replica has told of a change, or may have while this one could not listen.
@@ -57,12 +88,9 @@ async fn listen(options: RedisOptions, heard: Weak<Notify>) {
         if let Ok(client) = options.client(&[]) {
             let (mut words, mut problems) = (client.message_rx(), client.error_rx());
             let task = client.connect();
-            let ready = timeout(options.patience(), async {
-                client.wait_for_connect().await?;
-                client.subscribe(CHANNEL).await
-            });
+            let ready = subscribe(&client, &options).await;
             // Until here something may have been said.
-            let mut listening = matches!(ready.await, Ok(Ok(()))) && wake(&heard);
+            let mut listening = ready.is_ok() && wake(&heard);
             while listening {
                 listening = tokio::select! {
                     word = words.recv() => match word {
@@ -76,6 +104,14 @@ async fn listen(options: RedisOptions, heard: Weak<Notify>) {
         }
         sleep(PAUSE).await;
     }
+}
+
+async fn subscribe(client: &WithOptions<Client>, options: &RedisOptions) -> Result<()> {
+    let subscribed = timeout(options.patience(), async {
+        client.wait_for_connect().await?;
+        client.subscribe(CHANNEL).await
+    });
+    Ok(subscribed.await.map_err(|_| RedisError("it does not answer".into()))??)
 }
 
 fn wake(heard: &Weak<Notify>) -> bool {

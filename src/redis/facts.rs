@@ -38,8 +38,8 @@ pub struct RedisFacts {
     pub replica: bool,
     /// How long pings took, in order.
     pub pings: Vec<Duration>,
-    /// How far the clock of the first one is ahead of ours, in milliseconds.
-    pub ahead: i64,
+    /// How far the clock of the first one is ahead of ours, in milliseconds. None where it does not say.
+    pub ahead: Option<i64>,
 }
 
 impl RedisFacts {
@@ -83,7 +83,7 @@ impl RedisFacts {
             policies.extend(value("maxmemory_policy:"));
             facts.replica |= value("role:").is_some_and(|role| role == "slave");
             if place == 0 {
-                facts.ahead = ahead(&client, slot).await?;
+                facts.ahead = ahead(&client, slot).await.ok();
             }
         }
         facts.versions.extend(versions);

@@ -59,6 +59,9 @@ pub struct RawSettings {
     /// [default: 5s]
     #[arg(long, global = true, env = "ROTA_DATABASE_WAIT", value_name = "TIME", help_heading = DATABASE)]
     pub database_wait: Option<String>,
+    /// The longest life of a connection to PostgreSQL. A new one goes where the name leads by then [default: 10m]
+    #[arg(long, global = true, env = "ROTA_DATABASE_MAX_LIFETIME", value_name = "TIME", help_heading = DATABASE)]
+    pub database_max_lifetime: Option<String>,
     /// The longest time that a statement may run on PostgreSQL [default: 10s]
     #[arg(long, global = true, env = "ROTA_DATABASE_STATEMENT_TIMEOUT", value_name = "TIME", help_heading = DATABASE)]
     pub database_statement_timeout: Option<String>,
@@ -128,6 +131,10 @@ pub struct RawSettings {
     /// The most calls at once. Further ones are refused as OVERLOADED [default: 10000]
     #[arg(long, global = true, env = "ROTA_MAX_CALLS", value_name = "COUNT", help_heading = LIMITS)]
     pub max_calls: Option<usize>,
+    /// The longest life of a gRPC connection, give or take a tenth. Calls on it end as always; the client's next ones
+    /// need a new connection, which may lead to another replica [default: 10m]
+    #[arg(long, global = true, env = "ROTA_MAX_CONNECTION_AGE", value_name = "TIME", help_heading = LIMITS)]
+    pub max_connection_age: Option<String>,
     /// The most calls at once on one connection. Further ones wait at the client [default: 1000]
     #[arg(long, global = true, env = "ROTA_MAX_CALLS_PER_CONNECTION", value_name = "COUNT", help_heading = LIMITS)]
     pub max_calls_per_connection: Option<u32>,

@@ -39,7 +39,9 @@ pub(super) fn resolve(raw: &mut RawSettings, problems: &mut Problems) -> ServerO
     if max_connections == 0 || max_connections > MOST_CONNECTIONS {
         problems.add("max-connections", "is a number from 1 to 1000000");
     }
-    ServerOptions { max_message_size, max_connections, streams_per_connection, tls }
+    let max_connection_age =
+        time("max-connection-age", raw.max_connection_age.take(), Duration::from_mins(10), problems);
+    ServerOptions { max_message_size, max_connections, max_connection_age, streams_per_connection, tls }
 }
 
 /// How many calls are served, with the defaults filled in.

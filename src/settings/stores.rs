@@ -51,6 +51,12 @@ pub(super) fn database(raw: &mut RawSettings, problems: &mut Problems) -> Databa
     DatabaseOptions {
         max_connections,
         wait: time("database-wait", raw.database_wait.take(), default.wait, problems),
+        max_lifetime: time(
+            "database-max-lifetime",
+            raw.database_max_lifetime.take(),
+            default.max_lifetime,
+            problems,
+        ),
         statement_timeout: time(
             "database-statement-timeout",
             statement_timeout,

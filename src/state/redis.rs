@@ -99,24 +99,39 @@ impl RedisStore {
 }
 
 impl RedisStore {
-    /// Whether every primary takes writes: a store that goes back for the sake of one would be lost by the next call
-    /// for another.
-    pub(super) async fn probe(&self) -> Result<()> {
+    /// Whether every primary takes writes and lets us run what we need: a store that goes back for the sake of one, or of one
+    /// command, would be lost by the next call for another.
+    ///
+    /// # Errors
+    /// What a primary says, or which commands its ACL refuses.
+    pub async fn probe(&self) -> Result<()> {
         self.shared.connection.renew_if_ended();
         let name = |n| format!("rota:probe:{}:{n}", self.shared.replica);
         let keys = self.shared.connection.key_of_each_primary(name).into_iter();
-        let probes = keys.map(|key| self.claim(key, Duration::from_secs(1)));
+        let probes = keys.map(|key| self.try_all(key));
         try_join_all(probes).await.map(drop)
+    }
+
+    /// Runs every command that the scripts use, on a key of its own.
+    async fn try_all(&self, key: String) -> Result<()> {
+        let args = Args::default().millis(Duration::from_secs(1));
+        let refused: Vec<String> = self.shared.run(script!("probe"), [key], args).await?;
+        if refused.is_empty() { Ok(()) } else { Err(RedisError::refused(&refused)) }
     }
 
     /// Waits until it answers.
     pub(super) async fn wait(&self, limit: Duration) -> Result<()> {
         let answered = async {
-            while self.probe().await.is_err() {
-                sleep(Duration::from_millis(20)).await;
+            loop {
+                match self.probe().await {
+                    // Waiting does not change that.
+                    Err(error) if error.is_refusal() => return Err(error),
+                    Err(_) => sleep(Duration::from_millis(20)).await,
+                    Ok(()) => return Ok(()),
+                }
             }
         };
-        self.shared.connection.within(limit, answered).await
+        self.shared.connection.within(limit, answered).await?
     }
 
     /// Where its tasks run.

@@ -43,6 +43,8 @@ pub struct ResilientStore {
     shared: RedisStore,
     local: MemoryStore,
     away: AtomicBool,
+    /// Why it is away, as it last said.
+    problem: Mutex<Option<RedisError>>,
     /// Held for writing while this replica goes back: then nothing is granted, so that its counts stand still.
     returning: RwLock<()>,
     /// Releases of that time, to be made after it.
@@ -62,6 +64,7 @@ impl ResilientStore {
             shared,
             local: MemoryStore::default(),
             away: AtomicBool::new(false),
+            problem: Mutex::default(),
             returning: RwLock::new(()),
             deferred: Mutex::new(None),
             loss: Arc::default(),
@@ -85,8 +88,18 @@ impl ResilientStore {
             return;
         }
         tracing::warn!(%error, "Redis is away: going on with what this replica knows");
+        *self.problem.lock() = Some(error.clone());
         self.shared.reconnect();
         self.loss.notify_one();
+    }
+
+    /// Keeps why it is away. A refusal is told once: somebody has to change something.
+    fn still_away(&self, error: RedisError) {
+        let mut problem = self.problem.lock();
+        if error.is_refusal() && problem.as_ref().is_none_or(|known| known.0 != error.0) {
+            tracing::error!(%error, "Redis is there and refuses a command: its user needs those of deploy/redis/users.acl");
+        }
+        *problem = Some(error);
     }
 
     async fn go_back(&self) -> Result<()> {
@@ -141,8 +154,13 @@ async fn watch(this: Weak<ResilientStore>) {
             drop(store);
             sleep(PROBE).await;
             let Some(store) = this.upgrade() else { return };
-            if store.shared.probe().await.is_ok() && store.go_back().await.is_ok() {
-                tracing::info!("Redis is back: state is shared again");
+            let back = match store.shared.probe().await {
+                Ok(()) => store.go_back().await,
+                refused => refused,
+            };
+            match back {
+                Ok(()) => tracing::info!("Redis is back: state is shared again"),
+                Err(error) => store.still_away(error),
             }
             continue;
         }
@@ -257,5 +275,9 @@ impl StateStore for ResilientStore {
 
     fn degraded(&self) -> bool {
         self.away.load(Ordering::SeqCst)
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.degraded().then(|| self.problem.lock().as_ref().map(ToString::to_string)).flatten()
     }
 }

@@ -57,6 +57,11 @@ pub trait StateStore: Send + Sync + 'static {
     fn degraded(&self) -> bool {
         false
     }
+
+    /// Why it cannot be reached, while it cannot. Holds no secret.
+    fn problem(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What [`StateStore::acquire`] is asked.

@@ -47,6 +47,7 @@ pub struct Metrics {
     revision: Gauge,
     ready: Gauge,
     database: Gauge,
+    writable: Gauge,
     tasks: Gauge,
     task_failures: Family<TaskLabels, Counter>,
     contained_panics: Family<TaskLabels, Counter>,
@@ -187,10 +188,11 @@ impl Metrics {
         }
     }
 
-    /// Whether calls are taken, and whether the database answers.
-    pub fn readiness(&self, ready: bool, database: bool) {
+    /// Whether calls are taken, whether the database answers, and whether it takes writes.
+    pub fn readiness(&self, ready: bool, database: bool, writable: bool) {
         self.ready.set(ready.into());
         self.database.set(database.into());
+        self.writable.set(writable.into());
     }
 
     /// Where state lives now, and which revision of the configuration is served.

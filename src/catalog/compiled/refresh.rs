@@ -11,7 +11,7 @@ use crate::catalog::{
     },
     handle::Catalog,
     stored::{
-        Change, Reload, begin_read,
+        Change, Reload,
         entity::{tenants, tokens},
         patiently,
     },
@@ -180,7 +180,7 @@ impl Catalog {
 
     async fn read_page(&self, filter: Filter, after: Option<Uuid>) -> Result<load::Page, Error> {
         patiently(async {
-            let tx = begin_read(self.db()).await?;
+            let tx = self.db().begin_read().await?;
             let page = load::page(&tx, self.ring(), filter, after, load::PAGE).await?;
             tx.commit().await?;
             Ok::<_, DbErr>(page)

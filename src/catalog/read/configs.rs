@@ -10,7 +10,7 @@ use crate::{
         handle::Catalog,
         names::{self, Check, shown},
         secrets::fields,
-        stored::{begin_read, locate, switches},
+        stored::{locate, switches},
         types::{ConfigFrom, ConfigSet, Error, INHERIT, ModelKey, ResourceKind},
     },
     provider::{KindSpec, Target},
@@ -21,7 +21,7 @@ use url::Url;
 impl Catalog {
     /// Everything a model is compiled from, read at one moment.
     async fn parts(&self, key: &ModelKey) -> Result<Parts, Error> {
-        let tx = begin_read(self.db()).await?;
+        let tx = self.db().begin_read().await?;
         let located = locate(&tx, key).await?;
         let parts = load::one(&tx, self.ring(), located.model.id).await?;
         tx.commit().await?;

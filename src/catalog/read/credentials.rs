@@ -10,7 +10,7 @@ use crate::{
             tenant_keys,
         },
         stored::{
-            Paging, begin_read,
+            Paging,
             entity::{credentials, providers, tenants},
             find, switches,
         },
@@ -79,7 +79,7 @@ impl Catalog {
     pub async fn get_credential(&self, tenant: &str, provider: &str, id: &str) -> Result<Credential, Error> {
         let provider = names::provider("provider", provider)?;
         // Row and key of one moment: a rotation may be at work.
-        let tx = begin_read(self.db()).await?;
+        let tx = self.db().begin_read().await?;
         let found = find_credential(&tx, tenant, provider, id).await?;
         let keys = tenant_keys::of_tenant(&tx, self.ring(), found.tenant.id).await?;
         tx.commit().await?;
@@ -99,7 +99,7 @@ impl Catalog {
         given: BTreeMap<String, String>,
     ) -> Result<(&'static KindSpec, Target), Error> {
         let name = names::provider("provider", provider)?;
-        let tx = begin_read(self.db()).await?;
+        let tx = self.db().begin_read().await?;
         let owner = find::tenant(&tx, tenant).await?;
         let provider = find::provider(&tx, owner.id, name).await?;
         let kind = find::kind(&provider)?;
@@ -132,7 +132,7 @@ impl Catalog {
         page: PageRequest,
     ) -> Result<Page<Credential>, Error> {
         let paging = Paging::new(&page, 1)?;
-        let tx = begin_read(self.db()).await?;
+        let tx = self.db().begin_read().await?;
         let owner = find::tenant(&tx, tenant).await?;
         let mut query = credentials::Entity::find()
             .filter(credentials::Column::TenantId.eq(owner.id))

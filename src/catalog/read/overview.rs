@@ -17,7 +17,7 @@ use crate::{
         },
         secrets::tenant_keys,
         stored::{
-            Paging, begin_read,
+            Paging,
             entity::{credentials, providers},
             find,
         },
@@ -68,7 +68,7 @@ impl Catalog {
     pub async fn configurations(&self, tenant: &str, page: PageRequest) -> Result<Configurations, Error> {
         let paging = Paging::new(&page, 2)?;
         let (section, after) = paging.place([PROVIDERS, CREDENTIALS, MODELS])?;
-        let tx = begin_read(self.db()).await?;
+        let tx = self.db().begin_read().await?;
         let owner = find::tenant(&tx, tenant).await?;
         let keys = tenant_keys::of_tenant(&tx, self.ring(), owner.id).await?;
         let all = providers::Entity::find().filter(providers::Column::TenantId.eq(owner.id));
@@ -139,7 +139,7 @@ impl Catalog {
         let name = names::provider("provider", name)?;
         let paging = Paging::new(&page, 2)?;
         let (_, after) = paging.place([MODELS; 3])?;
-        let tx = begin_read(self.db()).await?;
+        let tx = self.db().begin_read().await?;
         let owner = find::tenant(&tx, tenant).await?;
         let row = find::provider(&tx, owner.id, name).await?;
         let active = active(&tx, [row.id]).await?.remove(&row.id);

@@ -12,6 +12,7 @@ use crate::catalog::{
         tenant_keys,
     },
     stored::{
+        Transaction,
         entity::{data_keys, meta, tenants},
         find, patiently,
     },
@@ -19,8 +20,8 @@ use crate::catalog::{
     write::{audit::Event, writer::Writer},
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QuerySelect, Statement, Value, sea_query::Expr,
+    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    Statement, Value, sea_query::Expr,
 };
 use std::{
     sync::Arc,
@@ -102,11 +103,7 @@ impl Writer {
         .await
     }
 
-    async fn current(
-        &self,
-        tx: &DatabaseTransaction,
-        tenant: Uuid,
-    ) -> Result<(tenants::Model, Arc<Keys>), Error> {
+    async fn current(&self, tx: &Transaction, tenant: Uuid) -> Result<(tenants::Model, Arc<Keys>), Error> {
         let row = tenants::Entity::find_by_id(tenant).one(tx).await?;
         let row = row.ok_or_else(|| Error::NotFound(ResourceKind::Tenant, tenant.to_string()))?;
         Ok((row, tenant_keys::of_tenant(tx, self.catalog.ring(), tenant).await?))
@@ -222,7 +219,7 @@ impl Writer {
 
     async fn reseal_data_keys(
         &self,
-        tx: &DatabaseTransaction,
+        tx: &Transaction,
         after: Uuid,
         dry_run: bool,
         rotation: &mut MasterRotation,
@@ -263,7 +260,7 @@ impl Writer {
 
 /// The next rows of a tenant that hold fields, with the fields.
 async fn sealed_rows(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     holder: fn(Uuid) -> Holder,
     tenant: Uuid,
     after: Uuid,
@@ -279,7 +276,7 @@ async fn sealed_rows(
 }
 
 async fn reseal_row(
-    tx: &DatabaseTransaction,
+    tx: &Transaction,
     holder: Holder,
     json: &str,
     keys: &Keys,
@@ -305,7 +302,7 @@ async fn reseal_row(
 }
 
 /// Whether any row of the tenant names that data key.
-async fn is_named(tx: &DatabaseTransaction, tenant: Uuid, key: Uuid) -> Result<bool, DbErr> {
+async fn is_named(tx: &Transaction, tenant: Uuid, key: Uuid) -> Result<bool, DbErr> {
     for holder in HOLDERS {
         let table = holder(key).table;
         let sql = format!("SELECT 1 FROM {table} WHERE tenant_id = $1 AND fields LIKE $2 LIMIT 1");

@@ -1,4 +1,4 @@
-//! Connects to SQLite or PostgreSQL.
+//! How the database is used, why it cannot be, and where SQLite's file lies.
 
 use crate::catalog::secrets::key_ring::KeyRingError;
 use sea_orm::{
@@ -23,6 +23,8 @@ pub struct DatabaseOptions {
     pub max_connections: u32,
     /// How long connecting may take, a caller waits for a connection, and a statement for SQLite's write lock.
     pub wait: Duration,
+    /// How old a connection to PostgreSQL may become. A new one follows where the name leads by then.
+    pub max_lifetime: Duration,
     /// The longest a statement may run on PostgreSQL.
     pub statement_timeout: Duration,
     /// Whether each statement is logged, without its values.
@@ -34,6 +36,7 @@ impl Default for DatabaseOptions {
         Self {
             max_connections: 8,
             wait: Duration::from_secs(5),
+            max_lifetime: Duration::from_mins(10),
             statement_timeout: Duration::from_secs(10),
             log_statements: false,
         }
@@ -55,6 +58,9 @@ pub enum OpenError {
     /// The database was sealed with another key.
     #[error("the master key does not open this database: give the one it was begun with, or last rotated to")]
     WrongMasterKey,
+    /// What stands between us and PostgreSQL refuses.
+    #[error("the pooler before PostgreSQL refuses: {0}")]
+    Pooler(String),
     /// The database refuses, or is away.
     #[error("the database: {0}")]
     Database(#[from] DbErr),
@@ -63,22 +69,14 @@ pub enum OpenError {
     Seal,
 }
 
-/// How to connect to the database at `url`.
-pub(in crate::catalog) fn connect_options(
-    url: &str,
-    database: DatabaseOptions,
-) -> Result<ConnectOptions, OpenError> {
-    if !["sqlite:", "postgres:", "postgresql:"].iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(OpenError::Url);
-    }
+/// How to connect to the SQLite file at `url`.
+pub(super) fn sqlite_options(url: &str, database: DatabaseOptions) -> ConnectOptions {
     let mut connect = ConnectOptions::new(url);
     connect
         .max_connections(database.max_connections.max(2))
         .acquire_timeout(database.wait)
         .connect_timeout(database.wait)
         .sqlx_logging(database.log_statements)
-        .statement_timeout(database.statement_timeout)
-        .set_application_name("rota")
         .map_sqlx_sqlite_opts(move |sqlite| {
             sqlite.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(database.wait)
         })
@@ -88,11 +86,11 @@ pub(in crate::catalog) fn connect_options(
             let free = !connection.is_in_transaction();
             Box::pin(async move { Ok(free) })
         });
-    Ok(connect)
+    connect
 }
 
 /// Where SQLite's file lies.
-pub(in crate::catalog) fn file_of(url: &str) -> Result<PathBuf, OpenError> {
+pub(super) fn file_of(url: &str) -> Result<PathBuf, OpenError> {
     let options = SqliteConnectOptions::from_str(url).map_err(|_| OpenError::Url)?;
     let path = options.get_filename();
     if path == Path::new(":memory:") || path.as_os_str().is_empty() || url.contains("mode=memory") {
@@ -102,7 +100,7 @@ pub(in crate::catalog) fn file_of(url: &str) -> Result<PathBuf, OpenError> {
 }
 
 /// Makes the SQLite file, readable by its owner alone; SQLite gives its WAL files the same mode.
-pub(in crate::catalog) fn create_file(url: &str) -> Result<(), OpenError> {
+pub(super) fn create_file(url: &str) -> Result<(), OpenError> {
     let made =
         fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(file_of(url)?);
     made.map(drop).map_err(OpenError::File)

@@ -1,16 +1,14 @@
-//! How the catalog talks to its database: snapshot reads, how long a step may take, and what an error means.
+//! How the catalog talks to its database: how long a step may take, and what an error means.
 //!
 //! When the database is gone, a step answers [`Error::DatabaseUnavailable`].
 
+use super::postgres::tells_of_failover;
 use crate::catalog::{
     names::shown,
     types::{Error, ResourceKind},
 };
 use chrono::{DateTime, Utc};
-use sea_orm::{
-    AccessMode, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, IsolationLevel, RuntimeErr,
-    SqlErr, TransactionTrait, sqlx,
-};
+use sea_orm::{DbErr, RuntimeErr, SqlErr, sqlx};
 use std::{future::Future, time::Duration};
 
 /// How long one step of a write or a reload may take. A database that says nothing for so long is gone.
@@ -45,6 +43,13 @@ fn is_away(error: &DbErr) -> bool {
     }
 }
 
+/// Whether another server may have taken the place of the one that answered. The next transaction begins on a new
+/// connection.
+pub(in crate::catalog) fn has_failed_over(error: &DbErr) -> bool {
+    let (DbErr::Conn(runtime) | DbErr::Exec(runtime) | DbErr::Query(runtime)) = error else { return false };
+    matches!(runtime, RuntimeErr::SqlxError(error) if tells_of_failover(error))
+}
+
 /// Codes that a second try may get past. PostgreSQL's (appendix A) have five characters: connection, transaction
 /// rollback, resources, operator intervention, a standby that refuses writes. SQLite's are numbers whose low byte
 /// is the primary one: busy, locked, I/O, full, cannot open.
@@ -71,15 +76,6 @@ pub(in crate::catalog) async fn patiently<T, E: Into<Error>>(
     match tokio::time::timeout(PATIENCE, step).await {
         Ok(result) => result.map_err(Into::into),
         Err(_) => Err(Error::DatabaseUnavailable),
-    }
-}
-
-/// A read of several statements that all see the same moment.
-pub(in crate::catalog) async fn begin_read(db: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
-    match db.get_database_backend() {
-        // A deferred transaction in WAL mode reads one snapshot.
-        DbBackend::Sqlite => db.begin().await,
-        _ => db.begin_with_config(Some(IsolationLevel::RepeatableRead), Some(AccessMode::ReadOnly)).await,
     }
 }
 

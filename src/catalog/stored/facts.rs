@@ -7,30 +7,31 @@ use crate::{
         handle::Catalog,
         secrets::key_ring::KeyRing,
         stored::{
-            connect::{DatabaseOptions, OpenError, connect_options, file_of},
+            Db,
+            connect::{DatabaseOptions, OpenError, file_of},
             entity::{lb_configs, meta, models, providers, tenants},
-            migration::Migrator,
+            migration,
         },
     },
     provider::{self, guard::Networks},
 };
 use chrono::{DateTime, Utc};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, EntityTrait, QueryFilter,
-    QuerySelect, Statement,
+    ColumnTrait, ConnectionTrait, DbBackend, DbErr, EntityTrait, QueryFilter, QuerySelect, Statement,
 };
-use sea_orm_migration::{MigratorTrait, SchemaManager, seaql_migrations};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// A database that was reached.
 #[derive(Clone)]
 pub struct DatabaseFacts {
-    db: DatabaseConnection,
+    db: Db,
     /// Which one, and its version.
     pub version: String,
     /// Whether it refuses writes: a standby.
     pub read_only: bool,
+    /// Whether a pooler in transaction mode stands before it.
+    pub pooled: bool,
 }
 
 /// An address that tenants' models are called at.
@@ -54,7 +55,7 @@ impl DatabaseFacts {
         if sqlite && !file_of(url)?.exists() {
             return Ok(None);
         }
-        let db = Database::connect(connect_options(url, options)?).await?;
+        let db = Db::open(url, options).await?;
         let ask = if sqlite {
             "SELECT 'SQLite ' || sqlite_version() AS version, FALSE AS read_only"
         } else {
@@ -63,22 +64,16 @@ impl DatabaseFacts {
         };
         let row = one(&db, ask).await?;
         let (version, read_only) = (row.try_get("", "version")?, row.try_get("", "read_only")?);
-        Ok(Some(Self { db, version, read_only }))
+        let pooled = db.shares_sessions().await?;
+        Ok(Some(Self { db, version, read_only, pooled }))
     }
 
     /// The names of this build's migrations that have not run.
     ///
     /// # Errors
     /// Where it cannot be asked.
-    pub async fn pending(&self) -> Result<Vec<String>, DbErr> {
-        let mut ran = HashSet::new();
-        if SchemaManager::new(&self.db).has_table("seaql_migrations").await? {
-            let rows = seaql_migrations::Entity::find().all(&self.db).await?;
-            ran.extend(rows.into_iter().map(|row| row.version));
-        }
-        let own = Migrator::migrations();
-        let names = own.iter().map(|migration| migration.name().to_owned());
-        Ok(names.filter(|name| !ran.contains(name)).collect())
+    pub async fn pending(&self) -> Result<Vec<&'static str>, DbErr> {
+        migration::pending(&self.db).await
     }
 
     /// Whether the ring opens the check value. None where no start has written one yet.
@@ -86,7 +81,7 @@ impl DatabaseFacts {
     /// # Errors
     /// Where it cannot be asked.
     pub async fn opens(&self, ring: &KeyRing) -> Result<Option<bool>, DbErr> {
-        if !SchemaManager::new(&self.db).has_table("meta").await? {
+        if !migration::has_table(&self.db, "meta").await? {
             return Ok(None);
         }
         let row = meta::Entity::find_by_id(meta::MASTER_KEY_CHECK).one(&self.db).await?;
@@ -157,11 +152,11 @@ impl DatabaseFacts {
     /// A catalog on this connection, with its schema as it is.
     #[must_use]
     pub fn catalog(self, ring: KeyRing, networks: Networks) -> Catalog {
-        Catalog::new(self.db, ring, networks)
+        Catalog::on(self.db, ring, networks)
     }
 }
 
-async fn one(db: &DatabaseConnection, ask: &str) -> Result<sea_orm::QueryResult, DbErr> {
+async fn one(db: &Db, ask: &str) -> Result<sea_orm::QueryResult, DbErr> {
     let row = db.query_one_raw(Statement::from_string(db.get_database_backend(), ask)).await?;
     row.ok_or_else(|| DbErr::RecordNotFound("no row".to_owned()))
 }

@@ -4,61 +4,63 @@
 //!
 //! Columns have the few types that SQLite and PostgreSQL share. Foreign keys delete what belongs to a deleted row.
 
-use sea_orm_migration::{prelude::*, sea_orm::EntityTrait, seaql_migrations};
+use super::connection::Transaction;
+use chrono::Utc;
+use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
+use std::collections::HashSet;
 
 /// Every migration, oldest first.
-pub struct Migrator;
-
-#[async_trait::async_trait]
-impl MigratorTrait for Migrator {
-    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(FIRST),
-            Box::new(BALANCING),
-            Box::new(LEASES),
-            Box::new(LAST_USE),
-            Box::new(AUDIT),
-            Box::new(SWITCHES),
-            Box::new(CONTEXT),
-        ]
-    }
-
-    /// Those of this build that have run. What a later build has run is no error: it only adds.
-    async fn get_migration_models<C>(db: &C) -> Result<Vec<seaql_migrations::Model>, DbErr>
-    where
-        C: ConnectionTrait,
-    {
-        Self::install(db).await?;
-        let mut ran = seaql_migrations::Entity::find().all(db).await?;
-        let own = Self::migrations();
-        ran.retain(|row| own.iter().any(|migration| migration.name() == row.version));
-        Ok(ran)
-    }
-}
+const ALL: &[Version] = &[FIRST, BALANCING, LEASES, LAST_USE, AUDIT, SWITCHES, CONTEXT];
 
 /// Its name, and its statements. `{uuid}`, `{blob}` and `{bool}` are filled in per database.
 struct Version(&'static str, &'static [&'static str]);
 
-impl MigrationName for Version {
-    fn name(&self) -> &str {
-        self.0
+/// Runs those of this build that have not run. What a later build has run is no error: it only adds.
+pub(in crate::catalog) async fn run(tx: &Transaction) -> Result<(), DbErr> {
+    // As sea-orm-migration names and makes it, which ran the first of them.
+    let table = "CREATE TABLE IF NOT EXISTS seaql_migrations (version VARCHAR NOT NULL PRIMARY KEY, applied_at BIGINT NOT NULL)";
+    tx.execute_unprepared(table).await?;
+    let pending: HashSet<_> = pending(tx).await?.into_iter().collect();
+    for Version(name, statements) in ALL.iter().filter(|version| pending.contains(version.0)) {
+        for statement in *statements {
+            tx.execute_unprepared(&for_backend(statement, tx.get_database_backend())).await?;
+        }
+        let at = Utc::now().timestamp();
+        let done = format!("INSERT INTO seaql_migrations (version, applied_at) VALUES ('{name}', {at})");
+        tx.execute_unprepared(&done).await?;
     }
+    Ok(())
 }
 
-#[async_trait::async_trait]
-impl MigrationTrait for Version {
-    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
-        let (uuid, blob) = match manager.get_database_backend() {
-            sea_orm::DbBackend::Sqlite => ("BLOB", "BLOB"),
-            _ => ("UUID", "BYTEA"),
-        };
-        for statement in self.1 {
-            let statement =
-                statement.replace("{uuid}", uuid).replace("{blob}", blob).replace("{bool}", "BOOLEAN");
-            manager.get_connection().execute_unprepared(&statement).await?;
+/// The names of those that have not run. Writes nothing.
+pub(in crate::catalog) async fn pending(db: &impl ConnectionTrait) -> Result<Vec<&'static str>, DbErr> {
+    let mut ran = HashSet::new();
+    if has_table(db, "seaql_migrations").await? {
+        let all = Statement::from_string(db.get_database_backend(), "SELECT version FROM seaql_migrations");
+        for row in db.query_all_raw(all).await? {
+            ran.insert(row.try_get::<String>("", "version")?);
         }
-        Ok(())
     }
+    Ok(ALL.iter().map(|version| version.0).filter(|name| !ran.contains(*name)).collect())
+}
+
+/// Whether there is a table of that name, which is one of ours.
+pub(in crate::catalog) async fn has_table(db: &impl ConnectionTrait, name: &str) -> Result<bool, DbErr> {
+    let backend = db.get_database_backend();
+    let tables = match backend {
+        DbBackend::Sqlite => "sqlite_master WHERE type = 'table' AND name",
+        _ => "information_schema.tables WHERE table_schema = current_schema() AND table_name",
+    };
+    let ask = Statement::from_string(backend, format!("SELECT 1 AS there FROM {tables} = '{name}'"));
+    Ok(db.query_one_raw(ask).await?.is_some())
+}
+
+fn for_backend(statement: &str, backend: DbBackend) -> String {
+    let (uuid, blob) = match backend {
+        DbBackend::Sqlite => ("BLOB", "BLOB"),
+        _ => ("UUID", "BYTEA"),
+    };
+    statement.replace("{uuid}", uuid).replace("{blob}", blob).replace("{bool}", "BOOLEAN")
 }
 
 const FIRST: Version = Version("m0001_first", &[

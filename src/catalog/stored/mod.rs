@@ -3,6 +3,7 @@
 pub(super) mod change;
 pub(super) mod columns;
 pub(super) mod connect;
+pub(super) mod connection;
 pub(super) mod database;
 pub(super) mod entity;
 pub(super) mod facts;
@@ -10,12 +11,14 @@ pub(super) mod fallbacks;
 pub(super) mod find;
 pub(super) mod migration;
 pub(super) mod paging;
+mod postgres;
 pub(super) mod redacted;
 
 pub(in crate::catalog) use {
     change::{Change, Reload},
     columns::{Inherit, in_listing, source_name, switches},
-    database::{begin_read, now, patiently, taken, time},
+    connection::{Db, Transaction},
+    database::{has_failed_over, now, patiently, taken, time},
     find::{Located, locate},
     paging::Paging,
 };

@@ -4,6 +4,7 @@ pub(super) mod access;
 pub(super) mod audit;
 pub(super) mod config;
 pub(super) mod credential;
+pub(super) mod database;
 pub(super) mod error;
 pub(super) mod model;
 pub(super) mod page;
@@ -12,6 +13,6 @@ pub(super) mod pool;
 pub(super) mod provider;
 
 pub use {
-    access::*, audit::*, config::*, credential::*, error::*, model::*, page::*, policy::*, pool::*,
-    provider::*,
+    access::*, audit::*, config::*, credential::*, database::*, error::*, model::*, page::*, policy::*,
+    pool::*, provider::*,
 };

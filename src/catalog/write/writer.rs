@@ -9,14 +9,11 @@
 
 use crate::catalog::{
     handle::Catalog,
-    stored::{Change, Reload, entity::outbox, now, patiently},
-    types::{Caller, Error, ModelKey},
+    stored::{Change, Reload, Transaction, entity::outbox, has_failed_over, now, patiently},
+    types::{Caller, DatabaseState, Error, ModelKey},
     write::audit::{self, Event},
 };
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, IntoActiveModel,
-    SqliteTransactionMode, Statement, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, Statement};
 use uuid::Uuid;
 
 /// Changes what a [`Catalog`] holds. Audit events name the caller that it was made for.
@@ -38,13 +35,24 @@ impl Catalog {
     pub fn by_command_line(&self) -> Writer {
         Writer { catalog: self.clone(), caller: None }
     }
+
+    /// Asks the database whether it answers and takes changes. Where it has refused the last one, only one that it takes
+    /// shows that it does: a full disk says nothing beforehand.
+    pub async fn database_state(&self) -> DatabaseState {
+        let writable = match patiently(self.db().takes_writes()).await {
+            Err(_) => return DatabaseState::Away,
+            Ok(true) if self.was_refused() => self.by_command_line().change_nothing().await.is_ok(),
+            Ok(writable) => writable,
+        };
+        if writable { DatabaseState::Writable } else { DatabaseState::ReadOnly }
+    }
 }
 
 /// A change under way. Dropped without [`commit`](Self::commit), it leaves no trace.
 pub(in crate::catalog) struct Write<'w> {
     writer: &'w Writer,
     /// Where the change goes.
-    pub tx: DatabaseTransaction,
+    pub tx: Transaction,
     number: i64,
 }
 
@@ -67,8 +75,16 @@ impl Writer {
     }
 
     /// Begins a change that no replica has to hear of. It takes no number.
-    pub(in crate::catalog) async fn begin_unannounced(&self) -> Result<DatabaseTransaction, Error> {
+    pub(in crate::catalog) async fn begin_unannounced(&self) -> Result<Transaction, Error> {
         self.lock("last").await.map(|(tx, _)| tx)
+    }
+
+    /// Makes a change that changes nothing: whether one would be taken.
+    async fn change_nothing(&self) -> Result<(), Error> {
+        let tx = self.begin_unannounced().await?;
+        let committed = patiently(tx.commit()).await;
+        self.catalog.note_change(&committed);
+        committed
     }
 
     /// Writes an audit event.
@@ -80,22 +96,26 @@ impl Writer {
         event.insert(db, self.caller.as_ref()).await
     }
 
-    async fn lock(&self, next: &str) -> Result<(DatabaseTransaction, i64), Error> {
-        let db = self.catalog.db();
-        patiently(async {
-            let options = TransactionOptions {
-                sqlite_transaction_mode: (db.get_database_backend() == DbBackend::Sqlite)
-                    .then_some(SqliteTransactionMode::Immediate),
-                ..TransactionOptions::default()
-            };
-            let tx = db.begin_with_options(options).await?;
-            let sql = format!("UPDATE counter SET last = {next} WHERE id = 1 RETURNING last");
-            let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
-            let row = row.ok_or_else(|| DbErr::RecordNotFound("counter".to_owned()))?;
-            let number = row.try_get("", "last")?;
-            Ok::<_, DbErr>((tx, number))
+    async fn lock(&self, next: &str) -> Result<(Transaction, i64), Error> {
+        let locked = patiently(async {
+            match self.try_lock(next).await {
+                // Nothing has been written yet.
+                Err(error) if has_failed_over(&error) => self.try_lock(next).await,
+                locked => locked,
+            }
         })
-        .await
+        .await;
+        self.catalog.note_change(&locked);
+        locked
+    }
+
+    async fn try_lock(&self, next: &str) -> Result<(Transaction, i64), DbErr> {
+        let tx = self.catalog.db().begin_write().await?;
+        let sql = format!("UPDATE counter SET last = {next} WHERE id = 1 RETURNING last");
+        let row = tx.query_one_raw(Statement::from_string(tx.get_database_backend(), sql)).await?;
+        let row = row.ok_or_else(|| DbErr::RecordNotFound("counter".to_owned()))?;
+        let number = row.try_get("", "last")?;
+        Ok((tx, number))
     }
 }
 
@@ -104,13 +124,15 @@ impl Write<'_> {
     pub async fn commit(self, tenant: Option<Uuid>, reload: Reload, event: Event) -> Result<(), Error> {
         let Self { writer, tx, number } = self;
         let change = Change { tenant, reload };
-        patiently(async {
+        let committed = patiently(async {
             let row = change.row(number, now());
             outbox::Entity::insert(row.into_active_model()).exec_without_returning(&tx).await?;
             writer.record(&tx, event).await?;
             tx.commit().await
         })
-        .await?;
+        .await;
+        writer.catalog.note_change(&committed);
+        committed?;
         writer.catalog.announce();
         writer.catalog.refresh(&[change]).await
     }

@@ -1,6 +1,6 @@
 //! `rota doctor`: checks everything that serving needs, and says what is wrong and what to do.
 //!
-//! It changes nothing. Each check has a time limit. A check that fails does not stop the others.
+//! It changes nothing that Rota reads. Each check has a time limit. A check that fails does not stop the others.
 
 mod model;
 mod places;
@@ -8,7 +8,7 @@ mod report;
 mod shared;
 
 use crate::{
-    catalog::{DatabaseFacts, KeyRing, MasterKeySource},
+    catalog::{DatabaseFacts, KeyRing, MasterKeySource, OpenError},
     settings::{Gathered, MasterKey, RawSettings, Settings, SettingsError},
     telemetry::{self, LogFormat},
 };
@@ -134,7 +134,11 @@ async fn database(settings: &Settings, report: &mut Report) -> Option<(DatabaseF
             return None;
         }
         Ok(Err(error)) => {
-            report.failure(NAME, error.to_string(), "start it, or correct --database-url");
+            let next = match error {
+                OpenError::Pooler(_) => "set the pooler so, or give PostgreSQL's own address",
+                _ => "start it, or correct --database-url",
+            };
+            report.failure(NAME, error.to_string(), next);
             return None;
         }
         Err(_) => {
@@ -146,6 +150,8 @@ async fn database(settings: &Settings, report: &mut Report) -> Option<(DatabaseF
     if facts.read_only {
         let found = format!("{}, which takes no writes", facts.version);
         report.failure(NAME, found, "give the primary's address in --database-url");
+    } else if facts.pooled {
+        report.ok(NAME, format!("{}, behind a pooler in transaction mode", facts.version));
     } else {
         report.ok(NAME, &facts.version);
     }

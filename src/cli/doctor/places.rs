@@ -7,8 +7,9 @@ use super::{
 use crate::{
     catalog::DatabaseFacts,
     provider::{Networks, Unreachable, check_url, probe},
-    redis::RedisFacts,
+    redis::{RedisFacts, RedisOptions},
     settings::Settings,
+    state::RedisStore,
 };
 use futures::StreamExt;
 use secrecy::ExposeSecret;
@@ -108,8 +109,30 @@ pub(super) async fn redis(settings: &Settings) -> Report {
     } else {
         report.ok("redis latency", found);
     }
-    clock(&mut report, "redis clock", facts.ahead);
+    if let Some(ahead) = facts.ahead {
+        clock(&mut report, "redis clock", ahead);
+    }
+    if !facts.replica {
+        permissions(options, &mut report).await;
+    }
     report
+}
+
+/// Whether Redis lets its user run what Rota needs.
+async fn permissions(options: &RedisOptions, report: &mut Report) {
+    const NAME: &str = "redis permissions";
+    let next = "give rota's user the commands, keys and channels of deploy/redis/users.acl";
+    let asked = async {
+        let store = RedisStore::connect(options).await?;
+        store.probe().await?;
+        store.change_feed().try_out(options).await
+    };
+    match timeout(LIMIT * 2, asked).await {
+        Ok(Ok(())) => report.ok(NAME, "all that is needed"),
+        Ok(Err(error)) if error.is_refusal() => report.failure(NAME, error.to_string(), next),
+        Ok(Err(error)) => report.warning(NAME, error.to_string(), "see Redis"),
+        Err(_) => report.warning(NAME, "not told in time", "see Redis"),
+    }
 }
 
 /// Whether the collector of traces takes connections, where there is one. Calls go on without.

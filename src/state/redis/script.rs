@@ -63,3 +63,35 @@ pub(super) fn shared_lua() -> String {
     lua += &format!("local FIELDS = {{ '{}' }}\n", RECORD_FIELDS.replace(' ', "', '"));
     lua + include_str!("common.lua")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, fs, path::Path};
+
+    /// The commands that a script names.
+    fn commands(source: &str, before: &str) -> BTreeSet<String> {
+        let named = source.split(before).skip(1).filter_map(|rest| rest.split(['\'', '"']).next());
+        named.map(str::to_lowercase).collect()
+    }
+
+    #[test]
+    fn the_probe_tries_every_command_and_the_documented_user_may_run_them_alone() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut used = BTreeSet::new();
+        for file in fs::read_dir(root.join("src/state/redis")).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|end| end == "lua") {
+                used.extend(commands(&fs::read_to_string(path).unwrap(), "call('"));
+            }
+        }
+        assert!(used.len() > 10, "{used:?}");
+        assert_eq!(commands(include_str!("probe.lua"), "try('"), used);
+        let users = fs::read_to_string(root.join("deploy/redis/users.acl")).unwrap();
+        let allowed = users.split_whitespace().filter_map(|word| word.strip_prefix('+'));
+        let mut allowed: BTreeSet<_> = allowed.map(str::to_owned).collect();
+        for of_the_connection in ["ping", "eval", "evalsha", "publish", "subscribe"] {
+            assert!(allowed.remove(of_the_connection), "{of_the_connection}");
+        }
+        assert_eq!(allowed, used);
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
+    net::TcpListener,
     os::unix::fs::PermissionsExt,
     process::Output,
 };
@@ -13,8 +14,9 @@ use rota::{
 use serde_json::Value;
 
 use crate::support::{
-    collector::Collector, postgres::Postgres, process::free_port, redis::Redis, redis_cluster::RedisCluster,
-    redis_sentinel::RedisSentinel, redis_tls::RedisTls, rota::Rota, world::Scene,
+    collector::Collector, pgbouncer::PgBouncer, postgres::Postgres, process::free_port, redis::Redis,
+    redis_cluster::RedisCluster, redis_sentinel::RedisSentinel, redis_tls::RedisTls, rota::Rota,
+    world::Scene,
 };
 
 /// The findings of a run: its exit status, and name, level, found and next of each.
@@ -74,6 +76,52 @@ async fn a_database_that_waits_for_its_migrations_is_left_alone() {
     found.has("migrations", "warning", "pending");
     found.has("database clock", "ok", "");
     assert_eq!(postgres.sql(&url, "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), "0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pooler_is_recognized_and_told_what_to_set() {
+    let postgres = Postgres::shared().await;
+    let database = postgres.fresh_database();
+    let doctor = |url: String| Findings::of(&Rota::builder().database(url).output(&["doctor", "--json"]));
+    let pooler = PgBouncer::start(postgres, "transaction", 2).await;
+    doctor(pooler.url(&database)).has("database", "ok", "behind a pooler in transaction mode");
+    // PgBouncer before 1.20 knows no such parameter at all.
+    let asks = doctor(pooler.url(&database) + "?options=-c%20search_path%3Dpublic");
+    asks.has("database", "failure", "unsupported startup parameter: options");
+    let pooler = PgBouncer::start(postgres, "statement", 2).await;
+    let found = doctor(pooler.url(&database));
+    found.has("database", "failure", "set its pool_mode to transaction or session");
+    assert_eq!(found.status, Some(1));
+    let direct = doctor(database);
+    assert!(!direct.text.contains("pooler"), "{}", direct.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_is_found_at_an_ipv6_address() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return println!("this machine has no IPv6");
+    }
+    let url = Postgres::shared().await.fresh_database().replace("127.0.0.1", "[::1]");
+    Findings::of(&Rota::builder().database(url).output(&["doctor", "--json"])).has("database", "ok", "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_redis_refuses_is_named() {
+    let redis = Redis::start().await;
+    let user = "ACL SETUSER narrow on >hunter2 ~rota:* &rota:* +@all -hset -zadd";
+    redis.command(&user.split(' ').collect::<Vec<_>>()).await;
+    let url = format!("redis://narrow:hunter2@127.0.0.1:{}", redis.port());
+    let args = ["doctor", "--json", "--redis-timeout", "5s"];
+    let found = Findings::of(&Rota::builder().redis(&url).output(&args));
+    found.has("redis permissions", "failure", "hset, zadd");
+    assert_eq!(found.status, Some(1));
+    assert!(!found.text.contains("hunter2"), "{}", found.text);
+    redis.command(&["ACL", "SETUSER", "narrow", "+hset", "+zadd", "-subscribe"]).await;
+    let quick = ["doctor", "--json", "--redis-timeout", "1s"];
+    let found = Findings::of(&Rota::builder().redis(&url).output(&quick));
+    found.has("redis permissions", "failure", "subscribe");
+    redis.command(&["ACL", "SETUSER", "narrow", "+subscribe"]).await;
+    Findings::of(&Rota::builder().redis(&url).output(&args)).has("redis permissions", "ok", "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

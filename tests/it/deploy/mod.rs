@@ -5,4 +5,5 @@ mod clients;
 mod files;
 mod fleet;
 mod manifests;
+mod redis_user;
 mod rolling;

@@ -181,6 +181,11 @@ async fn postgres_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn postgres_stands_behind_a_name_or_a_pooler() {
+    tokio::join!(postgres::failed_over(BRIEF), postgres::pooled(BRIEF));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_disk_is_full() {
     let (filled, _) = tokio::join!(disk::full(BRIEF), disk::limited(BRIEF));
     if filled.is_none() {
@@ -221,6 +226,8 @@ async fn the_whole_matrix() {
         postgres::stopped(FULL).await,
         postgres::restarted(FULL).await,
         postgres::hung(FULL).await,
+        postgres::failed_over(FULL).await,
+        postgres::pooled(FULL).await,
     ];
     rows.extend(disk::full(FULL).await);
     rows.push(disk::limited(FULL).await);

@@ -13,11 +13,15 @@ use super::{
 use crate::support::{
     callers::Callers,
     failure::{error, told},
+    pgbouncer::PgBouncer,
     postgres::Postgres,
+    proxy::Proxy,
     redis::Redis,
     rota::Rota,
 };
 
+/// How long after a failover a write may still fail.
+const FAILOVER: Duration = Duration::from_secs(5);
 /// A database that says nothing for 10 s is gone: the fault has to last for longer.
 const HANG: Duration = Duration::from_secs(12);
 
@@ -29,7 +33,12 @@ struct Stage {
 
 impl Stage {
     async fn set(postgres: &Postgres, extent: Extent) -> Self {
-        let settings = Rota::builder().redis(Redis::shared().await.url()).database(postgres.fresh_database());
+        Self::on(postgres.fresh_database(), extent).await
+    }
+
+    /// With the database at `url`.
+    async fn on(url: String, extent: Extent) -> Self {
+        let settings = Rota::builder().redis(Redis::shared().await.url()).database(url);
         let fleet = Fleet::start([settings.clone(), settings]).await;
         let writer = Writer::start(&fleet.rotas[0]).await;
         let callers = fleet.callers(extent.count).await;
@@ -86,4 +95,33 @@ pub async fn hung(extent: Extent) -> Row {
     let over = Instant::now();
     let back = stage.writer.wrote(over, true).await;
     stage.end("PostgreSQL hangs for 12 s (SIGSTOP, SIGCONT)", over, back, extent).await
+}
+
+/// The name leads to another server. Connections that are there stay with the old one, which only reads from then on.
+pub async fn failed_over(extent: Extent) -> Row {
+    let old = Postgres::start().await;
+    let new = old.standby().await;
+    let name = Proxy::start(old.port()).await;
+    let url = old.fresh_database().replace(&format!(":{}/", old.port()), &format!(":{}/", name.port()));
+    let stage = Stage::on(url, extent).await;
+    old.hand_over_to(&new).await;
+    name.lead_to(new.port());
+    let over = Instant::now();
+    let back = stage.writer.wrote(over, true).await;
+    assert!(back.ended - over < FAILOVER, "the first write after a failover took {:?}", back.ended - over);
+    stage.end("PostgreSQL hands over to its standby behind one name", over, back, extent).await
+}
+
+/// Two replicas share two sessions, and no write fails for it; then the pooler breaks all connections.
+pub async fn pooled(extent: Extent) -> Row {
+    let postgres = Postgres::shared().await;
+    let mut bouncer = PgBouncer::start(postgres, "transaction", 2).await;
+    let stage = Stage::on(bouncer.url(&postgres.fresh_database()), extent).await;
+    sleep(extent.fault).await;
+    let failed = stage.writer.failed();
+    assert!(failed.is_empty(), "through PgBouncer: {failed:?}");
+    bouncer.restart().await;
+    let over = Instant::now();
+    let back = stage.writer.wrote(over, true).await;
+    stage.end("PgBouncer in transaction mode, restarted", over, back, extent).await
 }

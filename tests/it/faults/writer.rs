@@ -67,6 +67,11 @@ impl Writer {
         .await
     }
 
+    /// The writes that have failed so far.
+    pub fn failed(&self) -> Vec<Write> {
+        self.writes.lock().unwrap().iter().filter(|write| write.failed.is_some()).cloned().collect()
+    }
+
     /// Stops, and holds what is stored, through `rota`, against what was told.
     pub async fn end(self, rota: &Rota) -> Written {
         self.stop.store(true, Ordering::Relaxed);

@@ -15,6 +15,7 @@ pub mod kinds;
 pub mod liar;
 pub mod listing;
 pub mod load;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod prometheus;

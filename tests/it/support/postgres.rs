@@ -6,15 +6,19 @@ use std::{
     fmt::Write,
     fs,
     os::unix::{fs::chown, process::CommandExt},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Output},
+    time::Duration,
 };
 
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use super::process::{Process, find_program, free_port};
+use super::{
+    eventually,
+    process::{Process, find_program, free_port},
+};
 
 /// A PostgreSQL server of its own, with the super user `postgres`, no password, and nothing synced to disk.
 pub struct Postgres {
@@ -28,9 +32,7 @@ impl Postgres {
     pub async fn start() -> Self {
         // Not TMPDIR: the user it runs as must be able to reach the folder.
         let folder = tempfile::Builder::new().prefix("rota-postgres").tempdir_in("/tmp").unwrap();
-        if let Some((uid, gid)) = ordinary_user() {
-            chown(folder.path(), Some(uid), Some(gid)).unwrap();
-        }
+        own(folder.path());
         let mut initdb = program("initdb");
         initdb.args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]);
         done(initdb.current_dir(folder.path()).arg("--pgdata").arg(folder.path().join("data")));
@@ -44,6 +46,50 @@ impl Postgres {
             }
         }
         panic!("postgres does not start:\n{failure}");
+    }
+
+    /// Starts a standby that follows this one and takes no writes until it is [promoted](Self::promote).
+    pub async fn standby(&self) -> Self {
+        let folder = tempfile::Builder::new().prefix("rota-standby").tempdir_in("/tmp").unwrap();
+        own(folder.path());
+        let mut backup = program("pg_basebackup");
+        let port = self.port.to_string();
+        backup.args(["--host=127.0.0.1", "--username=postgres", "--write-recovery-conf", "--no-sync"]);
+        backup.args(["--checkpoint=fast", "--port", &port]).current_dir(folder.path());
+        done(backup.arg("--pgdata").arg(folder.path().join("data")));
+        let port = free_port();
+        let process = run(port, &folder).await.unwrap_or_else(|log| panic!("no standby:\n{log}"));
+        Self { port, process, folder }
+    }
+
+    /// Takes no more writes, hands over to that standby once it has everything, and goes on answering what it knows: as the
+    /// old primary of a managed database does.
+    pub async fn hand_over_to(&self, standby: &Self) {
+        let here = self.url("postgres");
+        self.sql(&here, "ALTER SYSTEM SET default_transaction_read_only = on");
+        self.sql(&here, "SELECT pg_reload_conf()");
+        // Those that are at it may still write.
+        let busy =
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'rota' AND state <> 'idle'";
+        eventually(Duration::from_secs(10), async || match self.sql(&here, busy).as_str() {
+            "0" => Ok(()),
+            count => Err(format!("{count} transactions are open")),
+        })
+        .await;
+        let end = self.sql(&here, "SELECT pg_current_wal_flush_lsn()");
+        let there = standby.url("postgres");
+        let ask = format!("SELECT pg_last_wal_replay_lsn() >= '{end}'::pg_lsn");
+        eventually(Duration::from_secs(10), async || match standby.sql(&there, &ask).as_str() {
+            "t" => Ok(()),
+            _ => Err("the standby lags behind".to_owned()),
+        })
+        .await;
+        assert_eq!(standby.sql(&there, "SELECT pg_promote()"), "t");
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// The one that the tests of this process share, each with its [`fresh_database`](Self::fresh_database). Whoever
@@ -146,7 +192,7 @@ async fn run(port: u16, folder: &TempDir) -> Result<Process, String> {
     command.current_dir(folder.path()).arg("-D").arg(folder.path().join("data"));
     for setting in [
         format!("port={port}"),
-        "listen_addresses=127.0.0.1".to_owned(),
+        "listen_addresses=127.0.0.1,::1".to_owned(),
         "unix_socket_directories=".to_owned(),
         "fsync=off".to_owned(),
         "synchronous_commit=off".to_owned(),
@@ -157,9 +203,7 @@ async fn run(port: u16, folder: &TempDir) -> Result<Process, String> {
     }
     // QUIT is its immediate shutdown, the one that leaves neither children nor shared memory behind.
     let mut process = Process::start(command, folder.path(), "QUIT");
-    process
-        .wait_for_line(|line| line.contains("database system is ready to accept connections").then_some(()))
-        .await?;
+    process.wait_for_line(|line| line.contains("database system is ready to accept").then_some(())).await?;
     Ok(process)
 }
 
@@ -183,8 +227,17 @@ fn program(name: &str) -> Command {
     command
 }
 
+/// Gives a folder, and what is in it, to who runs the server.
+pub fn own(folder: &Path) {
+    let Some((user, group)) = ordinary_user() else { return };
+    chown(folder, Some(user), Some(group)).unwrap();
+    for entry in fs::read_dir(folder).unwrap() {
+        chown(entry.unwrap().path(), Some(user), Some(group)).unwrap();
+    }
+}
+
 /// User and group to run as; `None` where this process is an ordinary user itself.
-fn ordinary_user() -> Option<(u32, u32)> {
+pub fn ordinary_user() -> Option<(u32, u32)> {
     let id = |words: &[&str]| -> Option<u32> {
         let output = Command::new("id").args(words).output().ok()?;
         String::from_utf8(output.stdout).ok()?.trim().parse().ok()

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +21,7 @@ use tokio::{
 /// Passes on what comes, in both directions, after a delay that may change at any time.
 pub struct Proxy {
     port: u16,
+    behind: Arc<AtomicU16>,
     delay: Arc<AtomicU64>,
     server: JoinHandle<()>,
 }
@@ -31,23 +32,32 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let delay = Arc::new(AtomicU64::new(0));
-        let shared = delay.clone();
+        let behind = Arc::new(AtomicU16::new(behind));
+        let (shared, leads_to) = (delay.clone(), behind.clone());
         let server = tokio::spawn(async move {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
                 // Where nobody listens behind, dropping it says so.
-                let Ok(far) = TcpStream::connect(("127.0.0.1", behind)).await else { continue };
+                let Ok(far) = TcpStream::connect(("127.0.0.1", leads_to.load(Ordering::Relaxed))).await
+                else {
+                    continue;
+                };
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                 tokio::spawn(pass(near_in, far_out, shared.clone()));
                 tokio::spawn(pass(far_in, near_out, shared.clone()));
             }
         });
-        Self { port, delay, server }
+        Self { port, behind, delay, server }
     }
 
     /// Its port on 127.0.0.1.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// New connections go to that port from now on; those that are there stay where they are.
+    pub fn lead_to(&self, port: u16) {
+        self.behind.store(port, Ordering::Relaxed);
     }
 
     /// From now on everything waits for so long, each way.
