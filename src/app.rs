@@ -56,7 +56,9 @@ impl App {
         // First of all: a start may wait, and whoever probes should learn that the process lives.
         open_admin_port(settings, &readiness, &metrics, &lasting).await?;
         let stores = Stores::open(settings, &metrics, &lasting).await?;
-        let drivers = Registry::new(UpstreamClient::new(&settings.upstream)?);
+        let told = metrics.clone();
+        let client = UpstreamClient::new(&settings.upstream)?.on_resend(move || told.resent());
+        let drivers = Registry::new(client);
         let reporter = HealthReporter::new();
         let health = Arc::new(HealthApi::new(HealthService::from_health_reporter(reporter.clone())));
         health::not_serving(&reporter).await;

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     balance::{Doubt, ErrorClass, Failure},
     catalog::{Pool, PoolMember},
-    provider::{Driver, Target, connect_within},
+    provider::{Driver, Target},
 };
 use futures::future::BoxFuture;
 use std::{mem, sync::Arc};
@@ -195,8 +195,7 @@ impl<'a, T: Send> Walk<'a, T> {
 
             let mut attempt =
                 Attempt::begin(self.engine, self.call, self.mode, self.attempts, pool, member, lease);
-            let work = connect_within(timeouts.connect, (self.request)(driver, &member.target));
-            let failure = match attempt.run(work).await {
+            let failure = match attempt.run((self.request)(driver, &member.target)).await {
                 Ok(reply) => {
                     if self.doubtful.is_some() {
                         Box::pin(self.settle_doubt()).await;

@@ -4,7 +4,10 @@
 //! is unpacked as it comes, a piece at a time: whoever reads bounds what a small answer can become. An answer that says
 //! that it is packed and is not is taken as it is.
 
-use super::http_error::{broke, failure};
+use super::{
+    http_error::{broke, failure},
+    pool::Answer,
+};
 use crate::balance::{ErrorClass, Failure};
 use async_compression::tokio::bufread::{
     BrotliDecoder, DeflateDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder,
@@ -17,7 +20,6 @@ use futures::{
 use http::{HeaderMap, header};
 use http_body::Body as _;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use std::{io, pin::Pin, time::Duration};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, BufReader};
 use tokio_util::io::{ReaderStream, StreamReader};
@@ -34,13 +36,13 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, Failure>>;
 /// The body of an answer.
 pub(super) enum Body {
     /// As it comes.
-    Plain(Incoming),
+    Plain(Answer),
     /// What was in it, where the provider has packed it.
     Unpacked(ByteStream),
 }
 
 /// An answer whose body is no longer packed.
-pub(super) fn open(response: http::Response<Incoming>) -> http::Response<Body> {
+pub(super) fn open(response: http::Response<Answer>) -> http::Response<Body> {
     let (mut head, body) = response.into_parts();
     let codings = codings(&mut head.headers);
     let body = if codings.is_empty() {

@@ -2,9 +2,9 @@
 //! that cannot be used becomes a [`Failure`] by the rules of the driver's kind.
 
 use super::{
-    ChatStream, Driver, Target, UpstreamClient, body,
+    ChatStream, Driver, Payload, Target, UpstreamClient, body,
     classify::Classifier,
-    client::{Payload, Response, Sent, Sign},
+    client::{Response, Sign},
     stamp::Stamp,
     stream::chat_events,
 };
@@ -13,10 +13,14 @@ use crate::{
     wire::{ChatReply, Decoder, ReadError, ReadFrames, StreamReader, assemble, openai::form::Form},
 };
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use serde::Serialize;
 use std::time::SystemTime;
 use url::Url;
+
+/// A request on its way.
+type Sent<'c> = BoxFuture<'c, Result<Response, Failure>>;
 
 /// What an attempt needs: the client that sends, the driver that signs, and where it goes.
 pub(super) struct Call<'c> {
@@ -33,7 +37,7 @@ impl<'c> Call<'c> {
 
     /// Gets what is there, and returns the answer when the status is 2xx.
     pub(super) fn get(&self, url: Url) -> impl Future<Output = Result<Response, Failure>> {
-        self.success(self.client.send(&url, Request::new(Payload::default()), self))
+        self.success(self.send(&url, Request::new(Payload::default()), true))
     }
 
     /// Posts JSON, and returns the answer when the status is 2xx.
@@ -55,17 +59,22 @@ impl<'c> Call<'c> {
     }
 
     /// Not async, as those above, so that what a request is made of takes no room in what waits for its answer.
-    fn start(&self, url: &Url, content_type: HeaderValue, body: Payload) -> Result<Sent, Failure> {
+    fn start(&self, url: &Url, content_type: HeaderValue, body: Payload) -> Result<Sent<'_>, Failure> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         // What the client, the driver and HTTP/1.1 add fits as well.
         *request.headers_mut() = HeaderMap::with_capacity(8);
         request.headers_mut().insert(header::CONTENT_TYPE, content_type);
-        self.client.send(url, request, self)
+        // Whoever asks for an answer of a model may ask twice; it costs twice.
+        self.send(url, request, true)
     }
 
-    async fn success(&self, sent: Result<Sent, Failure>) -> Result<Response, Failure> {
-        let response = sent?.answer(self.client, self).await?;
+    fn send(&self, url: &Url, request: Request<Payload>, repeatable: bool) -> Result<Sent<'_>, Failure> {
+        self.client.send(url, request, self.target, repeatable, self)
+    }
+
+    async fn success(&self, sent: Result<Sent<'_>, Failure>) -> Result<Response, Failure> {
+        let response = sent?.await?;
         if response.status().is_success() {
             return Ok(response);
         }
@@ -115,14 +124,15 @@ impl<'c> Call<'c> {
         self.classifier.unread(error)
     }
 
-    /// Sends a request and returns whatever answer comes.
+    /// Sends a request, which may be repeatable, and returns whatever answer comes.
     pub(super) fn exchange(
         &self,
         url: Url,
         request: Request<Payload>,
+        repeatable: bool,
     ) -> impl Future<Output = Result<Response, Failure>> {
-        let sent = self.client.send(&url, request, self);
-        async move { sent?.answer(self.client, self).await }
+        let sent = self.send(&url, request, repeatable);
+        async move { sent?.await }
     }
 
     /// What an answer without success means.

@@ -6,24 +6,22 @@
 //! `CONNECTION` or `TIMEOUT`.
 
 use super::{
-    Target,
+    Payload, Proxies, Target,
     body::{Body, data, open},
-    connect::{Connector, Proxy, certificates},
-    guard::{Guard, Networks, check_host},
-    http_error::{failure_of_send, is_untouched, refused},
+    connect::{Connector, Origin, certificates},
+    guard::{Networks, check_host},
+    http_error::{failure_of_send, refused},
+    pool::{Fate, Host, Limits, Pool, send},
 };
 use crate::balance::{ErrorClass, Failure};
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-use bytes::{Buf, Bytes, buf::Chain};
+use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, header, uri::Scheme};
-use http_body_util::Full;
-use hyper_util::{
-    client::legacy::{Client, ResponseFuture},
-    rt::{TokioExecutor, TokioTimer},
+use secrecy::ExposeSecret;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
-use percent_encoding::percent_decode_str;
-use secrecy::{ExposeSecret, SecretString};
-use std::time::Duration;
 use url::Url;
 
 /// Why there is no client: TLS cannot be set up, as where the machine has no root certificates.
@@ -34,37 +32,14 @@ pub struct BuildError(#[from] rustls::Error);
 /// A provider's answer, whose body has not been read.
 pub(super) type Response = http::Response<Body>;
 
-/// The body of a request, in pieces that are never copied into one. Clones share them.
-#[derive(Debug, Clone, Default)]
-pub struct Payload([Bytes; 3]);
-
-/// The same as it is sent.
-type Pieces = Chain<Bytes, Chain<Bytes, Bytes>>;
-
-impl Payload {
-    /// The pieces in their order.
-    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
-        self.0.iter().filter(|piece| !piece.is_empty())
-    }
-}
-
-impl From<Bytes> for Payload {
-    fn from(body: Bytes) -> Self {
-        Self([body, Bytes::new(), Bytes::new()])
-    }
-}
-
-impl From<[Bytes; 3]> for Payload {
-    fn from(pieces: [Bytes; 3]) -> Self {
-        Self(pieces)
-    }
-}
-
 /// Signs requests to one target, as its driver does.
 pub(super) trait Sign: Send + Sync {
     /// Signs a finished request, right before it is sent.
     fn sign(&self, request: &mut Request<Payload>) -> Result<(), Failure>;
 }
+
+/// No connection lasts longer, whatever is set: moments are counted in times that have an end.
+const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
 /// How upstream servers are called.
 #[derive(Debug, Clone)]
@@ -73,16 +48,21 @@ pub struct UpstreamOptions {
     pub networks: Networks,
     /// How long a connection may take, TLS included, where a policy says nothing else.
     pub connect_timeout: Duration,
-    /// How long an unused connection is kept. Below what common load balancers use, so that we close first.
+    /// How long an unused connection is kept over HTTP/1.1. A server that closes it in the same moment takes a request with
+    /// it, so that we close first: Node, uvicorn and Apache keep it for 5 s, AWS's load balancer for 60 s, nginx for 75 s.
     pub pool_idle: Duration,
+    /// The same over HTTP/2, where a server says which requests it has not looked at, so that nothing is lost.
+    pub pool_idle_h2: Duration,
     /// How many unused connections per server are kept.
     pub pool_size: usize,
+    /// How long a connection is used. A new one asks the resolver anew, and so finds a provider that has moved.
+    pub connection_age: Duration,
     /// Bound of a whole answer, in bytes. 2048 embeddings of 3072 numbers in decimal stay below the default.
     pub max_answer: usize,
     /// Authorities to trust beside the system's, in PEM.
     pub ca: Option<Vec<u8>>,
-    /// A proxy for every request, as `http://host:port` or `https://host:port`, with a user and password where needed.
-    pub proxy: Option<SecretString>,
+    /// Which proxy leads to which host.
+    pub proxies: Proxies,
 }
 
 impl UpstreamOptions {
@@ -92,11 +72,13 @@ impl UpstreamOptions {
         Self {
             networks,
             connect_timeout: Duration::from_secs(5),
-            pool_idle: Duration::from_secs(50),
+            pool_idle: Duration::from_secs(4),
+            pool_idle_h2: Duration::from_secs(50),
             pool_size: 256,
+            connection_age: Duration::from_secs(300),
             max_answer: 96 << 20,
             ca: None,
-            proxy: None,
+            proxies: Proxies::default(),
         }
     }
 
@@ -108,13 +90,21 @@ impl UpstreamOptions {
 }
 
 /// Sends requests upstream. Clones share one pool of connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct UpstreamClient {
-    http: Client<Connector, Full<Pieces>>,
+    pool: Arc<Pool>,
     networks: Networks,
     max_answer: usize,
-    /// What a proxy wants to see with each request that it forwards.
-    proxy_authorization: Option<HeaderValue>,
+    on_resend: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// How one request is sent.
+pub(super) struct Sending {
+    to: Arc<Host>,
+    /// How long a new connection may take.
+    within: Option<Duration>,
+    /// Whether it may be sent twice without harm.
+    repeatable: bool,
 }
 
 impl UpstreamClient {
@@ -123,21 +113,27 @@ impl UpstreamClient {
     /// # Errors
     /// [`BuildError`].
     pub fn new(options: &UpstreamOptions) -> Result<Self, BuildError> {
-        let proxy = options.proxy.as_ref().and_then(|proxy| proxy_of(proxy.expose_secret()));
-        let proxy_authorization = proxy.as_ref().and_then(|proxy| proxy.authorization.clone());
-        // Where there is a proxy, nothing but its own name is resolved here, and it may be anywhere.
-        let guard = Guard { networks: proxy.is_none().then_some(options.networks) };
         let authorities = options.ca.as_deref().and_then(certificates).unwrap_or_default();
-        let connector = Connector::new(guard, proxy, authorities, options.connect_timeout)?;
-        let http = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(options.pool_idle)
-            .pool_max_idle_per_host(options.pool_size)
-            .http2_keep_alive_interval(Duration::from_secs(30))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            .build(connector);
-        Ok(Self { http, networks: options.networks, max_answer: options.max_answer, proxy_authorization })
+        let connector = Connector::new(options.networks, authorities)?;
+        let limits = Limits {
+            connect: options.connect_timeout,
+            idle: [options.pool_idle, options.pool_idle_h2].map(|time| time.min(LONGEST)),
+            size: options.pool_size,
+            age: options.connection_age.min(LONGEST),
+        };
+        Ok(Self {
+            pool: Pool::new(connector, options.proxies.clone(), limits),
+            networks: options.networks,
+            max_answer: options.max_answer,
+            on_resend: Arc::new(|| ()),
+        })
+    }
+
+    /// The same, which tells of each request that is sent again because its connection had ended unnoticed: the provider
+    /// may have got it twice.
+    #[must_use]
+    pub fn on_resend(self, tell: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { on_resend: Arc::new(tell), ..self }
     }
 
     /// Which networks it reaches.
@@ -166,58 +162,61 @@ impl UpstreamClient {
         Ok(whole.into())
     }
 
-    /// Sends a request to that address, signed. What the request is made of takes no room in what waits for its answer.
-    pub(super) fn send(
-        &self,
+    /// Sends a request to that address, signed, and returns whatever answer comes. What the request is made of takes no room
+    /// in what waits for its answer.
+    pub(super) fn send<'c>(
+        &'c self,
         url: &Url,
         mut request: Request<Payload>,
-        signer: &dyn Sign,
-    ) -> Result<Sent, Failure> {
+        target: &Target,
+        repeatable: bool,
+        signer: &'c dyn Sign,
+    ) -> Result<BoxFuture<'c, Result<Response, Failure>>, Failure> {
         check_host(url, self.networks).map_err(refused)?;
-        *request.uri_mut() = Uri::try_from(url.as_str())
-            .map_err(|_| Failure::new(ErrorClass::BadRequest, "the provider's URL is malformed"))?;
-        let plain = request.uri().scheme() == Some(&Scheme::HTTP);
+        let malformed = || Failure::new(ErrorClass::BadRequest, "the provider's URL is malformed");
+        *request.uri_mut() = Uri::try_from(url.as_str()).map_err(|_| malformed())?;
+        let tls = request.uri().scheme() == Some(&Scheme::HTTPS);
+        let authority = request.uri().authority().cloned().ok_or_else(malformed)?;
         let headers = request.headers_mut();
         for (name, value) in USUAL {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
         }
-        if plain && let Some(authorization) = &self.proxy_authorization {
-            headers.insert(header::PROXY_AUTHORIZATION, authorization.clone());
-        }
-        // Only over TLS may HTTP/2 have been agreed on.
-        let again = (!plain).then(|| Box::new(request.clone()));
-        Ok(Sent { first: self.signed(request, signer)?, again })
+        let to = self.pool.host(Origin { tls, authority });
+        let sending = Sending { to, within: target.connect_timeout, repeatable };
+        Ok(Box::pin(self.exchange(sending, request, signer)))
     }
 
-    fn signed(&self, mut request: Request<Payload>, signer: &dyn Sign) -> Result<ResponseFuture, Failure> {
-        signer.sign(&mut request)?;
-        Ok(self
-            .http
-            .request(request.map(|Payload([head, middle, tail])| Full::new(head.chain(middle.chain(tail))))))
-    }
-}
-
-/// A request on its way.
-pub(super) struct Sent {
-    first: ResponseFuture,
-    /// The same without its signature, where it may have to go again.
-    again: Option<Box<Request<Payload>>>,
-}
-
-impl Sent {
-    /// Waits for whatever answer comes. The request goes once more, signed anew, where the provider has certainly not
-    /// looked at it.
-    pub(super) async fn answer(
-        self,
-        client: &UpstreamClient,
+    /// The request goes once more, signed anew and over a connection that is made for it, where the provider has certainly
+    /// not looked at it (RFC 9113 section 8.7), or where the connection had ended while nobody used it and the request may be
+    /// repeated (RFC 9110 section 9.2.2).
+    async fn exchange(
+        &self,
+        sending: Sending,
+        request: Request<Payload>,
         signer: &dyn Sign,
     ) -> Result<Response, Failure> {
-        match (self.first.await, self.again) {
-            (Err(error), Some(again)) if is_untouched(&error) => client.signed(*again, signer)?.await,
-            (answer, _) => answer,
+        let mut after = None;
+        loop {
+            let mut signed = request.clone();
+            signer.sign(&mut signed)?;
+            let lease = sending.to.lease(sending.within, after).await?;
+            let broken = match send(lease, signed).await {
+                Ok(response) => return Ok(open(response)),
+                Err(broken) => broken,
+            };
+            let again = match broken.fate {
+                Fate::Unsent | Fate::Untouched => true,
+                Fate::Unheard => sending.repeatable,
+                Fate::Unknown => false,
+            };
+            if !again || after.is_some() {
+                return Err(failure_of_send(&broken));
+            }
+            if broken.fate == Fate::Unheard {
+                (self.on_resend)();
+            }
+            after = Some(Instant::now());
         }
-        .map(open)
-        .map_err(failure_of_send)
     }
 }
 
@@ -228,22 +227,6 @@ const USUAL: [(HeaderName, &str); 3] = [
     // What is packed all the same is unpacked.
     (header::ACCEPT_ENCODING, "identity"),
 ];
-
-/// The proxy of that setting; none where it is no URL, which settings refuse.
-fn proxy_of(text: &str) -> Option<Proxy> {
-    let url = Url::parse(text).ok()?;
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let authorization = (!url.username().is_empty() || url.password().is_some()).then(|| {
-        let pair = format!("{}:{}", decoded(url.username()), decoded(url.password().unwrap_or_default()));
-        let value = HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(pair)));
-        value.ok().map(|mut value| {
-            value.set_sensitive(true);
-            value
-        })
-    });
-    let address = format!("{}://{}:{}", url.scheme(), url.host_str()?, url.port_or_known_default()?);
-    Some(Proxy { address: address.parse().ok()?, authorization: authorization.flatten() })
-}
 
 /// Puts a field of the credential into a header, marked sensitive; an empty one is left out.
 pub(super) fn put_field(
@@ -271,18 +254,29 @@ pub(super) fn put_field(
 mod tests {
     use super::*;
 
+    struct Unsigned;
+
+    impl Sign for Unsigned {
+        fn sign(&self, _: &mut Request<Payload>) -> Result<(), Failure> {
+            Ok(())
+        }
+    }
+
     #[tokio::test]
     async fn addresses_are_judged_after_resolving() {
-        // Nobody but the guard can refuse this name.
-        let url = || Uri::from_static("http://localhost:1/v1");
+        // Nobody but the guard in the resolver can refuse this name.
         let said = async |networks| {
-            let guard = Guard { networks: Some(networks) };
-            let connector = Connector::new(guard, None, Vec::new(), Duration::from_secs(5)).unwrap();
-            let executor = TokioExecutor::new();
-            let http = Client::builder(executor).build::<_, http_body_util::Empty<Bytes>>(connector);
-            failure_of_send(http.get(url()).await.unwrap_err()).message
+            // A way without the proxy is judged as any other.
+            let proxies = Proxies::new("http://127.0.0.1:1", "localhost").unwrap();
+            let options = UpstreamOptions { proxies, ..UpstreamOptions::new(networks) };
+            let client = UpstreamClient::new(&options).unwrap();
+            let origin = Origin { tls: false, authority: "localhost:1".parse().unwrap() };
+            let sending = Sending { to: client.pool.host(origin), within: None, repeatable: true };
+            let request = Request::new(Payload::default());
+            let failure = client.exchange(sending, request, &Unsigned).await.err().unwrap();
+            (failure.unsent, failure.message)
         };
-        assert_eq!(said(Networks::Public).await, "address not allowed: loopback");
-        assert_eq!(said(Networks::Private).await, "the provider cannot be reached");
+        assert_eq!(said(Networks::Public).await, (true, "address not allowed: loopback".to_owned()));
+        assert_eq!(said(Networks::Private).await, (true, "the provider cannot be reached".to_owned()));
     }
 }

@@ -1,105 +1,166 @@
 //! Makes connections to providers: each to an address that the guard has let through, or to the operator's proxy, with
-//! TLS where the URL says so, and within the bound of the call that makes it.
+//! TLS where the URL says so.
 //!
 //! A proxy gets requests for `http` URLs whole, and a tunnel (CONNECT, RFC 9110 section 9.3.6) for `https`: what goes
 //! through it is sealed for the provider.
 
-use super::guard::Guard;
-use http::{HeaderValue, Uri, uri::Scheme};
-use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection, HttpConnector, proxy::Tunnel},
-    rt::TokioIo,
+use super::{
+    eyeballs,
+    guard::{Networks, resolve},
+    proxies::{Proxy, bare},
 };
+use bytes::Bytes;
+use http::{HeaderValue, Request, header, uri::Authority};
+use http_body_util::Empty;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig,
     crypto::aws_lc_rs,
-    pki_types::{CertificateDer, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
 use rustls_platform_verifier::Verifier;
-use std::{
-    io,
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Duration,
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
 };
-use tokio::net::TcpStream;
-use tower::{BoxError, Service};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tower::BoxError;
 
-tokio::task_local! {
-    /// How long the calls of this task may take to connect.
-    static WITHIN: Duration;
+/// What HTTP is spoken over.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<I: AsyncRead + AsyncWrite + Send + Unpin> Io for I {}
+
+/// A connection that was made.
+pub(super) struct Connected {
+    pub(super) io: Box<dyn Io>,
+    /// Whether both sides speak HTTP/2.
+    pub(super) h2: bool,
 }
 
-/// Runs an attempt whose new connections may take so long; none: as the service is set.
-pub async fn connect_within<F: Future>(bound: Option<Duration>, attempt: F) -> F::Output {
-    match bound {
-        Some(bound) => WITHIN.scope(bound, attempt).await,
-        None => attempt.await,
+/// Who is called: scheme, host and port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Origin {
+    pub(super) tls: bool,
+    pub(super) authority: Authority,
+}
+
+impl Origin {
+    /// The host, without brackets.
+    pub(super) fn host(&self) -> &str {
+        bare(self.authority.host())
+    }
+
+    pub(super) fn port(&self) -> u16 {
+        self.authority.port_u16().unwrap_or(if self.tls { 443 } else { 80 })
     }
 }
 
-/// The operator's proxy.
-#[derive(Debug, Clone)]
-pub(super) struct Proxy {
-    pub(super) address: Uri,
-    /// What shows who we are, where it asks for that.
-    pub(super) authorization: Option<HeaderValue>,
-}
-
-/// Connects the HTTP client. Cheap to clone.
-#[derive(Clone)]
+/// Connects to providers.
 pub(super) struct Connector {
-    ways: Arc<HttpsConnector<Dial>>,
-    within: Duration,
+    networks: Networks,
+    /// To providers, with the choice of HTTP/2.
+    to_provider: TlsConnector,
+    to_proxy: TlsConnector,
 }
 
 impl Connector {
-    /// Connects within that time where the task says nothing else, and trusts those authorities beside the system's.
+    /// Trusts those authorities beside the system's.
     ///
     /// # Errors
     /// Where TLS cannot be set up, as on a machine without root certificates.
     pub(super) fn new(
-        guard: Guard,
-        proxy: Option<Proxy>,
+        networks: Networks,
         authorities: Vec<CertificateDer<'static>>,
-        within: Duration,
     ) -> Result<Self, rustls::Error> {
-        let mut tcp = HttpConnector::new_with_resolver(guard);
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
         let tls = tls(authorities)?;
-        let proxy = proxy.map(|proxy| {
-            let https = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
-            (https.enable_http1().wrap_connector(tcp.clone()), proxy)
-        });
-        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
-        let ways = https.enable_all_versions().wrap_connector(Dial { tcp, proxy });
-        Ok(Self { ways: Arc::new(ways), within })
+        let mut with_choice = tls.clone();
+        with_choice.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { networks, to_provider: Arc::new(with_choice).into(), to_proxy: Arc::new(tls).into() })
+    }
+
+    /// Connects to a provider, through that proxy where there is one. The time is divided over the addresses of a name,
+    /// but it is the caller who ends it.
+    pub(super) async fn connect(
+        &self,
+        origin: &Origin,
+        proxy: Option<&Proxy>,
+        within: Duration,
+    ) -> Result<Connected, BoxError> {
+        let Some(proxy) = proxy else {
+            let tcp = reach(origin.host(), origin.port(), Some(self.networks), within).await?;
+            return if origin.tls { self.seal(tcp, origin).await } else { Ok(plain(tcp)) };
+        };
+        // Nothing but the proxy's own name is resolved here, and it may be anywhere.
+        let tcp = reach(&proxy.host, proxy.port, None, within).await?;
+        let io: Box<dyn Io> =
+            if proxy.tls { Box::new(sealed(&self.to_proxy, tcp, &proxy.host).await?) } else { Box::new(tcp) };
+        if !origin.tls {
+            return Ok(Connected { io, h2: false });
+        }
+        let io = tunnel(io, &origin.authority, origin.port(), proxy.authorization.as_ref()).await?;
+        self.seal(io, origin).await
+    }
+
+    /// Lays TLS over what leads to a provider.
+    async fn seal<I: Io + 'static>(&self, io: I, origin: &Origin) -> Result<Connected, BoxError> {
+        let tls = sealed(&self.to_provider, io, origin.host()).await?;
+        let h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        Ok(Connected { io: Box::new(tls), h2 })
     }
 }
 
-impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Dialled>;
-    type Error = BoxError;
-    type Future = Connecting<Self::Response>;
+fn plain(tcp: TcpStream) -> Connected {
+    Connected { io: Box::new(tcp), h2: false }
+}
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
+/// A connection to one of the addresses of that host.
+async fn reach(
+    host: &str,
+    port: u16,
+    networks: Option<Networks>,
+    within: Duration,
+) -> Result<TcpStream, BoxError> {
+    let tcp = eyeballs::connect(resolve(host, port, networks).await?, within).await?;
+    tcp.set_nodelay(true)?;
+    Ok(tcp)
+}
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let within = WITHIN.try_with(|within| *within).unwrap_or(self.within);
-        let connecting = HttpsConnector::clone(&self.ways).call(uri);
-        Box::pin(async move {
-            match tokio::time::timeout(within, connecting).await {
-                Ok(made) => made,
-                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-            }
-        })
+async fn sealed<I: Io>(tls: &TlsConnector, io: I, host: &str) -> Result<TlsStream<I>, BoxError> {
+    let name = ServerName::try_from(host.to_owned())?;
+    Ok(tls.connect(name, io).await?)
+}
+
+/// Asks a proxy for a way to that host.
+async fn tunnel(
+    io: Box<dyn Io>,
+    host: &Authority,
+    port: u16,
+    authorization: Option<&HeaderValue>,
+) -> Result<Box<dyn Io>, BoxError> {
+    let host = format!("{}:{port}", host.host());
+    let mut request = Request::connect(&host).header(header::HOST, &host);
+    if let Some(authorization) = authorization {
+        request = request.header(header::PROXY_AUTHORIZATION, authorization);
     }
+    let (mut sender, connection) =
+        http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(io)).await?;
+    let answer = sender.send_request(request.body(Empty::<Bytes>::new())?);
+    let (mut connection, mut answer) = (Box::pin(connection.without_shutdown()), Box::pin(answer));
+    let (answer, parts) = tokio::select! {
+        answer = &mut answer => (answer?, None),
+        parts = &mut connection => (answer.await?, Some(parts?)),
+    };
+    if !answer.status().is_success() {
+        return Err("the proxy refuses the tunnel".into());
+    }
+    let parts = match parts {
+        Some(parts) => parts,
+        None => connection.await?,
+    };
+    Ok(parts.io.into_inner())
 }
 
 /// The system's authorities and those.
@@ -115,95 +176,4 @@ fn tls(authorities: Vec<CertificateDer<'static>>) -> Result<ClientConfig, rustls
 pub(super) fn certificates(pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
     let certificates = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>().ok()?;
     (!certificates.is_empty()).then_some(certificates)
-}
-
-type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
-
-/// Opens what TLS may be laid over.
-#[derive(Clone)]
-struct Dial {
-    tcp: HttpConnector<Guard>,
-    proxy: Option<(HttpsConnector<HttpConnector<Guard>>, Proxy)>,
-}
-
-impl Service<Uri> for Dial {
-    type Response = Dialled;
-    type Error = BoxError;
-    type Future = Connecting<Dialled>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let Some((way, proxy)) = &mut self.proxy else {
-            let connecting = self.tcp.call(uri);
-            return Box::pin(async move {
-                Ok(Dialled { io: MaybeHttpsStream::Http(connecting.await?), forwards: false })
-            });
-        };
-        if uri.scheme() == Some(&Scheme::HTTPS) {
-            let mut tunnel = Tunnel::new(proxy.address.clone(), way.clone());
-            if let Some(authorization) = &proxy.authorization {
-                tunnel = tunnel.with_auth(authorization.clone());
-            }
-            let connecting = tunnel.call(uri);
-            return Box::pin(async move { Ok(Dialled { io: connecting.await?, forwards: false }) });
-        }
-        let connecting = way.call(proxy.address.clone());
-        Box::pin(async move { Ok(Dialled { io: connecting.await?, forwards: true }) })
-    }
-}
-
-/// A connection to a provider or a proxy.
-pub(super) struct Dialled {
-    io: MaybeHttpsStream<TokioIo<TcpStream>>,
-    /// Whether a proxy at its other end forwards requests: then these say the whole URL.
-    forwards: bool,
-}
-
-impl Connection for Dialled {
-    fn connected(&self) -> Connected {
-        self.io.connected().proxy(self.forwards)
-    }
-}
-
-impl Read for Dialled {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
-    }
-}
-
-impl Write for Dialled {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, bytes)
-    }
 }

@@ -13,6 +13,7 @@ pub(super) fn target() -> Target {
         model: "m".into(),
         fields,
         switches: crate::wire::Switches::NONE,
+        connect_timeout: None,
     }
 }
 

@@ -177,7 +177,7 @@ pub(super) async fn forward(
     sent.headers_mut().clone_from(&request.headers);
     sent.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let call = Call::new(client, driver, target);
-    let response = call.exchange(url, sent).await?;
+    let response = call.exchange(url, sent, request.repeatable).await?;
     let blotter = Blotter::new(target, driver.spec());
     let (status, headers) = (response.status(), response.headers().clone());
     let reply = |body: ByteStream| ForwardReply {

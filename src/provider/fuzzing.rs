@@ -275,6 +275,7 @@ fn classifier(name: &str) -> Classifier {
         model: String::new(),
         fields: fields.into(),
         switches: crate::wire::Switches::NONE,
+        connect_timeout: None,
     };
     #[expect(clippy::expect_used, reason = "it is a kind")]
     Classifier::new(kind(name).expect("a kind"), &target)

@@ -172,6 +172,7 @@ mod tests {
                 model: model.to_owned(),
                 fields: Fields::default(),
                 switches: crate::wire::Switches::NONE,
+                connect_timeout: None,
             };
             let url = url(&target, "generateContent");
             assert_eq!((url.path(), url.query()), (path, None));

@@ -1,20 +1,15 @@
 //! Decides which addresses an upstream call may go to.
 //!
 //! A tenant writes `base_url`, and Rota sends requests there from inside the operator's network, so a URL is judged
-//! when it is saved ([`check_url`]), a name's addresses when they are resolved, and IP literals once more
-//! when a request is sent ([`check_host`]), because an HTTP client does not resolve those. Invariant: an address
-//! inside another (IPv4-mapped, NAT64, 6to4) is judged as the inner one. When DNS is gone, resolving fails and the
+//! when it is saved ([`check_url`]) and when a request is sent ([`check_host`]), and a name's addresses when they are
+//! resolved. Invariant: an address inside another (IPv4-mapped, NAT64, 6to4) is judged as the inner one. When DNS is gone, resolving fails and the
 //! attempt is a `CONNECTION` failure.
 
-use futures::future::BoxFuture;
-use hyper_util::client::legacy::connect::dns::Name;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    task::{Context, Poll},
-    vec,
 };
-use tower::{BoxError, Service};
+use tokio::net::lookup_host;
 use url::{Host, Url};
 
 /// Which networks upstream calls may reach: the setting `--upstream-networks`.
@@ -31,10 +26,22 @@ pub enum Networks {
 #[error("address not allowed: {0}")]
 pub struct Refused(pub &'static str);
 
-/// A name that does not resolve.
+/// Why a host cannot be reached.
 #[derive(Debug, thiserror::Error)]
-#[error("the name does not resolve")]
-pub(super) struct Unresolved(#[source] io::Error);
+pub enum Unreachable {
+    /// `--upstream-networks` forbids it.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// It is not an address with a host and a port.
+    #[error("not an address")]
+    Malformed,
+    /// Its name does not resolve.
+    #[error("the name does not resolve: {0}")]
+    Name(#[source] io::Error),
+    /// None of its addresses takes a connection; this is what the last one said.
+    #[error("{0} takes no connection: {1}")]
+    Connect(SocketAddr, #[source] io::Error),
+}
 
 /// Names of cloud metadata services. What they resolve to is refused as well; this gives the clearer answer early.
 const METADATA_NAMES: &[&str] = &[
@@ -192,40 +199,22 @@ pub fn same_origin(a: &Url, b: &Url) -> bool {
     a.scheme() == b.scheme() && a.host() == b.host() && a.port_or_known_default() == b.port_or_known_default()
 }
 
-/// Resolves names by the system's resolver and drops refused addresses; fails where none remains.
-#[derive(Debug, Clone)]
-pub(super) struct Guard {
-    /// Which networks may be reached; none: all of them, as for the operator's own proxy.
-    pub(super) networks: Option<Networks>,
-}
-
-impl Service<Name> for Guard {
-    type Response = vec::IntoIter<SocketAddr>;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, name: Name) -> Self::Future {
-        let networks = self.networks;
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(Unresolved)?;
-            let found = match networks {
-                Some(networks) => allowed(found, networks)?,
-                None => found.collect(),
-            };
-            Ok(found.into_iter())
-        })
-    }
+/// The addresses of a host, by the system's resolver, or its own where it is one. Those that are refused are dropped; it fails
+/// where none remains. Without networks nothing is refused, as for the operator's own proxy.
+pub(super) async fn resolve(
+    host: &str,
+    port: u16,
+    networks: Option<Networks>,
+) -> Result<Vec<SocketAddr>, Unreachable> {
+    let found = lookup_host((host, port)).await.map_err(Unreachable::Name)?;
+    Ok(match networks {
+        Some(networks) => allowed(found, networks)?,
+        None => found.collect(),
+    })
 }
 
 /// Those that may be reached. Fails where there were some and all are refused.
-pub(super) fn allowed(
-    found: impl Iterator<Item = SocketAddr>,
-    networks: Networks,
-) -> Result<Vec<SocketAddr>, Refused> {
+fn allowed(found: impl Iterator<Item = SocketAddr>, networks: Networks) -> Result<Vec<SocketAddr>, Refused> {
     let mut kept = Vec::new();
     let mut refused = None;
     for address in found {

@@ -1,30 +1,35 @@
 //! What errors of the HTTP client mean. No text of theirs is told: it may hold addresses.
 
-use super::guard::{Refused, Unresolved};
+use super::{
+    guard::{Refused, Unreachable},
+    pool::{Broken, Fate},
+};
 use crate::balance::{ErrorClass, Failure};
 use rustix::io::Errno;
 use std::{error::Error, io};
 
-/// Whether the provider has certainly not looked at the request: it goes once more, over another connection. HTTP/1.1
-/// connections that were closed while idle are the client's own business.
-pub(super) fn is_untouched(error: &hyper_util::client::legacy::Error) -> bool {
-    causes(error).filter_map(|cause| cause.downcast_ref::<h2::Error>()).any(|error| {
-        error.is_remote()
-            && match error.reason() {
-                Some(h2::Reason::NO_ERROR) => error.is_go_away(),
-                Some(h2::Reason::REFUSED_STREAM) => error.is_reset(),
-                _ => false,
-            }
-    })
+/// What an error of connecting means: nothing was sent.
+pub(super) fn failure_of_connect(error: &(dyn Error + 'static)) -> Failure {
+    let failure = told(error).unwrap_or_else(unreached);
+    Failure { unsent: true, ..failure }
 }
 
-/// What an error of the HTTP client means, before there is an answer.
-pub(super) fn failure_of_send(error: hyper_util::client::legacy::Error) -> Failure {
-    let unsent = error.is_connect();
-    told(&error).unwrap_or_else(|| {
-        let message = if unsent { "the provider cannot be reached" } else { "the connection broke" };
-        Failure { unsent, ..Failure::new(ErrorClass::Connection, message) }
-    })
+/// What an error of a request means, before there is an answer.
+pub(super) fn failure_of_send(broken: &Broken) -> Failure {
+    let unsent = broken.fate == Fate::Unsent;
+    let failure = told(&broken.error);
+    let failure = failure.unwrap_or_else(|| Failure::new(ErrorClass::Connection, "the connection broke"));
+    Failure { unsent, ..failure }
+}
+
+/// No connection came about.
+pub(super) fn unreached() -> Failure {
+    Failure { unsent: true, ..Failure::new(ErrorClass::Connection, "the provider cannot be reached") }
+}
+
+/// An answer, or a connection, did not come in time.
+pub(super) fn late() -> Failure {
+    Failure::new(ErrorClass::Timeout, "the provider did not answer in time")
 }
 
 /// What an error within an answer means.
@@ -40,12 +45,13 @@ pub(super) fn broke() -> Failure {
 /// What the causes of an error tell, where they do. Takes their kind alone: their text holds addresses.
 fn told(error: &(dyn Error + 'static)) -> Option<Failure> {
     for cause in causes(error) {
-        if let Some(reason) = cause.downcast_ref::<Refused>() {
-            return Some(refused(*reason));
-        }
-        if cause.is::<Unresolved>() {
-            let message = "the provider's name cannot be resolved";
-            return Some(Failure { unsent: true, ..Failure::new(ErrorClass::Connection, message) });
+        match cause.downcast_ref() {
+            Some(Unreachable::Refused(reason)) => return Some(refused(*reason)),
+            Some(Unreachable::Name(_)) => {
+                let message = "the provider's name cannot be resolved";
+                return Some(Failure::new(ErrorClass::Connection, message));
+            }
+            _ => {}
         }
         let io = cause.downcast_ref::<io::Error>();
         if io.is_some_and(is_ours) {
@@ -59,9 +65,7 @@ fn told(error: &(dyn Error + 'static)) -> Option<Failure> {
         if io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut)
             || cause.downcast_ref().is_some_and(hyper::Error::is_timeout)
         {
-            let unsent = error.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect);
-            let message = "the provider did not answer in time";
-            return Some(Failure { unsent, ..Failure::new(ErrorClass::Timeout, message) });
+            return Some(late());
         }
     }
     None

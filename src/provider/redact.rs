@@ -209,6 +209,7 @@ mod tests {
             model: String::new(),
             fields,
             switches: crate::wire::Switches::NONE,
+            connect_timeout: None,
         })
     }
 

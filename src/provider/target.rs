@@ -3,7 +3,7 @@
 use super::KindSpec;
 use crate::wire::{Recipient, Switches};
 use secrecy::SecretString;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use url::Url;
 
 /// Where one attempt goes: an address, a model, and the credential for it.
@@ -17,6 +17,8 @@ pub struct Target {
     pub fields: Fields,
     /// What the server does not take, though its kind does.
     pub switches: Switches,
+    /// How long a new connection may take; none: as the service is set.
+    pub connect_timeout: Option<Duration>,
 }
 
 impl Target {

@@ -96,19 +96,26 @@ pub struct RawSettings {
     /// The most idle connections to keep to each provider [default: 256]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_IDLE_CONNECTIONS", value_name = "COUNT", help_heading = PROVIDERS)]
     pub upstream_idle_connections: Option<usize>,
-    /// How long to keep an idle connection to a provider [default: 50s]
+    /// How long to keep an idle connection to a provider [default: 4s, and 50s over HTTP/2]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_IDLE_TIME", value_name = "TIME", help_heading = PROVIDERS)]
     pub upstream_idle_time: Option<String>,
+    /// The longest time to use a connection to a provider. A new one asks the resolver again, so that a provider that has
+    /// moved is found [default: 5m]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_CONNECTION_AGE", value_name = "TIME", help_heading = PROVIDERS)]
+    pub upstream_connection_age: Option<String>,
     /// The largest answer of a provider, unless it is streamed, such as `96MiB` [default: 96MiB]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_MAX_ANSWER", value_name = "SIZE", help_heading = PROVIDERS)]
     pub upstream_max_answer: Option<String>,
     /// Authorities that sign providers' certificates, in PEM, beside those the system trusts
     #[arg(long, global = true, env = "ROTA_UPSTREAM_CA", value_name = "FILE", help_heading = PROVIDERS)]
     pub upstream_ca: Option<PathBuf>,
-    /// A proxy for all calls to providers: `http://host:port` or `https://host:port`. The proxy then decides which names
-    /// lead where [default: none]
+    /// A proxy for calls to providers: `http://host:port` or `https://host:port`, or several by host, as in
+    /// `openai.com=http://a:3128,http://b:3128`. The proxy then decides which names lead where [default: none]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_PROXY", value_name = "URL", hide_env_values = true, help_heading = PROVIDERS)]
     pub upstream_proxy: Option<String>,
+    /// Hosts that are called without a proxy, as in `NO_PROXY`: `localhost,.corp,10.0.0.0/8` [default: none]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_NO_PROXY", value_name = "HOSTS", help_heading = PROVIDERS)]
+    pub upstream_no_proxy: Option<String>,
 
     /// The longest time of a call that has no deadline of its own [default: 600s]
     #[arg(long, global = true, env = "ROTA_DEFAULT_DEADLINE", value_name = "TIME", help_heading = LIMITS)]

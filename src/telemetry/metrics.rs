@@ -37,6 +37,7 @@ pub struct Metrics {
     connections: Gauge,
     refused: Counter,
     attempts: Histograms<ErrorLabels>,
+    resends: Counter,
     first: Histograms<ModelLabels>,
     tokens: Histograms<TokenLabels>,
     picks: Histograms<PickLabels>,
@@ -134,6 +135,11 @@ impl Metrics {
     pub fn attempt(&self, model: &ModelLabels, error: Option<&'static str>, took: Duration) {
         let labels = ErrorLabels { model: model.clone(), error_type: error.unwrap_or_default() };
         self.attempts.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// A request was sent again, since its connection had ended unnoticed.
+    pub fn resent(&self) {
+        self.resends.inc();
     }
 
     /// A stream's first content has come.

@@ -210,6 +210,7 @@ fn target(
         model: upstream.to_owned(),
         fields: values.ok()?.into_iter().collect(),
         switches,
+        connect_timeout: None,
     })
 }
 
@@ -221,6 +222,7 @@ pub fn pool(parts: &Parts) -> Pool {
     // A pool with everything switched off is no pool: the active credential serves, as in Dify.
     let balanced = parts.model.lb_enabled && members.iter().any(|row| row.config.enabled);
     let rows = if balanced { members } else { single(parts).into_iter().collect() };
+    let policy = PolicySettings::read(&parts.model.policy).policy();
     let (mut roster, mut members) = (Vec::new(), Vec::new());
     let mut unreadable = false;
     for row in rows {
@@ -237,6 +239,7 @@ pub fn pool(parts: &Parts) -> Pool {
             continue;
         }
         let Some(target) = row.target else { continue };
+        let target = Target { connect_timeout: policy.timeouts.connect, ..target };
         roster.push(row.config.member);
         members.push(PoolMember { id: row.config.id.into(), name: row.config.name.into(), target });
     }
@@ -245,7 +248,7 @@ pub fn pool(parts: &Parts) -> Pool {
         kind: parts.kind,
         enabled: parts.model.enabled && parts.provider.enabled,
         balanced,
-        policy: PolicySettings::read(&parts.model.policy).policy(),
+        policy,
         fallbacks: fallbacks::read(&parts.model.fallbacks, &parts.key),
         context_window: u32::try_from(parts.model.context_window).ok().and_then(NonZeroU32::new),
         unreadable,

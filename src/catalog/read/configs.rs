@@ -76,7 +76,10 @@ impl Catalog {
         let upstream = &parts.model.upstream_model;
         let model = if upstream.is_empty() { parts.model.name.clone() } else { upstream.clone() };
         let switches = switches(&parts.provider.switches);
-        Ok((kind, Target { base_url, model, fields: fields.into_iter().collect(), switches }))
+        Ok((
+            kind,
+            Target { base_url, model, fields: fields.into_iter().collect(), switches, connect_timeout: None },
+        ))
     }
 }
 

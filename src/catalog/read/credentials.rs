@@ -117,7 +117,16 @@ impl Catalog {
         check.finish()?;
         let base_url = Url::parse(provider_address(kind, &provider.base_url)).map_err(|_| Error::Internal)?;
         let switches = switches(&provider.switches);
-        Ok((kind, Target { base_url, model: String::new(), fields: fields.into_iter().collect(), switches }))
+        Ok((
+            kind,
+            Target {
+                base_url,
+                model: String::new(),
+                fields: fields.into_iter().collect(),
+                switches,
+                connect_timeout: None,
+            },
+        ))
     }
 
     /// Credentials, oldest first: of the tenant, of a provider with its models, or of one model.

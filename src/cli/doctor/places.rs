@@ -12,7 +12,6 @@ use crate::{
     state::RedisStore,
 };
 use futures::StreamExt;
-use secrecy::ExposeSecret;
 use std::{collections::BTreeMap, time::Duration};
 use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
@@ -142,7 +141,7 @@ pub(super) async fn collector(settings: &Settings, report: &mut Report) {
         return;
     };
     let next = "start it, or correct --otlp-endpoint; calls are served without";
-    match timeout(LIMIT, probe(&url, None)).await {
+    match timeout(LIMIT, probe(&url, None, LIMIT)).await {
         Ok(Ok(address)) => report.ok(NAME, format!("{address} takes connections")),
         Ok(Err(error)) => report.warning(NAME, error.to_string(), next),
         Err(_) => report.warning(NAME, "no connection in time", next),
@@ -171,20 +170,22 @@ pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report
             false
         }
     });
-    if let Some(proxy) = &settings.upstream.proxy {
-        let Ok(url) = Url::parse(proxy.expose_secret()) else { return };
-        return match timeout(LIMIT, probe(&url, None)).await {
-            Ok(Ok(_)) => report.ok("proxy", "takes connections; it reaches the providers"),
-            _ => report.failure("proxy", "takes no connection", "start it, or correct --upstream-proxy"),
-        };
+    let proxies = &settings.upstream.proxies;
+    for url in proxies.addresses() {
+        let name = format!("proxy {}", url.origin().ascii_serialization());
+        match timeout(LIMIT, probe(&url, None, LIMIT)).await {
+            Ok(Ok(_)) => report.ok(name, "takes connections; it reaches the providers"),
+            _ => report.failure(name, "takes no connection", "start it, or correct --upstream-proxy"),
+        }
     }
     if origins.is_empty() {
         return report.ok("providers", "none to be reached");
     }
+    origins.retain(|_, (url, _)| !proxies.lead_to(url));
     let end = Instant::now() + ALL_PROVIDERS;
     let asked = futures::stream::iter(origins).map(|(origin, (url, who))| async move {
         let limit = end.min(Instant::now() + LIMIT);
-        (origin, who, timeout_at(limit, probe(&url, Some(networks))).await)
+        (origin, who, timeout_at(limit, probe(&url, Some(networks), LIMIT)).await)
     });
     let mut asked = asked.buffered(AT_ONCE);
     while let Some((origin, who, outcome)) = asked.next().await {

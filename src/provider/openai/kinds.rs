@@ -216,6 +216,7 @@ mod tests {
             model: "my gpt".into(),
             fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect(),
             switches: crate::wire::Switches::NONE,
+            connect_timeout: None,
         }
     }
 

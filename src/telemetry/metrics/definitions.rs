@@ -34,6 +34,7 @@ impl Metrics {
             connections: Gauge::default(),
             refused: Counter::default(),
             attempts: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
+            resends: Counter::default(),
             first: Family::new_with_constructor(|| Histogram::new(MODEL_SECONDS.iter().copied())),
             tokens: Family::new_with_constructor(|| Histogram::new(TOKENS.iter().copied())),
             picks: Family::new_with_constructor(|| Histogram::new(PICK_SECONDS.iter().copied())),
@@ -85,6 +86,11 @@ impl Metrics {
             "gen_ai_client_operation_duration_seconds",
             "Attempts at a provider, until the answer or a stream's first content; error_type is empty where one served",
             self.attempts.clone(),
+        );
+        registry.register(
+            "rota_upstream_resends",
+            "Requests that were sent again, since their connection had ended unnoticed: the provider may have got them twice",
+            self.resends.clone(),
         );
         registry.register(
             "gen_ai_client_operation_time_to_first_chunk_seconds",

@@ -7,6 +7,7 @@
 mod clock;
 mod disk;
 mod limits;
+mod networks;
 mod postgres;
 mod redis;
 mod replicas;
@@ -131,7 +132,15 @@ impl Fleet {
 }
 
 async fn scene(rota: &Rota, upstream: &Upstream) -> Scene {
-    let scene = Scene::set(rota, upstream, 3).await;
+    scene_of(rota, &upstream.base_url(), upstream).await
+}
+
+/// The same where that address leads to the upstream.
+async fn scene_of(rota: &Rota, base_url: &str, upstream: &Upstream) -> Scene {
+    let mut scene = Scene::tenant(rota).await;
+    scene.add_model(base_url).await;
+    scene.add_configs(3).await;
+    scene.enable().await;
     for key in &scene.keys {
         upstream.script(key, Script::Slow(PIECE));
     }
@@ -199,6 +208,19 @@ async fn one_upstream_of_three_lies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_providers_connections_end_early() {
+    tokio::join!(networks::forgotten(BRIEF), networks::limited(BRIEF));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_providers_name_leads_elsewhere() {
+    let (dead, _) = tokio::join!(networks::dead_address(BRIEF), networks::moved(BRIEF));
+    if dead.is_none() {
+        println!("not as root, or without the right to mount: no name was changed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clocks_jump() {
     tokio::join!(clock::of_a_replica(BRIEF), clock::of_redis(BRIEF));
 }
@@ -232,6 +254,10 @@ async fn the_whole_matrix() {
     rows.extend(disk::full(FULL).await);
     rows.push(disk::limited(FULL).await);
     rows.extend(upstream::lies(FULL).await);
+    rows.push(networks::forgotten(FULL).await);
+    rows.extend(networks::limited(FULL).await);
+    rows.extend(networks::dead_address(FULL).await);
+    rows.extend(networks::moved(FULL).await);
     rows.push(clock::of_a_replica(FULL).await);
     rows.push(clock::of_redis(FULL).await);
     rows.push(limits::descriptors(FULL).await);

@@ -5,6 +5,7 @@ mod anthropic;
 mod bad_addresses;
 mod classification;
 mod cohere;
+mod connections;
 mod drivers;
 mod drivers_beyond_chat;
 mod gemini;

@@ -50,6 +50,7 @@ impl Rig {
             fields: [("api_key".to_owned(), KEY.into()), ("organization".to_owned(), "org-1234".into())]
                 .into(),
             switches: rota::wire::Switches::NONE,
+            connect_timeout: None,
         }
     }
 
@@ -320,12 +321,16 @@ async fn broken_streams_end_with_a_failure_after_what_came() {
 }
 
 #[tokio::test]
-async fn a_request_is_never_sent_twice() {
-    // The second comes over a connection that is open already, where HTTP clients like to try again.
+async fn a_request_goes_again_once_over_a_new_connection() {
+    // The second comes over a connection that is open already, and may have been forgotten.
     let rig = Rig::scripted(Script::sequence([Script::Answer, Script::Close])).await;
     assert!(rig.chat().await.is_ok());
     assert_eq!(rig.chat().await.unwrap_err().class, ErrorClass::Connection);
-    assert_eq!(rig.upstream.total_hits(), 2);
+    assert_eq!(rig.upstream.total_hits(), 3);
+    // Over a new connection it is the provider who has ended it.
+    let rig = Rig::scripted(Script::Close).await;
+    assert_eq!(rig.chat().await.unwrap_err().class, ErrorClass::Connection);
+    assert_eq!(rig.upstream.total_hits(), 1);
 }
 
 #[tokio::test]

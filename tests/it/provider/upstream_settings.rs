@@ -19,7 +19,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional},
     net::{TcpListener, TcpStream},
 };
-use tokio_rustls::{TlsAcceptor, rustls};
 use tonic::Code;
 
 use crate::support::{
@@ -36,17 +35,9 @@ fn address(upstream: &Upstream) -> String {
 
 /// The upstream behind TLS, under an authority whose PEM is in that file: the address.
 async fn behind_tls(upstream: &Upstream, file: &Path) -> SocketAddr {
-    let Authority { ca, own, key, .. } = Authority::new();
-    fs::write(file, ca.pem()).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![own.der().clone()], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let authority = Authority::new();
+    fs::write(file, authority.ca.pem()).unwrap();
+    let acceptor = authority.acceptor(&[]);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (own, to) = (listener.local_addr().unwrap(), address(upstream));
     tokio::spawn(async move {
@@ -88,13 +79,12 @@ async fn a_private_authority_is_trusted_where_it_is_given() {
     assert!(!output.status.success() && text.contains("--upstream-ca"), "{text}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_call_goes_through_the_proxy() {
-    let upstream = Upstream::start().await.unwrap();
+/// A proxy that leads to that upstream, whatever it is asked for: its address, and the heads of the requests that it gets.
+async fn proxy_to(upstream: &Upstream) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let proxy = format!("http://user:hunter2@{}", listener.local_addr().unwrap());
+    let own = listener.local_addr().unwrap();
     let heads = Arc::new(Mutex::new(Vec::new()));
-    let (to, seen) = (address(&upstream), heads.clone());
+    let (to, seen) = (address(upstream), heads.clone());
     tokio::spawn(async move {
         while let Ok((mut inside, _)) = listener.accept().await {
             let (to, seen) = (to.clone(), seen.clone());
@@ -110,6 +100,14 @@ async fn every_call_goes_through_the_proxy() {
             });
         }
     });
+    (own, heads)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_goes_through_the_proxy() {
+    let upstream = Upstream::start().await.unwrap();
+    let (proxy, heads) = proxy_to(&upstream).await;
+    let proxy = format!("http://user:hunter2@{proxy}");
     let rota = Rota::builder().env("ROTA_UPSTREAM_PROXY", &proxy).start().await;
     let mut scene = Scene::tenant(&rota).await;
     // A name that only the proxy can know.
@@ -121,6 +119,38 @@ async fn every_call_goes_through_the_proxy() {
     assert!(head.starts_with("POST http://models.invalid/v1/chat/completions HTTP/1.1"), "{head}");
     assert!(head.to_ascii_lowercase().contains("proxy-authorization: basic "), "{head}");
     assert!(!rota.logs().contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_have_proxies_of_their_own() {
+    let upstream = Upstream::start().await.unwrap();
+    let (some, others) = (proxy_to(&upstream).await, proxy_to(&upstream).await);
+    let rules = format!("models.invalid=http://user:hunter2@{},http://{}", some.0, others.0);
+    let rota = Rota::builder().env("ROTA_UPSTREAM_PROXY", &rules).arg("--upstream-no-proxy");
+    let rota = rota.arg("127.0.0.0/8").start().await;
+    let table = [
+        ("http://a.models.invalid/v1".to_owned(), [1, 0]),
+        ("http://else.invalid/v1".to_owned(), [0, 1]),
+        (upstream.base_url(), [0, 0]),
+    ];
+    for (base_url, expected) in table {
+        let mut scene = Scene::tenant(&rota).await;
+        scene.add_model(&base_url).await;
+        scene.add_configs(1).await;
+        scene.ask().await.unwrap();
+        let heads = [&some, &others].map(|(_, heads)| std::mem::take(&mut *heads.lock()));
+        assert_eq!(heads.each_ref().map(Vec::len), expected, "{base_url}: {heads:?}");
+        // A password is for its own proxy.
+        let told = |head: &String| head.to_ascii_lowercase().contains("proxy-authorization");
+        assert!(heads[0].iter().all(told) && !heads[1].iter().any(told), "{heads:?}");
+    }
+    assert!(upstream.requests().iter().any(|sent| !sent.headers.contains_key("proxy-authorization")));
+    // What cannot be read is refused at the start, by its name and without its value.
+    for (flag, value) in [("--upstream-proxy", "a=hunter2"), ("--upstream-no-proxy", "10.0.0.0/hunter2")] {
+        let output = Rota::builder().output(&["serve", flag, value]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && text.contains(flag) && !text.contains("hunter2"), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
