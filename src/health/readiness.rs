@@ -89,6 +89,10 @@ impl Readiness {
             };
             all.push(Dependency { name: "redis", there: !away, means });
         }
+        if serving.state.is_cut_off() {
+            let means = "cut off: none of the addresses that this replica has tried lately can be reached";
+            all.push(Dependency { name: "providers", there: false, means });
+        }
         let away = self.database_away.load(Ordering::Relaxed);
         let means =
             if away { "away: configuration cannot be changed" } else { "configuration can be changed" };

@@ -149,6 +149,7 @@ mod tests {
         Member {
             key: MemberKey::new(ordinal, "0"),
             credential: format!("c{ordinal}").into(),
+            address: "".into(),
             priority,
             weight: 1,
             limits: Limits::default(),

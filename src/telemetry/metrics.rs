@@ -47,6 +47,7 @@ pub struct Metrics {
     revision: Gauge,
     ready: Gauge,
     database: Gauge,
+    cut_off: Gauge,
     tasks: Gauge,
     task_failures: Family<TaskLabels, Counter>,
     contained_panics: Family<TaskLabels, Counter>,
@@ -201,6 +202,11 @@ impl Metrics {
             self.shared.get_or_create(&StoreLabels { mode: name }).set((known == mode).into());
         }
         self.revision.set(revision);
+    }
+
+    /// Whether this replica can reach no provider.
+    pub fn cut_off(&self, cut_off: bool) {
+        self.cut_off.set(cut_off.into());
     }
 
     /// How many tasks the runtime has now.

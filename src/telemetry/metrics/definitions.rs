@@ -44,6 +44,7 @@ impl Metrics {
             revision: Gauge::default(),
             ready: Gauge::default(),
             database: Gauge::default(),
+            cut_off: Gauge::default(),
             tasks: Gauge::default(),
             task_failures: Family::default(),
             contained_panics: Family::default(),
@@ -123,6 +124,11 @@ impl Metrics {
         );
         registry.register("rota_ready", "1 while calls are taken", self.ready.clone());
         registry.register("rota_database_up", "1 while the database answers", self.database.clone());
+        registry.register(
+            "rota_cut_off",
+            "1 while this replica can reach none of the providers' addresses that it has tried lately",
+            self.cut_off.clone(),
+        );
         registry.register(
             "rota_runtime_tasks",
             "Tasks of this process that have begun and not ended",

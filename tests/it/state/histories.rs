@@ -309,6 +309,7 @@ fn any_member(ordinal: u32, random: &mut StdRng) -> Member {
         // Two in a pool may be alike.
         key: MemberKey::new(ordinal, random.random_range(0..9).to_string()),
         credential: format!("credential-{}", random.random_range(0..4)).into(),
+        address: "".into(),
         priority: random.random_range(0..2),
         weight: random.random_range(1..10),
         limits: Limits {

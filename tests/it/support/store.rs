@@ -150,6 +150,7 @@ pub fn member(ordinal: u32) -> Member {
     Member {
         key: MemberKey::new(ordinal, ordinal.to_string()),
         credential: format!("credential-{ordinal}").into(),
+        address: "".into(),
         priority: 0,
         weight: 1,
         limits: Limits::default(),
