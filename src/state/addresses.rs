@@ -78,6 +78,11 @@ pub(super) struct Ways {
 
 impl Addresses {
     /// Its clock.
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Now, on its clock.
     pub(super) fn now(&self) -> Time {
         self.clock.now()
     }

@@ -9,7 +9,7 @@
 //! [`Scope::is_of_address`]: crate::balance::Scope::is_of_address
 
 use super::{
-    Acquire, Acquired, Answer, FailedAttempt, Gone, Inspection, Lease, Outcome, Override, StateStore,
+    Acquire, Acquired, Answer, Clock, FailedAttempt, Gone, Inspection, Lease, Outcome, Override, StateStore,
     addresses::{Addresses, Ways},
     redis::{Fleet, RedisStore},
 };
@@ -43,6 +43,12 @@ impl ReachableStore {
         let hearing = addresses.clone();
         let hear = move |tenant, address, word| hearing.hear(tenant, address, word);
         Self { store, addresses, fleet: Some(redis.fleet(options, Arc::new(hear))) }
+    }
+
+    /// The clock of what it knows of addresses, for tests and simulations to move ahead.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        self.addresses.clock()
     }
 
     /// Asks for a member where something is known of addresses, or will be by what `ask` carries.
