@@ -12,6 +12,9 @@ pub const LAST_RESORT: Duration = Duration::from_secs(1);
 /// A word of another replica counts for this long.
 pub const VOTE_WINDOW: Duration = Duration::from_secs(30);
 
+/// A failure that goes on is told again so often: other replicas have not forgotten it by then.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
 /// A trial that has lived longer than the failure took is not failing in the same way, so the next may go. A refusal comes at
 /// once …
 const SHORT_TRIAL: Duration = Duration::from_secs(1);
@@ -24,6 +27,8 @@ pub struct AddressRecord {
     record: Record,
     /// When it failed first, since it last served, and when last. None: it did not fail here.
     failed: Option<(Time, Time)>,
+    /// When its failure was last worth telling.
+    told: Option<Time>,
     /// Whether the tenant has set the time of its cooldown: nobody is let through before.
     is_exact: bool,
     /// Whether its cooldown is by word of other replicas.
@@ -43,7 +48,8 @@ impl AddressRecord {
         self.record.standing(now)
     }
 
-    /// A call could not reach it. Returns whether that is news: calls that began before its cooldown say nothing new.
+    /// A call could not reach it. Returns whether that is worth telling other replicas. Of calls that began before its cooldown
+    /// nothing is taken in.
     pub fn fail(&mut self, now: Time, cooldown: &Cooldown) -> bool {
         if self.standing(now).cooling().is_some() && !self.is_learned {
             return false;
@@ -51,7 +57,11 @@ impl AddressRecord {
         self.record.fail(now, now, None, cooldown);
         self.failed = Some((self.failed.map_or(now, |(first, _)| first), now));
         (self.is_exact, self.is_learned) = (!cooldown.grows, false);
-        true
+        let is_news = self.told.is_none_or(|told| now >= told + TOLD_EVERY);
+        if is_news {
+            self.told = Some(now);
+        }
+        is_news
     }
 
     /// A call was answered from there. Returns whether that is news to those who doubt it. While it cools by what this replica
@@ -69,7 +79,8 @@ impl AddressRecord {
     /// It is well, by word of a health check or of an operator.
     pub fn recover(&mut self, now: Time) {
         self.record.recover(now);
-        (self.failed, self.is_learned, self.serves_others) = (None, false, false);
+        (self.failed, self.told) = (None, None);
+        (self.is_learned, self.serves_others) = (false, false);
     }
 
     /// Takes its trial, where one is due.
@@ -151,5 +162,102 @@ impl AddressRecord {
     /// Whether an answer ends its cooldown: where that is over, or was never seen here.
     fn may_recover(&self, now: Time) -> bool {
         self.is_learned || self.standing(now).cooling().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::balance::{Cooldowns, Failure};
+    use proptest::prelude::*;
+
+    fn at(seconds: u64) -> Time {
+        Time::from_millis(1_000_000 + seconds * 1000)
+    }
+
+    fn refused() -> Cooldown {
+        let failure = Failure { unsent: true, ..Failure::new(ErrorClass::Connection, "refused") };
+        Cooldowns::default().decide(&failure, 0.0).unwrap()
+    }
+
+    fn agreed(now: Time) -> Cooling {
+        Cooling { ends: now + Duration::from_secs(10), class: ErrorClass::Connection }
+    }
+
+    fn cools(record: &AddressRecord, now: Time) -> bool {
+        record.standing(now).cooling().is_some()
+    }
+
+    #[test]
+    fn failures_of_calls_that_began_before_say_nothing_new() {
+        let mut record = AddressRecord::default();
+        assert!(record.fail(at(0), &refused()));
+        assert!(!record.fail(at(5), &refused()));
+        assert_eq!(record.standing(at(10)), Standing::HalfOpen);
+        assert!(record.fail(at(10), &refused()));
+        assert!(cools(&record, at(29)), "it has doubled");
+    }
+
+    #[test]
+    fn an_old_connection_that_answers_ends_no_cooldown_that_was_seen_here() {
+        let mut record = AddressRecord::default();
+        record.fail(at(0), &refused());
+        assert!(!record.serve(at(1)));
+        assert!(cools(&record, at(1)));
+        assert!(record.serve(at(11)), "the trial has served");
+        assert_eq!(record.standing(at(11)), Standing::Available);
+        assert!(!record.serve(at(12)), "once is enough");
+    }
+
+    #[test]
+    fn what_others_say_counts_where_nothing_better_is_known() {
+        let mut record = AddressRecord::default();
+        record.doubt(at(0));
+        record.learn(at(0), agreed(at(0)));
+        assert!(cools(&record, at(1)));
+        assert!(record.serve(at(2)), "one that was on its way has been served");
+        assert!(!cools(&record, at(2)));
+        record.learn(at(3), agreed(at(3)));
+        assert!(!cools(&record, at(3)), "it has served here");
+        record.learn(at(40), agreed(at(40)));
+        assert!(cools(&record, at(40)));
+        assert!(!record.serves_elsewhere(at(41)) && !cools(&record, at(41)));
+        record.fail(at(42), &refused());
+        assert!(record.serves_elsewhere(at(43)) && cools(&record, at(43)), "it fails here alone");
+    }
+
+    #[test]
+    fn a_success_is_told_once_to_each_who_doubts() {
+        let mut record = AddressRecord::default();
+        assert!(!record.serve(at(0)));
+        record.doubt(at(1));
+        assert!(record.serve(at(2)) && !record.serve(at(3)));
+        record.doubt(at(4));
+        assert!(record.serve(at(5)));
+        record.doubt(at(6));
+        assert!(!record.serve(at(40)), "nobody doubts any more");
+    }
+
+    proptest! {
+        /// Whatever happens, it cools for 33 s at most, and its last resort comes a second after its failure.
+        #[test]
+        fn it_is_never_away_for_long(steps in proptest::collection::vec((0u64..60_000, 0u8..5), 1..80)) {
+            let (mut record, mut now) = (AddressRecord::default(), at(0));
+            for (later, event) in steps {
+                now = now + Duration::from_millis(later);
+                match event {
+                    0 => record.doubt(now),
+                    1 => record.learn(now, agreed(now)),
+                    2 => drop(record.serve(now)),
+                    3 => drop(record.serves_elsewhere(now)),
+                    _ => drop(record.fail(now, &refused())),
+                }
+                if let Some(cooling) = record.standing(now).cooling() {
+                    prop_assert!(cooling.ends <= now + Duration::from_secs(33));
+                    prop_assert!(record.last_resort(now).is_some_and(|due| due <= now + LAST_RESORT));
+                }
+                prop_assert!(record.is_spent(now + Duration::from_secs(2000)));
+            }
+        }
     }
 }

@@ -72,8 +72,16 @@ pub(super) struct Ways {
     trials: Vec<Arc<str>>,
     /// Whether the trial of one is on its way.
     pub(super) is_trial_running: bool,
-    /// When the first of them may be tried again.
+    /// When the first that cools may be tried again, one that was tried included.
     pub(super) first_back: Option<Cooling>,
+}
+
+impl Ways {
+    fn comes_back(&mut self, back: Cooling) {
+        if self.first_back.is_none_or(|first| back.ends < first.ends) {
+            self.first_back = Some(back);
+        }
+    }
 }
 
 impl Addresses {
@@ -103,9 +111,7 @@ impl Addresses {
         let key = (member.address.clone(), if shared { Uuid::nil() } else { pool });
         let now = self.now();
         let is_news = self.change(tenant, key, |record| record.fail(now, cooldown)).unwrap_or_default();
-        if is_news {
-            self.judge(now);
-        }
+        self.judge(now);
         is_news && shared
     }
 
@@ -161,32 +167,30 @@ impl Addresses {
         }
     }
 
-    /// Looks at the addresses of the pool's members that are not `tried`, and takes the trials that are due for `lease`.
+    /// Looks at the addresses of the pool's members, and takes the trials that are due at those not `tried` for `lease`.
     pub(super) fn look(&self, pool: &Roster, tried: &[usize], lease: LeaseId) -> Ways {
         let now = self.now();
-        self.sweep(now);
         let mut ways = Ways::default();
         let Some(mut records) = self.tenants.get_mut(&pool.tenant) else { return ways };
-        for (index, member) in pool.members.iter().enumerate().filter(|(index, _)| !tried.contains(index)) {
+        for (index, member) in pool.members.iter().enumerate() {
+            let is_tried = tried.contains(&index);
             for of in [Uuid::nil(), pool.id] {
                 let Some(record) = records.get_mut(&(member.address.clone(), of)) else { continue };
-                if record.begin(now, lease) {
+                if !is_tried && record.begin(now, lease) {
                     ways.trials.push(member.address.clone());
                 }
                 let is_mine = ways.trials.contains(&member.address);
                 match record.standing(now) {
-                    Standing::TrialRunning if !is_mine => ways.is_trial_running = true,
+                    Standing::TrialRunning if !is_mine => ways.is_trial_running |= !is_tried,
                     Standing::Cooling(cooling) => {
-                        let ends = record.last_resort(now).unwrap_or(cooling.ends);
-                        let back = Cooling { ends, ..cooling };
-                        let first = ways.first_back.get_or_insert(back);
-                        if back.ends < first.ends {
-                            *first = back;
-                        }
+                        let resort = record.last_resort(now).filter(|_| pool.last_resort);
+                        ways.comes_back(Cooling { ends: resort.unwrap_or(cooling.ends), ..cooling });
                     }
                     _ => continue,
                 }
-                ways.blocked.push(index);
+                if !is_tried {
+                    ways.blocked.push(index);
+                }
                 break;
             }
         }
@@ -196,6 +200,9 @@ impl Addresses {
     /// Opens the way to the address that failed longest ago, since nobody else may serve: where that is a second ago, and
     /// the tenant has not set the time. `lease` takes its trial.
     pub(super) fn open_last_resort(&self, pool: &Roster, ways: &mut Ways, lease: LeaseId) -> bool {
+        if !pool.last_resort {
+            return false;
+        }
         let now = self.now();
         let Some(mut records) = self.tenants.get_mut(&pool.tenant) else { return false };
         let mut first: Option<(Time, Key)> = None;
@@ -328,15 +335,14 @@ impl Addresses {
         if now >= began + JUDGED_AFTER && none_answers && (several || serves_others) {
             let until = (now + VOTE_WINDOW).millis();
             if self.cut_off_until.swap(until, Ordering::Relaxed) <= now.millis() {
-                tracing::warn!(
-                    "this replica can reach none of the addresses that it has tried lately: it leaves trials to others"
-                );
+                tracing::warn!("this replica can reach none of the addresses that it has tried lately");
             }
         }
     }
 
     /// Drops records that have nothing left to say. Looks once in a while.
-    fn sweep(&self, now: Time) {
+    pub(super) fn sweep(&self) {
+        let now = self.now();
         let last = self.swept.load(Ordering::Relaxed);
         if now < Time::from_millis(last) + SWEEP || self.swept.swap(now.millis(), Ordering::Relaxed) != last {
             return;

@@ -60,6 +60,7 @@ impl ReachableStore {
             failed = None;
         }
         let ask = &Acquire { failed, ..*ask };
+        self.addresses.sweep();
         if self.addresses.knows_nothing_of(ask.pool.tenant) {
             return self.store.acquire(ask).await;
         }
@@ -84,8 +85,9 @@ impl ReachableStore {
         if tried.len() >= ask.pool.members.len() && ask.failed.is_none() {
             return Answer { acquired: Acquired::Exhausted { first_back: None }, degraded: self.degraded() };
         }
+        let mut failed = ask.failed;
         loop {
-            let answer = self.store.acquire(&Acquire { tried: &tried, ..*ask }).await;
+            let answer = self.store.acquire(&Acquire { tried: &tried, failed: failed.take(), ..*ask }).await;
             match &answer.acquired {
                 Acquired::Granted { index, lease } if lease.trial && self.leaves_trials() => {
                     self.store.release(lease, None);
@@ -239,7 +241,7 @@ impl StateStore for ReachableStore {
     }
 
     async fn claim_check(&self, pool: &Roster, ttl: Duration) -> bool {
-        self.store.claim_check(pool, ttl).await
+        !self.leaves_trials() && self.store.claim_check(pool, ttl).await
     }
 
     async fn forget(&self, gone: &Gone) {

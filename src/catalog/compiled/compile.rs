@@ -262,10 +262,12 @@ pub fn pool(parts: &Parts) -> Pool {
 }
 
 fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Roster {
+    let policy = PolicySettings::read(&parts.model.policy);
     balance::Roster {
         id: parts.model.id,
         tenant: parts.tenant.id,
-        strategy: PolicySettings::read(&parts.model.policy).strategy(),
+        strategy: policy.strategy(),
+        last_resort: policy.policy().last_resort,
         members: members.into(),
     }
 }

@@ -204,6 +204,16 @@ async fn a_time_that_the_tenant_has_set_is_obeyed() {
     assert!(left > 14 * SECOND, "{left:?}");
     store.clock().advance(15 * SECOND);
     take(&store, &pool).await;
+
+    let without = Arc::new(Roster {
+        id: Uuid::new_v4(),
+        last_resort: false,
+        ..(*pool_of(Uuid::new_v4(), &["a"])).clone()
+    });
+    fail(&store, &without, &refused(&Cooldowns::default())).await;
+    store.clock().advance(5 * SECOND);
+    let (left, _) = first_back(&store, &without).await;
+    assert!(left > 4 * SECOND, "without a last resort: {left:?}");
 }
 
 #[tokio::test]
