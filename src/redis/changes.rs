@@ -4,17 +4,22 @@
 //!
 //! When Redis is gone no word comes, and changes arrive with the next look.
 
-use super::{
-    connect::{Connection, RedisOptions},
-    words::listen,
-};
+use super::connect::{Connection, RedisOptions};
 use crate::tasks::{Task, Tasks};
-use fred::interfaces::PubsubInterface;
-use std::sync::{Arc, Weak};
-use tokio::sync::Notify;
+use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+use tokio::{
+    sync::{Notify, broadcast::error::RecvError},
+    time::{sleep, timeout},
+};
 
 /// What the word is said on. Not of a tenant: in a Cluster all nodes hear it.
 const CHANNEL: &str = "rota:changes";
+/// Between two attempts to listen.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Word of changed configuration, from replica to replica. It only saves time: replicas read the outbox in any case.
 #[derive(Clone)]
@@ -28,10 +33,7 @@ impl ChangeFeed {
     pub(crate) fn start(connection: Arc<Connection>, options: &RedisOptions, tasks: &Tasks) -> Self {
         let (options, heard) = (options.clone(), Arc::<Notify>::default());
         let woken = Arc::downgrade(&heard);
-        tasks.spawn_endless(Task::RedisChanges, move || {
-            let woken = woken.clone();
-            listen(options.clone(), CHANNEL, move |_| wake(&woken))
-        });
+        tasks.spawn_endless(Task::RedisChanges, move || listen(options.clone(), woken.clone()));
         Self { connection, heard }
     }
 
@@ -48,7 +50,34 @@ impl ChangeFeed {
     }
 }
 
-/// Wakes `heard`, until it is dropped.
+/// Wakes `heard` at every word, until it is dropped.
+async fn listen(options: RedisOptions, heard: Weak<Notify>) {
+    while heard.strong_count() > 0 {
+        // A subscription needs a connection of its own, and is over when that breaks.
+        if let Ok(client) = options.client(&[]) {
+            let (mut words, mut problems) = (client.message_rx(), client.error_rx());
+            let task = client.connect();
+            let ready = timeout(options.patience(), async {
+                client.wait_for_connect().await?;
+                client.subscribe(CHANNEL).await
+            });
+            // Until here something may have been said.
+            let mut listening = matches!(ready.await, Ok(Ok(()))) && wake(&heard);
+            while listening {
+                listening = tokio::select! {
+                    word = words.recv() => match word {
+                        Ok(_) | Err(RecvError::Lagged(_)) => wake(&heard),
+                        Err(RecvError::Closed) => false,
+                    },
+                    _ = problems.recv() => false,
+                };
+            }
+            task.abort();
+        }
+        sleep(PAUSE).await;
+    }
+}
+
 fn wake(heard: &Weak<Notify>) -> bool {
     heard.upgrade().is_some_and(|heard| {
         heard.notify_one();

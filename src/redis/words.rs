@@ -1,4 +1,4 @@
-//! Listens to what replicas tell each other through Redis.
+//! Listens on a channel of Redis to what replicas tell each other.
 //!
 //! Words may be lost, so nobody may depend on them. When Redis is gone, none come.
 
