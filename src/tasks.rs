@@ -48,6 +48,8 @@ pub enum Task {
     RedisWriter,
     /// Listens on Redis for changes of configuration.
     RedisChanges,
+    /// Tells other replicas which addresses cannot be reached, and hears it.
+    AddressVotes,
     /// Notices that Redis is lost, and that it is back.
     RedisWatch,
     /// Sends finished spans to the collector.
@@ -56,7 +58,7 @@ pub enum Task {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Server,
         Self::Follower,
         Self::ChangeAnnouncements,
@@ -67,6 +69,7 @@ impl Task {
         Self::RedisHeartbeat,
         Self::RedisWriter,
         Self::RedisChanges,
+        Self::AddressVotes,
         Self::RedisWatch,
         Self::TraceExport,
     ];
@@ -85,6 +88,7 @@ impl Task {
             Self::RedisHeartbeat => "redis_heartbeat",
             Self::RedisWriter => "redis_writer",
             Self::RedisChanges => "redis_changes",
+            Self::AddressVotes => "address_votes",
             Self::RedisWatch => "redis_watch",
             Self::TraceExport => "trace_export",
         }

@@ -4,7 +4,7 @@ use crate::{
     catalog::{Catalog, MasterKeySource, NewToken, OpenError, OpenOptions, Role},
     redis::{ChangeFeed, CommandWatch, RedisOptions},
     settings::{MasterKey, Settings},
-    state::{MemoryStore, RedisStore, ResilientStore, StateStore},
+    state::{MemoryStore, ReachableStore, RedisStore, ResilientStore, StateStore},
     tasks::{Task, TaskCounts, Tasks},
     telemetry::{Metrics, Traces},
 };
@@ -72,22 +72,23 @@ async fn open_state(
     tasks: &Tasks,
 ) -> Result<(Arc<dyn StateStore>, Option<Arc<ChangeFeed>>, String)> {
     let Some(options) = &settings.redis else {
-        return Ok((Arc::new(MemoryStore::default()), None, Uuid::new_v4().simple().to_string()));
+        let store = ReachableStore::alone(Arc::new(MemoryStore::default()));
+        return Ok((Arc::new(store), None, Uuid::new_v4().simple().to_string()));
     };
     let counts = metrics.clone();
     let watch: CommandWatch =
         Arc::new(move |operation, answered, took| counts.command(operation, answered, took));
-    let store = RedisStore::connect_later(&RedisOptions {
-        watch: Some(watch),
-        tasks: tasks.clone(),
-        ..options.clone()
-    })?;
-    let (replica, feed) = (store.replica().to_owned(), store.change_feed());
-    let store = ResilientStore::new(store);
+    let options = RedisOptions { watch: Some(watch), tasks: tasks.clone(), ..options.clone() };
+    let redis = RedisStore::connect_later(&options)?;
+    let (replica, feed) = (redis.replica().to_owned(), redis.change_feed());
+    let store = ResilientStore::new(redis.clone());
     // It may be away unless it is required.
     match store.wait(REDIS_AT_START).await {
         Err(error) if settings.redis_required => Err(error.into()),
-        _ => Ok((store, Some(Arc::new(feed)), replica)),
+        _ => {
+            let store = ReachableStore::of_fleet(store, &redis, &options);
+            Ok((Arc::new(store), Some(Arc::new(feed)), replica))
+        }
     }
 }
 

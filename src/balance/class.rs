@@ -36,13 +36,24 @@ pub enum Scope {
     Member,
     /// Of the credential: every pool of the tenant that uses it learns at once.
     Credential,
+    /// Of the address, as this replica sees it: nothing was sent.
+    Address,
+    /// The same, by a limit that the pool has set for itself: it says nothing to other pools.
+    AddressOfPool,
 }
 
 impl Scope {
+    /// Whether it says nothing of a member or its credential.
+    #[must_use]
+    pub const fn is_of_address(self) -> bool {
+        matches!(self, Self::Address | Self::AddressOfPool)
+    }
+
     /// Its name in the scripts.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::Member => "member",
+            // A store that keeps no addresses counts it as the member's.
+            Self::Member | Self::Address | Self::AddressOfPool => "member",
             Self::Credential => "credential",
         }
     }
@@ -121,7 +132,7 @@ pub struct Failure {
     pub http_status: Option<u16>,
     /// How long the provider asks callers to stay away (Retry-After or a reset header).
     pub retry_after: Option<Duration>,
-    /// Whether no connection came about, so that the provider knows nothing of the request.
+    /// Whether nothing of the request was sent, so that the failure is the address's.
     pub unsent: bool,
     /// Whether this replica had no means to connect, such as a descriptor: that says nothing of the member.
     pub ours: bool,
@@ -158,6 +169,12 @@ impl Failure {
             doubt: Doubt::None,
             message: message.into(),
         }
+    }
+
+    /// Whether it is a fact about the address, as this replica sees it: no resolver, connection, TLS or proxy led there.
+    #[must_use]
+    pub fn is_of_address(&self) -> bool {
+        self.unsent && matches!(self.class, ErrorClass::Connection | ErrorClass::Timeout)
     }
 
     /// Whether the provider has certainly done nothing of what was asked: it was not reached, or has turned the caller

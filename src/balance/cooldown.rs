@@ -49,6 +49,9 @@ const SERVER_ERRORS_IN_A_ROW: u32 = 3;
 /// Spreads the ends of cooldowns by up to this share, so that members failed together do not return together.
 const JITTER: f64 = 0.1;
 
+/// A cooldown of an address grows to this at most.
+const LONGEST_OF_ADDRESS: Duration = Duration::from_secs(30);
+
 /// The clamp where none is set.
 const MAX: Duration = Duration::from_secs(3600);
 /// No clamp: a hundred years.
@@ -83,11 +86,13 @@ impl Cooldowns {
             Some(max) if max.is_zero() => FOREVER,
             Some(max) => max,
         };
+        // An address is tried again soon: that costs its callers little, and they have only this replica's view of it.
+        let max = if failure.is_of_address() && exact.is_none() { max.min(LONGEST_OF_ADDRESS) } else { max };
         let at_once =
             failure.class != ErrorClass::ServerError || hint.is_some() || failure.http_status == Some(503);
         Some(Cooldown {
             class: failure.class,
-            scope: failure.class.scope(),
+            scope: if failure.is_of_address() { Scope::Address } else { failure.class.scope() },
             duration: duration.min(max),
             max,
             grows: exact.is_none(),
@@ -186,6 +191,15 @@ mod tests {
             let shared = matches!(class, ErrorClass::Authentication | ErrorClass::QuotaExhausted);
             assert_eq!(class.scope() == Scope::Credential, shared, "{class:?}");
         }
+    }
+
+    #[test]
+    fn what_was_not_sent_cools_the_address_and_not_for_long() {
+        let unsent = Failure { unsent: true, ..failure(ErrorClass::Connection, None, None) };
+        let cooldown = Cooldowns::default().decide(&unsent, 0.0).unwrap();
+        assert_eq!((cooldown.scope, cooldown.max), (Scope::Address, LONGEST_OF_ADDRESS));
+        let sent = Cooldowns::default().decide(&failure(ErrorClass::Connection, None, None), 0.0).unwrap();
+        assert_eq!(sent.scope, Scope::Member);
     }
 
     proptest! {

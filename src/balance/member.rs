@@ -49,6 +49,8 @@ pub struct Member {
     pub key: MemberKey,
     /// Names the record of the credential behind it, which all pools of the tenant share.
     pub credential: Arc<str>,
+    /// Names the address that it is called at: members of one scheme, host and port share it. Empty: not known.
+    pub address: Arc<str>,
     /// The lower serves first.
     pub priority: i32,
     /// Its share under the weighted strategies; at least 1.

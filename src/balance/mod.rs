@@ -14,6 +14,7 @@
 //!     └──────────────────────────────────────────── it serves ─────────┘
 //! ```
 
+mod address;
 mod candidate;
 mod class;
 mod cooldown;
@@ -26,6 +27,7 @@ mod roster;
 mod strategy;
 mod time;
 
+pub use address::{AddressRecord, VOTE_WINDOW};
 pub use candidate::Candidate;
 pub use class::{Doubt, ErrorClass, Failure, Scope};
 pub use cooldown::{Cooldown, Cooldowns};

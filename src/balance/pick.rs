@@ -39,6 +39,7 @@ pub fn serving_tier(candidates: &[Candidate<'_>]) -> Option<i32> {
 /// let members = [1, 2, 3].map(|ordinal| Member {
 ///     key: MemberKey::new(ordinal, "0"),
 ///     credential: "c".into(),
+///     address: "".into(),
 ///     priority: 0,
 ///     weight: 1,
 ///     limits: Limits::default(),
@@ -105,6 +106,7 @@ mod tests {
         Member {
             key: MemberKey::new(ordinal, "0"),
             credential: "c".into(),
+            address: "".into(),
             priority: 0,
             weight: 1,
             limits: Limits::default(),

@@ -1,6 +1,6 @@
 //! How a model's calls are balanced: what a tenant may set.
 
-use super::Cooldowns;
+use super::{Cooldown, Cooldowns, ErrorClass, Failure, Scope};
 use std::time::Duration;
 
 /// What holds for one model. The default is that of a model for which nothing was set.
@@ -36,6 +36,21 @@ impl Default for Policy {
             wait_for_retry_after: None,
             last_resort: true,
         }
+    }
+}
+
+impl Policy {
+    /// What `failure` asks for; `None` where it does not cool. `jitter` is a random number in `0.0..1.0`.
+    #[must_use]
+    pub fn cooldown(&self, failure: &Failure, jitter: f64) -> Option<Cooldown> {
+        let cooldown = self.cooldowns.decide(failure, jitter)?;
+        // A limit of 1 ms says nothing of the address.
+        let is_own_limit = failure.class == ErrorClass::Timeout && self.timeouts.connect.is_some();
+        let scope = match cooldown.scope {
+            Scope::Address if is_own_limit => Scope::AddressOfPool,
+            scope => scope,
+        };
+        Some(Cooldown { scope, ..cooldown })
     }
 }
 

@@ -48,9 +48,10 @@ pub struct Trial {
 }
 
 /// Whether one may serve now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Standing {
     /// It may.
+    #[default]
     Available,
     /// One trial call may go.
     HalfOpen,

@@ -97,6 +97,10 @@ impl Readiness {
             };
             all.push(Dependency { name: "redis", there: !away, means });
         }
+        if serving.state.is_cut_off() {
+            let means = "cut off: none of the addresses that this replica has tried lately can be reached";
+            all.push(Dependency { name: "providers", there: false, means: means.into() });
+        }
         let database = *self.database.lock();
         let means = match database {
             DatabaseState::Writable => "configuration can be changed",

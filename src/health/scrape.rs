@@ -34,6 +34,7 @@ pub(super) async fn scrape(readiness: &Readiness, metrics: &Metrics, tasks: &Tas
             _ => StoreMode::Shared,
         };
         metrics.service(mode, serving.catalog.version().unwrap_or_default());
+        metrics.cut_off(serving.state.is_cut_off());
         let looks = stream::iter(metrics.models()).map(|model| async move {
             // A pool that makes this panic must not keep every other from being told.
             let name = format!("{}/{}/{}", model.tenant, model.provider, model.model);

@@ -150,7 +150,7 @@ impl Attempt {
     pub(super) fn failed(&mut self, failure: &Failure, cut_short: bool) -> Option<Duration> {
         let class = failure.class.name();
         let cooldown = match &self.lease {
-            Some(_) if !cut_short => self.pool.policy.cooldowns.decide(failure, rand::random()),
+            Some(_) if !cut_short => self.pool.policy.cooldown(failure, rand::random()),
             _ => None,
         };
         if !self.served {

@@ -149,6 +149,7 @@ mod tests {
         Member {
             key: MemberKey::new(ordinal, "0"),
             credential: format!("c{ordinal}").into(),
+            address: "".into(),
             priority,
             weight: 1,
             limits: Limits::default(),
@@ -162,7 +163,13 @@ mod tests {
         let members =
             vec![member(1, 0), member(2, 0), member(3, 0), member(4, 0), member(5, 0), member(6, 1)];
         let strategy = Strategy::RoundRobin;
-        let roster = Roster { id: Uuid::nil(), tenant: Uuid::nil(), strategy, members: members.into() };
+        let roster = Roster {
+            id: Uuid::nil(),
+            tenant: Uuid::nil(),
+            strategy,
+            last_resort: true,
+            members: members.into(),
+        };
         let mut seen = Inspection::blank(&roster, Time::from_millis(1_000_000_000));
         let mut cooling = crate::balance::Record::default();
         cooling

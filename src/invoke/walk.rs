@@ -15,7 +15,7 @@ use crate::{
     provider::{Driver, Target},
 };
 use futures::future::BoxFuture;
-use std::{mem, sync::Arc};
+use std::{borrow::Cow, mem, sync::Arc};
 
 /// Sent by Anthropic, and by others after it, when the whole provider is overloaded: another of its keys would not do
 /// better.
@@ -66,6 +66,10 @@ struct PoolProgress {
     spent: bool,
     /// Indices of the members tried.
     tried: Vec<usize>,
+    /// Indices of members that are passed over until the call has waited: their address could not be reached.
+    out_of_reach: Vec<usize>,
+    /// Indices of members whose turn comes after all others, and after fallbacks: one at their address hung.
+    held_back: Vec<usize>,
 }
 
 /// What became of a pool.
@@ -144,9 +148,13 @@ impl<'a, T: Send> Walk<'a, T> {
                     }
                 }
             }
+            if progress.iter_mut().any(PoolProgress::let_in_held_back) {
+                continue;
+            }
             let is_member_left =
                 chain.iter().zip(&progress).any(|(pool, progress)| progress.has_members_left(pool));
             if is_member_left && wait_for_first_back(named, first_back, self.call.deadline).await {
+                progress.iter_mut().for_each(|progress| progress.out_of_reach.clear());
                 continue;
             }
             if first_back.is_none() && self.attempts == 0 {
@@ -174,9 +182,10 @@ impl<'a, T: Send> Walk<'a, T> {
         // In a box, since it is rare and every call has to have room for it.
         let mut failed = None;
         loop {
+            let tried = progress.passed_over();
             let pick = PickRequest {
                 pool,
-                tried: &progress.tried,
+                tried: &tried,
                 tokens: self.call.tokens,
                 deadline: self.call.deadline,
                 lifetime: LeaseLifetime::Attempt(self.mode.limit(timeouts)),
@@ -233,6 +242,7 @@ impl<'a, T: Send> Walk<'a, T> {
         let failure = self.judge(failure, credential.as_deref()).await;
         let (took, cut_short) = (attempt.elapsed(), attempt.is_cut_short());
         let cooldown = attempt.failed(&failure, cut_short);
+        progress.pass_over_siblings(pool, index, &failure, cut_short);
         let next = self.next(pool, progress, is_last, &failure, cut_short);
         let words = if let Doubt::Words(words) = failure.doubt { Some(words) } else { None };
         self.history.failed(member, failure, took, cooldown);
@@ -304,7 +314,7 @@ impl<'a, T: Send> Walk<'a, T> {
             return Next::Pool;
         }
         // Where nobody is left there will be no retry, and the budget pays for none.
-        progress.spent = progress.has_members_left(pool)
+        progress.spent = progress.has_members_within_reach(pool)
             && (!self.engine.latencies.allow(pool.roster.id, self.mode, call.left())
                 || !self.engine.budgets.allow(pool.roster.id, failure.class));
         if progress.spent { Next::Pool } else { Next::Member }
@@ -312,6 +322,44 @@ impl<'a, T: Send> Walk<'a, T> {
 }
 
 impl PoolProgress {
+    /// Those that may not be picked now.
+    fn passed_over(&self) -> Cow<'_, [usize]> {
+        if self.out_of_reach.is_empty() && self.held_back.is_empty() {
+            return Cow::Borrowed(&self.tried);
+        }
+        Cow::Owned([&*self.tried, &*self.out_of_reach, &*self.held_back].concat())
+    }
+
+    /// Passes over the members that a failure of the one at `index` says something of: all of an address that cannot be
+    /// reached, and for a while those that would hang with it.
+    fn pass_over_siblings(&mut self, pool: &Pool, index: usize, failure: &Failure, cut_short: bool) {
+        let hung = failure.class == ErrorClass::Timeout && !cut_short;
+        let of_address = failure.is_of_address() && !failure.ours;
+        let Some((one, target)) = pool.roster.members.get(index).zip(pool.members.get(index)) else { return };
+        if !(of_address || hung) || one.address.is_empty() {
+            return;
+        }
+        let all = pool.roster.members.iter().zip(&pool.members).enumerate();
+        let siblings = all
+            .filter(|(_, (other, _))| other.address == one.address)
+            .filter(|(_, (_, other))| of_address || other.target.model == target.target.model)
+            .map(|(sibling, _)| sibling);
+        let passed_over = self.passed_over();
+        let siblings: Vec<_> = siblings.filter(|sibling| !passed_over.contains(sibling)).collect();
+        let list = if of_address { &mut self.out_of_reach } else { &mut self.held_back };
+        list.extend(siblings);
+    }
+
+    /// Ends the waiting of those held back. Returns whether there were any that may be tried.
+    fn let_in_held_back(&mut self) -> bool {
+        !mem::take(&mut self.held_back).is_empty() && !self.spent
+    }
+
+    /// Whether a member of the pool may be tried without waiting.
+    fn has_members_within_reach(&self, pool: &Pool) -> bool {
+        self.has_members_left(pool) && self.tried.len() + self.out_of_reach.len() < pool.members.len()
+    }
+
     /// Whether a member of the pool may still be tried, now or later.
     fn has_members_left(&self, pool: &Pool) -> bool {
         usable(pool).is_ok() && !self.spent && self.tried.len() < pool.members.len()

@@ -10,6 +10,7 @@ mod connect;
 mod error;
 mod facts;
 mod script;
+mod words;
 
 pub use changes::ChangeFeed;
 pub(crate) use connect::Connection;
@@ -17,3 +18,4 @@ pub use connect::{CommandWatch, RedisOptions};
 pub use error::{RedisError, Result};
 pub use facts::RedisFacts;
 pub(crate) use script::{Args, Run, Script};
+pub(crate) use words::listen;

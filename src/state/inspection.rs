@@ -38,6 +38,8 @@ pub struct MemberInspection {
     pub own: Option<Record>,
     /// Its credential's.
     pub credential: Option<Record>,
+    /// How its address stands, as this replica sees it.
+    pub address: Standing,
     /// Calls in flight, over all replicas.
     pub in_flight: u32,
     /// Calls begun in the last minute, where they are limited.
@@ -51,7 +53,7 @@ impl MemberInspection {
     #[must_use]
     pub fn standing(&self, now: Time) -> Standing {
         let of = |record: &Option<Record>| record.as_ref().map_or(Standing::Available, |r| r.standing(now));
-        of(&self.own).and(of(&self.credential))
+        of(&self.own).and(of(&self.credential)).and(self.address)
     }
 
     /// What is left of its cooldown, and why it cools.

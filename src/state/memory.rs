@@ -7,8 +7,8 @@ use super::{
     MemberInspection, Outcome, Override, STATE_TTL, StateStore,
 };
 use crate::balance::{
-    Cooldown, Cooling, ErrorClass, LeaseId, Member, MemberKey, Pick, Record, Roster, Scope, Time, Trial,
-    Turn, Window, pick,
+    Cooldown, Cooling, ErrorClass, LeaseId, Member, MemberKey, Pick, Record, Roster, Scope, Standing, Time,
+    Trial, Turn, Window, pick,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -257,6 +257,7 @@ impl PoolState {
             MemberInspection {
                 own: self.members.get(&member.key.record).cloned(),
                 credential: credentials.get(&member.credential).cloned(),
+                address: Standing::Available,
                 in_flight: count(&self.in_flight).saturating_add(count(&held)),
                 requests: window(&self.requests, member.limits.requests_per_minute),
                 tokens: window(&self.tokens, member.limits.tokens_per_minute),
@@ -310,7 +311,7 @@ impl TenantState {
     fn fail(&mut self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown, now: Time) {
         let FailedAttempt { pool, member, began, trial, .. } = *attempt;
         let record = match cooldown.scope {
-            Scope::Member => self.record(pool, member),
+            Scope::Member | Scope::Address | Scope::AddressOfPool => self.record(pool, member),
             Scope::Credential => self.credentials.entry(member.credential.clone()).or_default(),
         };
         record.fail(now, began, trial, cooldown);

@@ -2,11 +2,14 @@
 //!
 //! [`MemoryStore`] keeps them in the process, for one replica alone. [`RedisStore`] keeps them in Redis, for any number
 //! of replicas. Both follow the rules of [`crate::balance`] and choose the same sequence from the same history.
-//! [`ResilientStore`] goes on with the first when the second is away.
+//! [`ResilientStore`] goes on with the first when the second is away. [`ReachableStore`] stands before either, and leaves out
+//! the members whose address this replica cannot reach.
 
+mod addresses;
 mod clock;
 mod inspection;
 mod memory;
+mod reachable;
 mod redis;
 mod resilient;
 mod store;
@@ -15,6 +18,7 @@ pub use clock::Clock;
 use inspection::{CoolingRecord, Known};
 pub use inspection::{Inspection, MemberInspection};
 pub use memory::MemoryStore;
+pub use reachable::ReachableStore;
 pub use redis::{CoolingMember, RedisStore};
 pub use resilient::ResilientStore;
 use store::STATE_TTL;

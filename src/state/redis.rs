@@ -9,6 +9,7 @@
 
 mod batch;
 mod codec;
+mod fleet;
 mod keys;
 mod rosters;
 mod script;
@@ -16,6 +17,7 @@ mod shared;
 mod writer;
 
 pub use codec::CoolingMember;
+pub(super) use fleet::{Fleet, Hear};
 
 use super::{
     Acquire, Acquired, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Outcome, Override, STATE_TTL,
@@ -89,6 +91,11 @@ impl RedisStore {
     #[must_use]
     pub fn replica(&self) -> &str {
         &self.shared.replica
+    }
+
+    /// The replicas that share this Redis: what they say of addresses is told to `hear`.
+    pub(super) fn fleet(&self, options: &RedisOptions, hear: Arc<Hear>) -> Fleet {
+        Fleet::join(self.shared.clone(), options, hear)
     }
 
     /// How far its clock is ahead of the server's, for tests and simulations to move.

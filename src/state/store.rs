@@ -62,6 +62,11 @@ pub trait StateStore: Send + Sync + 'static {
     fn problem(&self) -> Option<String> {
         None
     }
+
+    /// Whether this replica can reach none of the addresses that it has tried lately.
+    fn is_cut_off(&self) -> bool {
+        false
+    }
 }
 
 /// What [`StateStore::acquire`] is asked.

@@ -49,6 +49,7 @@ pub struct Metrics {
     ready: Gauge,
     database: Gauge,
     writable: Gauge,
+    cut_off: Gauge,
     tasks: Gauge,
     task_failures: Family<TaskLabels, Counter>,
     contained_panics: Family<TaskLabels, Counter>,
@@ -209,6 +210,11 @@ impl Metrics {
             self.shared.get_or_create(&StoreLabels { mode: name }).set((known == mode).into());
         }
         self.revision.set(revision);
+    }
+
+    /// Whether this replica can reach no provider.
+    pub fn cut_off(&self, cut_off: bool) {
+        self.cut_off.set(cut_off.into());
     }
 
     /// How many tasks the runtime has now.

@@ -91,6 +91,7 @@ impl Hold {
             member: Member {
                 key: MemberKey::parse(&self.member)?,
                 credential: self.credential.into(),
+                address: "".into(),
                 priority: 0,
                 weight: 1,
                 limits: Limits { tokens_per_minute: self.tokens_per_minute, ..Limits::default() },

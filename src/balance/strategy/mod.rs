@@ -106,6 +106,7 @@ pub(super) mod tests {
         Member {
             key: MemberKey::new(ordinal, "0"),
             credential: "c".into(),
+            address: "".into(),
             priority: 0,
             weight,
             limits: Limits::default(),

@@ -167,6 +167,7 @@ fn compile(parts: &Parts, draft: &Draft<'_>, source: &str) -> Row {
     let switches = switches(&parts.provider.switches);
     let target = target(switches, values, base_url, upstream);
     let digest = hex(&sha256_of(&[&credential, base_url, upstream]), 8);
+    let address = target.as_ref().map(|target| address_digest(&target.base_url)).unwrap_or_default();
     let warning = if target.is_none() { UNREADABLE } else { "" };
     Row {
         config: Config {
@@ -188,6 +189,7 @@ fn compile(parts: &Parts, draft: &Draft<'_>, source: &str) -> Row {
             member: balance::Member {
                 key: balance::MemberKey::new(draft.ordinal, digest),
                 credential: credential.into(),
+                address,
                 priority: draft.priority,
                 weight: u32::try_from(draft.weight).unwrap_or_default(),
                 limits: draft.limits,
@@ -196,6 +198,11 @@ fn compile(parts: &Parts, draft: &Draft<'_>, source: &str) -> Row {
         source: source.to_owned(),
         target,
     }
+}
+
+/// Names the scheme, host and port of a URL.
+fn address_digest(url: &Url) -> Arc<str> {
+    hex(&sha256_of(&[url.origin().ascii_serialization().as_str()]), 16).into()
 }
 
 fn target(
@@ -258,10 +265,12 @@ pub fn pool(parts: &Parts) -> Pool {
 }
 
 fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Roster {
+    let policy = PolicySettings::read(&parts.model.policy);
     balance::Roster {
         id: parts.model.id,
         tenant: parts.tenant.id,
-        strategy: PolicySettings::read(&parts.model.policy).strategy(),
+        strategy: policy.strategy(),
+        last_resort: policy.policy().last_resort,
         members: members.into(),
     }
 }

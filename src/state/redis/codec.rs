@@ -2,8 +2,8 @@
 
 use crate::{
     balance::{
-        Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Roster, Time, Trial, Turn,
-        Window, millis,
+        Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Roster, Standing, Time,
+        Trial, Turn, Window, millis,
     },
     redis::{RedisError, Result},
     state::{Acquired, FailedAttempt, Inspection, Lease, MemberInspection},
@@ -170,6 +170,7 @@ pub(super) fn inspection(answer: &[Value], pool: &Roster) -> Result<Inspection> 
         .map(|five| MemberInspection {
             own: record(&text(five, 0)),
             credential: record(&text(five, 1)),
+            address: Standing::Available,
             in_flight: u32::try_from(whole(five, 2)).unwrap_or(0),
             requests: window(&text(five, 3)),
             tokens: window(&text(five, 4)),

@@ -50,6 +50,11 @@ impl Key {
     }
 }
 
+/// What replicas have seen of an address of the tenant. The number goes with the format.
+pub(super) fn address_key(tenant: Uuid, address: &str) -> String {
+    format!("rota:{{{}}}:address:{address}:1", tenant.simple())
+}
+
 /// The names of these keys.
 pub(super) fn keys<const N: usize>(which: [Key; N], tenant: Uuid, pool: Uuid) -> [String; N] {
     which.map(|key| key.of(tenant, pool))

@@ -46,6 +46,7 @@ impl Metrics {
             ready: Gauge::default(),
             database: Gauge::default(),
             writable: Gauge::default(),
+            cut_off: Gauge::default(),
             tasks: Gauge::default(),
             task_failures: Family::default(),
             contained_panics: Family::default(),
@@ -134,6 +135,11 @@ impl Metrics {
             "rota_database_writable",
             "1 while the database takes changes of configuration",
             self.writable.clone(),
+        );
+        registry.register(
+            "rota_cut_off",
+            "1 while this replica can reach none of the providers' addresses that it has tried lately",
+            self.cut_off.clone(),
         );
         registry.register(
             "rota_runtime_tasks",

@@ -4,6 +4,7 @@
 //! nothing was lost that could be served, and measures the rest. The suite runs every row briefly; `make faults` runs each
 //! for longer and by itself, and writes the table of docs/measurements/reliability.md.
 
+mod addresses;
 mod clock;
 mod disk;
 mod limits;
@@ -221,6 +222,18 @@ async fn the_providers_name_leads_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_replica_cannot_reach_a_provider() {
+    let (name, route, _) = tokio::join!(
+        addresses::no_resolver(BRIEF),
+        addresses::no_route(BRIEF),
+        addresses::expired_authority(BRIEF)
+    );
+    if name.is_none() || route.is_none() {
+        println!("not as root, or without the right to mount: no replica saw another hosts file");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clocks_jump() {
     tokio::join!(clock::of_a_replica(BRIEF), clock::of_redis(BRIEF));
 }
@@ -258,6 +271,9 @@ async fn the_whole_matrix() {
     rows.extend(networks::limited(FULL).await);
     rows.extend(networks::dead_address(FULL).await);
     rows.extend(networks::moved(FULL).await);
+    rows.extend(addresses::no_resolver(FULL).await);
+    rows.extend(addresses::no_route(FULL).await);
+    rows.push(addresses::expired_authority(FULL).await);
     rows.push(clock::of_a_replica(FULL).await);
     rows.push(clock::of_redis(FULL).await);
     rows.push(limits::descriptors(FULL).await);

@@ -5,6 +5,7 @@ mod calls;
 mod conformance_failures;
 mod conformance_streams;
 mod counting;
+mod dead_addresses;
 mod failover;
 mod fallback;
 mod forward;

@@ -14,4 +14,4 @@ mod over_http;
 mod peers;
 mod scripted;
 mod tool_loop;
-mod upstream_settings;
+pub mod upstream_settings;

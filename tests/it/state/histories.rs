@@ -56,7 +56,8 @@ impl History {
         let strategy = Strategy::ALL[random.random_range(0..Strategy::ALL.len())];
         let members =
             (1..=random.random_range(1..=6)).map(|ordinal| any_member(ordinal, &mut random)).collect();
-        let pool = Roster { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, members };
+        let (id, tenant) = (Uuid::new_v4(), Uuid::new_v4());
+        let pool = Roster { id, tenant, strategy, last_resort: true, members };
         let memory = Store::memory();
         Self { seed, random, memory, redis, pool, held: Vec::new(), lookaside: Vec::new(), granted: 0 }
     }
@@ -309,6 +310,7 @@ fn any_member(ordinal: u32, random: &mut StdRng) -> Member {
         // Two in a pool may be alike.
         key: MemberKey::new(ordinal, random.random_range(0..9).to_string()),
         credential: format!("credential-{}", random.random_range(0..4)).into(),
+        address: "".into(),
         priority: random.random_range(0..2),
         weight: random.random_range(1..10),
         limits: Limits {

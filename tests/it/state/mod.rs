@@ -1,5 +1,6 @@
 //! Where turns and cooldowns are kept: memory, Redis, and Redis that fails.
 
+mod addresses;
 mod batch;
 mod histories;
 mod previous;

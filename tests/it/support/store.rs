@@ -142,7 +142,8 @@ impl Store {
 /// A pool under round robin, its members with these ordinals, each with a credential of its own.
 pub fn ring(ordinals: impl IntoIterator<Item = u32>) -> Arc<Roster> {
     let members = ordinals.into_iter().map(member).collect::<Members>();
-    Arc::new(Roster { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy: Strategy::RoundRobin, members })
+    let (id, tenant, strategy) = (Uuid::new_v4(), Uuid::new_v4(), Strategy::RoundRobin);
+    Arc::new(Roster { id, tenant, strategy, last_resort: true, members })
 }
 
 /// A member of that place, with a credential of its own.
@@ -150,6 +151,7 @@ pub fn member(ordinal: u32) -> Member {
     Member {
         key: MemberKey::new(ordinal, ordinal.to_string()),
         credential: format!("credential-{ordinal}").into(),
+        address: "".into(),
         priority: 0,
         weight: 1,
         limits: Limits::default(),
