@@ -12,6 +12,8 @@ pub struct Roster {
     pub tenant: Uuid,
     /// How it chooses.
     pub strategy: Strategy,
+    /// Whether it has a last resort.
+    pub last_resort: bool,
     /// Those that may be picked.
     pub members: Members,
 }

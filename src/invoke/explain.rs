@@ -1,6 +1,6 @@
 //! Why each config of a model would or would not serve the next call. Changes nothing.
 
-use crate::balance::{Cooling, ErrorClass, Pick, Roster, Standing, Time, pick, serving_tier};
+use crate::balance::{Cooling, ErrorClass, Pick, PickRules, Roster, Standing, Time, pick, serving_tier};
 use crate::catalog::Config;
 use crate::state::Inspection;
 use std::{fmt, time::Duration};
@@ -60,8 +60,12 @@ pub enum Reason {
     Tried,
     /// It cools.
     Cooling(ErrorClass, Duration),
+    /// All cool by a guess: it would serve as the last resort.
+    LastResort,
     /// Its trial is on its way.
     TrialRunning,
+    /// Its trial is on its way and lasts: it would join where nobody else can serve.
+    Joinable,
     /// It is at a limit.
     Full(Duration),
     /// One of a better priority can serve.
@@ -80,7 +84,9 @@ impl fmt::Display for Reason {
             Self::Cooling(class, left) => {
                 write!(f, "cooling for {:.1} s more: {}", left.as_secs_f64(), class.name())
             }
+            Self::LastResort => f.write_str("all configs cool: it would serve as the last resort"),
             Self::TrialRunning => f.write_str("its trial is on its way"),
+            Self::Joinable => f.write_str("its trial is on its way and lasts: it would serve beside it"),
             Self::Full(left) => write!(f, "at its limit for about {:.1} s more", left.as_secs_f64()),
             Self::LowerTier => f.write_str("a config of a better priority can serve"),
         }
@@ -106,12 +112,15 @@ pub fn explain(
     let (places, candidates): (Vec<_>, Vec<_>) =
         usable.map(|(_, (place, candidate))| (place, candidate.clone())).unzip();
     let tier = serving_tier(&candidates);
-    let picked = match pick(&candidates, roster.strategy, &mut seen.turn.clone()) {
-        Pick::Serve { index, .. } => places.get(index).copied(),
-        _ => None,
+    let Roster { strategy, last_resort, .. } = *roster;
+    let rules = PickRules { strategy, joins: true, last_resort, now: seen.now };
+    let (picked, by_last_resort) = match pick(&candidates, rules, &mut seen.turn.clone()) {
+        Pick::Serve { index, .. } => (places.get(index).copied(), false),
+        Pick::LastResort { index } => (places.get(index).copied(), true),
+        Pick::TrialRunning | Pick::Exhausted { .. } => (None, false),
     };
     let left = |ends: Time| ends.since(seen.now);
-    let explained = all.iter().zip(inputs).map(|(candidate, input)| {
+    let explained = all.iter().zip(inputs).enumerate().map(|(place, (candidate, input))| {
         let reason = if !input.enabled {
             Reason::Disabled
         } else if !input.readable {
@@ -120,17 +129,21 @@ pub fn explain(
             Reason::Draining
         } else if input.tried {
             Reason::Tried
+        } else if by_last_resort && picked == Some(place) {
+            Reason::LastResort
         } else {
             match (candidate.standing, candidate.full_until) {
                 (Standing::Cooling(Cooling { ends, class }), _) => Reason::Cooling(class, left(ends)),
                 (_, Some(ends)) => Reason::Full(left(ends)),
                 (Standing::TrialRunning, None) => Reason::TrialRunning,
+                (Standing::Joinable, None) => Reason::Joinable,
                 (_, None) if tier.is_some_and(|tier| candidate.member.priority > tier) => Reason::LowerTier,
                 (Standing::HalfOpen, None) => Reason::Trial,
                 (Standing::Available, None) => Reason::Available,
             }
         };
-        let eligible = matches!(reason, Reason::Available | Reason::Trial);
+        let joins = reason == Reason::Joinable && tier.is_none();
+        let eligible = joins || matches!(reason, Reason::Available | Reason::Trial | Reason::LastResort);
         Explanation { eligible, reason, score: roster.strategy.score(candidate, &all, &seen.turn) }
     });
     (explained.collect(), picked)
@@ -162,7 +175,13 @@ mod tests {
         let members =
             vec![member(1, 0), member(2, 0), member(3, 0), member(4, 0), member(5, 0), member(6, 1)];
         let strategy = Strategy::RoundRobin;
-        let roster = Roster { id: Uuid::nil(), tenant: Uuid::nil(), strategy, members: members.into() };
+        let roster = Roster {
+            id: Uuid::nil(),
+            tenant: Uuid::nil(),
+            strategy,
+            last_resort: true,
+            members: members.into(),
+        };
         let mut seen = Inspection::blank(&roster, Time::from_millis(1_000_000_000));
         let mut cooling = crate::balance::Record::default();
         cooling

@@ -57,7 +57,7 @@ impl Engine {
             tokens: call.tokens,
             deadline: call.deadline,
             lifetime: LeaseLifetime::Expiring(LEASE_TTL),
-            waits_for_trial: true,
+            is_last: true,
         };
         loop {
             let picked = self.wait_for_member(&pick, None).await;

@@ -36,8 +36,9 @@ pub(super) struct PickRequest<'a> {
     pub(super) deadline: Instant,
     /// How long the member is held.
     pub(super) lifetime: LeaseLifetime,
-    /// Whether to wait for the verdict of a trial when nobody else may serve.
-    pub(super) waits_for_trial: bool,
+    /// Whether the call can go to no other pool. Then it waits for the verdict of a trial when nobody else may serve, may
+    /// join the trial, and may be one of the pool's last resort.
+    pub(super) is_last: bool,
 }
 
 /// How long a picked member is held.
@@ -88,6 +89,7 @@ impl Engine {
                 trial_ttl,
                 tokens: request.tokens,
                 hold,
+                is_last: request.is_last,
             };
             let log = if tracing::enabled!(Level::DEBUG) {
                 Box::pin(explained_span(pool, self.state.as_ref(), request.tried)).await
@@ -107,7 +109,7 @@ impl Engine {
             match answer.acquired {
                 Acquired::Granted { index, lease } => break Ok((index, Some(lease))),
                 Acquired::Exhausted { first_back } => break Err(first_back),
-                Acquired::TrialRunning if !request.waits_for_trial => break Err(None),
+                Acquired::TrialRunning if !request.is_last => break Err(None),
                 Acquired::TrialRunning if Instant::now() + poll < request.deadline => {
                     sleep(poll).await;
                     poll = (poll * 2).min(MAX_POLL);
@@ -139,6 +141,7 @@ pub(super) async fn wait_for_first_back(
 /// How the pick went, for metrics and traces.
 fn outcome(acquired: &Acquired) -> PickOutcome {
     match acquired {
+        Acquired::Granted { lease, .. } if lease.last_resort => PickOutcome::LastResort,
         Acquired::Granted { .. } => PickOutcome::Granted,
         Acquired::TrialRunning => PickOutcome::TrialRunning,
         Acquired::Exhausted { .. } => PickOutcome::Exhausted,

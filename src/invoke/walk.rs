@@ -180,8 +180,7 @@ impl<'a, T: Send> Walk<'a, T> {
                 tokens: self.call.tokens,
                 deadline: self.call.deadline,
                 lifetime: LeaseLifetime::Attempt(self.mode.limit(timeouts)),
-                // Otherwise another model may serve at once.
-                waits_for_trial: is_last,
+                is_last,
             };
             let picked = self.engine.wait_for_member(&pick, failed.take()).await;
             self.history.picked(picked.degraded);

@@ -197,7 +197,7 @@ impl RedisStore {
     /// See [`StateStore::succeed`](crate::state::StateStore::succeed).
     pub fn succeed(&self, lease: &Lease) {
         if lease.marked {
-            self.shared.writer.succeed(lease, self.shared.clock.offset());
+            self.shared.writer.succeed(lease, self.shared.clock.ahead());
         }
     }
 

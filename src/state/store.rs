@@ -77,6 +77,8 @@ pub struct Acquire<'a> {
     /// For a caller that calls the provider itself: the lease ends by itself after this long. Otherwise it lives as
     /// long as this replica.
     pub hold: Option<Duration>,
+    /// Whether the call can go to no other pool. Then it may join a trial, or be one of the pool's last resort.
+    pub is_last: bool,
 }
 
 /// What [`StateStore::acquire`] answers.
@@ -120,8 +122,10 @@ pub struct Lease {
     pub member: Member,
     /// When it was granted, on the store's clock.
     pub began: Time,
-    /// Whether the call is a member's trial.
+    /// Whether the call tries whether a cooldown may end: as the trial, beside it, or as a last resort.
     pub trial: bool,
+    /// Whether it is one of the pool's last resort.
+    pub last_resort: bool,
     /// Whether success has something to clear: a trial or a row of failures.
     pub marked: bool,
     /// Tokens reserved.

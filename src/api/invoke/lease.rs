@@ -97,6 +97,7 @@ impl Hold {
             },
             began: Time::from_millis(self.began),
             trial: self.trial,
+            last_resort: false,
             marked: self.marked,
             tokens: self.tokens,
         })

@@ -259,6 +259,7 @@ fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Roster {
         id: parts.model.id,
         tenant: parts.tenant.id,
         strategy: PolicySettings::read(&parts.model.policy).strategy(),
+        last_resort: true,
         members: members.into(),
     }
 }

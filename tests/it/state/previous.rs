@@ -155,7 +155,16 @@ async fn in_flight(store: &Store, pool: &Roster) -> Vec<u32> {
 
 fn cooldown(duration: Duration) -> Cooldown {
     let (class, scope) = (ErrorClass::RateLimited, Scope::Member);
-    Cooldown { class, scope, duration, max: duration, grows: false, hinted: true, trip_after: 1 }
+    Cooldown {
+        class,
+        scope,
+        duration,
+        max: duration,
+        grows: false,
+        hinted: true,
+        trip_after: 1,
+        is_guess: false,
+    }
 }
 
 async fn both(pool: &Arc<Roster>) -> (Previous, Store) {

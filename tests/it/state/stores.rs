@@ -61,7 +61,16 @@ fn pool(members: u32) -> Arc<Roster> {
 
 fn cooldown(duration: Duration) -> Cooldown {
     let (class, scope) = (ErrorClass::RateLimited, Scope::Member);
-    Cooldown { class, scope, duration, max: LONG * 24, grows: false, hinted: true, trip_after: 1 }
+    Cooldown {
+        class,
+        scope,
+        duration,
+        max: LONG * 24,
+        grows: false,
+        hinted: true,
+        trip_after: 1,
+        is_guess: false,
+    }
 }
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -69,7 +78,7 @@ const TRIAL: Duration = Duration::from_secs(30);
 
 fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
     let lease = LeaseId::new(rand::random());
-    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None }
+    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None, is_last: true }
 }
 
 async fn acquire(store: &Store, pool: &Arc<Roster>, tried: &[usize], trial_ttl: Duration) -> Acquired {
