@@ -70,8 +70,8 @@ impl Question {
             })
             .collect();
         let Self { pool, tried, failed, .. } = self;
-        let counts_matter = pool.counts_in_flight();
-        pack(&(pool.strategy.name(), counts_matter, pool.last_resort, callers, tried, failed))
+        let (counts_matter, alike) = (pool.counts_in_flight(), pool.members.are_alike());
+        pack(&(pool.strategy.name(), counts_matter, alike, pool.last_resort, callers, tried, failed))
     }
 }
 

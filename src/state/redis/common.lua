@@ -28,11 +28,17 @@ local function blank()
     window = 0, calls = 0, fails = 0, took = 0, trial_began = 0, joined = 0, failed = 0, passed = 0, served = 0 }
 end
 
+-- All words of a record in one go.
+local RECORD_OF_NOW = '^' .. string.rep('(%S+) ', #FIELDS - 1) .. '(%S+)$'
+
 local function parse(text)
   if not text then
     return nil
   end
-  local list, record = words(text), {}
+  local list, record = { string.match(text, RECORD_OF_NOW) }, {}
+  if not list[1] then
+    list = words(text)
+  end
   for i, field in ipairs(FIELDS) do
     record[field] = (field == 'class' or field == 'lease') and list[i] or tonumber(list[i] or 0)
   end
@@ -253,26 +259,51 @@ local function fail(pool, credentials, args, first, now)
   end
 end
 
--- A window is the text "bucket count bucket count …", oldest first.
-local function window(key, field)
-  local list = words(redis.call('HGET', key, field) or '')
+-- A window is the text "bucket count bucket count …", oldest first. Before that stand its total and its newest bucket, so
+-- that few windows need be read in full: to read one costs more than all else that a pick does with a member. An older
+-- release takes these words for buckets long past, and writes them in another form: then they are not believed.
+local SUMMARY = '0x0 %.0f.5 0x0 %.0f.5 '
+
+local function parse_window(text)
+  local list = words(string.match(text, '^0x0 %d+%.5 0x0 %d+%.5 (.*)') or text)
   for i = 1, #list do
     list[i] = tonumber(list[i])
   end
   return list
 end
 
+local function window(key, field)
+  return parse_window(redis.call('HGET', key, field) or '')
+end
+
 local function save_window(key, field, list)
-  local texts = {}
+  local texts, total = {}, 0
   for i, number in ipairs(list) do
     texts[i] = string.format('%.0f', number)
+    total = total + (i % 2 == 0 and number or 0)
   end
-  redis.call('HSET', key, field, table.concat(texts, ' '))
+  local summary = string.format(SUMMARY, total, list[#list - 1] or 0)
+  redis.call('HSET', key, field, summary .. table.concat(texts, ' '))
 end
 
 -- A count that lies ahead is of before the clock was set back.
 local function is_counted(counted, bucket)
   return counted + BUCKETS > bucket and counted <= bucket
+end
+
+-- Whether a window has room for `amount`, by its summary, without reading all of it. Else its oldest bucket; nil where that
+-- does not tell.
+local function glance(text, now, limit, amount)
+  local total, newest, oldest = string.match(text, '^0x0 (%d+)%.5 0x0 (%d+)%.5 (%d+)')
+  if not total then
+    return text == '', nil
+  end
+  total = tonumber(total)
+  if total == 0 or total + amount <= limit then
+    return true
+  end
+  local bucket = math.floor(now / BUCKET)
+  return false, tonumber(newest) <= bucket and is_counted(tonumber(oldest), bucket) and tonumber(oldest) or nil
 end
 
 local function add(list, now, amount)

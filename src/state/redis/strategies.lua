@@ -2,8 +2,9 @@
 -- `turn`. Integers alone. Who may serve is asked as seldom as possible, since the answer can cost a look at the member's
 -- windows.
 --
--- `pool`: `members`, lists as acquire.lua takes them; `tried`, by place; `calls`, those in flight by key; and `may`, whether
--- a member may serve. Each strategy returns the place of its choice, nil where there is none.
+-- `pool`: `members`, lists as acquire.lua takes them; `tried`, by place; `calls`, those in flight by key; `may`, whether a
+-- member may serve; and `ring`, what `ring_of` has found, while that holds. Each strategy returns the place of its choice,
+-- nil where there is none.
 
 local KEY, RECORD, ORDINAL, PRIORITY, CREDENTIAL, WEIGHT, REQUESTS, TOKENS, AT_ONCE = 1, 2, 3, 4, 5, 6, 7, 8, 9
 
@@ -55,11 +56,16 @@ end
 
 -- Those of the best tier who may serve, the tried among them, and the place of each.
 local function ring_of(pool)
+  if pool.ring then
+    return unpack(pool.ring)
+  end
   local tier, open = nil, {}
   for i, member in ipairs(pool.members) do
     if (not tier or member[PRIORITY] <= tier) and pool.may(member) then
       open[#open + 1] = i
-      tier = pool.tried[i] and tier or member[PRIORITY]
+      if not pool.tried[i] then
+        tier = member[PRIORITY]
+      end
     end
   end
   local ring, places = {}, {}
@@ -69,6 +75,7 @@ local function ring_of(pool)
       ring[#ring + 1], places[#places + 1] = member, i
     end
   end
+  pool.ring = { ring, places }
   return ring, places
 end
 

@@ -7,7 +7,9 @@ use crate::support::{redis::Redis, store::Store};
 use futures::future::join_all;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Roster, Scope, Strategy, Time},
+    balance::{
+        Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Roster, Scope, Strategy, Time, Window,
+    },
     state::{Acquire, Acquired, Inspection, Lease, Outcome, Override},
 };
 use std::{sync::Arc, time::Duration};
@@ -255,7 +257,17 @@ impl History {
 
     /// All that is known of the pool.
     async fn seen(&self, store: &Store) -> Inspection {
-        store.inspect(&self.pool).await
+        let mut seen = store.inspect(&self.pool).await;
+        for (member, state) in self.pool.members.iter().zip(&mut seen.members) {
+            // What was counted before an edit took its limit away, only Redis tells.
+            if member.limits.requests_per_minute == 0 {
+                state.requests = Window::default();
+            }
+            if member.limits.tokens_per_minute == 0 {
+                state.tokens = Window::default();
+            }
+        }
+        seen
     }
 
     fn any_class(&mut self) -> ErrorClass {
