@@ -201,6 +201,38 @@ mod tests {
     }
 
     #[test]
+    fn a_guess_grows_to_a_limit_and_only_what_nobody_has_named_is_one() {
+        let decide = |rules: &Cooldowns, class, hint| rules.decide(&failure(class, None, hint), 1.0).unwrap();
+        let rules = Cooldowns::default();
+        for (class, most) in [
+            (ErrorClass::Connection, Some(33)),
+            (ErrorClass::ServerError, Some(33)),
+            (ErrorClass::Timeout, Some(330)),
+            (ErrorClass::RateLimited, None),
+            (ErrorClass::QuotaExhausted, None),
+            (ErrorClass::Authentication, None),
+            (ErrorClass::ModelUnavailable, None),
+        ] {
+            let cooldown = decide(&rules, class, None);
+            let max = Duration::from_secs(most.unwrap_or(3600));
+            assert_eq!((cooldown.max, cooldown.is_guess), (max, most.is_some()), "{class:?}");
+            assert!(!decide(&rules, class, Some(5)).is_guess, "{class:?}: the provider has named it");
+        }
+        let set = Cooldowns { timeout: Some(Duration::from_secs(7)), ..Cooldowns::default() };
+        assert!(!decide(&set, ErrorClass::Timeout, None).is_guess, "the tenant has set it");
+        let short = Cooldowns { max: Some(Duration::from_secs(5)), ..Cooldowns::default() };
+        assert_eq!(decide(&short, ErrorClass::Connection, None).max, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn calls_that_are_cut_off_cool_together() {
+        let cut = Cooldowns::default().decide_cut(0.0).unwrap();
+        assert_eq!((cut.class, cut.trip_after), (ErrorClass::Timeout, CUT_IN_A_ROW));
+        let off = Cooldowns { timeout: Some(Duration::ZERO), ..Cooldowns::default() };
+        assert_eq!(off.decide_cut(0.0), None);
+    }
+
+    #[test]
     fn a_lone_500_does_not_trip_but_503_and_a_hint_do() {
         let rules = Cooldowns::default();
         let trip = |status, hint| {

@@ -35,7 +35,7 @@ pub use class::{Doubt, ErrorClass, Failure, Scope};
 pub use cooldown::{Cooldown, Cooldowns};
 pub use limit::{Limits, Window};
 pub use member::{LeaseId, Member, MemberKey, Members};
-pub use pick::{Pick, PickRules, pick, serving_tier};
+pub use pick::{Pick, PickRules, last_resort, pick, serving_tier};
 pub use policy::{HealthCheck, OnBreak, Policy, Timeouts, WhenExhausted};
 pub use record::{Cooling, Record, Standing, Trial};
 pub use resort::Resort;

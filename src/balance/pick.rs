@@ -129,7 +129,8 @@ pub fn pick(candidates: &[Candidate<'_>], rules: PickRules, turn: &mut Turn) -> 
 /// From when on a pool may call which of its members as its last resort; none where it has nobody to call.
 ///
 /// Every member must cool, or have its trial on its way. Where one is merely at its limit, waiting for that helps.
-fn last_resort(candidates: &[Candidate<'_>]) -> Option<(Time, usize)> {
+#[must_use]
+pub fn last_resort(candidates: &[Candidate<'_>]) -> Option<(Time, usize)> {
     let is_away = |one: &Candidate<'_>| matches!(one.standing, Standing::Cooling(_) | Standing::TrialRunning);
     if !candidates.iter().all(is_away) {
         return None;
@@ -145,7 +146,7 @@ fn last_resort(candidates: &[Candidate<'_>]) -> Option<(Time, usize)> {
 #[cfg(test)]
 mod tests {
     use super::{Strategy, *};
-    use crate::balance::{ErrorClass, Limits, Member, MemberKey, Time};
+    use crate::balance::{ErrorClass, Limits, Member, MemberKey, Resort, Time};
     use proptest::prelude::*;
     use proptest::strategy::Strategy as _;
 
@@ -244,6 +245,52 @@ mod tests {
         assert_eq!(pick(&ring, ROUND, &mut turn), Pick::TrialRunning);
         ring[0].tried = true;
         assert_eq!(pick(&ring, ROUND, &mut turn), Pick::Exhausted { first_back: None });
+    }
+
+    #[test]
+    fn a_trial_is_joined_where_nobody_else_can_serve() {
+        let mut ring = ring(&[Standing::Joinable, Standing::Available, cooling(7)]);
+        let mut turn = Turn::default();
+        assert_eq!(pick(&ring, ROUND, &mut turn), Pick::Serve { index: 1, trial: false });
+        ring[1].tried = true;
+        assert_eq!(pick(&ring, ROUND, &mut turn), Pick::Serve { index: 0, trial: true });
+        assert_eq!(pick(&ring, PickRules { joins: false, ..ROUND }, &mut turn), Pick::TrialRunning);
+    }
+
+    #[test]
+    fn the_last_resort_is_who_failed_longest_ago_at_its_pace() {
+        let guess = |failed, passed, served| {
+            let [failed, passed] = [failed, passed].map(Time::from_millis);
+            Some(Resort { failed, passed, served })
+        };
+        let mut all = ring(&[cooling(90_000), cooling(80_000), Standing::TrialRunning]);
+        (all[0].resort, all[1].resort) = (guess(20_000, 22_000, 0), guess(19_000, 21_000, 0));
+        let at = |all: &[Candidate<'_>], now| {
+            let rules = PickRules { now: Time::from_millis(now), ..ROUND };
+            pick(all, rules, &mut Turn::default())
+        };
+        assert_eq!(at(&all, 22_999), Pick::TrialRunning);
+        assert_eq!(at(&all, 23_000), Pick::LastResort { index: 1 });
+        all[0].resort = guess(20_000, 22_000, 2);
+        assert_eq!(at(&all, 22_250), Pick::LastResort { index: 1 }, "those that served let more through");
+        all[1].tried = true;
+        assert_eq!(at(&all, 22_250), Pick::LastResort { index: 0 });
+        all[0].resort = None;
+        assert_eq!(at(&all, 30_000), Pick::TrialRunning, "it is no guess");
+        all[2].standing = cooling(70_000);
+        all[1].tried = false;
+        let soon = Cooling { ends: Time::from_millis(22_000), class: ErrorClass::RateLimited };
+        assert_eq!(
+            at(&all, 21_500),
+            Pick::Exhausted { first_back: Some(soon) },
+            "the next of the last resort"
+        );
+        all[2].standing = Standing::Available;
+        all[2].full_until = Some(Time::from_millis(60_000));
+        assert!(matches!(at(&all, 30_000), Pick::Exhausted { .. }), "one is only at its limit");
+        let rules = PickRules { last_resort: false, now: Time::from_millis(30_000), ..ROUND };
+        all.pop();
+        assert!(matches!(pick(&all, rules, &mut Turn::default()), Pick::Exhausted { .. }));
     }
 
     #[test]

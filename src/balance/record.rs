@@ -312,7 +312,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::Scope;
+    use crate::balance::{Scope, constants::PACE};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -402,6 +402,95 @@ mod tests {
             20_000,
             "four of five episodes are forgotten"
         );
+    }
+
+    fn guess(millis: u64) -> Cooldown {
+        Cooldown { class: ErrorClass::Timeout, is_guess: true, ..cooldown(millis, false, 3) }
+    }
+
+    #[test]
+    fn a_trial_that_outlives_the_failure_lets_others_in_step_by_step() {
+        let step = millis(TRIAL_STEP);
+        for took in [0, step * 4] {
+            let step = step.max(took);
+            let mut record = Record::default();
+            record.fail(at(1_000), at(1_000 - took), None, &cooldown(1_000, false, 1));
+            record.begin(at(2_000), a_lease(), at(2_000 + 100 * step));
+            let mut let_in = Vec::new();
+            for age in 0..4 {
+                let now = at(2_000 + age * step);
+                assert_ne!(Standing::Joinable, record.standing(at(2_000 + age * step - u64::from(age > 0))));
+                let mut more = 0;
+                while record.standing(now) == Standing::Joinable {
+                    record.begin(now, a_lease(), at(u64::MAX));
+                    more += 1;
+                }
+                let_in.push(more);
+            }
+            assert_eq!(let_in, [0, 1, 2, 4]);
+        }
+    }
+
+    #[test]
+    fn whoever_joins_a_trial_speaks_for_it() {
+        for serves in [true, false] {
+            let mut record = Record::default();
+            fail(&mut record, 1_000, &cooldown(1_000, false, 1));
+            try_out(&mut record, 2_000);
+            let joined = try_out(&mut record, 2_300);
+            if serves {
+                record.succeed(at(2_400), at(2_300), joined);
+                assert_eq!(record.standing(at(2_400)), Standing::Available);
+            } else {
+                record.fail(at(2_400), at(2_300), Some(joined), &cooldown(1_000, false, 3));
+                assert_eq!(record.standing(at(2_400)), cooling(4_400), "one failure is enough");
+            }
+        }
+    }
+
+    #[test]
+    fn a_trial_that_never_reports_keeps_what_it_has_shown() {
+        let mut record = Record::default();
+        fail(&mut record, 1_000, &cooldown(1_000, false, 1));
+        record.begin(at(2_000), a_lease(), at(2_600));
+        assert_eq!(record.standing(at(2_600)), Standing::HalfOpen);
+        record.begin(at(2_600), a_lease(), at(3_200));
+        assert_eq!(record.standing(at(2_600)), Standing::Joinable);
+    }
+
+    #[test]
+    fn several_of_the_last_resort_that_serve_end_a_guess_and_a_failure_begins_anew() {
+        let mut record = Record::default();
+        record.fail(at(1_000), at(990), None, &Cooldown { trip_after: 1, ..guess(10_000) });
+        let serve = |record: &mut Record, now| {
+            record.begin(at(now), a_lease(), at(now + 500));
+            record.succeed(at(now + 10), at(now), a_lease());
+        };
+        serve(&mut record, 2_000);
+        serve(&mut record, 3_000);
+        assert_eq!(record.resort.unwrap().pace(), PACE / 4);
+        record.fail(at(3_500), at(3_400), None, &guess(10_000));
+        assert_eq!(record.resort, Some(Resort { failed: at(3_500), passed: at(3_000), served: 0 }));
+        for now in [5_000, 6_000, 7_000] {
+            assert_ne!(record.standing(at(now)), Standing::Available);
+            serve(&mut record, now);
+        }
+        assert_eq!(record.standing(at(7_010)), Standing::Available);
+        // One that has hung since before it was well again says nothing new.
+        record.fail(at(8_000), at(6_500), None, &Cooldown { trip_after: 1, ..guess(10_000) });
+        assert_eq!(record.standing(at(8_000)), Standing::Available);
+        record.fail(at(8_000), at(7_005), None, &Cooldown { trip_after: 1, ..guess(10_000) });
+        assert_ne!(record.standing(at(8_000)), Standing::Available);
+    }
+
+    #[test]
+    fn what_is_no_guess_is_obeyed() {
+        let mut record = Record::default();
+        fail(&mut record, 1_000, &cooldown(10_000, true, 1));
+        record.fail(at(2_000), at(1_500), None, &guess(60_000));
+        assert_eq!((record.resort, ends(&record)), (None, 62_000), "not even when a guess lengthens it");
+        record.succeed(at(3_000), at(2_500), a_lease());
+        assert_ne!(record.standing(at(3_000)), Standing::Available);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! Why each config of a model would or would not serve the next call. Changes nothing.
 
-use crate::balance::{Cooling, ErrorClass, Pick, PickRules, Roster, Standing, Time, pick, serving_tier};
+use crate::balance::{
+    Cooling, ErrorClass, Pick, PickRules, Roster, Standing, Time, last_resort, pick, serving_tier,
+};
 use crate::catalog::Config;
 use crate::state::Inspection;
 use std::{fmt, time::Duration};
@@ -60,8 +62,8 @@ pub enum Reason {
     Tried,
     /// It cools.
     Cooling(ErrorClass, Duration),
-    /// All cool by a guess: it would serve as the last resort.
-    LastResort,
+    /// It cools by a guess, as all do, so that it serves some calls as the last resort.
+    LastResort(ErrorClass, Duration),
     /// Its trial is on its way.
     TrialRunning,
     /// Its trial is on its way and lasts: it would join where nobody else can serve.
@@ -84,7 +86,12 @@ impl fmt::Display for Reason {
             Self::Cooling(class, left) => {
                 write!(f, "cooling for {:.1} s more: {}", left.as_secs_f64(), class.name())
             }
-            Self::LastResort => f.write_str("all configs cool: it would serve as the last resort"),
+            Self::LastResort(class, left) => write!(
+                f,
+                "cooling for {:.1} s more, as all configs: {}; some calls go through as the last resort",
+                left.as_secs_f64(),
+                class.name()
+            ),
             Self::TrialRunning => f.write_str("its trial is on its way"),
             Self::Joinable => f.write_str("its trial is on its way and lasts: it would serve beside it"),
             Self::Full(left) => write!(f, "at its limit for about {:.1} s more", left.as_secs_f64()),
@@ -112,13 +119,13 @@ pub fn explain(
     let (places, candidates): (Vec<_>, Vec<_>) =
         usable.map(|(_, (place, candidate))| (place, candidate.clone())).unzip();
     let tier = serving_tier(&candidates);
-    let Roster { strategy, last_resort, .. } = *roster;
-    let rules = PickRules { strategy, joins: true, last_resort, now: seen.now };
-    let (picked, by_last_resort) = match pick(&candidates, rules, &mut seen.turn.clone()) {
-        Pick::Serve { index, .. } => (places.get(index).copied(), false),
-        Pick::LastResort { index } => (places.get(index).copied(), true),
-        Pick::TrialRunning | Pick::Exhausted { .. } => (None, false),
+    let rules =
+        PickRules { strategy: roster.strategy, joins: true, last_resort: roster.last_resort, now: seen.now };
+    let picked = match pick(&candidates, rules, &mut seen.turn.clone()) {
+        Pick::Serve { index, .. } | Pick::LastResort { index } => places.get(index).copied(),
+        Pick::TrialRunning | Pick::Exhausted { .. } => None,
     };
+    let has_last_resort = roster.last_resort && last_resort(&candidates).is_some();
     let left = |ends: Time| ends.since(seen.now);
     let explained = all.iter().zip(inputs).enumerate().map(|(place, (candidate, input))| {
         let reason = if !input.enabled {
@@ -129,10 +136,13 @@ pub fn explain(
             Reason::Draining
         } else if input.tried {
             Reason::Tried
-        } else if by_last_resort && picked == Some(place) {
-            Reason::LastResort
         } else {
             match (candidate.standing, candidate.full_until) {
+                (Standing::Cooling(Cooling { ends, class }), _)
+                    if has_last_resort && candidate.resort.is_some() =>
+                {
+                    Reason::LastResort(class, left(ends))
+                }
                 (Standing::Cooling(Cooling { ends, class }), _) => Reason::Cooling(class, left(ends)),
                 (_, Some(ends)) => Reason::Full(left(ends)),
                 (Standing::TrialRunning, None) => Reason::TrialRunning,
@@ -142,8 +152,12 @@ pub fn explain(
                 (Standing::Available, None) => Reason::Available,
             }
         };
-        let joins = reason == Reason::Joinable && tier.is_none();
-        let eligible = joins || matches!(reason, Reason::Available | Reason::Trial | Reason::LastResort);
+        let eligible = match reason {
+            Reason::Available | Reason::Trial => true,
+            Reason::Joinable => tier.is_none(),
+            Reason::LastResort(..) => picked == Some(place),
+            _ => false,
+        };
         Explanation { eligible, reason, score: roster.strategy.score(candidate, &all, &seen.turn) }
     });
     (explained.collect(), picked)

@@ -201,7 +201,9 @@ impl<'a, T: Send> Walk<'a, T> {
                         Box::pin(self.settle_doubt()).await;
                     }
                     let took = attempt.served();
-                    self.engine.latencies.record(pool.roster.id, self.mode, took);
+                    if let Some(member) = pool.roster.members.get(index) {
+                        self.engine.latencies.record(pool.roster.id, self.mode, &member.key, took);
+                    }
                     self.history.served(pool, member, took);
                     return Ok(PoolOutcome::Served(reply, attempt));
                 }
