@@ -20,6 +20,7 @@
 mod candidate;
 mod class;
 mod cooldown;
+mod gone;
 mod limit;
 mod member;
 mod pick;
@@ -33,6 +34,7 @@ mod time;
 pub use candidate::Candidate;
 pub use class::{Doubt, ErrorClass, Failure, Scope};
 pub use cooldown::{Cooldown, Cooldowns};
+pub use gone::{Gone, GoneMembers};
 pub use limit::{Limits, Window};
 pub use member::{LeaseId, Member, MemberKey, Members};
 pub use pick::{Pick, PickRules, last_resort, pick, serving_tier};

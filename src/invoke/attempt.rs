@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     balance::{Cooldown, ErrorClass, Failure},
-    catalog::{Pool, PoolMember},
+    catalog::{Catalog, Pool, PoolMember},
     state::Lease,
     telemetry::{AttemptFacts, AttemptSpan, Metrics, ModelLabels},
     wire::TokenUsage,
@@ -37,6 +37,7 @@ pub(super) struct Attempt {
     /// None where the model is not balanced.
     lease: Option<LeaseGuard>,
     latencies: Arc<Latencies>,
+    catalog: Catalog,
     metrics: Arc<Metrics>,
     model: ModelLabels,
     span: AttemptSpan,
@@ -81,6 +82,7 @@ impl Attempt {
             usage: None,
             lease: lease.map(|lease| LeaseGuard::new(engine.state.clone(), lease)),
             latencies: engine.latencies.clone(),
+            catalog: engine.catalog.clone(),
             metrics: engine.metrics.clone(),
             model: engine.model(pool),
             span,
@@ -114,10 +116,15 @@ impl Attempt {
         self.end == self.call_deadline && Instant::now() >= self.end
     }
 
+    /// Whether its member is still configured. What is said of one that is gone would come back as its state.
+    fn is_configured(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| self.catalog.has_member(&self.pool, lease.member()))
+    }
+
     /// What it asks for when it is cut off: something only where the member had hung, and then no more than to be counted
     /// together with others. One caller may just have been impatient.
     fn cut(&self) -> Option<Cooldown> {
-        let lease = self.lease.as_ref().filter(|_| !self.served)?;
+        let lease = self.lease.as_ref().filter(|_| !self.served && self.is_configured())?;
         let (pool, member) = (self.pool.roster.id, lease.member());
         let hung = self.latencies.has_hung(pool, self.mode, member, self.elapsed());
         hung.then(|| self.pool.policy.cooldowns.decide_cut(rand::random())).flatten()
@@ -167,8 +174,8 @@ impl Attempt {
         self.failed = true;
         let cooldown = match &self.lease {
             _ if cut_short => self.cut(),
-            Some(_) => self.pool.policy.cooldowns.decide(failure, rand::random()),
-            None => None,
+            Some(_) if self.is_configured() => self.pool.policy.cooldowns.decide(failure, rand::random()),
+            _ => None,
         };
         if !self.served {
             self.metrics.attempt(&self.model, Some(class), self.elapsed());

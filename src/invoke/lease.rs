@@ -91,7 +91,11 @@ impl Engine {
                 return self.state.end(lease, used, Outcome::Served).await;
             }
             LeaseReport::Failed { failure, used, took } => {
-                let cooldown = match pool {
+                // What is said of a member that is gone would come back as its state.
+                let is_configured = |pool: &&Pool| {
+                    pool.configured.iter().any(|(key, _)| key.record == lease.member.key.record)
+                };
+                let cooldown = match pool.filter(is_configured) {
                     Some(pool) if failure.class == ErrorClass::Cancelled => self.cut(lease, pool, took).await,
                     Some(pool) => pool.policy.cooldowns.decide(&failure, rand::random()),
                     None => None,

@@ -11,7 +11,7 @@ use crate::{
     state::{Acquire, Acquired, Lease, StateStore},
     telemetry::PickOutcome,
 };
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{Instrument, Level, Span};
 
@@ -75,7 +75,21 @@ impl Engine {
         let mut span = self.traces.pick();
         let mut degraded = false;
         let mut poll = MIN_POLL;
+        let mut asked = false;
         let member = loop {
+            // Meanwhile members may have been deleted, or their keys replaced: they are not called any more, and nothing
+            // brings their state back.
+            let gone = if asked || !request.tried.is_empty() {
+                let Some(gone) = self.catalog.members_gone(pool) else { break Err(None) };
+                gone
+            } else {
+                Vec::new()
+            };
+            asked = true;
+            let excluded: Cow<'_, [usize]> = match &*gone {
+                [] => request.tried.into(),
+                gone => [request.tried, gone].concat().into(),
+            };
             let left = request.deadline.saturating_duration_since(Instant::now());
             let (trial_ttl, hold) = match request.lifetime {
                 LeaseLifetime::Attempt(limit) => (limit.min(left).min(MAX_TRIAL), None),
@@ -83,7 +97,7 @@ impl Engine {
             };
             let ask = Acquire {
                 pool: &pool.roster,
-                tried: request.tried,
+                tried: &excluded,
                 failed: failed.as_ref().and_then(|attempt| attempt.failure()),
                 lease: LeaseId::new(rand::random()),
                 trial_ttl,

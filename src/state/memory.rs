@@ -3,12 +3,12 @@
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
 use super::{
-    Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Gone, Inspection, Known, Lease,
+    Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Inspection, Known, Lease,
     MemberInspection, Outcome, Override, STATE_TTL, StateStore,
 };
 use crate::balance::{
-    Cooldown, Cooling, ErrorClass, LeaseId, Member, MemberKey, Pick, PickRules, Record, Roster, Scope, Time,
-    Turn, Window, pick,
+    Cooldown, Cooling, ErrorClass, Gone, LeaseId, Member, MemberKey, Pick, PickRules, Record, Roster, Scope,
+    Time, Turn, Window, pick,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -450,6 +450,14 @@ impl StateStore for MemoryStore {
             self.tenants.remove(&gone.tenant);
         } else if let Some(mut tenant) = self.tenants.get_mut(&gone.tenant) {
             tenant.pools.retain(|id, _| !gone.pools.contains(id));
+            for left in &gone.members {
+                let Some(pool) = tenant.pools.get_mut(&left.pool) else { continue };
+                pool.members.retain(|record, _| !left.records.contains(record));
+                for windows in [&mut pool.requests, &mut pool.tokens] {
+                    windows.retain(|key, _| !left.keys.contains(key));
+                }
+            }
+            tenant.credentials.retain(|name, _| !gone.credentials.contains(name));
         }
     }
 }

@@ -18,4 +18,4 @@ pub use memory::MemoryStore;
 pub use redis::{CoolingMember, RedisStore};
 pub use resilient::ResilientStore;
 use store::STATE_TTL;
-pub use store::{Acquire, Acquired, Answer, FailedAttempt, Gone, Lease, Outcome, Override, StateStore};
+pub use store::{Acquire, Acquired, Answer, FailedAttempt, Lease, Outcome, Override, StateStore};

@@ -1,6 +1,7 @@
 //! Where turns and cooldowns are kept: memory, Redis, and Redis that fails.
 
 mod batch;
+mod ends;
 mod histories;
 mod previous;
 mod redis_lost;
