@@ -7,6 +7,7 @@
 mod clock;
 mod disk;
 mod limits;
+mod outage;
 mod postgres;
 mod redis;
 mod replicas;
@@ -48,6 +49,34 @@ const BRIEF: Extent =
 /// For the table.
 const FULL: Extent =
     Extent { count: Count { unary: 8, stream: 8, cancel: 0 }, calls: 200, fault: Duration::from_secs(5) };
+
+/// For the table: how long the only provider is out, and how.
+const OUTAGES: [(Duration, [&str; 3]); 3] = [
+    (
+        Duration::from_secs(35),
+        [
+            "the only provider answers 500 for 35 s",
+            "the only provider answers 503 for 35 s",
+            "the only provider hangs for 35 s",
+        ],
+    ),
+    (
+        Duration::from_secs(180),
+        [
+            "the only provider answers 500 for 3 min",
+            "the only provider answers 503 for 3 min",
+            "the only provider hangs for 3 min",
+        ],
+    ),
+    (
+        Duration::from_secs(1200),
+        [
+            "the only provider answers 500 for 20 min",
+            "the only provider answers 503 for 20 min",
+            "the only provider hangs for 20 min",
+        ],
+    ),
+];
 
 /// What came of one fault.
 pub struct Row {
@@ -194,6 +223,12 @@ async fn one_upstream_of_three_lies() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_only_provider_is_out() {
+    let faults = ["it answers 500", "it answers 503", "it hangs"];
+    outage::of_the_only_provider(BRIEF, Duration::from_secs(6), faults).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clocks_jump() {
     tokio::join!(clock::of_a_replica(BRIEF), clock::of_redis(BRIEF));
 }
@@ -225,6 +260,9 @@ async fn the_whole_matrix() {
     rows.extend(disk::full(FULL).await);
     rows.push(disk::limited(FULL).await);
     rows.extend(upstream::lies(FULL).await);
+    for (outage, faults) in OUTAGES {
+        rows.extend(outage::of_the_only_provider(FULL, outage, faults).await);
+    }
     rows.push(clock::of_a_replica(FULL).await);
     rows.push(clock::of_redis(FULL).await);
     rows.push(limits::descriptors(FULL).await);
