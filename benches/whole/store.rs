@@ -74,6 +74,7 @@ async fn pick(store: &RedisStore, pool: &Arc<Roster>, ends: bool) {
         trial_ttl: Duration::from_secs(60),
         tokens: 0,
         hold: None,
+        is_last: true,
     };
     match store.acquire(&ask).await.unwrap().0 {
         Acquired::Granted { lease, .. } if ends => {

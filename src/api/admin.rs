@@ -6,8 +6,9 @@ use super::{
     status, to_pb,
 };
 use crate::{
+    balance::Gone,
     catalog::{AuditEvent, AuditFilter, Catalog, NewToken, Tenant, Token},
-    state::{Gone, StateStore},
+    state::StateStore,
 };
 use secrecy::ExposeSecret;
 use std::sync::Arc;
@@ -74,7 +75,7 @@ impl AdminService for Admin {
         let caller = from_pb::caller(&request)?;
         let deleted = self.catalog.by(&caller).delete_tenant(&request.get_ref().tenant_id).await;
         let (tenant, pools) = deleted.map_err(status::from_catalog)?;
-        self.state.forget(&Gone { tenant, pools, whole: true }).await;
+        self.state.forget(&Gone { tenant, pools, whole: true, ..Gone::default() }).await;
         Ok(Response::new(pb::DeleteTenantResponse {}))
     }
 

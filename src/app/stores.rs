@@ -60,6 +60,12 @@ impl Stores {
             Some(options) => Traces::start(options, &replica, tasks)?,
             None => Traces::default(),
         };
+        let forgetful = state.clone();
+        catalog.on_gone(move |gone| {
+            let state = forgetful.clone();
+            // Apart, so that nobody who loads configuration waits for Redis.
+            tokio::spawn(async move { state.forget(&gone).await });
+        });
         catalog.load().await.context("the first snapshot")?;
         Ok(Self { catalog, state, feed, traces })
     }

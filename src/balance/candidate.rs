@@ -1,6 +1,6 @@
 //! One member, and where it stands when a pick looks at it.
 
-use super::{Cooling, ErrorClass, Member, Standing, Time};
+use super::{Cooling, ErrorClass, Member, Resort, Standing, Time};
 
 /// One member in the eyes of a pick.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Candidate<'m> {
     pub tried: bool,
     /// Its own standing and its credential's, together.
     pub standing: Standing,
+    /// What the last resort goes by; none where it must leave this member alone.
+    pub resort: Option<Resort>,
     /// At one of its limits: until about when.
     pub full_until: Option<Time>,
     /// Calls in flight on it, over all replicas.
@@ -22,6 +24,11 @@ impl Candidate<'_> {
     #[must_use]
     pub fn may_serve(&self) -> bool {
         self.full_until.is_none() && matches!(self.standing, Standing::Available | Standing::HalfOpen)
+    }
+
+    /// Whether it may serve beside its trial, where nobody else can.
+    pub(super) fn may_be_joined(&self) -> bool {
+        self.full_until.is_none() && self.standing == Standing::Joinable
     }
 
     /// Until when it cannot serve, and why; `None` where it can, or a trial decides.

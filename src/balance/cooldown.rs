@@ -41,6 +41,9 @@ pub struct Cooldown {
     pub hinted: bool,
     /// It trips at this many failures in a row.
     pub trip_after: u32,
+    /// Whether the time is a guess: of a failure that passes by itself, for which nobody has named a time. The last resort
+    /// goes by guesses alone.
+    pub is_guess: bool,
 }
 
 /// 5xx answers other than 503 come singly from healthy providers; three in a row do not.
@@ -49,8 +52,14 @@ const SERVER_ERRORS_IN_A_ROW: u32 = 3;
 /// Spreads the ends of cooldowns by up to this share, so that members failed together do not return together.
 const JITTER: f64 = 0.1;
 
-/// A cooldown of an address grows to this at most.
-const LONGEST_OF_ADDRESS: Duration = Duration::from_secs(30);
+/// A guess about what fails at once grows to this at most: trying again costs a caller next to nothing, and whoever waits
+/// longer makes the outage longer.
+const MAX_QUICK_GUESS: Duration = Duration::from_secs(30);
+/// A guess about what hangs grows to this at most: each trial costs a caller its patience.
+const MAX_SLOW_GUESS: Duration = Duration::from_secs(300);
+
+/// Calls that their callers' deadlines cut off cool at this many in a row: one may just have been impatient.
+const CUT_IN_A_ROW: u32 = 3;
 
 /// The clamp where none is set.
 const MAX: Duration = Duration::from_secs(3600);
@@ -61,7 +70,7 @@ impl Cooldowns {
     /// What `failure` asks for; `None` where it does not cool. `jitter` is a random number in `0.0..1.0`.
     ///
     /// A time that the tenant has set wins and is exact. Then the provider's hint, exact as well. Then the class's own
-    /// default, jittered, and doubled per episode. All are clamped by [`Cooldowns::max`].
+    /// default, jittered, and doubled per episode, up to a limit of the class. All are clamped by [`Cooldowns::max`].
     ///
     /// ```
     /// use rota::balance::{Cooldowns, ErrorClass, Failure};
@@ -80,14 +89,15 @@ impl Cooldowns {
         }
         let hint = failure.retry_after.filter(|hint| !hint.is_zero());
         let exact = own.or(hint);
-        let duration = exact.unwrap_or_else(|| default.mul_f64(1.0 + JITTER * jitter.clamp(0.0, 1.0)));
+        let spread = |time: Duration| time.mul_f64(1.0 + JITTER * jitter.clamp(0.0, 1.0));
+        let duration = exact.unwrap_or_else(|| spread(default));
+        let most_guessed = most_guessed(failure).filter(|_| exact.is_none());
         let max = match self.max {
             None => MAX,
             Some(max) if max.is_zero() => FOREVER,
             Some(max) => max,
         };
-        // An address is tried again soon: that costs its callers little, and they have only this replica's view of it.
-        let max = if failure.is_of_address() && exact.is_none() { max.min(LONGEST_OF_ADDRESS) } else { max };
+        let max = most_guessed.map_or(max, |most| max.min(spread(most)));
         let at_once =
             failure.class != ErrorClass::ServerError || hint.is_some() || failure.http_status == Some(503);
         Some(Cooldown {
@@ -98,7 +108,15 @@ impl Cooldowns {
             grows: exact.is_none(),
             hinted: hint.is_some(),
             trip_after: if at_once { 1 } else { SERVER_ERRORS_IN_A_ROW },
+            is_guess: most_guessed.is_some(),
         })
+    }
+
+    /// What a call asks for that had no answer when its caller's deadline cut it off, long after answers usually come.
+    #[must_use]
+    pub fn decide_cut(&self, jitter: f64) -> Option<Cooldown> {
+        let timeout = Failure::new(ErrorClass::Timeout, "no answer within the caller's deadline");
+        self.decide(&timeout, jitter).map(|cooldown| Cooldown { trip_after: CUT_IN_A_ROW, ..cooldown })
     }
 
     /// The time set and the default one.
@@ -116,6 +134,17 @@ impl Cooldowns {
             | ErrorClass::ContextTooLong
             | ErrorClass::Cancelled => return None,
         })
+    }
+}
+
+/// How long a cooldown grows that passes by itself; none for one that does not.
+fn most_guessed(failure: &Failure) -> Option<Duration> {
+    match failure.class {
+        ErrorClass::Connection | ErrorClass::ServerError => Some(MAX_QUICK_GUESS),
+        // To try to reach an address again costs a caller little.
+        ErrorClass::Timeout if failure.is_of_address() => Some(MAX_QUICK_GUESS),
+        ErrorClass::Timeout => Some(MAX_SLOW_GUESS),
+        _ => None,
     }
 }
 
@@ -171,6 +200,38 @@ mod tests {
         let cooldown = rules.decide(&failure(ErrorClass::RateLimited, Some(429), Some(90)), 0.9).unwrap();
         assert_eq!((cooldown.duration.as_secs(), cooldown.grows), (5, false), "clamped like all");
         assert_eq!(rules.decide(&failure(ErrorClass::Timeout, None, None), 0.0), None);
+    }
+
+    #[test]
+    fn a_guess_grows_to_a_limit_and_only_what_nobody_has_named_is_one() {
+        let decide = |rules: &Cooldowns, class, hint| rules.decide(&failure(class, None, hint), 1.0).unwrap();
+        let rules = Cooldowns::default();
+        for (class, most) in [
+            (ErrorClass::Connection, Some(33)),
+            (ErrorClass::ServerError, Some(33)),
+            (ErrorClass::Timeout, Some(330)),
+            (ErrorClass::RateLimited, None),
+            (ErrorClass::QuotaExhausted, None),
+            (ErrorClass::Authentication, None),
+            (ErrorClass::ModelUnavailable, None),
+        ] {
+            let cooldown = decide(&rules, class, None);
+            let max = Duration::from_secs(most.unwrap_or(3600));
+            assert_eq!((cooldown.max, cooldown.is_guess), (max, most.is_some()), "{class:?}");
+            assert!(!decide(&rules, class, Some(5)).is_guess, "{class:?}: the provider has named it");
+        }
+        let set = Cooldowns { timeout: Some(Duration::from_secs(7)), ..Cooldowns::default() };
+        assert!(!decide(&set, ErrorClass::Timeout, None).is_guess, "the tenant has set it");
+        let short = Cooldowns { max: Some(Duration::from_secs(5)), ..Cooldowns::default() };
+        assert_eq!(decide(&short, ErrorClass::Connection, None).max, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn calls_that_are_cut_off_cool_together() {
+        let cut = Cooldowns::default().decide_cut(0.0).unwrap();
+        assert_eq!((cut.class, cut.trip_after), (ErrorClass::Timeout, CUT_IN_A_ROW));
+        let off = Cooldowns { timeout: Some(Duration::ZERO), ..Cooldowns::default() };
+        assert_eq!(off.decide_cut(0.0), None);
     }
 
     #[test]

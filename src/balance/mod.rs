@@ -13,16 +13,21 @@
 //!     │                                 └────────── it fails ──────────┤
 //!     └──────────────────────────────────────────── it serves ─────────┘
 //! ```
+//!
+//! Where nobody else can serve, a trial that lasts lets others join it, and a pool whose members all cool by a guess has
+//! a last resort.
 
 mod address;
 mod candidate;
 mod class;
 mod cooldown;
+mod gone;
 mod limit;
 mod member;
 mod pick;
 mod policy;
 mod record;
+mod resort;
 mod roster;
 mod strategy;
 mod time;
@@ -31,16 +36,18 @@ pub use address::{AddressRecord, VOTE_WINDOW};
 pub use candidate::Candidate;
 pub use class::{Doubt, ErrorClass, Failure, Scope};
 pub use cooldown::{Cooldown, Cooldowns};
+pub use gone::{Gone, GoneMembers};
 pub use limit::{Limits, Window};
 pub use member::{LeaseId, Member, MemberKey, Members};
-pub use pick::{Pick, pick, serving_tier};
+pub use pick::{Pick, PickRules, last_resort, pick, serving_tier};
 pub use policy::{HealthCheck, OnBreak, Policy, Timeouts, WhenExhausted};
 pub use record::{Cooling, Record, Standing, Trial};
+pub use resort::Resort;
 pub use roster::Roster;
 pub use strategy::{Credit, Strategy, Turn};
 pub use time::{Time, millis};
 
 /// The numbers of the rules: the scripts of the Redis store take them from here.
 pub(crate) mod constants {
-    pub(crate) use super::{limit::*, record::*, strategy::SCALE};
+    pub(crate) use super::{limit::*, record::*, resort::*, strategy::SCALE};
 }

@@ -2,7 +2,7 @@
 //!
 //! Times are of the store's own clock. `src/state/redis/common.lua` holds the same rules, and takes the numbers from here.
 
-use super::{Cooldown, ErrorClass, LeaseId, Time, millis};
+use super::{Cooldown, ErrorClass, LeaseId, Resort, Time, millis};
 use std::time::Duration;
 
 /// The memory of failures. One that has nothing left to say ([`Record::is_spent`]) need not be kept.
@@ -27,6 +27,10 @@ pub struct Record {
     pub calls: u32,
     /// Calls of the window that failed without tripping.
     pub fails: u32,
+    /// How long the last failure of the cooldown took to come.
+    pub took: Duration,
+    /// What the last resort goes by; none where it must leave the cooldown alone.
+    pub resort: Option<Resort>,
 }
 
 /// A cooldown.
@@ -45,6 +49,19 @@ pub struct Trial {
     pub lease: LeaseId,
     /// When another may try, should this one never report.
     pub ends: Time,
+    /// Since when the member has been tried without a failure: since this trial began, or those before that it took
+    /// over from when they never reported.
+    pub began: Time,
+    /// How many calls have been let in beside it.
+    pub joined: u32,
+}
+
+impl Trial {
+    /// The trial of the call under that lease.
+    #[must_use]
+    pub const fn new(lease: LeaseId, began: Time, ends: Time) -> Self {
+        Self { lease, ends, began, joined: 0 }
+    }
 }
 
 /// Whether one may serve now.
@@ -55,6 +72,8 @@ pub enum Standing {
     Available,
     /// One trial call may go.
     HalfOpen,
+    /// The trial call is on its way and has outlived the failure: some more may join it where nobody else can serve.
+    Joinable,
     /// The trial call is on its way.
     TrialRunning,
     /// Not before that time.
@@ -71,6 +90,11 @@ pub(crate) const SHARE_WINDOW: Duration = Duration::from_secs(60);
 pub(crate) const SHARE: u32 = 2;
 /// … once there have been this many calls: fewer say little.
 pub(crate) const SHARE_VOLUME: u32 = 20;
+/// A trial lets others in after the time that the failure took, and not before this: what fails at once says little about
+/// how soon a success would show.
+pub(crate) const TRIAL_STEP: Duration = Duration::from_millis(250);
+/// So many times the number of calls let in doubles: more are never on their way.
+pub(crate) const MAX_TRIAL_STEPS: u32 = 16;
 /// A record is kept this long after its last event, for the sake of failures that come late.
 pub(crate) const KEPT: Duration = Duration::from_secs(300);
 
@@ -83,23 +107,53 @@ impl Record {
             return Standing::Cooling(cooling);
         }
         match self.trial {
+            Some(trial) if now < trial.ends && self.lets_in(trial, now) => Standing::Joinable,
             Some(trial) if now < trial.ends => Standing::TrialRunning,
             _ => Standing::HalfOpen,
         }
     }
 
-    /// A call begins on it at `now`: counts towards the failure share, and takes the trial where one is due.
-    pub fn begin(&mut self, now: Time, trial: Trial) {
+    /// Whether a trial lets another call in: one more when it has lived as long as the failure took, two more when twice
+    /// as long, four more, and so on. A trial that lives is not proof of health, but holding everybody back until its last
+    /// byte would make a short failure as long as the longest answer.
+    fn lets_in(&self, trial: Trial, now: Time) -> bool {
+        let steps = millis(now.since(trial.began)) / millis(self.took.max(TRIAL_STEP));
+        let steps = steps.min(MAX_TRIAL_STEPS.into());
+        u64::from(trial.joined) < (1 << steps) - 1
+    }
+
+    /// A call begins on it at `now`: counts towards the failure share. While it cools, the call is one of the last resort.
+    /// When the cooldown is over, it takes the trial where one is due, else it joins.
+    pub fn begin(&mut self, now: Time, lease: LeaseId, trial_ends: Time) {
         self.roll_window(now);
         self.calls += 1;
-        if self.standing(now) == Standing::HalfOpen {
-            self.trial = Some(trial);
+        match self.standing(now) {
+            Standing::HalfOpen => {
+                // A trial that never reported has not failed either: what it has shown counts on.
+                let before = self.trial.unwrap_or(Trial::new(lease, now, now));
+                self.trial = Some(Trial { lease, ends: trial_ends, ..before });
+            }
+            Standing::Joinable | Standing::TrialRunning => {
+                self.trial = self.trial.map(|trial| Trial { joined: trial.joined + 1, ..trial });
+            }
+            Standing::Available | Standing::Cooling(_) => {}
         }
+        if self.cooling.is_some()
+            && let Some(resort) = &mut self.resort
+        {
+            resort.passed = now;
+        }
+    }
+
+    /// Whether a call that began then tries whether the cooldown may end: as its trial, beside it, or as a last resort.
+    /// Others began before the cooldown.
+    fn is_tried_by(&self, began: Time) -> bool {
+        self.cooling.is_some() && self.since < Some(began)
     }
 
     /// A call that began at `began`, as a trial where one is named, failed. A cooldown never gets shorter by it.
     pub fn fail(&mut self, now: Time, began: Time, trial: Option<LeaseId>, cooldown: &Cooldown) {
-        let was_trial = trial.is_some_and(|trial| self.end_trial(trial));
+        let was_trial = trial.is_some_and(|trial| self.end_trial(trial)) || self.is_tried_by(began);
         // It began before the cooldown that its fellows have already earned: nothing new, unless the provider names
         // a time and the cooldown is still there.
         let late = Some(began) < self.since && !was_trial;
@@ -121,6 +175,12 @@ impl Record {
         if self.cooling.is_none_or(|cooling| ends > cooling.ends) {
             self.cooling = Some(Cooling { ends, class: cooldown.class });
         }
+        self.took = now.since(began);
+        // Where a running cooldown is not a guess, it is obeyed to its end.
+        self.resort = (cooldown.is_guess && (!running || self.resort.is_some())).then(|| {
+            let passed = self.resort.filter(|_| running).map_or(now, |resort| resort.passed);
+            Resort { failed: now, passed, served: 0 }
+        });
         if !running && cooldown.grows {
             self.episodes = (self.episodes_left(now) + 1).min(MAX_EPISODES);
         }
@@ -128,14 +188,27 @@ impl Record {
         self.quiet();
     }
 
-    /// A call under `lease` served. Ends the cooldown when it was the trial; otherwise only a row of failures that
-    /// had not tripped: success of a call from before the cooldown says nothing about now.
-    pub fn succeed(&mut self, now: Time, lease: LeaseId) {
-        if self.cooling.is_none() {
+    /// A call under `lease` that began at `began` served. Ends a row of failures that had not tripped. Ends the cooldown
+    /// when it was the trial or had joined it; as a last resort, when it is one of several. Success of a call from before
+    /// the cooldown says nothing about now.
+    pub fn succeed(&mut self, now: Time, began: Time, lease: LeaseId) {
+        let Some(cooling) = self.cooling else {
             self.streak = 0;
-        } else if self.end_trial(lease) {
-            self.recover(now);
+            return;
+        };
+        if !(self.end_trial(lease) || self.is_tried_by(began)) {
+            return;
         }
+        if now < cooling.ends {
+            let Some(resort) = &mut self.resort else { return };
+            resort.served += 1;
+            if !resort.is_proven() {
+                return;
+            }
+        }
+        self.recover(now);
+        // Those that began before this one, and hang still, say nothing new when they fail.
+        self.since = self.since.max(Some(began));
     }
 
     /// The call under `lease` ended without a verdict: the next may try.
@@ -146,6 +219,7 @@ impl Record {
     /// It is well, by word of a health check.
     pub fn recover(&mut self, now: Time) {
         self.cooling = None;
+        self.resort = None;
         self.healthy = Some(now);
         self.quiet();
     }
@@ -203,14 +277,15 @@ impl Record {
 
 impl Standing {
     /// What [`severity`](Self::severity) says of one that cools.
-    pub(crate) const COOLING: u8 = 3;
+    pub(crate) const COOLING: u8 = 4;
 
     /// The higher is the worse. The scripts know a standing by this number.
     pub(crate) const fn severity(self) -> u8 {
         match self {
             Self::Available => 0,
             Self::HalfOpen => 1,
-            Self::TrialRunning => 2,
+            Self::Joinable => 2,
+            Self::TrialRunning => 3,
             Self::Cooling(_) => Self::COOLING,
         }
     }
@@ -238,7 +313,7 @@ impl Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::balance::Scope;
+    use crate::balance::{Scope, constants::PACE};
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -251,6 +326,7 @@ mod tests {
             grows: !hinted,
             hinted,
             trip_after,
+            is_guess: false,
         }
     }
 
@@ -276,7 +352,7 @@ mod tests {
 
     fn try_out(record: &mut Record, now: u64) -> LeaseId {
         let lease = a_lease();
-        record.begin(at(now), Trial { lease, ends: at(now + 500) });
+        record.begin(at(now), lease, at(now + 500));
         lease
     }
 
@@ -290,9 +366,9 @@ mod tests {
         let second = try_out(&mut record, 1100);
         assert_eq!(record.standing(at(1100)), Standing::TrialRunning);
         assert_eq!(record.standing(at(1600)), Standing::HalfOpen, "a trial that never reports expires");
-        record.succeed(at(1150), first);
+        record.succeed(at(1150), at(50), first);
         assert_eq!(record.standing(at(1200)), Standing::TrialRunning, "only the trial's own success counts");
-        record.succeed(at(1200), second);
+        record.succeed(at(1200), at(1100), second);
         assert_eq!(record.standing(at(1200)), Standing::Available);
     }
 
@@ -320,13 +396,102 @@ mod tests {
             now = ends(&record);
         }
         let lease = try_out(&mut record, now);
-        record.succeed(at(now), lease);
+        record.succeed(at(now), at(now), lease);
         fail(&mut record, now + 4 * millis(EPISODE_DECAY), &rule);
         assert_eq!(
             ends(&record) - (now + 4 * millis(EPISODE_DECAY)),
             20_000,
             "four of five episodes are forgotten"
         );
+    }
+
+    fn guess(millis: u64) -> Cooldown {
+        Cooldown { class: ErrorClass::Timeout, is_guess: true, ..cooldown(millis, false, 3) }
+    }
+
+    #[test]
+    fn a_trial_that_outlives_the_failure_lets_others_in_step_by_step() {
+        let step = millis(TRIAL_STEP);
+        for took in [0, step * 4] {
+            let step = step.max(took);
+            let mut record = Record::default();
+            record.fail(at(1_000), at(1_000 - took), None, &cooldown(1_000, false, 1));
+            record.begin(at(2_000), a_lease(), at(2_000 + 100 * step));
+            let mut let_in = Vec::new();
+            for age in 0..4 {
+                let now = at(2_000 + age * step);
+                assert_ne!(Standing::Joinable, record.standing(at(2_000 + age * step - u64::from(age > 0))));
+                let mut more = 0;
+                while record.standing(now) == Standing::Joinable {
+                    record.begin(now, a_lease(), at(u64::MAX));
+                    more += 1;
+                }
+                let_in.push(more);
+            }
+            assert_eq!(let_in, [0, 1, 2, 4]);
+        }
+    }
+
+    #[test]
+    fn whoever_joins_a_trial_speaks_for_it() {
+        for serves in [true, false] {
+            let mut record = Record::default();
+            fail(&mut record, 1_000, &cooldown(1_000, false, 1));
+            try_out(&mut record, 2_000);
+            let joined = try_out(&mut record, 2_300);
+            if serves {
+                record.succeed(at(2_400), at(2_300), joined);
+                assert_eq!(record.standing(at(2_400)), Standing::Available);
+            } else {
+                record.fail(at(2_400), at(2_300), Some(joined), &cooldown(1_000, false, 3));
+                assert_eq!(record.standing(at(2_400)), cooling(4_400), "one failure is enough");
+            }
+        }
+    }
+
+    #[test]
+    fn a_trial_that_never_reports_keeps_what_it_has_shown() {
+        let mut record = Record::default();
+        fail(&mut record, 1_000, &cooldown(1_000, false, 1));
+        record.begin(at(2_000), a_lease(), at(2_600));
+        assert_eq!(record.standing(at(2_600)), Standing::HalfOpen);
+        record.begin(at(2_600), a_lease(), at(3_200));
+        assert_eq!(record.standing(at(2_600)), Standing::Joinable);
+    }
+
+    #[test]
+    fn several_of_the_last_resort_that_serve_end_a_guess_and_a_failure_begins_anew() {
+        let mut record = Record::default();
+        record.fail(at(1_000), at(990), None, &Cooldown { trip_after: 1, ..guess(10_000) });
+        let serve = |record: &mut Record, now| {
+            record.begin(at(now), a_lease(), at(now + 500));
+            record.succeed(at(now + 10), at(now), a_lease());
+        };
+        serve(&mut record, 2_000);
+        serve(&mut record, 3_000);
+        assert_eq!(record.resort.unwrap().pace(), PACE / 4);
+        record.fail(at(3_500), at(3_400), None, &guess(10_000));
+        assert_eq!(record.resort, Some(Resort { failed: at(3_500), passed: at(3_000), served: 0 }));
+        for now in [5_000, 6_000, 7_000] {
+            assert_ne!(record.standing(at(now)), Standing::Available);
+            serve(&mut record, now);
+        }
+        assert_eq!(record.standing(at(7_010)), Standing::Available);
+        // One that has hung since before it was well again says nothing new.
+        record.fail(at(8_000), at(6_500), None, &Cooldown { trip_after: 1, ..guess(10_000) });
+        assert_eq!(record.standing(at(8_000)), Standing::Available);
+        record.fail(at(8_000), at(7_005), None, &Cooldown { trip_after: 1, ..guess(10_000) });
+        assert_ne!(record.standing(at(8_000)), Standing::Available);
+    }
+
+    #[test]
+    fn what_is_no_guess_is_obeyed() {
+        let mut record = Record::default();
+        fail(&mut record, 1_000, &cooldown(10_000, true, 1));
+        record.fail(at(2_000), at(1_500), None, &guess(60_000));
+        assert_eq!((record.resort, ends(&record)), (None, 62_000), "not even when a guess lengthens it");
+        record.succeed(at(3_000), at(2_500), a_lease());
+        assert_ne!(record.standing(at(3_000)), Standing::Available);
     }
 
     #[test]
@@ -369,7 +534,7 @@ mod tests {
         let rule = cooldown(1000, false, 3);
         fail(&mut record, 1, &rule);
         fail(&mut record, 2, &rule);
-        record.succeed(at(2), a_lease());
+        record.succeed(at(2), at(1), a_lease());
         fail(&mut record, 3, &rule);
         fail(&mut record, 4, &rule);
         assert_eq!(record.standing(at(4)), Standing::Available);
@@ -387,7 +552,7 @@ mod tests {
             if call % 2 == 0 {
                 fail(&mut record, call, &rule);
             } else {
-                record.succeed(at(call), a_lease());
+                record.succeed(at(call), at(call), a_lease());
             }
             if tripped.is_none() && record.standing(at(call)) != Standing::Available {
                 tripped = Some(call);
@@ -402,7 +567,7 @@ mod tests {
         fail(&mut record, 1_000, &cooldown(1000, false, 1));
         assert!(!record.is_spent(at(10 * millis(KEPT))), "it is half-open");
         let lease = try_out(&mut record, 2_000);
-        record.succeed(at(3_000), lease);
+        record.succeed(at(3_000), at(2_000), lease);
         assert!(!record.is_spent(at(3_000 + millis(KEPT) - 1)));
         assert!(record.is_spent(at(3_000 + millis(KEPT))));
     }

@@ -4,6 +4,7 @@
 //! database. Changes are made through a [`Writer`](crate::catalog::Writer).
 
 use crate::{
+    balance::Gone,
     catalog::{
         compiled::cache::Cache,
         secrets::key_ring::KeyRing,
@@ -42,10 +43,15 @@ pub(super) struct Inner {
     hinted: Notify,
     /// Called for each panic that was caught.
     panic_watch: OnceLock<PanicWatch>,
+    /// Called with what has left the configuration.
+    gone_watch: OnceLock<GoneWatch>,
 }
 
 /// Is told of each panic that the catalog has caught while it loaded configuration.
 type PanicWatch = Box<dyn Fn() + Send + Sync>;
+
+/// Is told what has left the configuration.
+type GoneWatch = Box<dyn Fn(Gone) + Send + Sync>;
 
 impl Catalog {
     /// A catalog on that SQLite, with its schema as it is. It has nothing in memory yet, and does not check that the ring is
@@ -66,6 +72,7 @@ impl Catalog {
             committed: Notify::new(),
             hinted: Notify::new(),
             panic_watch: OnceLock::new(),
+            gone_watch: OnceLock::new(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -118,6 +125,18 @@ impl Catalog {
     /// Tells `watch` of each panic that is caught while configuration is loaded. Only the first call has an effect.
     pub fn on_panic(&self, watch: impl Fn() + Send + Sync + 'static) {
         let _ = self.inner.panic_watch.set(Box::new(watch));
+    }
+
+    /// Tells `watch` what has left the configuration, whoever has changed it. Only the first call has an effect.
+    pub fn on_gone(&self, watch: impl Fn(Gone) + Send + Sync + 'static) {
+        let _ = self.inner.gone_watch.set(Box::new(watch));
+    }
+
+    /// Tells what has left the configuration.
+    pub(super) fn gone(&self, gone: Gone) {
+        if let Some(watch) = self.inner.gone_watch.get() {
+            watch(gone);
+        }
     }
 
     /// Counts a panic that was caught.

@@ -3,12 +3,13 @@
 use super::{
     call::{Call, CallMode},
     engine::Engine,
+    latencies::Latencies,
     lease_guard::LeaseGuard,
     reply::Reply,
 };
 use crate::{
     balance::{Cooldown, ErrorClass, Failure},
-    catalog::{Pool, PoolMember},
+    catalog::{Catalog, Pool, PoolMember},
     state::Lease,
     telemetry::{AttemptFacts, AttemptSpan, Metrics, ModelLabels},
     wire::TokenUsage,
@@ -29,10 +30,14 @@ pub(super) struct Attempt {
     /// When it must have been served. From then on, only the call's deadline ends it.
     end: Instant,
     served: bool,
+    /// Whether its failure was noted.
+    failed: bool,
     /// What the provider has told last: some tell with every piece what was used so far.
     usage: Option<TokenUsage>,
     /// None where the model is not balanced.
     lease: Option<LeaseGuard>,
+    latencies: Arc<Latencies>,
+    catalog: Catalog,
     metrics: Arc<Metrics>,
     model: ModelLabels,
     span: AttemptSpan,
@@ -73,8 +78,11 @@ impl Attempt {
             began,
             end: (began + mode.limit(&pool.policy.timeouts)).min(call.deadline),
             served: false,
+            failed: false,
             usage: None,
             lease: lease.map(|lease| LeaseGuard::new(engine.state.clone(), lease)),
+            latencies: engine.latencies.clone(),
+            catalog: engine.catalog.clone(),
             metrics: engine.metrics.clone(),
             model: engine.model(pool),
             span,
@@ -103,9 +111,23 @@ impl Attempt {
         self.pool.policy.timeouts.stream_idle
     }
 
-    /// Whether the caller's deadline has ended it before its own limit did. That says nothing about the member.
+    /// Whether the caller's deadline has ended it before its own limit did. That alone says nothing about the member.
     pub(super) fn is_cut_short(&self) -> bool {
         self.end == self.call_deadline && Instant::now() >= self.end
+    }
+
+    /// Whether its member is still configured. What is said of one that is gone would come back as its state.
+    fn is_configured(&self) -> bool {
+        self.lease.as_ref().is_some_and(|lease| self.catalog.has_member(&self.pool, lease.member()))
+    }
+
+    /// What it asks for when it is cut off: something only where the member had hung, and then no more than to be counted
+    /// together with others. One caller may just have been impatient.
+    fn cut(&self) -> Option<Cooldown> {
+        let lease = self.lease.as_ref().filter(|_| !self.served && self.is_configured())?;
+        let (pool, member) = (self.pool.roster.id, lease.member());
+        let hung = self.latencies.has_hung(pool, self.mode, member, self.elapsed());
+        hung.then(|| self.pool.policy.cooldowns.decide_cut(rand::random())).flatten()
     }
 
     /// Notes that the call is served: the whole answer has come, or its first content. Returns how long it took.
@@ -143,14 +165,16 @@ impl Attempt {
     }
 
     /// Notes that the attempt has failed: before it served, or in the middle of its answer. Where it is `cut_short`, the
-    /// member does not cool. The failure is not written yet: the next `acquire` carries it, or
+    /// member does not cool by it alone. The failure is not written yet: the next `acquire` carries it, or
     /// [`write_failure`](Self::write_failure) writes it.
     ///
     /// Returns the cooldown that the failure asks for.
     pub(super) fn failed(&mut self, failure: &Failure, cut_short: bool) -> Option<Duration> {
         let class = failure.class.name();
+        self.failed = true;
         let cooldown = match &self.lease {
-            Some(_) if !cut_short => self.pool.policy.cooldown(failure, rand::random()),
+            _ if cut_short => self.cut(),
+            Some(_) if self.is_configured() => self.pool.policy.cooldown(failure, rand::random()),
             _ => None,
         };
         if !self.served {
@@ -208,6 +232,13 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         if let Some(usage) = self.usage {
             self.metrics.tokens(&self.model, usage.prompt, usage.completion);
+        }
+        // The caller went away: perhaps it has waited for long.
+        if !self.failed
+            && let Some(cooldown) = self.cut()
+            && let Some(lease) = &self.lease
+        {
+            lease.fail_apart(cooldown);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{
     budget::{RetryBudget, RetryBudgets},
     call::{Call, CallOptions},
     error::CallError,
-    min_latency::MinLatencies,
+    latencies::Latencies,
 };
 use crate::{
     catalog::{Catalog, ModelKey, Pool},
@@ -21,7 +21,7 @@ pub struct Engine {
     pub(super) state: Arc<dyn StateStore>,
     pub(super) drivers: Registry,
     pub(super) budgets: RetryBudgets,
-    pub(super) latencies: MinLatencies,
+    pub(super) latencies: Arc<Latencies>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Traces,
 }
@@ -38,7 +38,7 @@ impl Engine {
         traces: Traces,
     ) -> Self {
         let budgets = RetryBudgets::new(budget);
-        Self { catalog, state, drivers, budgets, latencies: MinLatencies::default(), metrics, traces }
+        Self { catalog, state, drivers, budgets, latencies: Arc::default(), metrics, traces }
     }
 
     /// The state that calls are balanced by.

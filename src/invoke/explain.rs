@@ -1,6 +1,8 @@
 //! Why each config of a model would or would not serve the next call. Changes nothing.
 
-use crate::balance::{Cooling, ErrorClass, Pick, Roster, Standing, Time, pick, serving_tier};
+use crate::balance::{
+    Cooling, ErrorClass, Pick, PickRules, Roster, Standing, Time, last_resort, pick, serving_tier,
+};
 use crate::catalog::Config;
 use crate::state::Inspection;
 use std::{fmt, time::Duration};
@@ -60,8 +62,12 @@ pub enum Reason {
     Tried,
     /// It cools.
     Cooling(ErrorClass, Duration),
+    /// It cools by a guess, as all do, so that it serves some calls as the last resort.
+    LastResort(ErrorClass, Duration),
     /// Its trial is on its way.
     TrialRunning,
+    /// Its trial is on its way and lasts: it would join where nobody else can serve.
+    Joinable,
     /// It is at a limit.
     Full(Duration),
     /// One of a better priority can serve.
@@ -80,7 +86,14 @@ impl fmt::Display for Reason {
             Self::Cooling(class, left) => {
                 write!(f, "cooling for {:.1} s more: {}", left.as_secs_f64(), class.name())
             }
+            Self::LastResort(class, left) => write!(
+                f,
+                "cooling for {:.1} s more, as all configs: {}; some calls go through as the last resort",
+                left.as_secs_f64(),
+                class.name()
+            ),
             Self::TrialRunning => f.write_str("its trial is on its way"),
+            Self::Joinable => f.write_str("its trial is on its way and lasts: it would serve beside it"),
             Self::Full(left) => write!(f, "at its limit for about {:.1} s more", left.as_secs_f64()),
             Self::LowerTier => f.write_str("a config of a better priority can serve"),
         }
@@ -106,12 +119,15 @@ pub fn explain(
     let (places, candidates): (Vec<_>, Vec<_>) =
         usable.map(|(_, (place, candidate))| (place, candidate.clone())).unzip();
     let tier = serving_tier(&candidates);
-    let picked = match pick(&candidates, roster.strategy, &mut seen.turn.clone()) {
-        Pick::Serve { index, .. } => places.get(index).copied(),
-        _ => None,
+    let rules =
+        PickRules { strategy: roster.strategy, joins: true, last_resort: roster.last_resort, now: seen.now };
+    let picked = match pick(&candidates, rules, &mut seen.turn.clone()) {
+        Pick::Serve { index, .. } | Pick::LastResort { index } => places.get(index).copied(),
+        Pick::TrialRunning | Pick::Exhausted { .. } => None,
     };
+    let has_last_resort = roster.last_resort && last_resort(&candidates).is_some();
     let left = |ends: Time| ends.since(seen.now);
-    let explained = all.iter().zip(inputs).map(|(candidate, input)| {
+    let explained = all.iter().zip(inputs).enumerate().map(|(place, (candidate, input))| {
         let reason = if !input.enabled {
             Reason::Disabled
         } else if !input.readable {
@@ -122,15 +138,26 @@ pub fn explain(
             Reason::Tried
         } else {
             match (candidate.standing, candidate.full_until) {
+                (Standing::Cooling(Cooling { ends, class }), _)
+                    if has_last_resort && candidate.resort.is_some() =>
+                {
+                    Reason::LastResort(class, left(ends))
+                }
                 (Standing::Cooling(Cooling { ends, class }), _) => Reason::Cooling(class, left(ends)),
                 (_, Some(ends)) => Reason::Full(left(ends)),
                 (Standing::TrialRunning, None) => Reason::TrialRunning,
+                (Standing::Joinable, None) => Reason::Joinable,
                 (_, None) if tier.is_some_and(|tier| candidate.member.priority > tier) => Reason::LowerTier,
                 (Standing::HalfOpen, None) => Reason::Trial,
                 (Standing::Available, None) => Reason::Available,
             }
         };
-        let eligible = matches!(reason, Reason::Available | Reason::Trial);
+        let eligible = match reason {
+            Reason::Available | Reason::Trial => true,
+            Reason::Joinable => tier.is_none(),
+            Reason::LastResort(..) => picked == Some(place),
+            _ => false,
+        };
         Explanation { eligible, reason, score: roster.strategy.score(candidate, &all, &seen.turn) }
     });
     (explained.collect(), picked)

@@ -1,7 +1,7 @@
 //! Leases for clients that call the provider by themselves: the same pick and the same reports, but no call.
 
 use super::{
-    call::Call,
+    call::{Call, CallMode},
     engine::Engine,
     error::CallError,
     history::CallHistory,
@@ -9,7 +9,7 @@ use super::{
     walk::usable,
 };
 use crate::{
-    balance::Failure,
+    balance::{Cooldown, ErrorClass, Failure},
     catalog::{Pool, PoolMember},
     state::{Lease, Outcome},
 };
@@ -57,7 +57,7 @@ impl Engine {
             tokens: call.tokens,
             deadline: call.deadline,
             lifetime: LeaseLifetime::Expiring(LEASE_TTL),
-            waits_for_trial: true,
+            is_last: true,
         };
         loop {
             let picked = self.wait_for_member(&pick, None).await;
@@ -84,13 +84,40 @@ impl Engine {
     pub async fn end(&self, lease: &Lease, pool: Option<&Pool>, report: LeaseReport) -> bool {
         let (cooldown, used) = match report {
             LeaseReport::Unknown => (None, None),
-            LeaseReport::Served { used } => return self.state.end(lease, used, Outcome::Served).await,
-            LeaseReport::Failed { failure, used } => {
-                (pool.and_then(|pool| pool.policy.cooldowns.decide(&failure, rand::random())), used)
+            LeaseReport::Served { used, took } => {
+                if let (Some(pool), Some(took)) = (pool, took) {
+                    self.latencies.record(pool.roster.id, CallMode::Unary, &lease.member.key, took);
+                }
+                return self.state.end(lease, used, Outcome::Served).await;
+            }
+            LeaseReport::Failed { failure, used, took } => {
+                // What is said of a member that is gone would come back as its state.
+                let is_configured = |pool: &&Pool| {
+                    pool.configured.iter().any(|(key, _)| key.record == lease.member.key.record)
+                };
+                let cooldown = match pool.filter(is_configured) {
+                    Some(pool) if failure.class == ErrorClass::Cancelled => self.cut(lease, pool, took).await,
+                    Some(pool) => pool.policy.cooldowns.decide(&failure, rand::random()),
+                    None => None,
+                };
+                (cooldown, used)
             }
         };
         let outcome = cooldown.as_ref().map_or(Outcome::Unknown, Outcome::Failed);
         self.state.end(lease, used, outcome).await
+    }
+}
+
+impl Engine {
+    /// What a client's call asks for that it has cut off; see `Attempt::cut`. Where the client does not say how long it took,
+    /// it is for as long as the lease was held.
+    async fn cut(&self, lease: &Lease, pool: &Pool, took: Option<Duration>) -> Option<Cooldown> {
+        let took = match took {
+            Some(took) => took,
+            None => self.state.inspect(&pool.roster).await.now.since(lease.began),
+        };
+        let hung = self.latencies.has_hung(pool.roster.id, CallMode::Unary, &lease.member.key, took);
+        hung.then(|| pool.policy.cooldowns.decide_cut(rand::random())).flatten()
     }
 }
 
@@ -103,6 +130,8 @@ pub enum LeaseReport {
     Served {
         /// Tokens used, where known.
         used: Option<u64>,
+        /// How long it took, where known.
+        took: Option<Duration>,
     },
     /// It failed.
     Failed {
@@ -110,5 +139,7 @@ pub enum LeaseReport {
         failure: Failure,
         /// Tokens used, where known.
         used: Option<u64>,
+        /// How long it took, where known.
+        took: Option<Duration>,
     },
 }

@@ -1,10 +1,11 @@
 //! A lease that gives itself back when it is dropped, whatever became of the call: answered, failed, cancelled, panicked.
 
 use crate::{
-    balance::Cooldown,
+    balance::{Cooldown, MemberKey},
     state::{Lease, StateStore},
 };
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 #[derive(Debug)]
 pub(super) struct LeaseGuard {
@@ -18,6 +19,11 @@ pub(super) struct LeaseGuard {
 impl LeaseGuard {
     pub(super) fn new(state: Arc<dyn StateStore>, lease: Lease) -> Self {
         Self { state, lease, failure: None, used: None }
+    }
+
+    /// The member that it holds.
+    pub(super) fn member(&self) -> &MemberKey {
+        &self.lease.member.key
     }
 
     /// The call was served. This is written off the caller's path.
@@ -45,6 +51,14 @@ impl LeaseGuard {
     /// The failure that the next `acquire` has to carry.
     pub(super) fn failure(&self) -> Option<(&Lease, &Cooldown)> {
         self.failure.as_ref().map(|cooldown| (&self.lease, cooldown))
+    }
+
+    /// Writes a failure that nobody waits for.
+    pub(super) fn fail_apart(&self, cooldown: Cooldown) {
+        // There is none when the process ends.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (state, lease) = (self.state.clone(), self.lease.clone());
+        runtime.spawn(async move { state.fail(&lease.attempt(), &cooldown).await });
     }
 
     /// Writes the failure when no `acquire` follows.

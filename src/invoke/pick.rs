@@ -11,7 +11,7 @@ use crate::{
     state::{Acquire, Acquired, Lease, StateStore},
     telemetry::PickOutcome,
 };
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{Instrument, Level, Span};
 
@@ -36,8 +36,9 @@ pub(super) struct PickRequest<'a> {
     pub(super) deadline: Instant,
     /// How long the member is held.
     pub(super) lifetime: LeaseLifetime,
-    /// Whether to wait for the verdict of a trial when nobody else may serve.
-    pub(super) waits_for_trial: bool,
+    /// Whether the call can go to no other pool. Then it waits for the verdict of a trial when nobody else may serve, may
+    /// join the trial, and may be one of the pool's last resort.
+    pub(super) is_last: bool,
 }
 
 /// How long a picked member is held.
@@ -74,7 +75,21 @@ impl Engine {
         let mut span = self.traces.pick();
         let mut degraded = false;
         let mut poll = MIN_POLL;
+        let mut asked = false;
         let member = loop {
+            // Meanwhile members may have been deleted, or their keys replaced: they are not called any more, and nothing
+            // brings their state back.
+            let gone = if asked || !request.tried.is_empty() {
+                let Some(gone) = self.catalog.members_gone(pool) else { break Err(None) };
+                gone
+            } else {
+                Vec::new()
+            };
+            asked = true;
+            let excluded: Cow<'_, [usize]> = match &*gone {
+                [] => request.tried.into(),
+                gone => [request.tried, gone].concat().into(),
+            };
             let left = request.deadline.saturating_duration_since(Instant::now());
             let (trial_ttl, hold) = match request.lifetime {
                 LeaseLifetime::Attempt(limit) => (limit.min(left).min(MAX_TRIAL), None),
@@ -82,12 +97,13 @@ impl Engine {
             };
             let ask = Acquire {
                 pool: &pool.roster,
-                tried: request.tried,
+                tried: &excluded,
                 failed: failed.as_ref().and_then(|attempt| attempt.failure()),
                 lease: LeaseId::new(rand::random()),
                 trial_ttl,
                 tokens: request.tokens,
                 hold,
+                is_last: request.is_last,
             };
             let log = if tracing::enabled!(Level::DEBUG) {
                 Box::pin(explained_span(pool, self.state.as_ref(), request.tried)).await
@@ -107,7 +123,7 @@ impl Engine {
             match answer.acquired {
                 Acquired::Granted { index, lease } => break Ok((index, Some(lease))),
                 Acquired::Exhausted { first_back } => break Err(first_back),
-                Acquired::TrialRunning if !request.waits_for_trial => break Err(None),
+                Acquired::TrialRunning if !request.is_last => break Err(None),
                 Acquired::TrialRunning if Instant::now() + poll < request.deadline => {
                     sleep(poll).await;
                     poll = (poll * 2).min(MAX_POLL);
@@ -139,6 +155,7 @@ pub(super) async fn wait_for_first_back(
 /// How the pick went, for metrics and traces.
 fn outcome(acquired: &Acquired) -> PickOutcome {
     match acquired {
+        Acquired::Granted { lease, .. } if lease.last_resort => PickOutcome::LastResort,
         Acquired::Granted { .. } => PickOutcome::Granted,
         Acquired::TrialRunning => PickOutcome::TrialRunning,
         Acquired::Exhausted { .. } => PickOutcome::Exhausted,

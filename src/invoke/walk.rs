@@ -189,8 +189,7 @@ impl<'a, T: Send> Walk<'a, T> {
                 tokens: self.call.tokens,
                 deadline: self.call.deadline,
                 lifetime: LeaseLifetime::Attempt(self.mode.limit(timeouts)),
-                // Otherwise another model may serve at once.
-                waits_for_trial: is_last,
+                is_last,
             };
             let picked = self.engine.wait_for_member(&pick, failed.take()).await;
             self.history.picked(picked.degraded);
@@ -210,7 +209,9 @@ impl<'a, T: Send> Walk<'a, T> {
                         Box::pin(self.settle_doubt()).await;
                     }
                     let took = attempt.served();
-                    self.engine.latencies.record(pool.roster.id, self.mode, took);
+                    if let Some(member) = pool.roster.members.get(index) {
+                        self.engine.latencies.record(pool.roster.id, self.mode, &member.key, took);
+                    }
                     self.history.served(pool, member, took);
                     return Ok(PoolOutcome::Served(reply, attempt));
                 }

@@ -2,7 +2,7 @@
 
 use crate::balance::{Time, millis};
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
 };
 use tokio::time::Instant;
@@ -14,12 +14,14 @@ const BEGINNING: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub struct Clock {
     start: Instant,
+    /// How far it was moved ahead, in milliseconds; where it stands still, at what it stands.
     offset: AtomicU64,
+    stands: AtomicBool,
 }
 
 impl Default for Clock {
     fn default() -> Self {
-        Self { start: Instant::now(), offset: AtomicU64::new(0) }
+        Self { start: Instant::now(), offset: AtomicU64::new(0), stands: AtomicBool::new(false) }
     }
 }
 
@@ -27,7 +29,17 @@ impl Clock {
     /// Now.
     #[must_use]
     pub fn now(&self) -> Time {
-        Time::from_millis(BEGINNING) + self.start.elapsed() + Duration::from_millis(self.offset())
+        let offset = self.offset.load(Ordering::Relaxed);
+        if self.stands.load(Ordering::Relaxed) {
+            return Time::from_millis(offset);
+        }
+        Time::from_millis(BEGINNING) + self.start.elapsed() + Duration::from_millis(offset)
+    }
+
+    /// Lets it stand still at that time. From then on it goes ahead by [`advance`](Self::advance) alone.
+    pub fn stop_at(&self, time: Time) {
+        self.offset.store(time.millis(), Ordering::Relaxed);
+        self.stands.store(true, Ordering::Relaxed);
     }
 
     /// Moves it ahead.
@@ -35,9 +47,11 @@ impl Clock {
         self.offset.fetch_add(millis(by), Ordering::Relaxed);
     }
 
-    /// How far it was moved ahead, in milliseconds.
+    /// How far it was moved ahead, in milliseconds; where it stands still, at what it stands, as a negative number. The
+    /// scripts of the Redis store take it so.
     #[must_use]
-    pub fn offset(&self) -> u64 {
-        self.offset.load(Ordering::Relaxed)
+    pub fn ahead(&self) -> i64 {
+        let offset = i64::try_from(self.offset.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        if self.stands.load(Ordering::Relaxed) { -offset } else { offset }
     }
 }

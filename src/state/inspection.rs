@@ -1,8 +1,8 @@
 //! What is known of a pool at one moment: for listings, explanations and watchers.
 
 use crate::balance::{
-    Candidate, ErrorClass, Limits, Member, MemberKey, Record, Roster, Scope, Standing, Time, Turn, Window,
-    constants::CONCURRENCY_PAUSE,
+    Candidate, ErrorClass, Limits, Member, MemberKey, Record, Resort, Roster, Scope, Standing, Time, Turn,
+    Window, constants::CONCURRENCY_PAUSE,
 };
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -56,6 +56,12 @@ impl MemberInspection {
         of(&self.own).and(of(&self.credential)).and(self.address)
     }
 
+    /// What the last resort goes by; none where it must leave this member alone, as while its credential has failed.
+    fn resort(&self, now: Time) -> Option<Resort> {
+        let credential = self.credential.as_ref().map_or(Standing::Available, |record| record.standing(now));
+        self.own.as_ref()?.resort.filter(|_| credential == Standing::Available)
+    }
+
     /// What is left of its cooldown, and why it cools.
     #[must_use]
     pub fn cooling(&self, now: Time) -> Option<(Duration, ErrorClass)> {
@@ -81,6 +87,7 @@ impl MemberInspection {
             member,
             tried,
             standing: self.standing(now),
+            resort: self.resort(now),
             full_until: self.full_until(&member.limits, now, tokens),
             in_flight: self.in_flight,
         }

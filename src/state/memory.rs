@@ -3,12 +3,12 @@
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
 use super::{
-    Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Gone, Inspection, Known, Lease,
+    Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Inspection, Known, Lease,
     MemberInspection, Outcome, Override, STATE_TTL, StateStore,
 };
 use crate::balance::{
-    Cooldown, Cooling, ErrorClass, LeaseId, Member, MemberKey, Pick, Record, Roster, Scope, Standing, Time,
-    Trial, Turn, Window, pick,
+    Cooldown, Cooling, ErrorClass, Gone, LeaseId, Member, MemberKey, Pick, PickRules, Record, Roster, Scope,
+    Standing, Time, Turn, Window, pick,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -100,8 +100,9 @@ impl MemoryStore {
         let TenantState { pools, credentials } = &mut *tenant;
         let pool = pools.entry(ask.pool.id).or_default();
         pool.called = Some(now);
-        match pool.pick(ask, credentials, now) {
-            Pick::Serve { index, trial } => {
+        let picked = pool.pick(ask, credentials, now);
+        match picked {
+            Pick::Serve { index, .. } | Pick::LastResort { index } => {
                 let Some(member) = ask.pool.members.get(index) else {
                     return Acquired::Exhausted { first_back: None };
                 };
@@ -120,16 +121,18 @@ impl MemoryStore {
                 if marked {
                     let ends = now + ask.trial_ttl;
                     tenant.change(ask.pool.id, member, |record| {
-                        record.begin(now, Trial { lease: ask.lease, ends });
+                        record.begin(now, ask.lease, ends);
                     });
                 }
+                let last_resort = matches!(picked, Pick::LastResort { .. });
                 let lease = Lease {
                     id: ask.lease,
                     tenant: ask.pool.tenant,
                     pool: ask.pool.id,
                     member: member.clone(),
                     began: now,
-                    trial,
+                    trial: last_resort || matches!(picked, Pick::Serve { trial: true, .. }),
+                    last_resort,
                     marked,
                     tokens: ask.tokens,
                 };
@@ -174,7 +177,9 @@ impl MemoryStore {
         if lease.trial {
             self.change(lease, Record::recover);
         } else {
-            self.succeed(lease);
+            // When it began is not of this store's clock.
+            let before = Time::default();
+            self.change(lease, |record, now| record.succeed(now, before, lease.id));
         }
     }
 
@@ -237,7 +242,9 @@ impl PoolState {
                 seen.candidate(member, now, ask.tried.contains(&index), ask.tokens)
             })
             .collect();
-        pick(&candidates, ask.pool.strategy, &mut self.turn)
+        let Roster { strategy, last_resort, .. } = **ask.pool;
+        let rules = PickRules { strategy, joins: ask.is_last, last_resort: last_resort && ask.is_last, now };
+        pick(&candidates, rules, &mut self.turn)
     }
 
     /// All that is known of a pool's members, in their order.
@@ -348,7 +355,7 @@ impl StateStore for MemoryStore {
     }
 
     fn succeed(&self, lease: &Lease) {
-        self.change(lease, |record, now| record.succeed(now, lease.id));
+        self.change(lease, |record, now| record.succeed(now, lease.began, lease.id));
     }
 
     fn release(&self, lease: &Lease, used: Option<u64>) {
@@ -390,7 +397,9 @@ impl StateStore for MemoryStore {
             let (pool, member) = (lease.pool, &lease.member);
             match outcome {
                 Outcome::Failed(cooldown) => tenant.fail(&lease.attempt(), cooldown, now),
-                Outcome::Served => tenant.change(pool, member, |record| record.succeed(now, lease.id)),
+                Outcome::Served => {
+                    tenant.change(pool, member, |record| record.succeed(now, lease.began, lease.id));
+                }
                 Outcome::Unknown => tenant.change(pool, member, |record| record.hand_on(lease.id)),
             }
         }
@@ -442,6 +451,14 @@ impl StateStore for MemoryStore {
             self.tenants.remove(&gone.tenant);
         } else if let Some(mut tenant) = self.tenants.get_mut(&gone.tenant) {
             tenant.pools.retain(|id, _| !gone.pools.contains(id));
+            for left in &gone.members {
+                let Some(pool) = tenant.pools.get_mut(&left.pool) else { continue };
+                pool.members.retain(|record, _| !left.records.contains(record));
+                for windows in [&mut pool.requests, &mut pool.tokens] {
+                    windows.retain(|key, _| !left.keys.contains(key));
+                }
+            }
+            tenant.credentials.retain(|name, _| !gone.credentials.contains(name));
         }
     }
 }

@@ -22,4 +22,4 @@ pub use reachable::ReachableStore;
 pub use redis::{CoolingMember, RedisStore};
 pub use resilient::ResilientStore;
 use store::STATE_TTL;
-pub use store::{Acquire, Acquired, Answer, FailedAttempt, Gone, Lease, Outcome, Override, StateStore};
+pub use store::{Acquire, Acquired, Answer, FailedAttempt, Lease, Outcome, Override, StateStore};

@@ -20,10 +20,10 @@ pub use codec::CoolingMember;
 pub(super) use fleet::{Fleet, Hear};
 
 use super::{
-    Acquire, Acquired, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Outcome, Override, STATE_TTL,
+    Acquire, Acquired, Clock, FailedAttempt, Inspection, Known, Lease, Outcome, Override, STATE_TTL,
 };
 use crate::{
-    balance::{Cooldown, ErrorClass, Member, Roster},
+    balance::{Cooldown, ErrorClass, Gone, GoneMembers, Member, Roster},
     redis::{Args, ChangeFeed, RedisError, RedisOptions, Result},
     tasks::{Task, Tasks},
 };
@@ -219,7 +219,7 @@ impl RedisStore {
     /// See [`StateStore::succeed`](crate::state::StateStore::succeed).
     pub fn succeed(&self, lease: &Lease) {
         if lease.marked {
-            self.shared.writer.succeed(lease, self.shared.clock.offset());
+            self.shared.writer.succeed(lease, self.shared.clock.ahead());
         }
     }
 
@@ -307,6 +307,19 @@ impl RedisStore {
         }
         for some in all.chunks(FORGOTTEN_AT_ONCE) {
             self.shared.run::<()>(script!("forget"), some.to_vec(), Args::default()).await?;
+        }
+        let mut fields: Vec<(Key, Uuid, String)> = Vec::new();
+        for GoneMembers { pool, keys, records } in &gone.members {
+            fields.extend(records.iter().map(|record| (Key::Pool, *pool, record.to_string())));
+            let windows = keys.iter().flat_map(|key| [format!("r:{key}"), format!("t:{key}")]);
+            fields.extend(windows.map(|field| (Key::Used, *pool, field)));
+        }
+        let names = gone.credentials.iter().map(|name| (Key::Credentials, Uuid::nil(), name.to_string()));
+        fields.extend(names);
+        for some in fields.chunks(FORGOTTEN_AT_ONCE) {
+            let keys: Vec<_> = some.iter().map(|(key, pool, _)| key.of(gone.tenant, *pool)).collect();
+            let args = Args::default().all(some.iter().map(|(_, _, field)| field.as_str()));
+            self.shared.run::<()>(script!("forget"), keys, args).await?;
         }
         Ok(())
     }

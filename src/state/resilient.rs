@@ -9,11 +9,11 @@
 //! flight, and goes back. Callers see none of it but [`Answer::degraded`]; the log says each change once.
 
 use super::{
-    Acquire, Acquired, Answer, FailedAttempt, Gone, Inspection, Lease, MemoryStore, Outcome, Override,
-    RedisStore, StateStore,
+    Acquire, Acquired, Answer, FailedAttempt, Inspection, Lease, MemoryStore, Outcome, Override, RedisStore,
+    StateStore,
 };
 use crate::{
-    balance::{Cooldown, Member, Roster},
+    balance::{Cooldown, Gone, Member, Roster},
     redis::{RedisError, Result},
     tasks::Task,
 };

@@ -1,7 +1,7 @@
 //! What the engine asks of a store of state, and what it is told.
 
 use super::Inspection;
-use crate::balance::{Cooldown, ErrorClass, LeaseId, Member, Roster, Time};
+use crate::balance::{Cooldown, ErrorClass, Gone, LeaseId, Member, Roster, Time};
 use async_trait::async_trait;
 use std::{fmt, sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -46,7 +46,7 @@ pub trait StateStore: Send + Sync + 'static {
     /// Whether this replica is the one to check the pool's members now; no other is for `ttl`.
     async fn claim_check(&self, pool: &Roster, ttl: Duration) -> bool;
 
-    /// Forgets pools that are no more; with them all else of a tenant that is no more.
+    /// Forgets what is no more. Calls of it that end later bring nothing back.
     async fn forget(&self, gone: &Gone);
 
     /// Returns when everything noted so far is written.
@@ -87,6 +87,8 @@ pub struct Acquire<'a> {
     /// For a caller that calls the provider itself: the lease ends by itself after this long. Otherwise it lives as
     /// long as this replica.
     pub hold: Option<Duration>,
+    /// Whether the call can go to no other pool. Then it may join a trial, or be one of the pool's last resort.
+    pub is_last: bool,
 }
 
 /// What [`StateStore::acquire`] answers.
@@ -130,8 +132,10 @@ pub struct Lease {
     pub member: Member,
     /// When it was granted, on the store's clock.
     pub began: Time,
-    /// Whether the call is a member's trial.
+    /// Whether the call tries whether a cooldown may end: as the trial, beside it, or as a last resort.
     pub trial: bool,
+    /// Whether it is one of the pool's last resort.
+    pub last_resort: bool,
     /// Whether success has something to clear: a trial or a row of failures.
     pub marked: bool,
     /// Tokens reserved.
@@ -171,17 +175,6 @@ pub enum Outcome<'a> {
     Failed(&'a Cooldown),
     /// Nothing that says anything about the member.
     Unknown,
-}
-
-/// What was deleted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Gone {
-    /// The tenant's row id.
-    pub tenant: Uuid,
-    /// The row ids of the pools.
-    pub pools: Vec<Uuid>,
-    /// Whether the tenant is gone as well.
-    pub whole: bool,
 }
 
 /// What an operator or a health check does to a cooldown.

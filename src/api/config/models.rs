@@ -3,8 +3,8 @@
 use super::{policy, service::ConfigApi};
 use crate::{
     api::{from_pb, pb, status, to_pb},
+    balance::Gone,
     catalog::{Caller, Model, ModelKey, NewModel},
-    state::Gone,
 };
 use tonic::Status;
 
@@ -61,7 +61,7 @@ impl ConfigApi {
         let key = from_pb::key(caller, request.key, "key")?;
         let deleted = self.catalog.by(caller).delete_model(&key).await.map_err(status::from_catalog)?;
         let (tenant, pool) = deleted;
-        self.state.forget(&Gone { tenant, pools: vec![pool], whole: false }).await;
+        self.state.forget(&Gone { tenant, pools: vec![pool], ..Gone::default() }).await;
         Ok(pb::DeleteModelResponse {})
     }
 

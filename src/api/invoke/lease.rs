@@ -98,6 +98,7 @@ impl Hold {
             },
             began: Time::from_millis(self.began),
             trial: self.trial,
+            last_resort: false,
             marked: self.marked,
             tokens: self.tokens,
         })
@@ -238,13 +239,13 @@ pub(super) fn report(outcome: Option<pb::Outcome>) -> Result<LeaseReport, Status
         value.map(|value| from_pb::duration(value, field)).transpose()
     };
     let retry_after = span(outcome.retry_after, "outcome.retry_after")?;
-    span(outcome.latency, "outcome.latency")?;
+    let took = span(outcome.latency, "outcome.latency")?;
     let used = outcome.usage.map(|usage| u64::from(usage.total_tokens)).filter(|&tokens| tokens > 0);
     Ok(match class {
-        None => LeaseReport::Served { used },
+        None => LeaseReport::Served { used, took },
         Some(class) => {
             let failure = Failure { http_status, retry_after, ..Failure::new(class, "told by the client") };
-            LeaseReport::Failed { failure, used }
+            LeaseReport::Failed { failure, used, took }
         }
     })
 }

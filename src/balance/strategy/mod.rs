@@ -115,7 +115,14 @@ pub(super) mod tests {
 
     fn candidate(ordinal: u32, weight: u32) -> Candidate<'static> {
         let member = Box::leak(Box::new(member(ordinal, weight)));
-        Candidate { member, tried: false, standing: Standing::Available, full_until: None, in_flight: 0 }
+        Candidate {
+            member,
+            tried: false,
+            standing: Standing::Available,
+            resort: None,
+            full_until: None,
+            in_flight: 0,
+        }
     }
 
     proptest! {

@@ -179,19 +179,35 @@ impl Cache {
         usable.filter(|pool| wanted(pool)).collect()
     }
 
-    /// Swaps in a model.
-    pub(super) fn set_pool(&self, key: ModelKey, entry: Entry) {
-        self.pools.insert(key, entry);
+    /// A model that was loaded under that name and row id, and its pool if it can be used.
+    pub(super) fn entry_of(&self, key: &ModelKey, model: Uuid) -> Option<Option<Arc<Pool>>> {
+        let entry = self.pools.get(key).filter(|entry| entry.model == model)?;
+        Some(entry.pool.clone())
     }
 
-    /// Removes all models but these, by row id.
-    pub(super) fn keep_pools(&self, present: &HashSet<Uuid>) {
-        self.pools.retain(|_, entry| present.contains(&entry.model));
+    /// Swaps in a model. Returns what it replaces.
+    pub(super) fn set_pool(&self, key: ModelKey, entry: Entry) -> Option<Entry> {
+        self.pools.insert(key, entry)
     }
 
-    /// Removes those of the models to be loaded anew that are not among these, by row id.
-    pub(super) fn keep_pools_within(&self, reload: Reload, present: &HashSet<Uuid>) {
-        self.pools.retain(|_, entry| !entry.is_within(reload) || present.contains(&entry.model));
+    /// Removes all models but these, by row id. Returns those that were there.
+    pub(super) fn keep_pools(&self, present: &HashSet<Uuid>) -> Vec<(ModelKey, Entry)> {
+        self.remove_pools(|entry| !present.contains(&entry.model))
+    }
+
+    /// Removes those of the models to be loaded anew that are not among these, by row id. Returns those that were there.
+    pub(super) fn keep_pools_within(
+        &self,
+        reload: Reload,
+        present: &HashSet<Uuid>,
+    ) -> Vec<(ModelKey, Entry)> {
+        self.remove_pools(|entry| entry.is_within(reload) && !present.contains(&entry.model))
+    }
+
+    fn remove_pools(&self, leaves: impl Fn(&Entry) -> bool) -> Vec<(ModelKey, Entry)> {
+        let leaving = self.pools.iter().filter(|entry| leaves(entry.value()));
+        let keys: Vec<_> = leaving.map(|entry| entry.key().clone()).collect();
+        keys.iter().filter_map(|key| self.pools.remove_if(key, |_, entry| leaves(entry))).collect()
     }
 
     /// The default model, and whether it was computed.

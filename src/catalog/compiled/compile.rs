@@ -226,6 +226,8 @@ pub fn pool(parts: &Parts) -> Pool {
     #[cfg(debug_assertions)]
     assert!(parts.model.upstream_model != POISON, "a test asked for this panic");
     let members = rows(parts);
+    let configured = members.iter().map(|row| &row.config.member);
+    let configured = configured.map(|member| (member.key.clone(), member.credential.clone())).collect();
     // A pool with everything switched off is no pool: the active credential serves, as in Dify.
     let balanced = parts.model.lb_enabled && members.iter().any(|row| row.config.enabled);
     let rows = if balanced { members } else { single(parts).into_iter().collect() };
@@ -259,18 +261,19 @@ pub fn pool(parts: &Parts) -> Pool {
         fallbacks: fallbacks::read(&parts.model.fallbacks, &parts.key),
         context_window: u32::try_from(parts.model.context_window).ok().and_then(NonZeroU32::new),
         unreadable,
+        configured,
         roster: Arc::new(self::roster(parts, roster)),
         members,
     }
 }
 
 fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Roster {
-    let policy = PolicySettings::read(&parts.model.policy);
+    let settings = PolicySettings::read(&parts.model.policy);
     balance::Roster {
         id: parts.model.id,
         tenant: parts.tenant.id,
-        strategy: policy.strategy(),
-        last_resort: policy.policy().last_resort,
+        strategy: settings.strategy(),
+        last_resort: settings.policy().last_resort,
         members: members.into(),
     }
 }

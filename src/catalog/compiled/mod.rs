@@ -3,6 +3,7 @@
 pub(super) mod cache;
 pub(super) mod compile;
 pub(super) mod follow;
+pub(super) mod gone;
 pub(super) mod load;
 pub(super) mod refresh;
 pub(super) mod serve;

@@ -27,6 +27,17 @@ use std::{
 };
 use uuid::Uuid;
 
+/// What a load has come to.
+#[derive(Default)]
+pub(super) struct Loaded {
+    /// The models that are there, by row id.
+    pub(super) present: HashSet<Uuid>,
+    /// The entries that were replaced or removed.
+    left: Vec<(ModelKey, Entry)>,
+    /// The tenant that turned out to be gone.
+    tenant_gone: Option<Uuid>,
+}
+
 impl Catalog {
     /// Loads everything, 500 models a page. Call it before serving.
     ///
@@ -37,9 +48,10 @@ impl Catalog {
         let _loading = cache.loading.lock().await;
         // Read first: what changes during the load is read again from the outbox.
         let last = patiently(self.last_number()).await?;
-        let mut present = HashSet::new();
-        self.load_pools(Filter::All, &mut present).await?;
-        cache.keep_pools(&present);
+        let mut loaded = Loaded::default();
+        self.load_pools(Filter::All, &mut loaded).await?;
+        loaded.left.extend(cache.keep_pools(&loaded.present));
+        self.tell_gone(loaded.left, &[]);
         cache.set_defaults(self.load_defaults(None).await?, |_| true);
         // After a gap in the outbox a revocation may have been missed.
         cache.forget_tokens(|_| true);
@@ -62,10 +74,14 @@ impl Catalog {
         let cache = self.cache();
         let _loading = cache.loading.lock().await;
         let mut tenants = HashSet::new();
+        let (mut left, mut tenants_gone) = (Vec::new(), Vec::new());
         let mut failed = Ok(());
         for &change in changes {
             match self.contain(self.refresh_one(change)).await {
-                Ok(()) => {}
+                Ok(refreshed) => {
+                    left.extend(refreshed.left);
+                    tenants_gone.extend(refreshed.tenant_gone);
+                }
                 Err(Error::DatabaseUnavailable) => return Err(Error::DatabaseUnavailable),
                 Err(error) => {
                     tracing::error!(?change, %error, "a change cannot be loaded: what it touches left memory");
@@ -77,6 +93,7 @@ impl Catalog {
                 tenants.extend(change.tenant);
             }
         }
+        self.tell_gone(left, &tenants_gone);
         for tenant in tenants {
             let found = self.load_defaults(Some(tenant)).await?;
             cache.set_defaults(found, |id| id == tenant);
@@ -84,7 +101,7 @@ impl Catalog {
         failed
     }
 
-    async fn refresh_one(&self, change: Change) -> Result<(), Error> {
+    async fn refresh_one(&self, change: Change) -> Result<Loaded, Error> {
         let cache = self.cache();
         let filter = match change.reload {
             Reload::Tenant(id) => Filter::Tenant(id),
@@ -95,28 +112,30 @@ impl Catalog {
                 if !patiently(self.has_token(id)).await? {
                     cache.forget_tokens(|cached| cached.caller.token == id);
                 }
-                return Ok(());
+                return Ok(Loaded::default());
             }
         };
-        let mut present = HashSet::new();
-        self.load_pools(filter, &mut present).await?;
+        let mut loaded = Loaded::default();
+        self.load_pools(filter, &mut loaded).await?;
         // As with tokens: those of a tenant that is new may be in use already.
         if let Reload::Tenant(id) = change.reload
             && !patiently(self.has_tenant(id)).await?
         {
             cache.forget_tokens(|cached| cached.tenant == Some(id));
+            loaded.tenant_gone = Some(id);
         }
         // A model that is there can have replaced nothing but itself.
-        if !matches!(filter, Filter::Model(_)) || present.is_empty() {
-            cache.keep_pools_within(change.reload, &present);
+        if !matches!(filter, Filter::Model(_)) || loaded.present.is_empty() {
+            loaded.left.extend(cache.keep_pools_within(change.reload, &loaded.present));
         }
-        Ok(())
+        Ok(loaded)
     }
 
     /// Removes all that a change touches.
     fn drop_stale(&self, reload: Reload) {
         let cache = self.cache();
-        cache.keep_pools_within(reload, &HashSet::new());
+        // It is there, so that its state stays.
+        drop(cache.keep_pools_within(reload, &HashSet::new()));
         match reload {
             Reload::Token(id) => cache.forget_tokens(|cached| cached.caller.token == id),
             Reload::Tenant(id) => cache.forget_tokens(|cached| cached.tenant == Some(id)),
@@ -129,14 +148,14 @@ impl Catalog {
     /// # Errors
     /// [`Error::DatabaseUnavailable`], and any other where a single model is asked for. Otherwise a model that cannot be
     /// read is left out.
-    pub(super) async fn load_pools(&self, filter: Filter, present: &mut HashSet<Uuid>) -> Result<(), Error> {
+    pub(super) async fn load_pools(&self, filter: Filter, loaded: &mut Loaded) -> Result<(), Error> {
         let mut after = None;
         loop {
-            after = match self.load_page(filter, after, present).await {
+            after = match self.load_page(filter, after, loaded).await {
                 Ok(next) => next,
                 Err(Error::DatabaseUnavailable) => return Err(Error::DatabaseUnavailable),
                 Err(error) if matches!(filter, Filter::Model(_)) => return Err(error),
-                Err(_) => self.load_each(filter, after, present).await?,
+                Err(_) => self.load_each(filter, after, loaded).await?,
             };
             if after.is_none() {
                 return Ok(());
@@ -149,12 +168,12 @@ impl Catalog {
         &self,
         filter: Filter,
         mut after: Option<Uuid>,
-        present: &mut HashSet<Uuid>,
+        loaded: &mut Loaded,
     ) -> Result<Option<Uuid>, Error> {
         for _ in 0..load::PAGE {
             let Some(model) = patiently(load::next(self.db(), filter, after)).await? else { return Ok(None) };
             after = Some(model);
-            match self.load_page(Filter::Model(model), None, present).await {
+            match self.load_page(Filter::Model(model), None, loaded).await {
                 Ok(_) => {}
                 Err(Error::DatabaseUnavailable) => return Err(Error::DatabaseUnavailable),
                 Err(_) => tracing::error!(%model, "a model is left out: what is stored of it cannot be read"),
@@ -168,12 +187,12 @@ impl Catalog {
         &self,
         filter: Filter,
         after: Option<Uuid>,
-        present: &mut HashSet<Uuid>,
+        loaded: &mut Loaded,
     ) -> Result<Option<Uuid>, Error> {
         let page = self.contain(self.read_page(filter, after)).await?;
         for parts in page.parts {
-            present.insert(parts.model.id);
-            self.compile(parts);
+            loaded.present.insert(parts.model.id);
+            loaded.left.extend(self.compile(parts));
         }
         Ok(page.next)
     }
@@ -188,7 +207,8 @@ impl Catalog {
         .await
     }
 
-    fn compile(&self, parts: Parts) {
+    /// Compiles a model and swaps it in. Returns what it replaces.
+    fn compile(&self, parts: Parts) -> Option<(ModelKey, Entry)> {
         let pool = catch_unwind(AssertUnwindSafe(|| Arc::new(compile::pool(&parts)))).ok();
         if pool.is_none() {
             self.panicked();
@@ -196,7 +216,8 @@ impl Catalog {
             tracing::error!(tenant, provider, model, "a model is unusable: compiling it panics");
         }
         let (tenant, provider, model) = (parts.tenant.id, parts.provider.id, parts.model.id);
-        self.cache().set_pool(parts.key, Entry { tenant, provider, model, pool });
+        let replaced = self.cache().set_pool(parts.key.clone(), Entry { tenant, provider, model, pool });
+        replaced.map(|entry| (parts.key, entry))
     }
 
     /// The default models of a tenant, or of all. Those that cannot be read are none: a call looks its own up.

@@ -2,7 +2,7 @@
 
 use crate::{
     catalog::{
-        compiled::load::Filter,
+        compiled::{load::Filter, refresh::Loaded},
         handle::Catalog,
         names,
         stored::{find, patiently},
@@ -10,7 +10,7 @@ use crate::{
     },
     provider::ModelType,
 };
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 impl Catalog {
     /// The pools in memory that `wanted` picks.
@@ -70,7 +70,7 @@ impl Catalog {
         if let Some(pool) = cache.pool(&key) {
             return Ok(pool);
         }
-        self.load_pools(Filter::Model(located.model.id), &mut HashSet::new()).await?;
+        self.load_pools(Filter::Model(located.model.id), &mut Loaded::default()).await?;
         match cache.pool(&key) {
             Some(pool) => Ok(pool),
             None if cache.is_unusable(&key) => Err(Error::Unusable),

@@ -26,6 +26,8 @@ pub struct Pool {
     pub unreadable: bool,
     /// What the state store needs; `roster.members[i]` is the balancer's side of `members[i]`.
     pub roster: Arc<balance::Roster>,
+    /// The member that each config is, and the name of its credential's record, of those that are switched off as well.
+    pub configured: Vec<(balance::MemberKey, Arc<str>)>,
     /// Those that may be picked, in ring order.
     pub members: Vec<PoolMember>,
 }

@@ -68,8 +68,8 @@ impl Batches {
         ask: &Acquire<'_>,
     ) -> Result<(Acquired, Arc<[CoolingMember]>)> {
         let (sender, answer) = oneshot::channel();
-        let Acquire { lease, trial_ttl, tokens, .. } = *ask;
-        let caller = (Caller { lease, trial_ttl, tokens }, sender);
+        let Acquire { lease, trial_ttl, tokens, is_last, .. } = *ask;
+        let caller = (Caller { lease, trial_ttl, tokens, is_last }, sender);
         if ask.failed.is_none() && ask.tried.is_empty() && ask.hold.is_none() {
             self.join(ask.pool, caller);
         } else {
@@ -146,7 +146,7 @@ async fn pick(
     question: &Question,
     callers: &[Caller],
 ) -> Result<(Vec<Acquired>, Arc<[CoolingMember]>)> {
-    let (run, refreshes) = shared.rosters.run(question, callers, &shared.replica, shared.clock.offset())?;
+    let (run, refreshes) = shared.rosters.run(question, callers, &shared.replica, shared.clock.ahead())?;
     let answer: Vec<Value> = shared.connection.run(&ACQUIRE, run).await?;
     let acquired = codec::acquired(&answer, &question.pool, callers)?;
     let granted = acquired.iter().filter(|one| matches!(one, Acquired::Granted { .. })).count();

@@ -2,7 +2,8 @@
 
 use crate::{
     balance::{
-        Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Roster, Standing, Time,
+        Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Resort, Roster, Standing,
+        Time,
         Trial, Turn, Window, millis,
     },
     redis::{RedisError, Result},
@@ -27,6 +28,7 @@ pub(super) fn failure(attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> Vec<S
         u8::from(cooldown.hinted).to_string(),
         cooldown.trip_after.to_string(),
         cooldown.class.name().to_owned(),
+        u8::from(cooldown.is_guess).to_string(),
     ]
 }
 
@@ -40,6 +42,7 @@ pub(super) struct Caller {
     pub(super) lease: LeaseId,
     pub(super) trial_ttl: Duration,
     pub(super) tokens: u64,
+    pub(super) is_last: bool,
 }
 
 /// What callers ask, and what one that asks alone has to say beside.
@@ -62,10 +65,14 @@ impl Question {
     pub(super) fn packed(&self, callers: &[Caller]) -> Result<Bytes> {
         let callers: Vec<_> = callers
             .iter()
-            .map(|caller| (caller.lease.to_string(), whole_millis(caller.trial_ttl), caller.tokens))
+            .map(|caller| {
+                let Caller { lease, trial_ttl, tokens, is_last } = caller;
+                (lease.to_string(), whole_millis(*trial_ttl), tokens, is_last)
+            })
             .collect();
         let Self { pool, tried, failed, .. } = self;
-        pack(&(pool.strategy.name(), pool.counts_in_flight(), callers, tried, failed))
+        let (counts_matter, alike) = (pool.counts_in_flight(), pool.members.are_alike());
+        pack(&(pool.strategy.name(), counts_matter, alike, pool.last_resort, callers, tried, failed))
     }
 }
 
@@ -152,7 +159,8 @@ pub(super) fn acquired(answer: &[Value], pool: &Roster, callers: &[Caller]) -> R
             pool: pool.id,
             member: pool.members.get(index).ok_or_else(unexpected)?.clone(),
             began,
-            trial: whole(answer, detail) == 2,
+            trial: whole(answer, detail) >= 2,
+            last_resort: whole(answer, detail) == 3,
             marked: whole(answer, detail) > 0,
             tokens: caller.tokens,
         };
@@ -185,32 +193,54 @@ pub(super) fn inspection(answer: &[Value], pool: &Roster) -> Result<Inspection> 
 
 /// The words of a record, as `common.lua` writes it. What Redis holds of them outlives a version: another order or another
 /// meaning needs keys of another name.
-pub(super) const RECORD_FIELDS: &str =
-    "since ends class streak lease lease_ends episodes healthy window calls fails";
+pub(super) const RECORD_FIELDS: &str = "since ends class streak lease lease_ends episodes healthy window calls fails \
+     took trial_began joined failed passed served";
 
 /// A record as `common.lua` writes it.
 fn record(text: &str) -> Option<Record> {
     let words: Vec<_> = text.split(' ').collect();
-    let [since, ends, class, streak, lease, lease_ends, episodes, healthy, window, calls, fails] = words[..]
+    let [
+        since,
+        ends,
+        class,
+        streak,
+        lease,
+        lease_ends,
+        episodes,
+        healthy,
+        window,
+        calls,
+        fails,
+        ref more @ ..,
+    ] = words[..]
     else {
         return None;
     };
+    // A release before these words writes none of them.
+    let [took, trial_began, joined, failed, passed, served] =
+        std::array::from_fn(|place| more.get(place).copied().unwrap_or("0"));
     // 0 is never.
     let time = |word: &str| {
         let millis = word.parse().ok()?;
         Some((millis > 0).then_some(Time::from_millis(millis)))
     };
     let number = |word: &str| word.parse::<u32>().ok();
+    let (trial_began, joined) = (time(trial_began)?, number(joined)?);
+    // Of one whose beginning is not known, no joining is granted: it begins at its end.
+    let trial = |lease, ends| Trial { joined, ..Trial::new(lease, trial_began.unwrap_or(ends), ends) };
+    let (resort, resort_served) = (time(failed)?.zip(time(passed)?), number(served)?);
     Some(Record {
         since: time(since)?,
         cooling: ErrorClass::from_name(class).zip(time(ends)?).map(|(class, ends)| Cooling { ends, class }),
         streak: number(streak)?,
-        trial: LeaseId::parse(lease).zip(time(lease_ends)?).map(|(lease, ends)| Trial { lease, ends }),
+        trial: LeaseId::parse(lease).zip(time(lease_ends)?).map(|(lease, ends)| trial(lease, ends)),
         episodes: number(episodes)?,
         healthy: time(healthy)?,
         window: time(window)?,
         calls: number(calls)?,
         fails: number(fails)?,
+        took: Duration::from_millis(took.parse().ok()?),
+        resort: resort.map(|(failed, passed)| Resort { failed, passed, served: resort_served }),
     })
 }
 

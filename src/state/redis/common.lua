@@ -1,13 +1,18 @@
 -- What every script shares: the clock, records of failures, windows of counts. The rules are those of
 -- src/balance/record.rs and src/balance/limit.rs. script.rs writes their numbers and names before this, as constants.
 --
--- Times are milliseconds of Redis's own clock, 0 means never. A record is eleven words, in the order of FIELDS, "-" for
--- none. Records live in hashes, the members' in that of their pool, the credentials' in that of their tenant. Only what
+-- Times are milliseconds of Redis's own clock, 0 means never. A record is one word each of FIELDS, in their order, "-" for
+-- none. A record of an older release has fewer words; those it lacks are 0. Records live in hashes, the members' in that of their pool, the credentials' in that of their tenant. Only what
 -- has failed has one.
 
+-- How far a test's or a simulation's clock is ahead; where that is negative, its clock stands still at so many milliseconds.
 local function clock(ahead)
+  ahead = tonumber(ahead)
+  if ahead < 0 then
+    return -ahead
+  end
   local time = redis.call('TIME')
-  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + tonumber(ahead)
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) + ahead
 end
 
 local function words(text)
@@ -20,16 +25,22 @@ end
 
 local function blank()
   return { since = 0, ends = 0, class = '-', streak = 0, lease = '-', lease_ends = 0, episodes = 0, healthy = 0,
-    window = 0, calls = 0, fails = 0 }
+    window = 0, calls = 0, fails = 0, took = 0, trial_began = 0, joined = 0, failed = 0, passed = 0, served = 0 }
 end
+
+-- All words of a record in one go.
+local RECORD_OF_NOW = '^' .. string.rep('(%S+) ', #FIELDS - 1) .. '(%S+)$'
 
 local function parse(text)
   if not text then
     return nil
   end
-  local list, record = words(text), {}
+  local list, record = { string.match(text, RECORD_OF_NOW) }, {}
+  if not list[1] then
+    list = words(text)
+  end
   for i, field in ipairs(FIELDS) do
-    record[field] = (field == 'class' or field == 'lease') and list[i] or tonumber(list[i])
+    record[field] = (field == 'class' or field == 'lease') and list[i] or tonumber(list[i] or 0)
   end
   return record
 end
@@ -45,11 +56,13 @@ end
 
 -- The record as it stands at `now`. Where Redis's clock has been set back, the past of a record lies ahead: all its times
 -- move back with the clock, so that a cooldown never lasts longer than it was meant to.
+local PAST = { 'since', 'ends', 'lease_ends', 'healthy', 'window', 'trial_began', 'failed', 'passed' }
+
 local function recall(key, field, text, now)
   local record = parse(text)
   local ahead = record and math.max(record.since, record.healthy, record.window) - now or 0
   if ahead > 0 then
-    for _, name in ipairs({ 'since', 'ends', 'lease_ends', 'healthy', 'window' }) do
+    for _, name in ipairs(PAST) do
       if record[name] > 0 then
         record[name] = math.max(1, record[name] - ahead)
       end
@@ -59,13 +72,23 @@ local function recall(key, field, text, now)
   return record
 end
 
+-- Whether a trial lets another call in: one more when it has lived as long as the failure took, then two, then four. Of a
+-- trial that an older release has begun that is not known.
+local function lets_in(record, now)
+  if record.trial_began == 0 then
+    return false
+  end
+  local steps = math.floor(math.max(0, now - record.trial_began) / math.max(record.took, TRIAL_STEP))
+  return record.joined < 2 ^ math.min(steps, MAX_TRIAL_STEPS) - 1
+end
+
 local function standing(record, now)
   if not record or record.class == '-' then
     return AVAILABLE
   elseif now < record.ends then
     return COOLING
   elseif record.lease ~= '-' and now < record.lease_ends then
-    return TRIAL_RUNNING
+    return lets_in(record, now) and JOINABLE or TRIAL_RUNNING
   end
   return HALF_OPEN
 end
@@ -89,34 +112,52 @@ local function roll_window(record, now)
 end
 
 local function quiet(record)
-  record.streak, record.calls, record.fails, record.lease, record.lease_ends = 0, 0, 0, '-', 0
+  record.streak, record.calls, record.fails = 0, 0, 0
+  record.lease, record.lease_ends, record.trial_began, record.joined = '-', 0, 0, 0
 end
 
 local function end_trial(record, lease)
   if record.lease ~= lease then
     return false
   end
-  record.lease, record.lease_ends = '-', 0
+  record.lease, record.lease_ends, record.trial_began, record.joined = '-', 0, 0, 0
   return true
 end
 
 local function begin(record, now, lease, lease_ends)
   roll_window(record, now)
   record.calls = record.calls + 1
-  if standing(record, now) == HALF_OPEN then
-    record.lease, record.lease_ends = lease, lease_ends
-    return true
+  if record.class == '-' then
+    return false
   end
-  return false
+  local state = standing(record, now)
+  if state == HALF_OPEN then
+    if record.lease == '-' or record.trial_began == 0 then
+      record.trial_began, record.joined = now, 0
+    end
+    record.lease, record.lease_ends = lease, lease_ends
+  elseif state ~= COOLING then
+    record.joined = record.joined + 1
+  end
+  if record.failed > 0 then
+    record.passed = now
+  end
+  return true
+end
+
+-- Whether a call that began then tries whether the cooldown may end.
+local function is_tried_by(record, began)
+  return record.class ~= '-' and record.since < began
 end
 
 local function recover(record, now)
   record.class, record.ends, record.healthy = '-', 0, now
+  record.failed, record.passed, record.served = 0, 0, 0
   quiet(record)
 end
 
 local function fail_record(record, now, began, trial, rule)
-  local was_trial = end_trial(record, trial)
+  local was_trial = end_trial(record, trial) or is_tried_by(record, began)
   local late = began < record.since and not was_trial
   if late and (not rule.hinted or record.class == '-') then
     return
@@ -138,6 +179,13 @@ local function fail_record(record, now, began, trial, rule)
   local ends = now + math.min(length, rule.max)
   if ends > record.ends or record.class == '-' then
     record.ends, record.class = ends, rule.class
+  end
+  record.took = math.max(0, now - began)
+  if rule.is_guess and (not running or record.failed > 0) then
+    record.passed = (running and record.passed > 0) and record.passed or now
+    record.failed, record.served = now, 0
+  else
+    record.failed, record.passed, record.served = 0, 0, 0
   end
   if not running and rule.grows then
     record.episodes = math.min(episodes_left(record, now) + 1, MAX_EPISODES)
@@ -167,28 +215,41 @@ local function hand_on(pool, credentials, record, credential, lease)
   end)
 end
 
--- Ends the cooldown whose trial it was, or a row of failures that had not tripped.
-local function succeed(pool, credentials, record, credential, lease, now)
+-- Ends the cooldown that the call tried, or a row of failures that had not tripped.
+local function succeed(pool, credentials, record, credential, lease, began, now)
+  began = tonumber(began)
   change_both(pool, credentials, record, credential, function(one)
     if one.class == '-' then
       one.streak = 0
-    elseif end_trial(one, lease) then
-      recover(one, now)
+      return
+    elseif not end_trial(one, lease) and not is_tried_by(one, began) then
+      return
     end
+    if now < one.ends then
+      if one.failed == 0 then
+        return
+      end
+      one.served = one.served + 1
+      if one.served < PROOF then
+        return
+      end
+    end
+    recover(one, now)
+    one.since = math.max(one.since, began)
   end)
 end
 
 -- Writes a failure. args[first ..]: the lease of the trial that it was or "", record, credential, scope ("member" or
--- "credential"), began, duration, max, grows ("1"), hinted ("1"), trip_after, class.
+-- "credential"), began, duration, max, grows ("1"), hinted ("1"), trip_after, class, whether it is a guess ("1").
 local function fail(pool, credentials, args, first, now)
-  local trial, own, credential, scope, began, duration, max, grows, hinted, trip_after, class =
-    unpack(args, first, first + 10)
+  local trial, own, credential, scope, began, duration, max, grows, hinted, trip_after, class, is_guess =
+    unpack(args, first, first + 11)
   local key, field = pool, own
   if scope == 'credential' then
     key, field = credentials, credential
   end
   local rule = { duration = tonumber(duration), max = tonumber(max), grows = grows == '1', hinted = hinted == '1',
-    trip_after = tonumber(trip_after), class = class }
+    trip_after = tonumber(trip_after), class = class, is_guess = is_guess == '1' }
   local record = recall(key, field, redis.call('HGET', key, field), now) or blank()
   fail_record(record, now, tonumber(began), trial, rule)
   save(key, field, record)
@@ -198,26 +259,51 @@ local function fail(pool, credentials, args, first, now)
   end
 end
 
--- A window is the text "bucket count bucket count …", oldest first.
-local function window(key, field)
-  local list = words(redis.call('HGET', key, field) or '')
+-- A window is the text "bucket count bucket count …", oldest first. Before that stand its total and its newest bucket, so
+-- that few windows need be read in full: to read one costs more than all else that a pick does with a member. An older
+-- release takes these words for buckets long past, and writes them in another form: then they are not believed.
+local SUMMARY = '0x0 %.0f.5 0x0 %.0f.5 '
+
+local function parse_window(text)
+  local list = words(string.match(text, '^0x0 %d+%.5 0x0 %d+%.5 (.*)') or text)
   for i = 1, #list do
     list[i] = tonumber(list[i])
   end
   return list
 end
 
+local function window(key, field)
+  return parse_window(redis.call('HGET', key, field) or '')
+end
+
 local function save_window(key, field, list)
-  local texts = {}
+  local texts, total = {}, 0
   for i, number in ipairs(list) do
     texts[i] = string.format('%.0f', number)
+    total = total + (i % 2 == 0 and number or 0)
   end
-  redis.call('HSET', key, field, table.concat(texts, ' '))
+  local summary = string.format(SUMMARY, total, list[#list - 1] or 0)
+  redis.call('HSET', key, field, summary .. table.concat(texts, ' '))
 end
 
 -- A count that lies ahead is of before the clock was set back.
 local function is_counted(counted, bucket)
   return counted + BUCKETS > bucket and counted <= bucket
+end
+
+-- Whether a window has room for `amount`, by its summary, without reading all of it. Else its oldest bucket; nil where that
+-- does not tell.
+local function glance(text, now, limit, amount)
+  local total, newest, oldest = string.match(text, '^0x0 (%d+)%.5 0x0 (%d+)%.5 (%d+)')
+  if not total then
+    return text == '', nil
+  end
+  total = tonumber(total)
+  if total == 0 or total + amount <= limit then
+    return true
+  end
+  local bucket = math.floor(now / BUCKET)
+  return false, tonumber(newest) <= bucket and is_counted(tonumber(oldest), bucket) and tonumber(oldest) or nil
 end
 
 local function add(list, now, amount)

@@ -19,7 +19,7 @@ if ARGV[11] == 'failed' then
   redis.call('PEXPIRE', POOL, ARGV[2])
   redis.call('PEXPIRE', CREDENTIALS, ARGV[2])
 elseif ARGV[11] == 'served' then
-  succeed(POOL, CREDENTIALS, record, credential, lease, now)
+  succeed(POOL, CREDENTIALS, record, credential, lease, ARGV[8], now)
 else
   hand_on(POOL, CREDENTIALS, record, credential, lease)
 end

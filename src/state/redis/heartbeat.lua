@@ -1,7 +1,8 @@
 -- Says that a replica is alive, so that its in-flight counts go on counting.
 -- Returns how many replicas are.
 -- KEYS: 1 the tenant's holders. ARGV: 1 clock ahead, 2 replica, 3 replica ttl, 4 state ttl (ms).
-redis.call('ZADD', KEYS[1], string.format('%.0f', clock(ARGV[1]) + tonumber(ARGV[3])), ARGV[2])
+-- One that is not known is of a tenant that was deleted: each pick makes its holder known.
+redis.call('ZADD', KEYS[1], 'XX', string.format('%.0f', clock(ARGV[1]) + tonumber(ARGV[3])), ARGV[2])
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 local replicas = 0
 for _, holder in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], string.format('(%.0f', clock(ARGV[1])), '+inf')) do

@@ -11,6 +11,8 @@ for i = 3, #ARGV, 4 do
       record.since = now
     end
     record.ends, record.class, record.healthy = ends, ARGV[i + 3], 0
+    -- How it came about is not known any more: it is no guess.
+    record.failed, record.passed, record.served = 0, 0, 0
     quiet(record)
     save(key, ARGV[i + 1], record)
   end

@@ -2,19 +2,18 @@
 -- script for both, so that the server knows either both or none, and their order holds when the source must be sent again.
 --
 -- KEYS: 1 the pool's hash, 2 the tenant's credential records, 3 the pool's windows.
--- ARGV: 1 clock ahead, 2 "served" or "over", 3 lease, 4 record, 5 credential;
---       "over": 6 whether it was a trial ("1"), 7 member, 8 began, 9 tokens reserved, 10 tokens used, or "-" where that is
---       not known
+-- ARGV: 1 clock ahead, 2 "served" or "over", 3 lease, 4 record, 5 credential, 6 began;
+--       "over": 7 whether it was a trial ("1"), 8 member, 9 tokens reserved, 10 tokens used, or "-" where that is not known
 local lease, record, credential = ARGV[3], ARGV[4], ARGV[5]
 if ARGV[2] == 'served' then
-  succeed(KEYS[1], KEYS[2], record, credential, lease, clock(ARGV[1]))
+  succeed(KEYS[1], KEYS[2], record, credential, lease, ARGV[6], clock(ARGV[1]))
   return 1
 end
 -- Settles reserved tokens, and hands a trial without verdict on.
 if ARGV[10] ~= '-' then
-  settle(KEYS[3], ARGV[7], ARGV[8], ARGV[9], ARGV[10])
+  settle(KEYS[3], ARGV[8], ARGV[6], ARGV[9], ARGV[10])
 end
-if ARGV[6] == '1' then
+if ARGV[7] == '1' then
   hand_on(KEYS[1], KEYS[2], record, credential, lease)
 end
 return 1

@@ -25,6 +25,10 @@ if ARGV[1] ~= '' then
     end
     local at, callers, time = from < count and from or 0, tonumber(ARGV[3]), call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[4]
+    if string.byte(ARGV[4]) == 45 then
+      -- A clock that stands still, as in `clock`.
+      now = -ARGV[4]
+    end
     local answer, new = { now }, false
     for i = 0, math.min(callers, count) - 1 do
       local index = (at + i) % count

@@ -56,7 +56,7 @@ impl Rosters {
         question: &Question,
         callers: &[Caller],
         replica: &str,
-        ahead: u64,
+        ahead: i64,
     ) -> Result<(Run, bool)> {
         let packed = self.packed(&question.pool)?;
         let ring = packed.ring.clone().filter(|_| question.failed.is_empty() && question.tried.is_empty());
@@ -74,7 +74,7 @@ impl Rosters {
             .text(mode)
             .bytes(ring.unwrap_or_default())
             .number(callers.len() as u64)
-            .number(ahead)
+            .all([ahead])
             .text(holder)
             .millis(ttl)
             .millis(STATE_TTL)

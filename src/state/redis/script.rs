@@ -40,6 +40,10 @@ pub(super) fn shared_lua() -> String {
         ("SHARE_WINDOW", millis(constants::SHARE_WINDOW)),
         ("SHARE", constants::SHARE.into()),
         ("SHARE_VOLUME", constants::SHARE_VOLUME.into()),
+        ("TRIAL_STEP", millis(constants::TRIAL_STEP)),
+        ("MAX_TRIAL_STEPS", constants::MAX_TRIAL_STEPS.into()),
+        ("PACE", millis(constants::PACE)),
+        ("PROOF", constants::PROOF.into()),
         ("KEPT", millis(constants::KEPT)),
         ("BUCKET", millis(constants::BUCKET)),
         ("BUCKETS", constants::BUCKETS),
@@ -47,6 +51,7 @@ pub(super) fn shared_lua() -> String {
         ("SCALE", constants::SCALE.unsigned_abs()),
         ("AVAILABLE", Standing::Available.severity().into()),
         ("HALF_OPEN", Standing::HalfOpen.severity().into()),
+        ("JOINABLE", Standing::Joinable.severity().into()),
         ("TRIAL_RUNNING", Standing::TrialRunning.severity().into()),
         ("COOLING", Standing::COOLING.into()),
     ];

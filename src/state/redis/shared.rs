@@ -68,7 +68,7 @@ impl Shared {
 
     /// Arguments begin with how far the clock is ahead.
     pub(super) fn args(&self) -> Args {
-        Args::default().number(self.clock.offset())
+        Args::default().all([self.clock.ahead()])
     }
 
     pub(super) async fn heartbeat(&self) -> Result<()> {

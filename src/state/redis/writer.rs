@@ -60,7 +60,7 @@ impl Writer {
     }
 
     /// The call under this lease served; the clock was that far ahead.
-    pub(super) fn succeed(&self, lease: &Lease, ahead: u64) {
+    pub(super) fn succeed(&self, lease: &Lease, ahead: i64) {
         self.note(told(lease, ahead, "served", Args::default()));
     }
 
@@ -71,7 +71,6 @@ impl Writer {
             let args = Args::default()
                 .flag(lease.trial)
                 .text(&lease.member.key.to_string())
-                .number(lease.began.millis())
                 .number(lease.tokens)
                 .optional(settled);
             self.note(told(lease, 0, "over", args));
@@ -151,13 +150,14 @@ fn fewer((tenant, pool): PoolOf, calls: HashMap<MemberKey, u64>, replica: &str) 
 }
 
 /// As `note.lua` takes it.
-fn told(lease: &Lease, ahead: u64, what: &str, more: Args) -> Note {
+fn told(lease: &Lease, ahead: i64, what: &str, more: Args) -> Note {
     let args = Args::default()
-        .number(ahead)
+        .all([ahead])
         .text(what)
         .text(&lease.id.to_string())
         .text(&lease.member.key.record)
         .text(&lease.member.credential)
+        .number(lease.began.millis())
         .all(more);
     let keys = keys([Key::Pool, Key::Credentials, Key::Used], lease.tenant, lease.pool);
     Note::Told(Run::new(keys, args))

@@ -93,6 +93,8 @@ pub(in crate::telemetry) fn operation(model_type: &'static str) -> &'static str 
 pub enum PickOutcome {
     /// A config serves.
     Granted,
+    /// A config serves although it cools: all do, by a guess.
+    LastResort,
     /// No config can serve before a trial has ended.
     TrialRunning,
     /// No config can serve.
@@ -105,6 +107,7 @@ impl PickOutcome {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Granted => "granted",
+            Self::LastResort => "last_resort",
             Self::TrialRunning => "trial_running",
             Self::Exhausted => "exhausted",
         }

@@ -176,7 +176,7 @@ async fn case_23_cooldowns_grow_with_the_episodes_up_to_an_hour(store: Store) {
     for episode in 1..=10 {
         let (_, lease) = store.take(&pool).await;
         assert_eq!(lease.trial, episode > 1);
-        store.fails(&lease, &cooldown(ErrorClass::Connection, None)).await;
+        store.fails(&lease, &cooldown(ErrorClass::Authentication, None)).await;
         let (left, _) = store.cooling(&pool, 0).await.unwrap();
         let near = expected.saturating_sub(Duration::from_secs(1))..=expected;
         assert!(near.contains(&left), "episode {episode}: {left:?} instead of {expected:?}");

@@ -9,6 +9,7 @@ mod clock;
 mod disk;
 mod limits;
 mod networks;
+mod outage;
 mod postgres;
 mod redis;
 mod replicas;
@@ -50,6 +51,34 @@ const BRIEF: Extent =
 /// For the table.
 const FULL: Extent =
     Extent { count: Count { unary: 8, stream: 8, cancel: 0 }, calls: 200, fault: Duration::from_secs(5) };
+
+/// For the table: how long the only provider is out, and how.
+const OUTAGES: [(Duration, [&str; 3]); 3] = [
+    (
+        Duration::from_secs(35),
+        [
+            "the only provider answers 500 for 35 s",
+            "the only provider answers 503 for 35 s",
+            "the only provider hangs for 35 s",
+        ],
+    ),
+    (
+        Duration::from_secs(180),
+        [
+            "the only provider answers 500 for 3 min",
+            "the only provider answers 503 for 3 min",
+            "the only provider hangs for 3 min",
+        ],
+    ),
+    (
+        Duration::from_secs(1200),
+        [
+            "the only provider answers 500 for 20 min",
+            "the only provider answers 503 for 20 min",
+            "the only provider hangs for 20 min",
+        ],
+    ),
+];
 
 /// What came of one fault.
 pub struct Row {
@@ -234,6 +263,12 @@ async fn one_replica_cannot_reach_a_provider() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_only_provider_is_out() {
+    let faults = ["it answers 500", "it answers 503", "it hangs"];
+    outage::of_the_only_provider(BRIEF, Duration::from_secs(6), faults).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clocks_jump() {
     tokio::join!(clock::of_a_replica(BRIEF), clock::of_redis(BRIEF));
 }
@@ -274,6 +309,9 @@ async fn the_whole_matrix() {
     rows.extend(addresses::no_resolver(FULL).await);
     rows.extend(addresses::no_route(FULL).await);
     rows.push(addresses::expired_authority(FULL).await);
+    for (outage, faults) in OUTAGES {
+        rows.extend(outage::of_the_only_provider(FULL, outage, faults).await);
+    }
     rows.push(clock::of_a_replica(FULL).await);
     rows.push(clock::of_redis(FULL).await);
     rows.push(limits::descriptors(FULL).await);

@@ -11,6 +11,7 @@ mod fallback;
 mod forward;
 mod judging;
 mod leases;
+mod patience;
 mod speech;
 mod speech_out;
 pub mod streaming;

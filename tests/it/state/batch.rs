@@ -82,7 +82,7 @@ fn granted(answers: Vec<Acquired>) -> Vec<(usize, Lease)> {
 
 fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
     let lease = LeaseId::new(rand::random());
-    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: LONG, tokens: 0, hold: None }
+    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: LONG, tokens: 0, hold: None, is_last: true }
 }
 
 fn indices(leases: &[(usize, Lease)]) -> Vec<usize> {
@@ -333,6 +333,7 @@ async fn when_a_cooldown_ends_under_load_one_trial_goes_over_all_replicas() {
         grows: false,
         hinted: true,
         trip_after: 1,
+        is_guess: false,
     };
     replicas[0].store.fails(&lease, &cooldown).await;
     // The one trial is held open: whoever else gets that member would be a second one.

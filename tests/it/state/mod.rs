@@ -2,6 +2,7 @@
 
 mod addresses;
 mod batch;
+mod ends;
 mod histories;
 mod previous;
 mod redis_lost;

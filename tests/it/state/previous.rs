@@ -11,7 +11,7 @@ use fred::{
     types::{ClusterHash, CustomCommand, Value},
 };
 use rota::{
-    balance::{Cooldown, ErrorClass, Member, Roster, Scope, Strategy},
+    balance::{Cooldown, ErrorClass, Limits, Member, Roster, Scope, Strategy},
     state::{Acquired, Lease},
 };
 use std::{sync::Arc, time::Duration};
@@ -77,11 +77,24 @@ impl Previous {
     }
 
     async fn pick(&mut self) -> Pick {
+        let answer = self.ask().await;
+        let lease = format!("{:032x}", self.leases);
+        let number = |at: usize| answer[at].as_i64().unwrap();
+        assert_eq!(number(0), 1, "it was given none: {answer:?}");
+        let cooling = answer[5..].chunks(3).map(|three| three[0].as_i64().unwrap() as usize).collect();
+        Pick { index: number(1) as usize, lease, began: number(2) as u64, trial: number(3) == 1, cooling }
+    }
+
+    /// Whatever it answers.
+    async fn ask(&mut self) -> Vec<Value> {
         self.leases += 1;
         let lease = format!("{:032x}", self.leases);
         let member = |member: &Member| {
             let key = format!("{}.{}", member.key.ordinal, member.key.record);
-            (key, member.key.ordinal, member.priority, member.credential.to_string(), member.weight, 0, 0, 0)
+            let Limits { requests_per_minute, tokens_per_minute, .. } = member.limits;
+            let credential = member.credential.to_string();
+            let (ordinal, priority, weight) = (member.key.ordinal, member.priority, member.weight);
+            (key, ordinal, priority, credential, weight, requests_per_minute, tokens_per_minute, 0)
         };
         let members: Vec<_> = self.pool.members.iter().map(member).collect();
         let none: [u8; 0] = [];
@@ -96,11 +109,7 @@ impl Previous {
             1.into(),
         ];
         let keys = self.keys();
-        let answer = self.run(ACQUIRE, &keys.each_ref(), args).await.into_array();
-        let number = |at: usize| answer[at].as_i64().unwrap();
-        assert_eq!(number(0), 1, "it was given none: {answer:?}");
-        let cooling = answer[5..].chunks(3).map(|three| three[0].as_i64().unwrap() as usize).collect();
-        Pick { index: number(1) as usize, lease, began: number(2) as u64, trial: number(3) == 1, cooling }
+        self.run(ACQUIRE, &keys.each_ref(), args).await.into_array()
     }
 
     fn named(&self, pick: &Pick) -> (String, String) {
@@ -155,7 +164,16 @@ async fn in_flight(store: &Store, pool: &Roster) -> Vec<u32> {
 
 fn cooldown(duration: Duration) -> Cooldown {
     let (class, scope) = (ErrorClass::RateLimited, Scope::Member);
-    Cooldown { class, scope, duration, max: duration, grows: false, hinted: true, trip_after: 1 }
+    Cooldown {
+        class,
+        scope,
+        duration,
+        max: duration,
+        grows: false,
+        hinted: true,
+        trip_after: 1,
+        is_guess: false,
+    }
 }
 
 async fn both(pool: &Arc<Roster>) -> (Previous, Store) {
@@ -249,4 +267,47 @@ async fn cooldowns_and_trials_are_shared_with_the_previous_release() {
         assert_eq!(trials, [0, 1], "{scope}");
         assert_eq!((new.cooling(&pool, 0).await, new.cooling(&pool, 1).await), (None, None));
     }
+}
+
+#[tokio::test]
+async fn limits_are_shared_with_the_previous_release() {
+    let limits = Limits { requests_per_minute: 8, tokens_per_minute: 1_000, ..Limits::default() };
+    let members = ring([1]).members.iter().map(|member| Member { limits, ..member.clone() }).collect();
+    let pool = Arc::new(Roster { members, ..(*ring([1])).clone() });
+    let (mut old, new) = both(&pool).await;
+    for _ in 0..4 {
+        // What is settled is written by either in its own form.
+        let (_, lease) = new.take(&pool).await;
+        new.release(&lease, Some(10));
+        new.flush().await;
+        let pick = old.pick().await;
+        old.release(&pick).await;
+    }
+    assert_eq!(old.ask().await[0].as_i64(), Some(3), "it is full");
+    assert!(matches!(new.ask(&pool).await, Acquired::Exhausted { first_back: Some(_) }));
+    new.pass(Duration::from_secs(65));
+    new.take(&pool).await;
+    let seen = &new.inspect(&pool).await;
+    assert_eq!(seen.members[0].full_until(&limits, seen.now, 990), None, "what both have used is over");
+}
+
+#[tokio::test]
+async fn a_guess_that_the_previous_release_has_written_over_is_none() {
+    let pool = ring([1]);
+    let (mut old, new) = both(&pool).await;
+    let guess = Cooldown { hinted: false, is_guess: true, class: ErrorClass::ServerError, ..cooldown(LONG) };
+    let (_, lease) = new.take(&pool).await;
+    let late = old.pick().await;
+    new.fails(&lease, &guess).await;
+    assert_eq!(old.ask().await[0].as_i64(), Some(3), "it cools for both");
+    // Its provider names a time to the other.
+    old.fail(&late, "member", LONG * 2).await;
+    new.pass(Duration::from_secs(5));
+    assert!(matches!(new.ask(&pool).await, Acquired::Exhausted { .. }));
+    new.pass(LONG * 2);
+    let (_, trial) = new.take(&pool).await;
+    assert!(trial.trial && !trial.last_resort);
+    new.succeed(&trial);
+    new.flush().await;
+    assert_eq!(new.cooling(&pool, 0).await, None);
 }

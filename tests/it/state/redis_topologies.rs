@@ -57,7 +57,16 @@ async fn two_stores_are_one(one: Store, two: Store, pools: &[Arc<Roster>]) {
 
 fn cooldown() -> Cooldown {
     let (class, scope) = (ErrorClass::RateLimited, Scope::Member);
-    Cooldown { class, scope, duration: LONG, max: LONG, grows: false, hinted: true, trip_after: 1 }
+    Cooldown {
+        class,
+        scope,
+        duration: LONG,
+        max: LONG,
+        grows: false,
+        hinted: true,
+        trip_after: 1,
+        is_guess: false,
+    }
 }
 
 async fn in_flight(store: &Store, pool: &Roster) -> u32 {

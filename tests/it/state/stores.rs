@@ -7,9 +7,11 @@ use crate::support::{
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Member, Roster, Scope, Strategy},
+    balance::{
+        Cooldown, ErrorClass, Gone, GoneMembers, LeaseId, Limits, Member, Roster, Scope, Strategy, Window,
+    },
     redis::RedisOptions,
-    state::{Acquire, Acquired, Lease, RedisStore},
+    state::{Acquire, Acquired, Lease, MemberInspection, RedisStore},
 };
 use std::{
     sync::{
@@ -33,6 +35,9 @@ on_both_stores!(
     in_flight_counts_follow_the_leases,
     counts_are_of_what_is_held_and_never_negative,
     failures_in_a_row_trip_together,
+    a_trial_that_lasts_is_joined,
+    a_pool_that_cools_by_a_guess_has_a_last_resort,
+    what_is_gone_is_forgotten_and_stays_so,
 );
 
 /// Redis forgets by itself; a test cannot let 30 days pass there.
@@ -61,7 +66,16 @@ fn pool(members: u32) -> Arc<Roster> {
 
 fn cooldown(duration: Duration) -> Cooldown {
     let (class, scope) = (ErrorClass::RateLimited, Scope::Member);
-    Cooldown { class, scope, duration, max: LONG * 24, grows: false, hinted: true, trip_after: 1 }
+    Cooldown {
+        class,
+        scope,
+        duration,
+        max: LONG * 24,
+        grows: false,
+        hinted: true,
+        trip_after: 1,
+        is_guess: false,
+    }
 }
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -69,7 +83,7 @@ const TRIAL: Duration = Duration::from_secs(30);
 
 fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
     let lease = LeaseId::new(rand::random());
-    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None }
+    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None, is_last: true }
 }
 
 async fn acquire(store: &Store, pool: &Arc<Roster>, tried: &[usize], trial_ttl: Duration) -> Acquired {
@@ -424,4 +438,106 @@ async fn a_change_that_one_replica_announces_is_heard_by_the_other() {
         one.announce().await;
         hears().await.expect("word of the change");
     }
+}
+
+async fn a_trial_that_lasts_is_joined(store: Store) {
+    let pool = pool(1);
+    cool(&store, &pool, &[0], Duration::from_secs(10)).await;
+    store.pass(Duration::from_secs(11));
+    let (_, trial) = granted(&store, &pool).await;
+    assert!(trial.trial);
+    assert!(matches!(store.ask(&pool).await, Acquired::TrialRunning));
+    store.pass(Duration::from_secs(2));
+    let (_, joined) = granted(&store, &pool).await;
+    assert!(joined.trial && !joined.last_resort);
+    let elsewhere = Acquire { is_last: false, ..asking(&pool) };
+    assert!(matches!(store.together(&elsewhere).await, Acquired::TrialRunning), "it can go to another model");
+    store.succeed(&joined);
+    for lease in [trial, joined] {
+        store.release(&lease, None);
+    }
+    store.flush().await;
+    let (_, next) = granted(&store, &pool).await;
+    assert!(!next.trial);
+}
+
+async fn a_pool_that_cools_by_a_guess_has_a_last_resort(store: Store) {
+    let pool = pool(2);
+    let guess = Cooldown {
+        class: ErrorClass::ServerError,
+        hinted: false,
+        is_guess: true,
+        max: LONG,
+        ..cooldown(LONG)
+    };
+    for _ in 0..2 {
+        let (_, lease) = granted(&store, &pool).await;
+        store.fails(&lease, &guess).await;
+        store.pass(Duration::from_millis(100));
+    }
+    let Acquired::Exhausted { first_back: Some((wait, _)) } = store.ask(&pool).await else {
+        panic!("it is not due yet");
+    };
+    assert!(wait <= Duration::from_secs(1), "{wait:?}");
+    // A second later one goes through, to the one that failed first, and no other.
+    store.pass(Duration::from_secs(2));
+    let elsewhere = Acquire { is_last: false, ..asking(&pool) };
+    assert!(matches!(store.together(&elsewhere).await, Acquired::Exhausted { .. }));
+    let (index, lease) = granted(&store, &pool).await;
+    assert_eq!((index, lease.trial, lease.last_resort), (0, true, true));
+    assert!(matches!(store.ask(&pool).await, Acquired::Exhausted { .. }));
+    store.fails(&lease, &guess).await;
+    store.pass(Duration::from_secs(2));
+    // That one serves: so do more and more, until it is back.
+    for _ in 0..3 {
+        let (index, lease) = granted(&store, &pool).await;
+        assert_eq!((index, lease.last_resort), (1, true));
+        store.succeed(&lease);
+        store.release(&lease, None);
+        store.flush().await;
+        store.pass(Duration::from_secs(1));
+    }
+    let (index, lease) = granted(&store, &pool).await;
+    assert_eq!((index, lease.trial), (1, false));
+    // What the provider has named is obeyed.
+    store.fails(&lease, &cooldown(LONG)).await;
+    store.pass(Duration::from_secs(2));
+    let (index, lease) = granted(&store, &pool).await;
+    assert_eq!((index, lease.last_resort), (0, true));
+    store.fails(&lease, &cooldown(LONG)).await;
+    store.pass(Duration::from_secs(2));
+    assert!(matches!(store.ask(&pool).await, Acquired::Exhausted { .. }));
+}
+
+async fn what_is_gone_is_forgotten_and_stays_so(store: Store) {
+    let limits = Limits { requests_per_minute: 1_000, tokens_per_minute: 1_000, ..Limits::default() };
+    let members = ring(1..=3).members.iter().map(|member| Member { limits, ..member.clone() }).collect();
+    let pool = Arc::new(Roster { members, ..(*ring([1])).clone() });
+    let mut leases = Vec::new();
+    for scope in [Scope::Member, Scope::Credential, Scope::Member] {
+        let (_, lease) = granted(&store, &pool).await;
+        store.fail(&lease.attempt(), &Cooldown { scope, ..cooldown(LONG) }).await;
+        leases.push(lease);
+    }
+    let [first, second] = [0, 1].map(|index| pool.members[index].clone());
+    let keys = vec![first.key.clone(), second.key.clone()];
+    let left = GoneMembers { pool: pool.id, keys, records: vec![first.key.record.clone()] };
+    let credentials = vec![second.credential.clone()];
+    let gone = Gone { tenant: pool.tenant, members: vec![left], credentials, ..Gone::default() };
+    store.forget(&gone).await;
+    // Their calls end: what they have used and that they served brings nothing back.
+    for lease in &leases {
+        store.succeed(lease);
+        store.release(lease, Some(5));
+    }
+    store.flush().await;
+    let seen = store.inspect(&pool).await.members;
+    let known = |index: usize| {
+        let MemberInspection { own, credential, requests, tokens, .. } = &seen[index];
+        (own.is_some(), credential.is_some(), *requests != Window::default(), *tokens != Window::default())
+    };
+    assert_eq!([known(0), known(1)], [(false, false, false, false); 2]);
+    assert_eq!(known(2), (true, false, true, true), "whoever stays is remembered");
+    store.forget(&Gone { tenant: pool.tenant, pools: vec![pool.id], whole: true, ..Gone::default() }).await;
+    assert_eq!(store.inspect(&pool).await.members, vec![MemberInspection::default(); 3]);
 }

@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Members, Roster, Strategy},
+    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Members, Roster, Strategy, Time},
     redis::RedisOptions,
     state::{
         Acquire, Acquired, Answer, Lease, MemoryStore, Override, RedisStore, ResilientStore, StateStore,
@@ -76,6 +76,14 @@ impl Store {
         }
     }
 
+    /// Stops its clock at that time.
+    pub fn stop_at(&self, time: Time) {
+        match self {
+            Self::Memory(store) => store.clock().stop_at(time),
+            Self::Redis { server, .. } => server.clock().stop_at(time),
+        }
+    }
+
     /// Lets time pass.
     pub fn pass(&self, by: Duration) {
         match self {
@@ -87,7 +95,16 @@ impl Store {
     /// Asks for a member of `pool`.
     pub async fn ask(&self, pool: &Arc<Roster>) -> Acquired {
         let lease = LeaseId::new(rand::random());
-        let ask = Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None };
+        let ask = Acquire {
+            pool,
+            tried: &[],
+            failed: None,
+            lease,
+            trial_ttl: TRIAL,
+            tokens: 0,
+            hold: None,
+            is_last: true,
+        };
         self.together(&ask).await
     }
 

@@ -163,7 +163,9 @@ async fn a_pick_lasts_until_the_verdict_of_the_trial_it_waits_for() {
     let trial = Duration::from_secs(1);
     for key in &scene.keys {
         let again = Script::Answer.after(trial);
-        upstream.script(key, Script::sequence([Script::fail_for(429, "1"), again]));
+        // A trial that has lived for as long as the failure took could be joined.
+        let failure = Script::fail_for(429, "1").after(trial);
+        upstream.script(key, Script::sequence([failure, again]));
     }
     scene.ask().await.unwrap_err();
     eventually(Duration::from_secs(10), async || {
