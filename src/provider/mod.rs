@@ -26,6 +26,7 @@ pub mod guard;
 mod http_error;
 mod kind;
 mod openai;
+mod prefill;
 mod probe;
 mod redact;
 mod registry;
@@ -44,9 +45,12 @@ pub use driver::Driver;
 pub use forward::{ForwardPath, ForwardReply, ForwardRequest, Forwarded, forwarded_headers};
 pub use guard::{Networks, check_url, same_origin};
 pub use kind::{CredentialField, KindSpec, ModelType};
+pub use prefill::{PREFIX_KINDS, takes_prefill};
 pub use probe::{Unreachable, probe};
 pub use registry::{Registry, kind, kinds};
 pub use rules::{Pattern, Rule, Status};
 pub use stream::ChatStream;
 pub use target::{Fields, Target};
-pub use tokens::{Countable, TokenCount, Vocabulary, count, estimate_chat, estimate_inputs, estimate_text};
+pub use tokens::{
+    Countable, TokenCount, Vocabulary, answer_limit, count, estimate_chat, estimate_inputs, estimate_text,
+};
