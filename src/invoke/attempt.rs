@@ -47,7 +47,7 @@ impl Attempt {
         number: usize,
         pool: &Arc<Pool>,
         member: &PoolMember,
-        lease: Option<Lease>,
+        lease: Option<LeaseGuard>,
     ) -> Self {
         let began = Instant::now();
         let span = engine.traces.attempt(&AttemptFacts {
@@ -74,7 +74,7 @@ impl Attempt {
             end: (began + mode.limit(&pool.policy.timeouts)).min(call.deadline),
             served: false,
             usage: None,
-            lease: lease.map(|lease| LeaseGuard::new(engine.state.clone(), lease)),
+            lease,
             metrics: engine.metrics.clone(),
             model: engine.model(pool),
             span,
@@ -142,23 +142,20 @@ impl Attempt {
         self.usage = Some(usage);
     }
 
-    /// Notes that the attempt has failed: before it served, or in the middle of its answer. Where it is `cut_short`, the
-    /// member does not cool. The failure is not written yet: the next `acquire` carries it, or
+    /// Notes that the attempt has failed: before it served, or in the middle of its answer. Unless it `cools`, the member
+    /// goes unpunished. The failure is not written yet: the next `acquire` carries it, or
     /// [`write_failure`](Self::write_failure) writes it.
     ///
     /// Returns the cooldown that the failure asks for.
-    pub(super) fn failed(&mut self, failure: &Failure, cut_short: bool) -> Option<Duration> {
+    pub(super) fn failed(&mut self, failure: &Failure, cools: bool) -> Option<Duration> {
         let class = failure.class.name();
-        let cooldown = match &self.lease {
-            Some(_) if !cut_short => self.pool.policy.cooldowns.decide(failure, rand::random()),
-            _ => None,
-        };
         if !self.served {
             self.metrics.attempt(&self.model, Some(class), self.elapsed());
+            if failure.is_refusal() {
+                self.use_nothing();
+            }
         }
-        if cooldown.is_some() {
-            self.metrics.cooldown(&self.model, class);
-        }
+        let cooldown = if cools { self.cool(failure) } else { None };
         tracing::debug!(
             tenant = self.pool.key.tenant,
             provider = self.pool.key.provider,
@@ -167,15 +164,33 @@ impl Attempt {
             class,
             status = failure.http_status,
             midstream = self.served,
-            cooldown = ?cooldown.as_ref().map(|cooldown| cooldown.duration),
+            ?cooldown,
             "attempt failed"
         );
-        let asked = asked_for(cooldown.as_ref());
-        mem::take(&mut self.span).failed(class, failure.http_status, asked);
-        if let (Some(lease), Some(cooldown)) = (&mut self.lease, cooldown) {
-            lease.fail_with(cooldown);
-        }
+        mem::take(&mut self.span).failed(class, failure.http_status, cooldown);
+        cooldown
+    }
+
+    /// Decides what a failure costs the member. Returns the cooldown that it asks for at once.
+    pub(super) fn cool(&mut self, failure: &Failure) -> Option<Duration> {
+        let lease = self.lease.as_mut()?;
+        let cooldown = self.pool.policy.cooldowns.decide(failure, rand::random())?;
+        self.metrics.cooldown(&self.model, failure.class.name());
+        let asked = asked_for(&cooldown);
+        lease.fail_with(cooldown);
         asked
+    }
+
+    /// The request was refused or never sent: what was reserved is free again.
+    pub(super) fn use_nothing(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.use_tokens(0);
+        }
+    }
+
+    /// Ends a failed attempt whose member is tried again, and hands its hold on to the next.
+    pub(super) fn hand_over(mut self) -> Option<LeaseGuard> {
+        self.lease.take()
     }
 
     /// The failure that the next `acquire` has to carry.
@@ -213,6 +228,6 @@ impl Drop for Attempt {
 }
 
 /// What a cooldown asks for at once. One that takes several failures in a row has not asked for anything yet.
-fn asked_for(cooldown: Option<&Cooldown>) -> Option<Duration> {
-    cooldown.filter(|cooldown| cooldown.trip_after <= 1).map(|cooldown| cooldown.duration)
+fn asked_for(cooldown: &Cooldown) -> Option<Duration> {
+    (cooldown.trip_after <= 1).then_some(cooldown.duration)
 }

@@ -6,7 +6,7 @@ use super::{
     error::CallError,
     history::CallHistory,
     pick::{LeaseLifetime, PickRequest, wait_for_first_back},
-    walk::usable,
+    trail::usable,
 };
 use crate::{
     balance::Failure,
@@ -86,6 +86,7 @@ impl Engine {
             LeaseReport::Unknown => (None, None),
             LeaseReport::Served { used } => return self.state.end(lease, used, Outcome::Served).await,
             LeaseReport::Failed { failure, used } => {
+                let used = used.or(failure.is_refusal().then_some(0));
                 (pool.and_then(|pool| pool.policy.cooldowns.decide(&failure, rand::random())), used)
             }
         };
