@@ -1,15 +1,20 @@
 //! Calls of each kind: attempts, deadlines, streams, fallbacks, leases.
 
+mod again;
+mod breaks;
 mod bulk;
 mod calls;
 mod conformance_failures;
 mod conformance_streams;
+mod context;
 mod counting;
 mod failover;
 mod fallback;
 mod forward;
 mod judging;
 mod leases;
+mod reservations;
+mod sixteen_faults;
 mod speech;
 mod speech_out;
 pub mod streaming;
