@@ -1,7 +1,7 @@
 //! The same config again: where a call goes when nobody else can serve it, or before it leaves a model whose policy says so.
 //!
-//! Some failures come singly from healthy providers: a 500, a 502, a connection that breaks. The attempt after one of them
-//! is taken for a part of it: it keeps the member, and the failure is written once, if the last of them fails.
+//! Some failures come singly and quickly from healthy providers: a 500, a 502, a connection that breaks. The attempt after one
+//! of them is taken for a part of it: it keeps the member, and the failure is written once, if the last of them fails.
 //!
 //! A short time that the provider asks for is waited for. That failure is written at once, so that nobody else goes there
 //! meanwhile, and the member is picked anew.
@@ -17,6 +17,8 @@ pub(super) const MAX_AGAIN: u8 = 2;
 const SHORT_WAIT: Duration = Duration::from_secs(5);
 /// Before the first of two attempts at the same member. Half of it to three halves, at random; twice that before the second.
 const PAUSE: Duration = Duration::from_millis(250);
+/// What fails later than this has been worked on: it may be billed, and the next attempt would take as long.
+const QUICK: Duration = Duration::from_secs(1);
 /// A time that the provider asks for is exceeded by up to this part, so that not all who wait come back at once.
 const LATENESS: u32 = 10;
 
@@ -47,14 +49,21 @@ pub(super) enum Pause {
     Away(Duration),
 }
 
-/// How a member may be tried again after that failure, when a pool's were `tried` again so often. `chance` is a random
-/// number in `0.0..1.0`.
-pub(super) fn pause_after(failure: &Failure, policy: &Policy, tried: u8, chance: f64) -> Option<Pause> {
+/// How a member may be tried again after that failure, which took so long to come, when a pool's were `tried` again so
+/// often. `chance` is a random number in `0.0..1.0`.
+pub(super) fn pause_after(
+    failure: &Failure,
+    took: Duration,
+    policy: &Policy,
+    tried: u8,
+    chance: f64,
+) -> Option<Pause> {
     if tried >= MAX_AGAIN {
         return None;
     }
     if failure.is_passing() {
-        return Some(Pause::Holding((PAUSE * (1 << tried)).mul_f64(0.5 + chance)));
+        let pause = (PAUSE * (1 << tried)).mul_f64(0.5 + chance);
+        return (took <= QUICK).then_some(Pause::Holding(pause));
     }
     let asked = failure.asked_wait()?;
     let own = policy.cooldowns.decide(failure, 0.0).map_or(asked, |cooldown| cooldown.duration);
@@ -97,8 +106,8 @@ mod tests {
             (Failure { ours: true, ..failure(Connection, None, None) }, None),
         ];
         for (failure, expected) in table {
-            assert_eq!(pause_after(&failure, &Policy::default(), 0, 0.5), expected, "{failure:?}");
-            assert_eq!(pause_after(&failure, &Policy::default(), MAX_AGAIN, 0.5), None);
+            assert_eq!(pause_after(&failure, QUICK, &Policy::default(), 0, 0.5), expected, "{failure:?}");
+            assert_eq!(pause_after(&failure, QUICK, &Policy::default(), MAX_AGAIN, 0.5), None);
         }
     }
 
@@ -107,14 +116,14 @@ mod tests {
         let asked = failure(ErrorClass::RateLimited, Some(429), Some(20));
         let patient = Policy { wait_for_retry_after: Some(Duration::from_secs(20)), ..Policy::default() };
         let away = |millis| Some(Pause::Away(Duration::from_millis(millis)));
-        assert_eq!(pause_after(&asked, &patient, 0, 0.0), away(20_000));
+        assert_eq!(pause_after(&asked, QUICK, &patient, 0, 0.0), away(20_000));
         let own = |seconds| Policy {
             cooldowns: Cooldowns { rate_limited: Some(Duration::from_secs(seconds)), ..Cooldowns::default() },
             ..patient.clone()
         };
-        assert_eq!(pause_after(&asked, &own(21), 0, 0.0), None, "it cools for longer");
+        assert_eq!(pause_after(&asked, QUICK, &own(21), 0, 0.0), None, "it cools for longer");
         assert_eq!(
-            pause_after(&asked, &own(0), 0, 0.0),
+            pause_after(&asked, QUICK, &own(0), 0, 0.0),
             away(20_000),
             "it does not cool, and the word is kept"
         );
@@ -123,9 +132,10 @@ mod tests {
     #[test]
     fn pauses_grow_and_differ() {
         let lone = failure(ErrorClass::ServerError, Some(500), None);
-        let pause = |tried, chance| pause_after(&lone, &Policy::default(), tried, chance);
+        let pause = |tried, chance| pause_after(&lone, QUICK, &Policy::default(), tried, chance);
         let holding = |millis| Some(Pause::Holding(Duration::from_millis(millis)));
         assert_eq!((pause(0, 0.0), pause(0, 0.9)), (holding(125), holding(350)));
         assert_eq!((pause(1, 0.0), pause(1, 0.9)), (holding(250), holding(700)));
+        assert_eq!(pause_after(&lone, QUICK * 2, &Policy::default(), 0, 0.5), None, "it came late");
     }
 }

@@ -31,7 +31,7 @@ struct OpenCall {
 impl OpenCall {
     /// Takes the next piece of the arguments. Returns whether they are complete with it.
     fn closes(&mut self, piece: &str) -> bool {
-        piece.bytes().fold(false, |closed, byte| self.nesting.closes(byte) || closed)
+        piece.bytes().any(|byte| self.nesting.closes(byte))
     }
 }
 
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_complete_tool_call_cannot_be_void() {
-        let half = [text("Let me see. "), call(0, r#"{"a": "}\"""#), call(0, r#", ["#)];
+        let half = [text("Let me see. "), call(0, r#"{"a": "}\"""#), call(0, ", [")];
         assert!(heard(&half).may_be_void());
         let whole = [&half[..], &[call(0, "1]}")]].concat();
         assert!(!heard(&whole).may_be_void());

@@ -129,7 +129,7 @@ impl ResumableChat {
                     self.request.parameters.contains_key(*name)
                         || self.request.extra.fields.contains_key(*name)
                 };
-                if NO_PREFILL.iter().any(|name| refused(&name)) {
+                if NO_PREFILL.iter().any(refused) {
                     return None;
                 }
                 let text = self.heard.plain_text()?;

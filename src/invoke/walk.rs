@@ -18,7 +18,7 @@ use crate::{
     provider::{Driver, Target, connect_within},
 };
 use futures::future::BoxFuture;
-use std::{mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
 
 /// Sent by Anthropic, and by others after it, when the whole provider is overloaded: another of its keys would not do
@@ -269,7 +269,7 @@ impl<'a, T: Send> Walk<'a, T> {
             self.trail.leave_out(&self.call.chain, |other, index| is_same_model(pool, member, other, index));
         }
         let next = self.next(place, pool, is_last, &failure, cut_short);
-        let pause = self.pause(place, pool, next, &failure);
+        let pause = self.pause(place, pool, next, &failure, took);
         let is_held = matches!(pause, Some(Pause::Holding(_)));
         let cooldown = attempt.failed(&failure, !(cut_short || is_held));
         let words = if let Doubt::Words(words) = failure.doubt { Some(words) } else { None };
@@ -390,10 +390,17 @@ impl<'a, T: Send> Walk<'a, T> {
         self.trail.pools.get(place).is_some_and(|progress| progress.has_members_left(pool))
     }
 
-    /// How the member that has failed may be tried again.
-    fn pause(&self, place: usize, pool: &Pool, next: Next, failure: &Failure) -> Option<Pause> {
+    /// How the member that has failed may be tried again. The failure took so long to come.
+    fn pause(
+        &self,
+        place: usize,
+        pool: &Pool,
+        next: Next,
+        failure: &Failure,
+        took: Duration,
+    ) -> Option<Pause> {
         let progress = self.trail.pools.get(place).filter(|progress| next != Next::End && !progress.spent)?;
-        pause_after(failure, &pool.policy, progress.again, rand::random())
+        pause_after(failure, took, &pool.policy, progress.again, rand::random())
     }
 
     /// Decides what follows a failed attempt. Where that is another member, the pool's retry budget pays for it.

@@ -57,7 +57,7 @@ pub fn takes_prefill(kind: &KindSpec, target: &Target) -> bool {
     TAKERS.iter().any(|taker| {
         taker.kind == kind.name
             && taker.at.is_none_or(is_there)
-            && (taker.names.is_empty() || taker.names.iter().any(|name| is_named(&name)))
+            && (taker.names.is_empty() || taker.names.iter().any(is_named))
     })
 }
 

@@ -2,7 +2,7 @@
 
 use rota::{
     api::pb::{
-        BalancingPolicy, CallOptions, ErrorClass, OnBreak, StreamLlmRequest, StreamLlmResponse,
+        Attempt, BalancingPolicy, CallOptions, ErrorClass, OnBreak, StreamLlmRequest, StreamLlmResponse,
         UpdateBalancingPolicyRequest,
     },
     scripted::{Raw, Script, Upstream},
@@ -64,7 +64,7 @@ async fn a_stream_that_breaks_begins_anew_elsewhere(rota: &Rota, kind: &Kind) {
         assert_eq!((route.config_name.as_str(), route.attempts.len()), ("config-1", 2));
         assert_ne!(route.attempts[0].error_class(), ErrorClass::Unspecified);
         assert!(route.attempts[0].cooldown.is_some());
-        let after: Vec<_> = route.attempts.iter().map(|attempt| attempt.after_break()).collect();
+        let after: Vec<_> = route.attempts.iter().map(Attempt::after_break).collect();
         assert_eq!(after, [OnBreak::Unspecified, OnBreak::Restart]);
         let last = messages.last().unwrap();
         assert!(
