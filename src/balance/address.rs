@@ -4,7 +4,7 @@
 //! Such failures are kept apart from the members' records. Kong's page "Health Checks and Circuit Breakers Reference" keeps
 //! health by node for the same reason.
 
-use super::{Cooldown, Cooling, ErrorClass, LeaseId, Record, Standing, Time, Trial, record::KEPT};
+use super::{Cooldown, Cooling, ErrorClass, LeaseId, Record, Standing, Time, record::KEPT};
 use std::time::Duration;
 
 /// Where nobody else may serve, an address is tried again so soon after it has failed.
@@ -45,7 +45,11 @@ impl AddressRecord {
     /// Where it stands.
     #[must_use]
     pub fn standing(&self, now: Time) -> Standing {
-        self.record.standing(now)
+        match self.record.standing(now) {
+            // How long a trial takes that cannot reach it is known: the next goes when that time is over.
+            Standing::Joinable => Standing::TrialRunning,
+            standing => standing,
+        }
     }
 
     /// A call could not reach it. Returns whether that is worth telling other replicas. Of calls that began before its cooldown
@@ -89,7 +93,7 @@ impl AddressRecord {
         if due {
             let hangs = self.record.cooling.is_some_and(|cooling| cooling.class == ErrorClass::Timeout);
             let ends = now + if hangs { LONG_TRIAL } else { SHORT_TRIAL };
-            self.record.begin(now, Trial { lease, ends });
+            self.record.begin(now, lease, ends);
         }
         due
     }

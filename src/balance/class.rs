@@ -75,7 +75,8 @@ impl ErrorClass {
         Self::Cancelled,
     ];
 
-    /// Whether another member may do better. Where not, the call ends and nothing cools.
+    /// Whether another member may do better. Where not, nothing cools, and the call ends; but a request that is too long for
+    /// one model may fit another.
     #[must_use]
     pub const fn moves_on(self) -> bool {
         !matches!(self, Self::BadRequest | Self::ContentFiltered | Self::ContextTooLong | Self::Cancelled)
@@ -182,5 +183,33 @@ impl Failure {
     #[must_use]
     pub fn is_before_work(&self) -> bool {
         self.unsent || matches!(self.http_status, Some(401 | 429))
+    }
+
+    /// Whether the provider has certainly used no tokens: it was not reached, or has refused the request.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        self.unsent || matches!(self.http_status, Some(400..=499 | 503 | 529))
+    }
+
+    /// Whether the same request may well be served by the same member a moment later: such failures come singly from
+    /// healthy providers.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        match self.class {
+            ErrorClass::ServerError => {
+                self.retry_after.is_none() && matches!(self.http_status, Some(500 | 502))
+            }
+            ErrorClass::Connection => !self.unsent && !self.ours,
+            _ => false,
+        }
+    }
+
+    /// How long the provider asks to wait, where that is all it asks for.
+    #[must_use]
+    pub const fn asked_wait(&self) -> Option<Duration> {
+        match self.class {
+            ErrorClass::RateLimited | ErrorClass::ServerError => self.retry_after,
+            _ => None,
+        }
     }
 }

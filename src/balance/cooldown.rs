@@ -258,7 +258,7 @@ mod tests {
     fn what_was_not_sent_cools_the_address_and_not_for_long() {
         let unsent = Failure { unsent: true, ..failure(ErrorClass::Connection, None, None) };
         let cooldown = Cooldowns::default().decide(&unsent, 0.0).unwrap();
-        assert_eq!((cooldown.scope, cooldown.max), (Scope::Address, LONGEST_OF_ADDRESS));
+        assert_eq!((cooldown.scope, cooldown.max), (Scope::Address, MAX_QUICK_GUESS));
         let sent = Cooldowns::default().decide(&failure(ErrorClass::Connection, None, None), 0.0).unwrap();
         assert_eq!(sent.scope, Scope::Member);
     }

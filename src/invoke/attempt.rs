@@ -52,7 +52,7 @@ impl Attempt {
         number: usize,
         pool: &Arc<Pool>,
         member: &PoolMember,
-        lease: Option<Lease>,
+        lease: Option<LeaseGuard>,
     ) -> Self {
         let began = Instant::now();
         let span = engine.traces.attempt(&AttemptFacts {
@@ -80,7 +80,7 @@ impl Attempt {
             served: false,
             failed: false,
             usage: None,
-            lease: lease.map(|lease| LeaseGuard::new(engine.state.clone(), lease)),
+            lease,
             latencies: engine.latencies.clone(),
             catalog: engine.catalog.clone(),
             metrics: engine.metrics.clone(),
@@ -164,25 +164,26 @@ impl Attempt {
         self.usage = Some(usage);
     }
 
-    /// Notes that the attempt has failed: before it served, or in the middle of its answer. Where it is `cut_short`, the
-    /// member does not cool by it alone. The failure is not written yet: the next `acquire` carries it, or
+    /// Notes that the attempt has failed: before it served, or in the middle of its answer. Unless it `cools`, the member
+    /// goes unpunished. The failure is not written yet: the next `acquire` carries it, or
     /// [`write_failure`](Self::write_failure) writes it.
     ///
     /// Returns the cooldown that the failure asks for.
-    pub(super) fn failed(&mut self, failure: &Failure, cut_short: bool) -> Option<Duration> {
+    pub(super) fn failed(&mut self, failure: &Failure, cools: bool) -> Option<Duration> {
         let class = failure.class.name();
+        let cut_short = self.is_cut_short();
         self.failed = true;
-        let cooldown = match &self.lease {
-            _ if cut_short => self.cut(),
-            Some(_) if self.is_configured() => self.pool.policy.cooldown(failure, rand::random()),
-            _ => None,
-        };
         if !self.served {
             self.metrics.attempt(&self.model, Some(class), self.elapsed());
+            if failure.is_refusal() {
+                self.use_nothing();
+            }
         }
-        if cooldown.is_some() {
-            self.metrics.cooldown(&self.model, class);
-        }
+        let cooldown = match cools {
+            true if cut_short => self.cool_for(self.cut()),
+            true => self.cool(failure),
+            false => None,
+        };
         tracing::debug!(
             tenant = self.pool.key.tenant,
             provider = self.pool.key.provider,
@@ -191,15 +192,37 @@ impl Attempt {
             class,
             status = failure.http_status,
             midstream = self.served,
-            cooldown = ?cooldown.as_ref().map(|cooldown| cooldown.duration),
+            ?cooldown,
             "attempt failed"
         );
-        let asked = asked_for(cooldown.as_ref());
-        mem::take(&mut self.span).failed(class, failure.http_status, asked);
-        if let (Some(lease), Some(cooldown)) = (&mut self.lease, cooldown) {
-            lease.fail_with(cooldown);
-        }
+        mem::take(&mut self.span).failed(class, failure.http_status, cooldown);
+        cooldown
+    }
+
+    /// Decides what a failure costs the member. Returns the cooldown that it asks for at once.
+    pub(super) fn cool(&mut self, failure: &Failure) -> Option<Duration> {
+        let cooldown = self.is_configured().then(|| self.pool.policy.cooldown(failure, rand::random()));
+        self.cool_for(cooldown.flatten())
+    }
+
+    fn cool_for(&mut self, cooldown: Option<Cooldown>) -> Option<Duration> {
+        let (lease, cooldown) = self.lease.as_mut().zip(cooldown)?;
+        self.metrics.cooldown(&self.model, cooldown.class.name());
+        let asked = asked_for(&cooldown);
+        lease.fail_with(cooldown);
         asked
+    }
+
+    /// The request was refused or never sent: what was reserved is free again.
+    pub(super) fn use_nothing(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.use_tokens(0);
+        }
+    }
+
+    /// Ends a failed attempt whose member is tried again, and hands its hold on to the next.
+    pub(super) fn hand_over(mut self) -> Option<LeaseGuard> {
+        self.lease.take()
     }
 
     /// The failure that the next `acquire` has to carry.
@@ -244,6 +267,6 @@ impl Drop for Attempt {
 }
 
 /// What a cooldown asks for at once. One that takes several failures in a row has not asked for anything yet.
-fn asked_for(cooldown: Option<&Cooldown>) -> Option<Duration> {
-    cooldown.filter(|cooldown| cooldown.trip_after <= 1).map(|cooldown| cooldown.duration)
+fn asked_for(cooldown: &Cooldown) -> Option<Duration> {
+    (cooldown.trip_after <= 1).then_some(cooldown.duration)
 }

@@ -22,6 +22,8 @@ pub struct Call {
     pub(super) tokens: u64,
     /// Whether a provider may do its work twice. If not, only an attempt that has certainly done none is followed by another.
     pub(super) repeatable: bool,
+    /// How many tokens a model must hold, where a model of the chain says how many it does.
+    pub(super) size: Option<u64>,
     /// What its stream does when it breaks after the first content.
     pub(super) on_break: OnBreak,
 }

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     catalog::Pool,
-    provider::{Countable, Driver, TokenCount, Vocabulary, count},
+    provider::{Countable, Driver, TokenCount, Vocabulary, answer_limit, count, estimate_chat},
     wire::{ChatRequest, Content, Message},
 };
 use futures::{StreamExt, TryStreamExt, stream};
@@ -22,6 +22,8 @@ const MAX_ASKED: usize = 2;
 const MAX_TEXTS: usize = 64;
 /// How many of these requests are on their way at once.
 const CONCURRENCY: usize = 8;
+/// How many bytes an estimate takes for a token.
+const ESTIMATED_BYTES: u64 = 4;
 /// How long to wait for the provider.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,6 +46,36 @@ impl Engine {
         }
         let estimate = TokenCount { tokens: Vec::new(), estimated: true };
         Ok(tokio::task::spawn_blocking(move || count(&request, vocabulary)).await.unwrap_or(estimate))
+    }
+
+    /// How many tokens a model must hold to serve the call, where a model of its chain says how many it does. Counted by
+    /// the vocabulary of the model that was named, else estimated.
+    pub(super) async fn size(&self, call: &Call, request: &ChatRequest) -> Option<u64> {
+        if call.chain.iter().all(|pool| pool.context_window.is_none()) {
+            return None;
+        }
+        // In a box, since few calls need it and every call would have to have room for it.
+        Box::pin(self.counted_size(call, request)).await
+    }
+
+    async fn counted_size(&self, call: &Call, request: &ChatRequest) -> Option<u64> {
+        let windows = call.chain.iter().filter_map(|pool| pool.context_window).map(|size| size.get().into());
+        let (smallest, largest): (u64, u64) = (windows.clone().min()?, windows.max()?);
+        let answer = answer_limit(request).unwrap_or_default();
+        let estimate = estimate_chat(request);
+        // A token is a byte at least, and seldom more than eight.
+        if estimate.saturating_mul(ESTIMATED_BYTES).saturating_add(answer) <= smallest {
+            return None;
+        }
+        let pool = call.chain.first()?;
+        let vocabulary = self.driver(pool).ok().and_then(|driver| vocabulary(pool, driver));
+        if vocabulary.is_none() || estimate > largest.saturating_mul(2) {
+            return Some(estimate.saturating_add(answer));
+        }
+        let request = Countable::Chat(Box::new(request.clone()));
+        let counted = tokio::task::spawn_blocking(move || count(&request, vocabulary)).await;
+        let tokens = counted.ok().and_then(|counted| counted.tokens.first().copied());
+        Some(tokens.unwrap_or(estimate).saturating_add(answer))
     }
 
     /// What the provider says. None where it does not count, or cannot now.

@@ -63,7 +63,7 @@ impl Engine {
             self.append_fallbacks(&mut chain, 0);
         }
         let (began, tokens) = (options.began, options.tokens);
-        Call { chain, began, deadline, max_attempts, tokens, repeatable: true, on_break }
+        Call { chain, began, deadline, max_attempts, tokens, repeatable: true, size: None, on_break }
     }
 
     /// Adds the fallbacks of the pool at `at`, each followed by its own: the nearer a model stands to the one that was

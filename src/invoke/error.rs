@@ -46,3 +46,13 @@ pub enum CallError {
         retry_after: Option<Duration>,
     },
 }
+
+impl CallError {
+    /// The way of a call whose attempts have failed.
+    pub(super) fn route(self) -> Option<Route> {
+        match self {
+            Self::Upstream { route, .. } => Some(route),
+            _ => None,
+        }
+    }
+}

@@ -4,11 +4,17 @@ use super::{
     call::{Call, CallMode},
     engine::Engine,
     error::CallError,
-    stream::{Opened, Streamed},
+    opened::Opened,
+    reply::Passed,
+    stream::Streamed,
     walk::Success,
 };
-use crate::provider::{ForwardRequest, Forwarded};
-use bytes::Bytes;
+use crate::{
+    balance::Failure,
+    provider::{ByteStream, ForwardRequest, Forwarded},
+    wire::UsageListener,
+};
+use futures::{StreamExt, stream::BoxStream};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 
@@ -19,7 +25,7 @@ pub struct ForwardAnswer {
     /// The headers, by names in lower case.
     pub headers: BTreeMap<String, String>,
     /// The body.
-    pub body: Streamed<Bytes>,
+    pub body: Streamed<Passed>,
 }
 
 impl Engine {
@@ -44,13 +50,22 @@ impl Engine {
         };
         let served =
             self.run(call, CallMode::Forward, &|driver, target| Box::pin(attempt(driver, target))).await;
-        let (reply, attempt, route) = match (served, refused.into_inner()) {
-            (Ok(Success { reply, attempt, route }), _) => (reply, Some(attempt), route),
+        let (reply, mut attempt, route) = match (served, refused.into_inner()) {
+            (Ok(Success { reply, attempt, route, .. }), _) => (reply, Some(attempt), route),
             // The attempt has ended with the failure.
             (Err(CallError::Upstream { route, .. }), Some(reply)) => (reply, None, route),
             (Err(error), _) => return Err(error),
         };
-        let body = Streamed::new(Opened::at_once(reply.body), attempt, route, idle, call);
+        if let Some(attempt) = attempt.as_mut().filter(|_| (400..500).contains(&reply.status)) {
+            attempt.use_nothing();
+        }
+        let body = Streamed::new(Opened::at_once(listened(reply.body)), attempt, route, idle, call);
         Ok(ForwardAnswer { status: reply.status, headers: reply.headers, body })
     }
+}
+
+/// The same bytes, with what they say of the tokens used.
+fn listened(body: ByteStream) -> BoxStream<'static, Result<Passed, Failure>> {
+    let mut listener = UsageListener::default();
+    body.map(move |piece| piece.map(|bytes| Passed { usage: listener.hear(&bytes), bytes })).boxed()
 }

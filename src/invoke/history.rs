@@ -6,7 +6,7 @@ use super::{
     route::{AttemptReport, Route},
 };
 use crate::{
-    balance::{ErrorClass, Failure},
+    balance::{ErrorClass, Failure, OnBreak},
     catalog::{Pool, PoolMember},
 };
 use std::{mem, time::Duration};
@@ -16,6 +16,8 @@ use std::{mem, time::Duration};
 pub(super) struct CallHistory {
     route: Route,
     last_failure: Option<Failure>,
+    /// How the attempts to come take over from a stream that broke, where they do.
+    after_break: Option<OnBreak>,
     /// The field that a provider could not be sent, and why.
     unwritable: Option<(String, String)>,
 }
@@ -25,7 +27,12 @@ impl CallHistory {
     pub(super) fn new(pool: &Pool) -> Self {
         let route =
             Route { provider: pool.key.provider.clone(), model: pool.key.model.clone(), ..Route::default() };
-        Self { route, last_failure: None, unwritable: None }
+        Self { route, last_failure: None, after_break: None, unwritable: None }
+    }
+
+    /// The history of a call whose stream broke, to be gone on with.
+    pub(super) fn resumed(route: Route, how: OnBreak) -> Self {
+        Self { route, last_failure: None, after_break: Some(how), unwritable: None }
     }
 
     /// Adds a pick.
@@ -60,11 +67,16 @@ impl CallHistory {
         self.unwritable.get_or_insert((field, why));
     }
 
+    /// Adds the cooldown that the last failure asks for after all.
+    pub(super) fn cooled(&mut self, cooldown: Option<Duration>) {
+        if let Some(attempt) = self.route.attempts.last_mut() {
+            attempt.cooldown = cooldown;
+        }
+    }
+
     /// Takes back the cooldown of the attempt before: its failure is the request's.
     pub(super) fn forgive(&mut self) {
-        if let Some(attempt) = self.route.attempts.last_mut() {
-            attempt.cooldown = None;
-        }
+        self.cooled(None);
     }
 
     /// Ends the history of a call that is served.
@@ -103,7 +115,7 @@ impl CallHistory {
             message: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
             latency,
             cooldown,
-            after_break: None,
+            after_break: self.after_break,
         });
     }
 }

@@ -6,7 +6,7 @@ use super::{
     error::CallError,
     history::CallHistory,
     pick::{LeaseLifetime, PickRequest, wait_for_first_back},
-    walk::usable,
+    trail::usable,
 };
 use crate::{
     balance::{Cooldown, ErrorClass, Failure},
@@ -97,10 +97,10 @@ impl Engine {
                 };
                 let cooldown = match pool.filter(is_configured) {
                     Some(pool) if failure.class == ErrorClass::Cancelled => self.cut(lease, pool, took).await,
-                    Some(pool) => pool.policy.cooldowns.decide(&failure, rand::random()),
+                    Some(pool) => pool.policy.cooldown(&failure, rand::random()),
                     None => None,
                 };
-                (cooldown, used)
+                (cooldown, used.or(failure.is_refusal().then_some(0)))
             }
         };
         let outcome = cooldown.as_ref().map_or(Outcome::Unknown, Outcome::Failed);

@@ -1,15 +1,18 @@
 //! The engine: makes one call out of as many attempts as it takes.
 //!
-//! It tries each member of the pool at most once, then the members of the fallback models, within one deadline and one
-//! bound on attempts. A failure of the member moves the call on; a failure of the request ends it. A failure is written to
+//! It tries each member of the pool, then the members of the fallback models, within one deadline and one bound on
+//! attempts, and a member again where nobody else can serve. A failure of the member moves the call on; a failure of the
+//! request ends it. A failure is written to
 //! the state store before the next attempt or before the answer, so the next caller cannot get a key that has just failed.
 //! Dropping a call drops the upstream request and releases the lease.
 //!
-//! `walk` goes over the pools and their members, `pick` asks for a member and waits for one, and `attempt` measures one
-//! request and reports what became of it.
+//! `walk` goes over the pools and their members, and `trail` remembers how far it is. `pick` asks for a member and waits for
+//! one, `again` says when the same one is tried again, and `attempt` measures one request and reports what became of it.
+//! `resume` goes on with a stream that broke.
 //!
 //! When Redis is away, calls go on: the state store answers from what this replica knows, and the route says so.
 
+mod again;
 mod attempt;
 mod budget;
 mod bulk;
@@ -19,14 +22,18 @@ mod engine;
 mod error;
 mod explain;
 mod forward;
+mod heard;
 mod history;
 mod latencies;
 mod lease;
 mod lease_guard;
+mod opened;
 mod pick;
 mod reply;
+mod resume;
 mod route;
 mod stream;
+mod trail;
 mod unary;
 mod walk;
 
@@ -37,7 +44,7 @@ pub use error::CallError;
 pub use explain::{ExplainInput, Explanation, Reason, explain};
 pub use forward::ForwardAnswer;
 pub use lease::{ClientLease, LEASE_TTL, LeaseReport};
-pub use reply::{Reply, StreamEvent};
+pub use reply::{Passed, Reply, StreamEvent};
 pub use route::{AttemptReport, Route};
-pub use stream::Streamed;
+pub use stream::{News, Streamed};
 pub use unary::Served;

@@ -84,6 +84,26 @@ impl StreamEvent for ChatEvent {
     }
 }
 
+/// A piece of an answer that is passed on unread.
+pub struct Passed {
+    /// The bytes as they came.
+    pub bytes: Bytes,
+    /// What the call has used so far, where the bytes say more of it.
+    pub(super) usage: Option<TokenUsage>,
+}
+
+impl Reply for Passed {
+    fn usage(&self) -> Option<TokenUsage> {
+        self.usage
+    }
+}
+
+impl StreamEvent for Passed {
+    fn is_content(&self) -> bool {
+        !self.bytes.is_empty()
+    }
+}
+
 impl Reply for Bytes {}
 
 impl StreamEvent for Bytes {

@@ -1,22 +1,27 @@
-//! Calls whose answer is streamed. They may move on until the first content, never after.
+//! Calls whose answer is streamed. They move on until the first content. After it, a chat goes on only where its policy or
+//! its caller says so.
 
 use super::{
     attempt::Attempt,
     call::{Call, CallMode},
     engine::Engine,
     error::CallError,
+    heard::Heard,
+    opened::Opened,
     reply::StreamEvent,
+    resume::{ResumableChat, Resume, Resumed},
     route::Route,
+    trail::Trail,
     walk::{ProviderRequest, Success},
 };
 use crate::{
-    balance::{ErrorClass, Failure},
+    balance::{ErrorClass, Failure, OnBreak},
     provider::{Driver, Target},
     wire::{ChatEvent, ChatRequest, SpokenRequest},
 };
 use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
-use std::{mem, time::Duration};
+use futures::{StreamExt, stream, stream::BoxStream};
+use std::{mem, sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 impl Engine {
@@ -25,14 +30,21 @@ impl Engine {
     /// # Errors
     /// See [`CallError`].
     pub async fn chat_stream(
-        &self,
-        call: &Call,
-        request: &ChatRequest,
+        self: &Arc<Self>,
+        mut call: Call,
+        request: Box<ChatRequest>,
     ) -> Result<Streamed<ChatEvent>, CallError> {
+        call.size = self.size(&call, &request).await;
         let open = async |driver: &dyn Driver, target: &Target| {
-            Opened::at_content(driver.chat_stream(target, request).await?).await
+            Opened::at_content(driver.chat_stream(target, &request).await?).await
         };
-        self.streaming(call, &|driver, target| Box::pin(open(driver, target))).await
+        let (mut streamed, trail) =
+            self.streaming(&call, &|driver, target| Box::pin(open(driver, target))).await?;
+        if call.on_break != OnBreak::Fail {
+            let (engine, heard) = (self.clone(), Heard::default());
+            streamed.resume = Some(Box::new(ResumableChat { engine, call, request, trail, heard }));
+        }
+        Ok(streamed)
     }
 
     /// Reads a text aloud. Returns at the first audio; until then a failure moves on.
@@ -43,47 +55,19 @@ impl Engine {
         let open = async |driver: &dyn Driver, target: &Target| {
             Opened::at_content(driver.speak(target, request).await?).await
         };
-        self.streaming(call, &|driver, target| Box::pin(open(driver, target))).await
+        let streamed = self.streaming(call, &|driver, target| Box::pin(open(driver, target))).await;
+        streamed.map(|(streamed, _)| streamed)
     }
 
-    /// A call whose answer is streamed.
+    /// A call whose answer is streamed, and how far it has come.
     async fn streaming<'a, E: StreamEvent>(
         &'a self,
         call: &'a Call,
         request: &'a ProviderRequest<'a, Opened<E>>,
-    ) -> Result<Streamed<E>, CallError> {
-        let Success { reply, attempt, route } = self.run(call, CallMode::Streaming, request).await?;
+    ) -> Result<(Streamed<E>, Trail), CallError> {
+        let Success { reply, attempt, route, trail } = self.run(call, CallMode::Streaming, request).await?;
         let idle = attempt.stream_idle();
-        Ok(Streamed::new(reply, Some(attempt), route, idle, call))
-    }
-}
-
-/// A stream that may be handed to the caller.
-pub(super) struct Opened<E> {
-    first: Option<E>,
-    rest: BoxStream<'static, Result<E, Failure>>,
-}
-
-impl<E: StreamEvent> Opened<E> {
-    /// Reads to the first content. Whatever goes wrong until then is the attempt's failure.
-    pub(super) async fn at_content(
-        mut rest: BoxStream<'static, Result<E, Failure>>,
-    ) -> Result<Self, Failure> {
-        loop {
-            match rest.next().await {
-                Some(Ok(event)) if event.is_content() => return Ok(Self { first: Some(event), rest }),
-                Some(Ok(_)) => {}
-                Some(Err(failure)) => return Err(failure),
-                None => {
-                    return Err(Failure::new(ErrorClass::Connection, "the stream ended without content"));
-                }
-            }
-        }
-    }
-
-    /// A stream that serves whatever comes.
-    pub(super) fn at_once(rest: BoxStream<'static, Result<E, Failure>>) -> Self {
-        Self { first: None, rest }
+        Ok((Streamed::new(reply, Some(attempt), route, idle, call), trail))
     }
 }
 
@@ -99,7 +83,20 @@ pub struct Streamed<E> {
     began: Instant,
     deadline: Instant,
     first_token: Duration,
+    /// Goes on after a break, where that may be.
+    resume: Option<Box<dyn Resume<E>>>,
+    /// What the caller is still to be told beside the next piece.
+    news: Option<News>,
     over: bool,
+}
+
+/// What a caller is told when another config serves.
+#[derive(Debug, Clone)]
+pub struct News {
+    /// The way the call has taken to it.
+    pub route: Route,
+    /// Whether what came before is void.
+    pub restarted: bool,
 }
 
 impl<E: StreamEvent> Streamed<E> {
@@ -114,19 +111,20 @@ impl<E: StreamEvent> Streamed<E> {
             first: opened.first,
             rest: opened.rest,
             attempt,
-            route,
             idle,
             began: call.began,
             deadline: call.deadline,
             first_token: call.began.elapsed(),
+            resume: None,
+            news: Some(News { route: route.clone(), restarted: false }),
+            route,
             over: false,
         }
     }
 
-    /// The way the call took to the config that serves.
-    #[must_use]
-    pub fn route(&self) -> Route {
-        self.route.clone()
+    /// What the caller has not been told yet of the config that serves.
+    pub fn news(&mut self) -> Option<News> {
+        self.news.take()
     }
 
     /// From the call's arrival to its first content.
@@ -155,13 +153,13 @@ impl<E: StreamEvent> Streamed<E> {
         if self.over {
             return None;
         }
-        if let Some(event) = self.first.take() {
-            return Some(Ok(self.noted(event)));
-        }
-        let failure = loop {
+        loop {
+            if let Some(event) = self.first.take() {
+                return Some(Ok(self.noted(event)));
+            }
             // A sign of life renews the limit on silence, and is nobody's business otherwise.
             let end = (Instant::now() + self.idle).min(self.deadline);
-            break match timeout_at(end, self.rest.next()).await {
+            let failure = match timeout_at(end, self.rest.next()).await {
                 Ok(Some(Ok(event))) if event.is_silent() => continue,
                 Ok(Some(Ok(event))) => return Some(Ok(self.noted(event))),
                 Ok(None) => {
@@ -174,28 +172,61 @@ impl<E: StreamEvent> Streamed<E> {
                 Ok(Some(Err(failure))) => failure,
                 Err(_) => Failure::new(ErrorClass::Timeout, "the stream stalled"),
             };
-        };
-        self.over = true;
-        Some(Err(self.failed(failure).await))
+            // Apart, so that what happens once in a while takes no room in every piece.
+            if let Err(error) = Box::pin(self.after_break(failure)).await {
+                self.over = true;
+                return Some(Err(error));
+            }
+        }
     }
 
     fn noted(&mut self, event: E) -> E {
         if let Some(attempt) = &mut self.attempt {
             attempt.note(&event);
         }
+        if let Some(resume) = &mut self.resume {
+            resume.hear(&event);
+        }
         event
     }
 
-    async fn failed(&mut self, failure: Failure) -> CallError {
+    /// Writes the failure, and goes on where that may be.
+    async fn after_break(&mut self, failure: Failure) -> Result<(), CallError> {
+        // The provider learns at once that nobody listens any more.
+        self.rest = stream::empty().boxed();
         let mut route = mem::take(&mut self.route);
-        let mut cooldown = None;
+        let (mut cooldown, mut cut_short) = (None, false);
         if let Some(mut attempt) = self.attempt.take() {
-            let cut_short = attempt.is_cut_short();
-            cooldown = attempt.failed(&failure, cut_short);
+            cut_short = attempt.is_cut_short();
+            cooldown = attempt.failed(&failure, true);
             attempt.write_failure().await;
         }
         route.failed_midstream(&failure, cooldown);
+        if let Some(resume) = self.resume.take()
+            && !cut_short
+        {
+            match resume.resume(failure.clone(), route).await {
+                Ok(resumed) => {
+                    self.go_on(resumed);
+                    return Ok(());
+                }
+                Err(tried) => route = tried,
+            }
+        }
         let retry_after = failure.retry_after;
-        CallError::Upstream { failure, route, retry_after }
+        Err(CallError::Upstream { failure, route, retry_after })
+    }
+
+    fn go_on(&mut self, resumed: Resumed<E>) {
+        let Resumed { opened, attempt, route, anew, again } = resumed;
+        (self.first, self.rest) = (opened.first, opened.rest);
+        self.idle = attempt.stream_idle();
+        self.attempt = Some(attempt);
+        self.news = Some(News { route: route.clone(), restarted: anew });
+        self.route = route;
+        self.resume = Some(again);
+        if anew {
+            self.first_token = self.began.elapsed();
+        }
     }
 }

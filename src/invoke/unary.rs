@@ -32,10 +32,11 @@ impl Engine {
     /// See [`CallError`].
     pub async fn chat(
         &self,
-        call: &Call,
+        mut call: Call,
         request: &ChatRequest,
     ) -> Result<Served<Box<ChatReply>>, CallError> {
-        self.unary(call, &move |driver, target| driver.chat(target, request)).await
+        call.size = self.size(&call, request).await;
+        self.unary(&call, &move |driver, target| driver.chat(target, request)).await
     }
 
     /// Judges texts or media.
@@ -80,7 +81,7 @@ impl Engine {
         call: &'a Call,
         request: &'a ProviderRequest<'a, T>,
     ) -> Result<Served<T>, CallError> {
-        let Success { reply, mut attempt, route } = self.run(call, CallMode::Unary, request).await?;
+        let Success { reply, mut attempt, route, .. } = self.run(call, CallMode::Unary, request).await?;
         attempt.note(&reply);
         attempt.finish();
         Ok(Served { reply, route, latency: call.began.elapsed() })

@@ -1,13 +1,16 @@
 //! The walk of one call: pool after pool of its chain, member after member of a pool.
 
 use super::{
+    again::{Again, Pause, pause_after},
     attempt::Attempt,
     call::{Call, CallMode},
     engine::Engine,
     error::CallError,
     history::CallHistory,
+    lease_guard::LeaseGuard,
     pick::{FirstBack, LeaseLifetime, PickRequest, wait_for_first_back},
     route::Route,
+    trail::{Trail, usable},
 };
 use crate::{
     balance::{Doubt, ErrorClass, Failure},
@@ -15,7 +18,8 @@ use crate::{
     provider::{Driver, Target},
 };
 use futures::future::BoxFuture;
-use std::{borrow::Cow, mem, sync::Arc};
+use std::{mem, sync::Arc, time::Duration};
+use tokio::time::{Instant, sleep_until};
 
 /// Sent by Anthropic, and by others after it, when the whole provider is overloaded: another of its keys would not do
 /// better.
@@ -33,6 +37,8 @@ pub(super) struct Success<T> {
     pub(super) reply: T,
     pub(super) attempt: Attempt,
     pub(super) route: Route,
+    /// How far the call has come, should it have to go on.
+    pub(super) trail: Trail,
 }
 
 /// One call on its walk over the chain.
@@ -41,12 +47,11 @@ struct Walk<'a, T> {
     call: &'a Call,
     mode: CallMode,
     request: &'a ProviderRequest<'a, T>,
-    /// How many attempts have begun.
-    attempts: usize,
-    /// How many answers came that were billed and say nothing.
-    billed: usize,
+    trail: Trail,
     /// An attempt whose failure is not written yet: another credential may show that the request is at fault.
     doubtful: Option<Doubtful>,
+    /// A member to be tried again where nobody else serves.
+    again: Option<Box<Again>>,
     history: CallHistory,
 }
 
@@ -55,21 +60,6 @@ struct Doubtful {
     words: u64,
     credential: Arc<str>,
     attempt: Box<Attempt>,
-}
-
-/// How far a call is with one pool.
-#[derive(Clone, Default)]
-struct PoolProgress {
-    /// Whether the pool's retry budget has counted the call.
-    counted: bool,
-    /// Whether no more of its members may be tried: the retry budget is spent, or too little time is left.
-    spent: bool,
-    /// Indices of the members tried.
-    tried: Vec<usize>,
-    /// Indices of members that are passed over until the call has waited: their address could not be reached.
-    out_of_reach: Vec<usize>,
-    /// Indices of members whose turn comes after all others, and after fallbacks: one at their address hung.
-    held_back: Vec<usize>,
 }
 
 /// What became of a pool.
@@ -81,6 +71,7 @@ enum PoolOutcome<T> {
 }
 
 /// What follows a failed attempt.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     /// Another member of the pool.
     Member,
@@ -92,8 +83,8 @@ enum Next {
 
 /// An attempt that has failed.
 struct FailedAttempt<'a> {
+    place: usize,
     pool: &'a Arc<Pool>,
-    is_last: bool,
     index: usize,
     member: &'a PoolMember,
     attempt: Attempt,
@@ -120,44 +111,58 @@ impl Engine {
         if !named.enabled {
             return Err(CallError::Disabled);
         }
-        let history = CallHistory::new(named);
+        self.go_on(call, mode, request, Trail::new(call), CallHistory::new(named)).await
+    }
+
+    /// Makes further attempts for a call that has come so far.
+    pub(super) async fn go_on<'a, T: Send>(
+        &'a self,
+        call: &'a Call,
+        mode: CallMode,
+        request: &'a ProviderRequest<'a, T>,
+        trail: Trail,
+        history: CallHistory,
+    ) -> Result<Success<T>, CallError> {
         let mut walk =
-            Walk { engine: self, call, mode, request, attempts: 0, billed: 0, doubtful: None, history };
-        let outcome = walk.run(named).await;
-        if walk.doubtful.is_some() {
-            Box::pin(walk.settle_doubt()).await;
+            Walk { engine: self, call, mode, request, trail, doubtful: None, again: None, history };
+        let outcome = walk.run().await;
+        if walk.doubtful.is_some() || walk.again.is_some() {
+            Box::pin(walk.settle()).await;
         }
-        outcome
+        let (reply, attempt) = outcome?;
+        Ok(Success { reply, attempt, route: walk.history.finish(), trail: walk.trail })
     }
 }
 
 impl<'a, T: Send> Walk<'a, T> {
-    async fn run(&mut self, named: &Pool) -> Result<Success<T>, CallError> {
+    async fn run(&mut self) -> Result<(T, Attempt), CallError> {
         let chain = &self.call.chain;
-        let mut progress = vec![PoolProgress::default(); chain.len()];
+        let named = chain.first().ok_or(CallError::NoCredentials)?;
         loop {
             let mut first_back: Option<FirstBack> = None;
-            for (place, (pool, progress)) in chain.iter().zip(&mut progress).enumerate() {
-                let is_last = chain.iter().skip(place + 1).all(|later| usable(later).is_err());
-                match self.try_pool(pool, progress, is_last).await? {
-                    PoolOutcome::Served(reply, attempt) => {
-                        return Ok(Success { reply, attempt, route: self.history.finish() });
+            for (place, pool) in chain.iter().enumerate() {
+                loop {
+                    match self.try_pool(place, pool).await? {
+                        PoolOutcome::Served(reply, attempt) => return Ok((reply, attempt)),
+                        PoolOutcome::NextPool(back) => {
+                            first_back = first_back.into_iter().chain(back).min_by_key(|(after, _)| *after);
+                        }
                     }
-                    PoolOutcome::NextPool(back) => {
-                        first_back = first_back.into_iter().chain(back).min_by_key(|(after, _)| *after);
+                    let is_patient = pool.policy.wait_for_retry_after.is_some();
+                    if !(is_patient && self.goes_again(Some(place)).await) {
+                        break;
                     }
                 }
             }
-            if progress.iter_mut().any(PoolProgress::let_in_held_back) {
+            if self.trail.lets_in_held_back() || self.goes_again(None).await {
                 continue;
             }
-            let is_member_left =
-                chain.iter().zip(&progress).any(|(pool, progress)| progress.has_members_left(pool));
+            let is_member_left = self.trail.is_member_left(chain, 0);
             if is_member_left && wait_for_first_back(named, first_back, self.call.deadline).await {
-                progress.iter_mut().for_each(|progress| progress.out_of_reach.clear());
+                self.trail.forget_reach();
                 continue;
             }
-            if first_back.is_none() && self.attempts == 0 {
+            if first_back.is_none() && self.trail.attempts == 0 {
                 usable(named)?;
             }
             return Err(self.history.fail(first_back, true));
@@ -165,12 +170,9 @@ impl<'a, T: Send> Walk<'a, T> {
     }
 
     /// Tries the members of one pool.
-    async fn try_pool(
-        &mut self,
-        pool: &'a Arc<Pool>,
-        progress: &mut PoolProgress,
-        is_last: bool,
-    ) -> Result<PoolOutcome<T>, CallError> {
+    async fn try_pool(&mut self, place: usize, pool: &'a Arc<Pool>) -> Result<PoolOutcome<T>, CallError> {
+        let is_last = !self.trail.is_member_left(&self.call.chain, place + 1);
+        let Some(progress) = self.trail.pools.get_mut(place) else { return Ok(PoolOutcome::NextPool(None)) };
         if usable(pool).is_err() || progress.spent {
             return Ok(PoolOutcome::NextPool(None));
         }
@@ -178,31 +180,22 @@ impl<'a, T: Send> Walk<'a, T> {
             self.engine.budgets.deposit(pool.roster.id);
         }
         let driver = self.engine.driver(pool)?;
-        let timeouts = &pool.policy.timeouts;
         // In a box, since it is rare and every call has to have room for it.
         let mut failed = None;
         loop {
-            let tried = progress.passed_over();
-            let pick = PickRequest {
-                pool,
-                tried: &tried,
-                tokens: self.call.tokens,
-                deadline: self.call.deadline,
-                lifetime: LeaseLifetime::Attempt(self.mode.limit(timeouts)),
-                is_last,
-            };
-            let picked = self.engine.wait_for_member(&pick, failed.take()).await;
-            self.history.picked(picked.degraded);
-            let (index, lease) = match picked.member {
-                Ok(member) => member,
-                Err(first_back) => return Ok(PoolOutcome::NextPool(first_back)),
+            let (index, lease) = match self.again.take_if(|again| again.due && again.place == place) {
+                Some(again) => (again.index, again.held.and_then(Attempt::hand_over)),
+                None => match self.pick(place, pool, is_last, failed.take()).await {
+                    Ok(picked) => picked,
+                    Err(first_back) => return Ok(PoolOutcome::NextPool(first_back)),
+                },
             };
             let Some(member) = pool.members.get(index) else { return Ok(PoolOutcome::NextPool(None)) };
-            progress.tried.push(index);
-            self.attempts += 1;
+            self.trail.attempts += 1;
+            self.trail.place = place;
 
-            let mut attempt =
-                Attempt::begin(self.engine, self.call, self.mode, self.attempts, pool, member, lease);
+            let number = self.trail.attempts;
+            let mut attempt = Attempt::begin(self.engine, self.call, self.mode, number, pool, member, lease);
             let failure = match attempt.run((self.request)(driver, &member.target)).await {
                 Ok(reply) => {
                     if self.doubtful.is_some() {
@@ -218,41 +211,96 @@ impl<'a, T: Send> Walk<'a, T> {
                 Err(failure) => failure,
             };
             // Apart, so that what happens once in a while takes no room in every call.
-            let failed_attempt = FailedAttempt { pool, is_last, index, member, attempt, failure };
-            match Box::pin(self.after_failure(failed_attempt, progress)).await? {
+            let failed_attempt = FailedAttempt { place, pool, index, member, attempt, failure };
+            match Box::pin(self.after_failure(failed_attempt, is_last)).await? {
                 Onward::Member(attempt) => failed = attempt,
                 Onward::Pool => return Ok(PoolOutcome::NextPool(None)),
             }
         }
     }
 
-    /// Says what a failed attempt means, and where the call goes on.
-    async fn after_failure(
+    /// Picks a member that the call has not tried.
+    ///
+    /// # Errors
+    /// When the first is back, where none may serve now and that is known.
+    async fn pick(
         &mut self,
-        failed: FailedAttempt<'a>,
-        progress: &mut PoolProgress,
-    ) -> Result<Onward, CallError> {
-        let FailedAttempt { pool, is_last, index, member, mut attempt, failure } = failed;
+        place: usize,
+        pool: &'a Arc<Pool>,
+        is_last: bool,
+        failed: Option<Box<Attempt>>,
+    ) -> Result<(usize, Option<LeaseGuard>), Option<FirstBack>> {
+        let progress = self.trail.pools.get(place).ok_or(None)?;
+        let tried = progress.passed_over();
+        let pick = PickRequest {
+            pool,
+            tried: &tried,
+            tokens: self.call.tokens,
+            deadline: self.call.deadline,
+            lifetime: LeaseLifetime::Attempt(self.mode.limit(&pool.policy.timeouts)),
+            // Otherwise another model may serve at once.
+            is_last: is_last || progress.again > 0,
+        };
+        let picked = self.engine.wait_for_member(&pick, failed).await;
+        self.history.picked(picked.degraded);
+        let (index, lease) = picked.member?;
+        let lease = lease.map(|lease| LeaseGuard::new(self.engine.state.clone(), lease));
+        if self.again.is_some() {
+            Box::pin(self.settle_again()).await;
+        }
+        if let Some(progress) = self.trail.pools.get_mut(place) {
+            progress.tried.push(index);
+        }
+        Ok((index, lease))
+    }
+
+    /// Says what a failed attempt means, and where the call goes on.
+    async fn after_failure(&mut self, failed: FailedAttempt<'a>, is_last: bool) -> Result<Onward, CallError> {
+        let FailedAttempt { place, pool, index, member, mut attempt, failure } = failed;
         if let Doubt::Unwritable(field) = failure.doubt {
             // Nothing was sent: this kind of provider is passed over.
-            self.attempts -= 1;
+            attempt.use_nothing();
+            self.trail.attempts -= 1;
             self.history.unwritable(field, failure.message);
             return Ok(Onward::Pool);
         }
         let credential = pool.roster.members.get(index).map(|member| member.credential.clone());
         let failure = self.judge(failure, credential.as_deref()).await;
         let (took, cut_short) = (attempt.elapsed(), attempt.is_cut_short());
-        let cooldown = attempt.failed(&failure, cut_short);
-        progress.pass_over_siblings(pool, index, &failure, cut_short);
-        let next = self.next(pool, progress, is_last, &failure, cut_short);
+        if let Some(progress) = self.trail.pools.get_mut(place) {
+            progress.pass_over_siblings(pool, index, &failure, cut_short);
+        }
+        if failure.class == ErrorClass::ContextTooLong {
+            self.trail.leave_out(&self.call.chain, |other, index| is_same_model(pool, member, other, index));
+        }
+        let next = self.next(place, pool, is_last, &failure, cut_short);
+        let pause = self.pause(place, pool, next, &failure, took);
+        let is_held = matches!(pause, Some(Pause::Holding(_)));
+        let cooldown = attempt.failed(&failure, !is_held);
         let words = if let Doubt::Words(words) = failure.doubt { Some(words) } else { None };
+        let again = pause.map(|pause| {
+            let (Pause::Holding(wait) | Pause::Away(wait)) = pause;
+            let paid = next == Next::Member && self.is_member_left(place, pool);
+            let (at, failure) = (Instant::now() + wait, failure.clone());
+            Box::new(Again { place, index, at, failure, held: None, paid, due: false })
+        });
         self.history.failed(member, failure, took, cooldown);
+        if let Some(mut again) = again {
+            if is_held {
+                again.held = Some(attempt);
+                self.again = Some(again);
+                return Ok(if next == Next::Member { Onward::Member(None) } else { Onward::Pool });
+            }
+            if self.again.as_ref().is_none_or(|other| again.at < other.at) {
+                self.again = Some(again);
+            }
+        }
         if let (Some(words), Some(credential)) = (words, credential)
             && cooldown.is_some()
-            && !matches!(next, Next::End)
+            && next != Next::End
         {
             self.doubtful = Some(Doubtful { words, credential, attempt: Box::new(attempt) });
-            return Ok(if matches!(next, Next::Member) { Onward::Member(None) } else { Onward::Pool });
+            return Ok(if next == Next::Member { Onward::Member(None) } else { Onward::Pool });
         }
         match next {
             Next::Member => Ok(Onward::Member(Some(Box::new(attempt)))),
@@ -262,7 +310,7 @@ impl<'a, T: Send> Walk<'a, T> {
             }
             Next::End => {
                 attempt.write_failure().await;
-                let all_tried = is_last && !progress.has_members_left(pool);
+                let all_tried = is_last && !self.is_member_left(place, pool);
                 Err(self.history.fail(None, all_tried))
             }
         }
@@ -271,7 +319,7 @@ impl<'a, T: Send> Walk<'a, T> {
     /// Looks at a failure beside the one before. Two credentials that are refused with the same words show that the request
     /// is at fault: then neither cools, and the caller is told.
     async fn judge(&mut self, failure: Failure, credential: Option<&str>) -> Failure {
-        self.billed += usize::from(failure.doubt == Doubt::Billed);
+        self.trail.billed += usize::from(failure.doubt == Doubt::Billed);
         let Some(before) = self.doubtful.take() else { return failure };
         let same = failure.doubt == Doubt::Words(before.words) && credential != Some(&*before.credential);
         if same {
@@ -292,26 +340,89 @@ impl<'a, T: Send> Walk<'a, T> {
         }
     }
 
-    /// Decides what follows a failed attempt. Where that is another member, the pool's retry budget pays for it.
-    fn next(
+    /// Writes what is not written yet.
+    async fn settle(&mut self) {
+        self.settle_doubt().await;
+        self.settle_again().await;
+    }
+
+    /// Writes the failure of a member that was to be tried again. Somebody else serves, or nobody does.
+    async fn settle_again(&mut self) {
+        let again = self.again.take_if(|again| again.held.is_some());
+        if let Some(again) = again
+            && let Some(mut attempt) = again.held
+        {
+            self.history.cooled(attempt.cool(&again.failure));
+            attempt.write_failure().await;
+        }
+    }
+
+    /// Whether a member is to be tried again, of the pool in that place where one is given. Waits until its time has come.
+    async fn goes_again(&mut self, place: Option<usize>) -> bool {
+        let is_meant = |again: &mut Box<Again>| place.is_none_or(|place| again.place == place);
+        let Some(again) = self.again.take_if(is_meant) else { return false };
+        Box::pin(self.wait_for(again)).await
+    }
+
+    /// Waits for the time of a member that is to be tried again, where there is time and the retry budget pays for it.
+    async fn wait_for(&mut self, mut again: Box<Again>) -> bool {
+        let left = self.call.deadline.saturating_duration_since(again.at);
+        let pool = self.call.chain.get(again.place).filter(|pool| {
+            !left.is_zero()
+                && self.engine.latencies.allow(pool.roster.id, self.mode, left)
+                && (again.paid || self.engine.budgets.allow(pool.roster.id, again.failure.class))
+        });
+        let progress = self.trail.pools.get_mut(again.place);
+        let (Some(_), Some(progress)) = (pool, progress) else {
+            self.again = Some(again);
+            self.settle_again().await;
+            self.again = None;
+            return false;
+        };
+        progress.again += 1;
+        sleep_until(again.at).await;
+        if again.held.is_some() {
+            again.due = true;
+            self.again = Some(again);
+        } else {
+            progress.tried.retain(|&index| index != again.index);
+        }
+        true
+    }
+
+    /// Whether a member of the pool may still be tried.
+    fn is_member_left(&self, place: usize, pool: &Pool) -> bool {
+        self.trail.pools.get(place).is_some_and(|progress| progress.has_members_left(pool))
+    }
+
+    /// How the member that has failed may be tried again. The failure took so long to come.
+    fn pause(
         &self,
+        place: usize,
         pool: &Pool,
-        progress: &mut PoolProgress,
-        is_last: bool,
+        next: Next,
         failure: &Failure,
-        cut_short: bool,
-    ) -> Next {
+        took: Duration,
+    ) -> Option<Pause> {
+        let progress = self.trail.pools.get(place).filter(|progress| next != Next::End && !progress.spent)?;
+        pause_after(failure, took, &pool.policy, progress.again, rand::random())
+    }
+
+    /// Decides what follows a failed attempt. Where that is another member, the pool's retry budget pays for it.
+    fn next(&mut self, place: usize, pool: &Pool, is_last: bool, failure: &Failure, cut_short: bool) -> Next {
         let call = self.call;
+        let is_too_long = failure.class == ErrorClass::ContextTooLong;
         let is_final = cut_short
-            || !failure.class.moves_on()
-            || self.billed > MAX_BILLED
+            || !(failure.class.moves_on() || is_too_long)
+            || self.trail.billed > MAX_BILLED
             || !(call.repeatable || failure.is_before_work())
-            || (call.max_attempts > 0 && self.attempts >= call.max_attempts);
+            || (call.max_attempts > 0 && self.trail.attempts >= call.max_attempts);
         if is_final {
             return Next::End;
         }
         let is_overloaded = failure.http_status == Some(PROVIDER_OVERLOADED) && !is_last;
-        if !pool.balanced || is_overloaded {
+        let Some(progress) = self.trail.pools.get_mut(place) else { return Next::Pool };
+        if !pool.balanced || is_overloaded || (is_too_long && !progress.has_members_left(pool)) {
             return Next::Pool;
         }
         // Where nobody is left there will be no retry, and the budget pays for none.
@@ -322,63 +433,8 @@ impl<'a, T: Send> Walk<'a, T> {
     }
 }
 
-impl PoolProgress {
-    /// Those that may not be picked now.
-    fn passed_over(&self) -> Cow<'_, [usize]> {
-        if self.out_of_reach.is_empty() && self.held_back.is_empty() {
-            return Cow::Borrowed(&self.tried);
-        }
-        Cow::Owned([&*self.tried, &*self.out_of_reach, &*self.held_back].concat())
-    }
-
-    /// Passes over the members that a failure of the one at `index` says something of: all of an address that cannot be
-    /// reached, and for a while those that would hang with it.
-    fn pass_over_siblings(&mut self, pool: &Pool, index: usize, failure: &Failure, cut_short: bool) {
-        let hung = failure.class == ErrorClass::Timeout && !cut_short;
-        let of_address = failure.is_of_address() && !failure.ours;
-        let Some((one, target)) = pool.roster.members.get(index).zip(pool.members.get(index)) else { return };
-        if !(of_address || hung) || one.address.is_empty() {
-            return;
-        }
-        let all = pool.roster.members.iter().zip(&pool.members).enumerate();
-        let siblings = all
-            .filter(|(_, (other, _))| other.address == one.address)
-            .filter(|(_, (_, other))| of_address || other.target.model == target.target.model)
-            .map(|(sibling, _)| sibling);
-        let passed_over = self.passed_over();
-        let siblings: Vec<_> = siblings.filter(|sibling| !passed_over.contains(sibling)).collect();
-        let list = if of_address { &mut self.out_of_reach } else { &mut self.held_back };
-        list.extend(siblings);
-    }
-
-    /// Ends the waiting of those held back. Returns whether there were any that may be tried.
-    fn let_in_held_back(&mut self) -> bool {
-        !mem::take(&mut self.held_back).is_empty() && !self.spent
-    }
-
-    /// Whether a member of the pool may be tried without waiting.
-    fn has_members_within_reach(&self, pool: &Pool) -> bool {
-        self.has_members_left(pool) && self.tried.len() + self.out_of_reach.len() < pool.members.len()
-    }
-
-    /// Whether a member of the pool may still be tried, now or later.
-    fn has_members_left(&self, pool: &Pool) -> bool {
-        usable(pool).is_ok() && !self.spent && self.tried.len() < pool.members.len()
-    }
-}
-
-/// Whether a pool can be called at all.
-///
-/// # Errors
-/// Why it cannot.
-pub(super) fn usable(pool: &Pool) -> Result<(), CallError> {
-    if !pool.enabled {
-        Err(CallError::Disabled)
-    } else if !pool.members.is_empty() {
-        Ok(())
-    } else if pool.unreadable {
-        Err(CallError::Unreadable)
-    } else {
-        Err(CallError::NoCredentials)
-    }
+/// Whether a member asks the same provider for the same model as another that has refused: it would refuse as well.
+fn is_same_model(pool: &Pool, member: &PoolMember, other: &Pool, index: usize) -> bool {
+    other.key.provider == pool.key.provider
+        && other.members.get(index).is_some_and(|other| other.target.model == member.target.model)
 }

@@ -29,6 +29,7 @@ mod kind;
 mod openai;
 mod payload;
 mod pool;
+mod prefill;
 mod probe;
 mod proxies;
 mod redact;
@@ -48,10 +49,13 @@ pub use forward::{ForwardPath, ForwardReply, ForwardRequest, Forwarded, forwarde
 pub use guard::{Networks, Unreachable, check_url, same_origin};
 pub use kind::{CredentialField, KindSpec, ModelType};
 pub use payload::Payload;
+pub use prefill::{PREFIX_KINDS, takes_prefill};
 pub use probe::probe;
 pub use proxies::{Misread, Proxies};
 pub use registry::{Registry, kind, kinds};
 pub use rules::{Pattern, Rule, Status};
 pub use stream::ChatStream;
 pub use target::{Fields, Target};
-pub use tokens::{Countable, TokenCount, Vocabulary, count, estimate_chat, estimate_inputs, estimate_text};
+pub use tokens::{
+    Countable, TokenCount, Vocabulary, answer_limit, count, estimate_chat, estimate_inputs, estimate_text,
+};

@@ -70,6 +70,14 @@ pub fn estimate_chat(request: &ChatRequest) -> u64 {
     Counter { vocabulary: None, left: 0, estimated: true }.chat(request)
 }
 
+/// The most tokens that a request lets the model write, where it says so.
+#[must_use]
+pub fn answer_limit(request: &ChatRequest) -> Option<u64> {
+    ["max_completion_tokens", "max_tokens"]
+        .iter()
+        .find_map(|name| request.parameters.get(*name).or_else(|| request.extra.fields.get(*name))?.as_u64())
+}
+
 /// About how many tokens inputs to embed are. Quick.
 #[must_use]
 pub fn estimate_inputs(inputs: &EmbeddingInputs) -> u64 {

@@ -9,12 +9,12 @@
 //! [`Scope::is_of_address`]: crate::balance::Scope::is_of_address
 
 use super::{
-    Acquire, Acquired, Answer, Clock, FailedAttempt, Gone, Inspection, Lease, Outcome, Override, StateStore,
+    Acquire, Acquired, Answer, Clock, FailedAttempt, Inspection, Lease, Outcome, Override, StateStore,
     addresses::{Addresses, Ways},
     redis::{Fleet, RedisStore},
 };
 use crate::{
-    balance::{Cooldown, ErrorClass, Member, Roster},
+    balance::{Cooldown, ErrorClass, Gone, Member, Roster},
     redis::RedisOptions,
 };
 use async_trait::async_trait;

@@ -144,6 +144,6 @@ pub(super) fn model_out(model: Model) -> pb::Model {
         policy: Some(policy::out(&model.policy)),
         load_balancing_enabled: model.load_balancing_enabled,
         revision: model.revision,
-        context_window: Some(model.context_window),
+        context_window: Some(model.context_window).filter(|window| *window > 0),
     }
 }

@@ -3,13 +3,14 @@
 use super::service::InvokeApi;
 use crate::{
     api::{from_pb, json, pb, status, to_pb},
-    invoke::{Call, Streamed},
-    provider::{ModelType, estimate_chat},
+    invoke::{Call, News, Streamed},
+    provider::{ModelType, answer_limit, estimate_chat},
     wire::{
         Annotation, ChatEvent, ChatReply, ChatRequest, Choice, Content, Extra, Media, MediaSource, Message,
         Part, PartKind, RareEvent, Reasoning, Tool, ToolCall,
     },
 };
+use serde_json::Value;
 use tonic::{Request, Status};
 
 /// What an answer costs, in tokens, where nothing bounds it. Limits need only the order of magnitude.
@@ -100,11 +101,9 @@ fn join(
 
 /// Estimates how many tokens the call will use: those of the conversation, and the most that the model may write.
 pub(super) fn tokens(request: &ChatRequest) -> u64 {
-    let most = ["max_completion_tokens", "max_tokens"];
-    let value =
-        |name: &str| request.parameters.get(name).or_else(|| request.extra.fields.get(name))?.as_u64();
-    let answer = most.iter().find_map(|name| value(name)).unwrap_or(ANSWER_TOKENS);
-    let choices = value("n").unwrap_or(1).max(1);
+    let answer = answer_limit(request).unwrap_or(ANSWER_TOKENS);
+    let choices = request.parameters.get("n").or_else(|| request.extra.fields.get("n"));
+    let choices = choices.and_then(Value::as_u64).unwrap_or(1).max(1);
     estimate_chat(request).saturating_add(answer.saturating_mul(choices))
 }
 
@@ -387,7 +386,7 @@ fn tool_call_out(call: ToolCall) -> pb::ToolCall {
 pub(super) fn event_out(
     event: ChatEvent,
     stream: &Streamed<ChatEvent>,
-    route: Option<pb::Route>,
+    news: Option<News>,
 ) -> pb::StreamLlmResponse {
     let usage =
         event.usage.map(|usage| to_pb::usage(usage, stream.latency(), Some(stream.time_to_first_token())));
@@ -402,7 +401,11 @@ pub(super) fn event_out(
         ..pb::Delta::default()
     };
     let mut response =
-        pb::StreamLlmResponse { finish_reason: event.finish_reason, usage, route, ..Default::default() };
+        pb::StreamLlmResponse { finish_reason: event.finish_reason, usage, ..Default::default() };
+    if let Some(News { route, restarted }) = news {
+        response.route = Some(to_pb::route(route));
+        response.restarted = restarted;
+    }
     let Some(rare) = event.rare else {
         response.delta = is_content.then_some(delta);
         return response;

@@ -3,6 +3,7 @@
 use super::{pieces::Pieces, pieces::pieces, service::InvokeApi};
 use crate::{
     api::{from_pb, pb, status, to_pb},
+    invoke::Passed,
     provider::{ForwardPath, ForwardRequest, estimate_text, forwarded_headers},
 };
 use bytes::Bytes;
@@ -50,15 +51,15 @@ impl InvokeApi {
         let options = request.options.as_ref();
         let tokens = estimate_text(forward.body.len());
         let call = self.call(&metadata, &caller, Some(key), model_type, options, tokens).await?;
-        let answer = self.engine.forward(call, &forward).await.map_err(status::from_call)?;
+        let mut answer = self.engine.forward(call, &forward).await.map_err(status::from_call)?;
         let head = pb::ForwardResponse {
             status: answer.status.into(),
             headers: answer.headers.into_iter().collect(),
             body: Vec::new(),
-            route: Some(to_pb::route(answer.body.route())),
+            route: answer.body.news().map(|news| to_pb::route(news.route)),
         };
-        let body = pieces(answer.body, self.stop.clone(), |bytes: Bytes, _, _| pb::ForwardResponse {
-            body: bytes.into(),
+        let body = pieces(answer.body, self.stop.clone(), |piece: Passed, _, _| pb::ForwardResponse {
+            body: piece.bytes.into(),
             ..pb::ForwardResponse::default()
         });
         Ok(stream::iter([Ok(head)]).chain(body).boxed())

@@ -23,7 +23,7 @@ impl InvokeService for InvokeApi {
         request: Request<pb::InvokeLlmRequest>,
     ) -> Result<Response<pb::InvokeLlmResponse>, Status> {
         let (call, chat) = self.chat(request).await?;
-        let served = self.engine.chat(&call, &chat).await.map_err(status::from_call)?;
+        let served = self.engine.chat(call, &chat).await.map_err(status::from_call)?;
         let usage = served.reply.usage.unwrap_or_default();
         let mut response = chat::reply_out(served.reply);
         response.usage = Some(to_pb::usage(usage, served.latency, None));
@@ -36,7 +36,7 @@ impl InvokeService for InvokeApi {
         request: Request<pb::StreamLlmRequest>,
     ) -> Result<Response<Self::StreamLlmStream>, Status> {
         let (call, chat) = self.chat(request).await?;
-        let stream = self.engine.chat_stream(&call, &chat).await.map_err(status::from_call)?;
+        let stream = self.engine.chat_stream(call, chat).await.map_err(status::from_call)?;
         Ok(Response::new(pieces(stream, self.stop.clone(), chat::event_out)))
     }
 

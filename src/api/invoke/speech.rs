@@ -67,9 +67,9 @@ impl InvokeApi {
         let options = request.options.as_ref();
         let call = self.call(&metadata, &caller, request.key, ModelType::Tts, options, tokens).await?;
         let audio = self.engine.speak(&call, &spoken).await.map_err(status::from_call)?;
-        Ok(pieces(audio, self.stop.clone(), |audio: Bytes, _, route| pb::InvokeTtsResponse {
+        Ok(pieces(audio, self.stop.clone(), |audio: Bytes, _, news| pb::InvokeTtsResponse {
             audio: audio.into(),
-            route,
+            route: news.map(|news| to_pb::route(news.route)),
         }))
     }
 

@@ -2,6 +2,7 @@
 
 use crate::balance::{Cooldowns, HealthCheck, OnBreak, Policy, Strategy, Timeouts, WhenExhausted};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::time::Duration;
 
 /// What a tenant has set; what is absent has its default. Durations are stored in milliseconds.
@@ -34,9 +35,9 @@ pub struct PolicySettings {
     pub wait_for_retry_after: Option<Millis>,
     /// Absent: on.
     pub last_resort: Option<bool>,
-    /// What a later version has set. It is kept as it is.
-    #[serde(flatten)]
-    pub later: serde_json::Map<String, serde_json::Value>,
+    /// What a later version has set beside these. It is kept as it is.
+    #[serde(skip)]
+    pub later: Map<String, Value>,
 }
 
 /// How long each class cools, where it is set.
@@ -71,9 +72,36 @@ impl PolicySettings {
         if json.is_empty() {
             return Self::default();
         }
-        serde_json::from_str(json).unwrap_or_else(|error| {
+        Self::parse(json).unwrap_or_else(|error| {
             tracing::error!(%error, "a balancing policy cannot be read; its defaults hold");
             Self::default()
+        })
+    }
+
+    fn parse(json: &str) -> serde_json::Result<Self> {
+        let mut later: Map<String, Value> = serde_json::from_str(json)?;
+        let settings = serde_json::from_value(Value::Object(later.clone()))?;
+        for known in Self::default().fields()?.keys() {
+            later.remove(known);
+        }
+        Ok(Self { later, ..settings })
+    }
+
+    /// What a row is to hold.
+    ///
+    /// # Errors
+    /// None that is known: all of it is JSON.
+    pub(in crate::catalog) fn write(&self) -> serde_json::Result<String> {
+        let mut fields = self.fields()?;
+        fields.extend(self.later.clone());
+        serde_json::to_string(&fields)
+    }
+
+    /// Those of this version.
+    fn fields(&self) -> serde_json::Result<Map<String, Value>> {
+        serde_json::to_value(self).map(|value| match value {
+            Value::Object(fields) => fields,
+            _ => Map::new(),
         })
     }
 

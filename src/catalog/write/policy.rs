@@ -41,7 +41,7 @@ impl Writer {
         check(&settings)?;
         let revision = model.lb_revision + 1;
         let mut update = model.into_active_model();
-        update.policy = Set(serde_json::to_string(&settings).map_err(|_| Error::Internal)?);
+        update.policy = Set(settings.write().map_err(|_| Error::Internal)?);
         update.lb_revision = Set(revision);
         let model = update.update(&write.tx).await?;
         write.commit(Some(tenant.id), Reload::Model(model.id), event.after(&settings)).await?;

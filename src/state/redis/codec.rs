@@ -3,8 +3,7 @@
 use crate::{
     balance::{
         Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Resort, Roster, Standing,
-        Time,
-        Trial, Turn, Window, millis,
+        Time, Trial, Turn, Window, millis,
     },
     redis::{RedisError, Result},
     state::{Acquired, FailedAttempt, Inspection, Lease, MemberInspection},

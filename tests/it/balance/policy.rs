@@ -255,7 +255,7 @@ async fn waiting_serves_when_the_first_is_back(rota: &Rota) {
         upstream.script(key, Script::sequence([Script::fail_for(429, "1"), Script::Answer]));
     }
     assert_eq!(
-        told(&scene.ask().await.unwrap_err()),
+        told(&scene.send(scene.bounded(2)).await.unwrap_err()),
         error(Code::ResourceExhausted, "UPSTREAM_RATE_LIMITED")
     );
     let began = Instant::now();

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rota::{
-    api::pb::ErrorClass,
+    api::pb::{BalancingPolicy, ErrorClass, UpdateBalancingPolicyRequest},
     scripted::{Script, Upstream},
 };
 
@@ -101,6 +101,11 @@ async fn a_call_is_repeated_when_rota_says_so(language: Language) {
     for key in &scene.keys {
         upstream.script(key, Script::sequence([Script::fail_for(429, "1"), Script::Answer]));
     }
+    // Otherwise Rota would wait for so short a time itself.
+    let policy = BalancingPolicy { max_attempts: 2, ..BalancingPolicy::default() };
+    let key = Some(scene.key.clone());
+    let update = UpdateBalancingPolicyRequest { key, policy: Some(policy), ..Default::default() };
+    scene.clients.config.clone().update_balancing_policy(update).await.unwrap();
     let said = says(language, rota, &scene, "ask", &[]).await;
     assert!(said.well && said.of("answer").starts_with("served by "), "{}", said.text);
     // Twice in vain, then once more.

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use rota::{
     api::pb::{
-        BalancingPolicy, CallOptions, DeleteModelRequest, DisableModelRequest, ErrorClass, InvokeLlmRequest,
-        Model, ModelKey, PutModelRequest, UpdateBalancingPolicyRequest, WhenExhausted,
+        BalancingPolicy, CallOptions, DeleteModelRequest, ErrorClass, Model, ModelKey, PutModelRequest,
+        WhenExhausted,
     },
     scripted::{Script, Upstream},
 };
@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
 use crate::support::{
+    chain::Chain,
     failure::{classes, error, retry_after, route, told},
     on_both_states,
     rota::Rota,
@@ -27,69 +28,6 @@ on_both_states!(
     a_bad_request_goes_nowhere_else,
     when_all_are_cooling_the_soonest_of_all_is_told,
 );
-
-/// Models of one tenant, each with `members` configs, the first two letters of the alphabet and so on.
-struct Chain {
-    upstream: Upstream,
-    scenes: Vec<Scene>,
-}
-
-impl Chain {
-    async fn set(rota: &Rota, models: usize, members: usize) -> Self {
-        let upstream = Upstream::start().await.unwrap();
-        let first = Scene::set(rota, &upstream, members).await;
-        let mut scenes = Vec::new();
-        for index in 1..models {
-            let mut scene = first.clone();
-            scene.key.model = format!("fallback-{index}");
-            let model = Model { key: Some(scene.key.clone()), ..Model::default() };
-            scene.clients.config.put_model(PutModelRequest { model: Some(model) }).await.unwrap();
-            scene.keys.clear();
-            scene.add_configs(members).await;
-            scene.enable().await;
-            scenes.push(scene);
-        }
-        scenes.insert(0, first);
-        Self { upstream, scenes }
-    }
-
-    async fn link(&self, from: usize, to: &[usize]) -> Result<Model, Status> {
-        let model = Model {
-            key: Some(self.scenes[from].key.clone()),
-            fallbacks: to.iter().map(|index| self.scenes[*index].key.clone()).collect(),
-            ..Model::default()
-        };
-        let request = PutModelRequest { model: Some(model) };
-        Ok(self.scenes[from].clients.config.clone().put_model(request).await?.into_inner().model.unwrap())
-    }
-
-    async fn disable(&self, model: usize) {
-        let request = DisableModelRequest { key: Some(self.scenes[model].key.clone()) };
-        self.scenes[model].clients.config.clone().disable_model(request).await.unwrap();
-    }
-
-    async fn wait_when_exhausted(&self, model: usize) {
-        let policy =
-            BalancingPolicy { when_exhausted: WhenExhausted::Wait.into(), ..BalancingPolicy::default() };
-        let key = Some(self.scenes[model].key.clone());
-        let request = UpdateBalancingPolicyRequest { key, policy: Some(policy), ..Default::default() };
-        self.scenes[model].clients.config.clone().update_balancing_policy(request).await.unwrap();
-    }
-
-    fn script(&self, model: usize, script: &Script) {
-        for key in &self.scenes[model].keys {
-            self.upstream.script(key, script.clone());
-        }
-    }
-
-    fn hits(&self) -> Vec<u64> {
-        self.scenes.iter().map(|scene| scene.hits(&self.upstream).iter().sum()).collect()
-    }
-
-    fn request(&self, options: CallOptions) -> InvokeLlmRequest {
-        InvokeLlmRequest { options: Some(options), ..self.scenes[0].request() }
-    }
-}
 
 async fn a_model_that_cannot_serve_goes_on_with_its_fallback(rota: &Rota) {
     let chain = Chain::set(rota, 2, 2).await;
@@ -152,7 +90,8 @@ async fn waiting_is_for_configs_that_can_still_be_tried(rota: &Rota) {
     let chain = Chain::set(rota, 2, 2).await;
     chain.link(0, &[1]).await.unwrap();
     chain.disable(1).await;
-    chain.wait_when_exhausted(0).await;
+    let policy = BalancingPolicy { when_exhausted: WhenExhausted::Wait.into(), ..BalancingPolicy::default() };
+    chain.set_policy(0, policy).await;
     chain.script(0, &Script::fail_for(429, "20"));
     let began = Instant::now();
     let status = chain.scenes[0].ask().await.unwrap_err();
@@ -240,14 +179,14 @@ async fn a_spent_retry_budget_still_goes_on_with_the_fallback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failure_with_nobody_left_takes_nothing_from_the_budget() {
+async fn a_failure_that_nothing_can_follow_takes_nothing_from_the_budget() {
     let rota = Rota::builder().arg("--retry-share").arg("0").arg("--retry-rate").arg("1").start().await;
     let upstream = Upstream::start().await.unwrap();
     let mut scene = Scene::set(&rota, &upstream, 2).await;
     let both = scene.configs.clone();
     scene.put_configs(both[..1].to_vec()).await;
-    // One call in three fails, so that it never trips.
-    let turns = (0..100).map(|turn| if turn % 3 == 0 { Script::fail(500) } else { Script::Answer });
+    // One call in three fails, so that it never trips; and not in a way that the same config is asked again.
+    let turns = (0..100).map(|turn| if turn % 3 == 0 { Script::fail(501) } else { Script::Answer });
     upstream.script(&scene.keys[0], Script::sequence(turns));
     for turn in 0..45 {
         assert_eq!(scene.ask().await.is_err(), turn % 3 == 0);

@@ -1,9 +1,12 @@
 //! Calls of each kind: attempts, deadlines, streams, fallbacks, leases.
 
+mod again;
+mod breaks;
 mod bulk;
 mod calls;
 mod conformance_failures;
 mod conformance_streams;
+mod context;
 mod counting;
 mod dead_addresses;
 mod failover;
@@ -12,6 +15,8 @@ mod forward;
 mod judging;
 mod leases;
 mod patience;
+mod reservations;
+mod sixteen_faults;
 mod speech;
 mod speech_out;
 pub mod streaming;

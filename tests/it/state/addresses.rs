@@ -61,7 +61,16 @@ async fn replicas(count: usize) -> Vec<ReachableStore> {
 
 async fn ask_for(store: &ReachableStore, pool: &Arc<Roster>, hold: Option<Duration>) -> Acquired {
     let lease = LeaseId::new(rand::random());
-    let ask = Acquire { pool, tried: &[], failed: None, lease, trial_ttl: 30 * SECOND, tokens: 0, hold };
+    let ask = Acquire {
+        pool,
+        tried: &[],
+        failed: None,
+        lease,
+        trial_ttl: 30 * SECOND,
+        tokens: 0,
+        hold,
+        is_last: true,
+    };
     store.acquire(&ask).await.acquired
 }
 

@@ -7,6 +7,7 @@
 pub mod authority;
 pub mod by_provider;
 pub mod callers;
+pub mod chain;
 pub mod collector;
 pub mod door;
 pub mod example;

@@ -2,10 +2,11 @@
 
 use rota::{
     api::pb::{
-        CreateCredentialRequest, CreateProviderRequest, CreateTenantRequest, CreateTokenRequest, Credential,
-        EnableModelLoadBalancingRequest, GetLoadBalancingConfigsRequest, InvokeLlmRequest, InvokeLlmResponse,
-        LoadBalancingConfig, Message, Model, ModelKey, ModelType, Provider, PutModelRequest, Role,
-        StreamLlmRequest, StreamLlmResponse, Tenant, Token, UpdateLoadBalancingConfigsRequest,
+        CallOptions, CreateCredentialRequest, CreateProviderRequest, CreateTenantRequest, CreateTokenRequest,
+        Credential, EnableModelLoadBalancingRequest, GetLoadBalancingConfigsRequest, InvokeLlmRequest,
+        InvokeLlmResponse, LoadBalancingConfig, Message, Model, ModelKey, ModelType, Provider,
+        PutModelRequest, Role, StreamLlmRequest, StreamLlmResponse, Tenant, Token,
+        UpdateLoadBalancingConfigsRequest,
     },
     scripted::Upstream,
 };
@@ -172,6 +173,12 @@ impl Scene {
     /// What [`ask`](Self::ask) sends.
     pub fn request(&self) -> InvokeLlmRequest {
         InvokeLlmRequest { key: Some(self.key.clone()), messages: vec![hi()], ..Default::default() }
+    }
+
+    /// The same with at most so many attempts.
+    pub fn bounded(&self, max_attempts: i32) -> InvokeLlmRequest {
+        let options = CallOptions { max_attempts, ..CallOptions::default() };
+        InvokeLlmRequest { options: Some(options), ..self.request() }
     }
 
     /// One call.

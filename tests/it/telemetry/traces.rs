@@ -167,7 +167,7 @@ async fn a_pick_lasts_until_the_verdict_of_the_trial_it_waits_for() {
         let failure = Script::fail_for(429, "1").after(trial);
         upstream.script(key, Script::sequence([failure, again]));
     }
-    scene.ask().await.unwrap_err();
+    scene.send(scene.bounded(2)).await.unwrap_err();
     eventually(Duration::from_secs(10), async || {
         let configs = scene.configs_now().await;
         if configs.iter().any(|config| config.in_cooldown) { Err(format!("{configs:?}")) } else { Ok(()) }
