@@ -63,7 +63,7 @@ async fn follow_database(reporter: &HealthReporter, catalog: &Catalog, readiness
         if known != now && !readiness.draining.is_cancelled() {
             match now {
                 DatabaseState::Writable => {
-                    tracing::info!("the database is back: configuration can be changed")
+                    tracing::info!("the database is back: configuration can be changed");
                 }
                 DatabaseState::ReadOnly => {
                     tracing::warn!("the database takes no writes: configuration cannot be changed");
