@@ -126,7 +126,7 @@ async fn redis_that_never_answers_costs_one_timeout_at_most() {
     degraded(scene, true, Duration::from_secs(5)).await;
     // Several probes go unanswered meanwhile, at nobody's cost.
     eventually(Duration::from_secs(30), async || {
-        let labels = [("operation", "claim"), ("outcome", "failed")];
+        let labels = [("operation", "probe"), ("outcome", "failed")];
         match value(&rotas[0].metrics().await, "rota_state_store_command_duration_seconds_count", &labels) {
             2.. => Ok(()),
             failed => Err(format!("{failed} probes have failed")),
