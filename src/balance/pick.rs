@@ -45,10 +45,10 @@ pub struct PickRules {
 /// The priority that serves: the lowest of which somebody can who has not been tried.
 #[must_use]
 pub fn serving_tier(candidates: &[Candidate<'_>]) -> Option<i32> {
-    best_tier(candidates, |one| one.may_serve())
+    best_tier(candidates, Candidate::may_serve)
 }
 
-fn best_tier(candidates: &[Candidate<'_>], may: impl Fn(&Candidate<'_>) -> bool) -> Option<i32> {
+fn best_tier<'m>(candidates: &[Candidate<'m>], may: impl Fn(&Candidate<'m>) -> bool) -> Option<i32> {
     let open = candidates.iter().filter(|candidate| !candidate.tried && may(candidate));
     open.map(|candidate| candidate.member.priority).min()
 }
@@ -58,10 +58,10 @@ fn choose<'c, 'm>(
     candidates: &'c [Candidate<'m>],
     strategy: Strategy,
     turn: &mut Turn,
-    may: impl Fn(&Candidate<'_>) -> bool,
+    may: impl Fn(&Candidate<'m>) -> bool,
 ) -> Option<(usize, &'c Candidate<'m>)> {
     let tier = best_tier(candidates, &may)?;
-    let in_tier = |(_, one): &(usize, &Candidate<'_>)| one.member.priority == tier && may(one);
+    let in_tier = |(_, one): &(usize, &Candidate<'m>)| one.member.priority == tier && may(one);
     let (places, eligible): (Vec<_>, Vec<_>) = candidates.iter().enumerate().filter(in_tier).unzip();
     let chosen = strategy.choose(&eligible, turn)?;
     places.get(chosen).copied().zip(eligible.get(chosen).copied())
@@ -98,10 +98,10 @@ fn choose<'c, 'm>(
 #[must_use]
 pub fn pick(candidates: &[Candidate<'_>], rules: PickRules, turn: &mut Turn) -> Pick {
     let PickRules { strategy, joins, now, .. } = rules;
-    if let Some((index, candidate)) = choose(candidates, strategy, turn, |one| one.may_serve()) {
+    if let Some((index, candidate)) = choose(candidates, strategy, turn, Candidate::may_serve) {
         return Pick::Serve { index, trial: candidate.standing == Standing::HalfOpen };
     }
-    if joins && let Some((index, _)) = choose(candidates, strategy, turn, |one| one.may_be_joined()) {
+    if joins && let Some((index, _)) = choose(candidates, strategy, turn, Candidate::may_be_joined) {
         return Pick::Serve { index, trial: true };
     }
     let resort = rules.last_resort.then(|| last_resort(candidates)).flatten();

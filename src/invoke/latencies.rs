@@ -54,7 +54,8 @@ impl Latencies {
         let mut pool = self.0.entry(pool).or_default();
         let of_mode = pool.by_mode.entry(mode).or_insert(OfMode { lowest: took, usual: took, count: 0 });
         of_mode.lowest = took.min(of_mode.lowest + took.saturating_sub(of_mode.lowest) / SMOOTHING);
-        of_mode.usual = of_mode.usual - of_mode.usual / USUAL_SMOOTHING + took / USUAL_SMOOTHING;
+        of_mode.usual =
+            of_mode.usual.saturating_sub(of_mode.usual / USUAL_SMOOTHING) + took / USUAL_SMOOTHING;
         of_mode.count = of_mode.count.saturating_add(1);
         pool.served.insert(member.ordinal, Instant::now());
     }

@@ -179,10 +179,9 @@ impl Cache {
         usable.filter(|pool| wanted(pool)).collect()
     }
 
-    /// A model that was loaded under that name and row id, and its pool if it can be used.
-    pub(super) fn entry_of(&self, key: &ModelKey, model: Uuid) -> Option<Option<Arc<Pool>>> {
-        let entry = self.pools.get(key).filter(|entry| entry.model == model)?;
-        Some(entry.pool.clone())
+    /// Whether a model was loaded under that name and row id, even if it cannot be used.
+    pub(super) fn is_loaded(&self, key: &ModelKey, model: Uuid) -> bool {
+        self.pools.get(key).is_some_and(|entry| entry.model == model)
     }
 
     /// Swaps in a model. Returns what it replaces.

@@ -49,16 +49,16 @@ impl Catalog {
             let of_tenant = gone.entry(entry.tenant).or_default();
             let Some(was) = entry.pool else { continue };
             let mut leaving: HashSet<_> = was.configured.iter().map(|(_, name)| name.clone()).collect();
-            match self.cache().entry_of(&key, entry.model) {
-                None => of_tenant.pools.push(entry.model),
-                // It cannot be used now, and may be again.
-                Some(None) => continue,
-                Some(Some(is)) => {
-                    of_tenant.members.extend(left_members(&was, &is));
-                    for (_, name) in &is.configured {
-                        leaving.remove(name);
-                    }
+            if !self.cache().is_loaded(&key, entry.model) {
+                of_tenant.pools.push(entry.model);
+            } else if let Some(is) = self.cache().pool(&key) {
+                of_tenant.members.extend(left_members(&was, &is));
+                for (_, name) in &is.configured {
+                    leaving.remove(name);
                 }
+            } else {
+                // It cannot be used now, and may be again.
+                continue;
             }
             credentials.entry(entry.tenant).or_default().extend(leaving);
         }
