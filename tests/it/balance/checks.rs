@@ -46,9 +46,12 @@ async fn a_provider_that_hangs_holds_up_no_other_member_or_pool() {
         reason: ErrorClass::Authentication.into(),
     };
     alive.clients.config.clone().set_cooldown(request).await.unwrap();
-    eventually(Duration::from_secs(5), async || match alive.configs_now().await[0].in_cooldown {
-        true => Err("the check of another tenant is held up".to_owned()),
-        false => Ok(()),
+    eventually(Duration::from_secs(5), async || {
+        if alive.configs_now().await[0].in_cooldown {
+            Err("the check of another tenant is held up".to_owned())
+        } else {
+            Ok(())
+        }
     })
     .await;
     assert_eq!(silent.in_flight(), 16);

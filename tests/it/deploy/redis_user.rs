@@ -120,9 +120,12 @@ async fn the_documented_user_may_do_all_that_rota_does() {
     redis.command("CLIENT KILL TYPE normal").await;
     redis.command("CLIENT KILL TYPE pubsub").await;
     stream.await.unwrap().unwrap();
-    eventually(Duration::from_secs(20), async || match scene.ask().await.unwrap().route.unwrap().degraded {
-        true => Err("it does not come back".to_owned()),
-        false => Ok(()),
+    eventually(Duration::from_secs(20), async || {
+        if scene.ask().await.unwrap().route.unwrap().degraded {
+            Err("it does not come back".to_owned())
+        } else {
+            Ok(())
+        }
     })
     .await;
     // Its heartbeat is every 5 s.
@@ -159,9 +162,12 @@ async fn what_is_refused_is_told_and_calls_go_on() {
     let times = |logs: &str| logs.lines().filter(|line| line.contains("Redis is away")).count();
     assert_eq!(times(&rota.logs()), 1, "{}", rota.logs());
     redis.command("ACL SETUSER rota +zadd").await;
-    eventually(Duration::from_secs(10), async || match scene.ask().await.unwrap().route.unwrap().degraded {
-        true => Err("it does not come back".to_owned()),
-        false => Ok(()),
+    eventually(Duration::from_secs(10), async || {
+        if scene.ask().await.unwrap().route.unwrap().degraded {
+            Err("it does not come back".to_owned())
+        } else {
+            Ok(())
+        }
     })
     .await;
     assert!(reqwest::get(&ready).await.unwrap().text().await.unwrap().contains("[+] redis"));

@@ -106,7 +106,7 @@ async fn an_impatient_caller_cools_nobody() {
     // One that asks too much, while others are served.
     upstream.script(&scene.keys[0], Script::sequence([Script::Hang, Script::Answer]));
     upstream.script(&scene.keys[1], Script::Answer);
-    let (lost, _) = tokio::join!(join_all((0..2).map(|_| ask_within(&scene, 2_000))), async {
+    let (lost, ()) = tokio::join!(join_all((0..2).map(|_| ask_within(&scene, 2_000))), async {
         for _ in 0..20 {
             scene.ask().await.unwrap();
         }
