@@ -29,16 +29,18 @@ impl Catalog {
         })
     }
 
-    /// The indices of those members of a pool that are no more; none where the pool itself is no more.
+    /// The indices of those members of a pool that are no more; none where the pool itself is no more. One whose key,
+    /// address and upstream model stand in another config now is still there: a call that is under way may go on with it.
     #[must_use]
     pub fn members_gone(&self, pool: &Arc<Pool>) -> Option<Vec<usize>> {
         let current = self.cache().pool(&pool.key).filter(|current| current.roster.id == pool.roster.id)?;
         if Arc::ptr_eq(&current, pool) {
             return Some(Vec::new());
         }
-        let there: HashSet<_> = current.configured.iter().map(|(key, _)| key).collect();
+        let there: HashSet<_> = current.configured.iter().map(|(key, _)| &key.record).collect();
         let members = pool.roster.members.iter().enumerate();
-        Some(members.filter(|(_, member)| !there.contains(&member.key)).map(|(index, _)| index).collect())
+        let gone = members.filter(|(_, member)| !there.contains(&member.key.record));
+        Some(gone.map(|(index, _)| index).collect())
     }
 
     /// Tells what of the entries that were replaced or removed is no more, and of tenants that are gone.

@@ -107,6 +107,8 @@ async fn an_impatient_caller_cools_nobody() {
     upstream.script(&scene.keys[0], Script::sequence([Script::Hang, Script::Answer]));
     upstream.script(&scene.keys[1], Script::Answer);
     let (lost, ()) = tokio::join!(join_all((0..2).map(|_| ask_within(&scene, 2_000))), async {
+        let hangs = async || if upstream.in_flight() > 0 { Ok(()) } else { Err("nothing hangs".to_owned()) };
+        eventually(Duration::from_secs(2), hangs).await;
         for _ in 0..20 {
             scene.ask().await.unwrap();
         }
