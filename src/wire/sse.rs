@@ -145,8 +145,8 @@ impl Stray {
                 _ => {}
             }
         }
+        // Between two tokens the end of a line says nothing, and it is none of the bytes that were counted.
         self.text.extend_from_slice(line);
-        self.text.push(b'\n');
         (self.depth == 0).then(|| std::mem::take(self).text)
     }
 }
