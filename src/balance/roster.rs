@@ -14,6 +14,8 @@ pub struct Roster {
     pub strategy: Strategy,
     /// Those that may be picked.
     pub members: Members,
+    /// Whether callers wait where nobody may serve, so that those who give something back say so.
+    pub waits: bool,
 }
 
 impl Roster {

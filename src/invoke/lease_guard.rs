@@ -5,11 +5,13 @@ use crate::{
     state::{Lease, StateStore},
 };
 use std::sync::Arc;
+use tokio::time::Instant;
 
 #[derive(Debug)]
 pub(super) struct LeaseGuard {
     state: Arc<dyn StateStore>,
     lease: Lease,
+    began: Instant,
     failure: Option<Cooldown>,
     /// Tokens that the call has used, where the provider has told.
     used: Option<u64>,
@@ -17,7 +19,7 @@ pub(super) struct LeaseGuard {
 
 impl LeaseGuard {
     pub(super) fn new(state: Arc<dyn StateStore>, lease: Lease) -> Self {
-        Self { state, lease, failure: None, used: None }
+        Self { state, lease, began: Instant::now(), failure: None, used: None }
     }
 
     /// The call was served. This is written off the caller's path.
@@ -57,6 +59,9 @@ impl LeaseGuard {
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
+        if self.lease.awaited {
+            self.state.lines().held(self.lease.pool, self.began.elapsed());
+        }
         self.state.release(&self.lease, self.used);
     }
 }

@@ -5,7 +5,7 @@
 //! the state store before the next attempt or before the answer, so the next caller cannot get a key that has just failed.
 //! Dropping a call drops the upstream request and releases the lease.
 //!
-//! `walk` goes over the pools and their members, `pick` asks for a member and waits for one, and `attempt` measures one
+//! `walk` goes over the pools and their members, `pick` asks for a member, `waiting` stands in line for one, and `attempt` measures one
 //! request and reports what became of it.
 //!
 //! When Redis is away, calls go on: the state store answers from what this replica knows, and the route says so.
@@ -28,6 +28,7 @@ mod reply;
 mod route;
 mod stream;
 mod unary;
+mod waiting;
 mod walk;
 
 pub use budget::RetryBudget;

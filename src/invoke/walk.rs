@@ -6,16 +6,18 @@ use super::{
     engine::Engine,
     error::CallError,
     history::CallHistory,
-    pick::{FirstBack, LeaseLifetime, PickRequest, wait_for_first_back},
+    pick::{FirstBack, LeaseLifetime, PickRequest, Waits},
     route::Route,
+    waiting::{Waiting, look_after},
 };
 use crate::{
-    balance::{Doubt, ErrorClass, Failure},
+    balance::{Doubt, ErrorClass, Failure, WhenExhausted},
     catalog::{Pool, PoolMember},
     provider::{Driver, Target, connect_within},
 };
 use futures::future::BoxFuture;
 use std::{mem, sync::Arc};
+use tokio::time::{Instant, sleep_until};
 
 /// Sent by Anthropic, and by others after it, when the whole provider is overloaded: another of its keys would not do
 /// better.
@@ -47,6 +49,8 @@ struct Walk<'a, T> {
     billed: usize,
     /// An attempt whose failure is not written yet: another credential may show that the request is at fault.
     doubtful: Option<Doubtful>,
+    /// Where it stands in line between two rounds over the chain.
+    place: Option<Waiting>,
     history: CallHistory,
 }
 
@@ -117,8 +121,17 @@ impl Engine {
             return Err(CallError::Disabled);
         }
         let history = CallHistory::new(named);
-        let mut walk =
-            Walk { engine: self, call, mode, request, attempts: 0, billed: 0, doubtful: None, history };
+        let mut walk = Walk {
+            engine: self,
+            call,
+            mode,
+            request,
+            attempts: 0,
+            billed: 0,
+            doubtful: None,
+            place: None,
+            history,
+        };
         let outcome = walk.run(named).await;
         if walk.doubtful.is_some() {
             Box::pin(walk.settle_doubt()).await;
@@ -144,9 +157,9 @@ impl<'a, T: Send> Walk<'a, T> {
                     }
                 }
             }
-            let is_member_left =
-                chain.iter().zip(&progress).any(|(pool, progress)| progress.has_members_left(pool));
-            if is_member_left && wait_for_first_back(named, first_back, self.call.deadline).await {
+            if named.policy.when_exhausted == WhenExhausted::Wait
+                && Box::pin(self.wait_for_round(&progress, first_back)).await
+            {
                 continue;
             }
             if first_back.is_none() && self.attempts == 0 {
@@ -154,6 +167,34 @@ impl<'a, T: Send> Walk<'a, T> {
             }
             return Err(self.history.fail(first_back, true));
         }
+    }
+
+    /// Waits until another round over the chain may serve. Where the model stands alone, the pick has waited already.
+    async fn wait_for_round(&mut self, progress: &[PoolProgress], first_back: Option<FirstBack>) -> bool {
+        let call = self.call;
+        if first_back.is_none_or(|(after, _)| after >= call.left()) {
+            return false;
+        }
+        let left = call.chain.iter().zip(progress).filter(|(pool, progress)| progress.has_members_left(pool));
+        let left: Vec<_> = left.map(|(pool, _)| pool).collect();
+        if left.is_empty() || call.chain.iter().skip(1).all(|pool| usable(pool).is_err()) {
+            return false;
+        }
+        if self.place.is_none()
+            && let Some(pool) = left.iter().find(|pool| pool.roster.waits)
+        {
+            match self.engine.join(&pool.roster, call.began, call.deadline) {
+                Ok(waiting) => self.place = Some(waiting),
+                Err(_) => return false,
+            }
+        }
+        // The others give this one no word.
+        let until = call.deadline.min(Instant::now() + look_after(first_back));
+        match &mut self.place {
+            Some(waiting) => _ = waiting.turn(until).await,
+            None => sleep_until(until).await,
+        }
+        Instant::now() < call.deadline
     }
 
     /// Tries the members of one pool.
@@ -178,12 +219,12 @@ impl<'a, T: Send> Walk<'a, T> {
                 pool,
                 tried: &progress.tried,
                 tokens: self.call.tokens,
+                arrived: self.call.began,
                 deadline: self.call.deadline,
                 lifetime: LeaseLifetime::Attempt(self.mode.limit(timeouts)),
-                // Otherwise another model may serve at once.
-                waits_for_trial: is_last,
+                waits: self.waits(pool, is_last),
             };
-            let picked = self.engine.wait_for_member(&pick, failed.take()).await;
+            let picked = self.engine.wait_for_member(&pick, &mut self.place, failed.take()).await;
             self.history.picked(picked.degraded);
             let (index, lease) = match picked.member {
                 Ok(member) => member,
@@ -214,6 +255,16 @@ impl<'a, T: Send> Walk<'a, T> {
                 Onward::Member(attempt) => failed = attempt,
                 Onward::Pool => return Ok(PoolOutcome::NextPool(None)),
             }
+        }
+    }
+
+    /// What a pick from that pool waits for. Room it waits for only where no other model may serve.
+    fn waits(&self, pool: &Pool, is_last: bool) -> Waits {
+        let is_named = self.call.chain.first().is_some_and(|named| named.roster.id == pool.roster.id);
+        match (is_last, is_named) {
+            (true, true) => Waits::of(pool),
+            (true, false) => Waits::ForTrial,
+            (false, _) => Waits::Never,
         }
     }
 

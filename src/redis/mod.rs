@@ -12,6 +12,7 @@ mod facts;
 mod script;
 
 pub use changes::ChangeFeed;
+pub(crate) use changes::Hearing;
 pub(crate) use connect::Connection;
 pub use connect::{CommandWatch, RedisOptions};
 pub use error::{RedisError, Result};

@@ -3,12 +3,12 @@
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
 use super::{
-    Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Gone, Inspection, Known, Lease,
-    MemberInspection, Outcome, Override, STATE_TTL, StateStore,
+    Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Gone, Inspection, Known, Lease, Lines,
+    MemberInspection, Outcome, Outlook, Override, Role, STATE_TTL, StateStore,
 };
 use crate::balance::{
-    Cooldown, Cooling, ErrorClass, LeaseId, Member, MemberKey, Pick, Record, Roster, Scope, Time, Trial,
-    Turn, Window, pick,
+    Candidate, Cooldown, Cooling, ErrorClass, LeaseId, Member, MemberKey, Pick, Prospect, Record, Roster,
+    Scope, Time, Trial, Turn, Window, pick, prospect,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -32,6 +32,7 @@ const FEW: usize = 64;
 pub struct MemoryStore {
     clock: Clock,
     tenants: DashMap<Uuid, TenantState>,
+    lines: Arc<Lines>,
     /// When it last looked for pools that nobody calls any more.
     swept: AtomicU64,
 }
@@ -89,7 +90,7 @@ impl MemoryStore {
     }
 
     /// Writes the failure that `ask` carries, picks, and counts the pick in flight.
-    fn pick(&self, ask: &Acquire<'_>) -> Acquired {
+    fn pick(&self, ask: &Acquire<'_>) -> (Acquired, Outlook) {
         let now = self.clock.now();
         self.sweep(now);
         let mut tenant = self.tenants.entry(ask.pool.tenant).or_default();
@@ -100,10 +101,18 @@ impl MemoryStore {
         let TenantState { pools, credentials } = &mut *tenant;
         let pool = pools.entry(ask.pool.id).or_default();
         pool.called = Some(now);
-        match pool.pick(ask, credentials, now) {
+        let picked = pool.pick(ask, credentials, now);
+        let prospect = match picked {
+            Pick::TrialRunning | Pick::Exhausted { .. } if ask.stand.role != Role::Passing => {
+                pool.prospect(ask, credentials, now)
+            }
+            _ => Prospect::default(),
+        };
+        let outlook = Outlook { steps_aside: prospect.of_use_to_others, elsewhere: 0 };
+        let acquired = match picked {
             Pick::Serve { index, trial } => {
                 let Some(member) = ask.pool.members.get(index) else {
-                    return Acquired::Exhausted { first_back: None };
+                    return (Acquired::Exhausted { first_back: None }, outlook);
                 };
                 match ask.hold {
                     Some(ttl) => pool.held.add(ask.lease, &member.key, now, ttl),
@@ -132,14 +141,18 @@ impl MemoryStore {
                     trial,
                     marked,
                     tokens: ask.tokens,
+                    awaited: ask.pool.waits,
                 };
                 Acquired::Granted { index, lease }
             }
             Pick::TrialRunning => Acquired::TrialRunning,
             Pick::Exhausted { first_back } => Acquired::Exhausted {
-                first_back: first_back.map(|first| (first.ends.since(now), first.class)),
+                first_back: first_back
+                    .or(prospect.first_back)
+                    .map(|first| (first.ends.since(now), first.class)),
             },
-        }
+        };
+        (acquired, outlook)
     }
 }
 
@@ -229,15 +242,35 @@ impl PoolState {
         {
             return Pick::Serve { index, trial: false };
         }
-        let candidates: Vec<_> = self
-            .inspect(ask.pool, credentials, now)
-            .zip(ask.pool.members.iter())
-            .enumerate()
-            .map(|(index, (seen, member))| {
-                seen.candidate(member, now, ask.tried.contains(&index), ask.tokens)
-            })
-            .collect();
+        let candidates = self.candidates(ask.pool, credentials, now, ask.tried, ask.tokens);
         pick(&candidates, ask.pool.strategy, &mut self.turn)
+    }
+
+    /// What one may hope for who was not served.
+    fn prospect(
+        &self,
+        ask: &Acquire<'_>,
+        credentials: &HashMap<Arc<str>, Record>,
+        now: Time,
+    ) -> Prospect {
+        let own = self.candidates(ask.pool, credentials, now, ask.tried, ask.tokens);
+        prospect(&own, &self.candidates(ask.pool, credentials, now, &[], 1))
+    }
+
+    /// The members in the eyes of one who has tried those, and needs so many tokens.
+    fn candidates<'p>(
+        &self,
+        pool: &'p Roster,
+        credentials: &HashMap<Arc<str>, Record>,
+        now: Time,
+        tried: &[usize],
+        tokens: u64,
+    ) -> Vec<Candidate<'p>> {
+        self.inspect(pool, credentials, now)
+            .zip(pool.members.iter())
+            .enumerate()
+            .map(|(index, (seen, member))| seen.candidate(member, now, tried.contains(&index), tokens))
+            .collect()
     }
 
     /// All that is known of a pool's members, in their order.
@@ -338,16 +371,26 @@ impl TenantState {
 #[async_trait]
 impl StateStore for MemoryStore {
     async fn acquire(&self, ask: &Acquire<'_>) -> Answer {
-        Answer { acquired: self.pick(ask), degraded: false }
+        let (acquired, outlook) = self.pick(ask);
+        if ask.failed.is_some_and(|(lease, _)| lease.trial) {
+            self.lines.wake(ask.pool.id);
+        }
+        Answer { acquired, degraded: false, outlook }
     }
 
     async fn fail(&self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown) {
         let now = self.clock.now();
         self.tenants.entry(attempt.tenant).or_default().fail(attempt, cooldown, now);
+        if attempt.trial.is_some() {
+            self.lines.wake(attempt.pool);
+        }
     }
 
     fn succeed(&self, lease: &Lease) {
         self.change(lease, |record, now| record.succeed(now, lease.id));
+        if lease.trial {
+            self.lines.wake(lease.pool);
+        }
     }
 
     fn release(&self, lease: &Lease, used: Option<u64>) {
@@ -363,6 +406,10 @@ impl StateStore for MemoryStore {
         }
         if lease.trial {
             tenant.change(lease.pool, &lease.member, |record| record.hand_on(lease.id));
+        }
+        drop(tenant);
+        if lease.is_awaited() {
+            self.lines.wake(lease.pool);
         }
     }
 
@@ -392,6 +439,10 @@ impl StateStore for MemoryStore {
                 Outcome::Served => tenant.change(pool, member, |record| record.succeed(now, lease.id)),
                 Outcome::Unknown => tenant.change(pool, member, |record| record.hand_on(lease.id)),
             }
+        }
+        drop(tenant);
+        if held && lease.is_awaited() {
+            self.lines.wake(lease.pool);
         }
         held
     }
@@ -423,6 +474,12 @@ impl StateStore for MemoryStore {
                 }
             }),
         }
+        drop(tenant);
+        self.lines.wake(pool.id);
+    }
+
+    fn lines(&self) -> &Arc<Lines> {
+        &self.lines
     }
 
     async fn claim_check(&self, pool: &Roster, ttl: Duration) -> bool {
@@ -437,6 +494,7 @@ impl StateStore for MemoryStore {
     }
 
     async fn forget(&self, gone: &Gone) {
+        self.lines.forget(&gone.pools);
         if gone.whole {
             self.tenants.remove(&gone.tenant);
         } else if let Some(mut tenant) = self.tenants.get_mut(&gone.tenant) {

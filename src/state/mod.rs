@@ -6,6 +6,7 @@
 
 mod clock;
 mod inspection;
+mod line;
 mod memory;
 mod redis;
 mod resilient;
@@ -14,6 +15,7 @@ mod store;
 pub use clock::Clock;
 use inspection::{CoolingRecord, Known};
 pub use inspection::{Inspection, MemberInspection};
+pub use line::{LOOK, Lines, Outlook, Place, Role, Stand};
 pub use memory::MemoryStore;
 pub use redis::{CoolingMember, RedisStore};
 pub use resilient::ResilientStore;

@@ -18,7 +18,8 @@ mod writer;
 pub use codec::CoolingMember;
 
 use super::{
-    Acquire, Acquired, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Outcome, Override, STATE_TTL,
+    Acquire, Answer, Clock, FailedAttempt, Gone, Inspection, Known, Lease, Lines, Outcome, Override,
+    STATE_TTL,
 };
 use crate::{
     balance::{Cooldown, ErrorClass, Member, Roster},
@@ -185,13 +186,24 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<(Acquired, Arc<[CoolingMember]>)> {
+    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<(Answer, Arc<[CoolingMember]>)> {
         self.batches.acquire(ask).await
     }
 
     pub(super) async fn fail(&self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> Result<()> {
         let args = self.shared.args().millis(STATE_TTL).all(failure(attempt, cooldown));
-        self.shared.run(script!("fail"), keys(Key::RECORDS, attempt.tenant, attempt.pool), args).await
+        let line = attempt.trial.map(|_| Key::Line);
+        let keys = Key::RECORDS.into_iter().chain(line).map(|key| key.of(attempt.tenant, attempt.pool));
+        self.shared.run(script!("fail"), keys, args).await
+    }
+
+    /// The lines of callers that wait on this replica.
+    pub(super) fn lines(&self) -> &Arc<Lines> {
+        &self.shared.lines
+    }
+
+    pub(super) fn leave(&self, pool: &Roster) {
+        self.shared.writer.leave(pool.tenant, pool.id);
     }
 
     /// See [`StateStore::succeed`](crate::state::StateStore::succeed).
@@ -229,7 +241,10 @@ impl RedisStore {
             Outcome::Served => args.text("served"),
             Outcome::Unknown => args.text("unknown"),
         };
-        self.shared.run(script!("end"), keys(Key::ALL, lease.tenant, lease.pool), args).await
+        // The line comes last.
+        let told = Key::ALL.len() - usize::from(!lease.is_awaited());
+        let keys = keys(Key::ALL, lease.tenant, lease.pool).into_iter().take(told);
+        self.shared.run(script!("end"), keys, args).await
     }
 
     /// See [`StateStore::inspect`](crate::state::StateStore::inspect).
@@ -264,7 +279,8 @@ impl RedisStore {
                 args.text("recover").text(&format!(" {} ", names.join(" ")))
             }
         };
-        self.shared.run(script!("override"), keys(Key::RECORDS, pool.tenant, pool.id), args).await
+        let keys = keys([Key::Pool, Key::Credentials, Key::Line], pool.tenant, pool.id);
+        self.shared.run(script!("override"), keys, args).await
     }
 
     pub(super) async fn claim_check(&self, pool: &Roster, ttl: Duration) -> Result<bool> {

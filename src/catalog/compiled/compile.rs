@@ -255,11 +255,13 @@ pub fn pool(parts: &Parts) -> Pool {
 }
 
 fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Roster {
+    let settings = PolicySettings::read(&parts.model.policy);
     balance::Roster {
         id: parts.model.id,
         tenant: parts.tenant.id,
-        strategy: PolicySettings::read(&parts.model.policy).strategy(),
+        strategy: settings.strategy(),
         members: members.into(),
+        waits: settings.wait_when_exhausted,
     }
 }
 

@@ -3,19 +3,20 @@
 --
 -- KEYS: 1 the pool's hash ("last", "credits" and the members' records), 2 the tenant's credential records, 3 the pool's
 --       in-flight counts by member and holder, 4 the tenant's holders by the time they are alive until, 5 the pool's
---       windows of counts
+--       windows of counts, 6 the pool's line
 -- ARGV: 1, 2 for plain.lua alone, 3 how many callers, 4 clock ahead (ms), 5 holder, 6 holder ttl (ms), 7 state ttl (ms),
 --       8 the members in MessagePack, each a list of key, record, ordinal, priority, credential, weight, requests a minute,
 --       tokens a minute, calls at once, 9 in MessagePack a list of strategy, whether in-flight counts matter, the callers (each a
---       list of lease, trial ttl in ms, tokens to reserve), the indices of the tried, the failure as `fail` takes it or an
---       empty list
+--       list of lease, trial ttl in ms, tokens to reserve, and where it stands as stand.lua takes it), the indices of the tried, the failure as `fail` takes it or an empty list, whether callers wait for room, the replica
+--       or "" where that is the holder
 -- Returns the time, two a caller, then three a member that cools: its index, ms left, class. Two a caller are: the index
 -- of its member and 0, 1 where that has a record, 2 where the call is its trial; or -1 and 0 while a trial is running; or
--- -2 and "ms class" of who is back first, "" where one could serve another call.
+-- -2 and "ms class" of who is back first, "" where one could serve another call; two less for one who waits and steps
+-- aside. Where it waits, how many do elsewhere follows.
 
-local POOL, CREDENTIALS, COUNTS, HOLDERS, USED = unpack(KEYS)
+local POOL, CREDENTIALS, COUNTS, HOLDERS, USED, LINE = unpack(KEYS)
 local now, holder, state_ttl = clock(ARGV[4]), ARGV[5], ARGV[7]
-local strategy, counts_matter, callers, tries, failure = unpack(cmsgpack.unpack(ARGV[9]))
+local strategy, counts_matter, callers, tries, failure, waits, replica = unpack(cmsgpack.unpack(ARGV[9]))
 local choose = STRATEGIES[strategy]
 if not choose then
   return redis.error_reply('ERR no such strategy: ' .. tostring(strategy))
@@ -153,18 +154,59 @@ local function find_eligible(tokens)
   return nil, -2, ''
 end
 
+-- Whether one could be served who has tried nobody and needs little.
+local function is_of_use()
+  local tried_by_it = {}
+  for i, member in ipairs(members) do
+    tried_by_it[i], member.tried = member.tried, nil
+  end
+  local found = find_eligible(1)
+  for i, member in ipairs(members) do
+    member.tried = tried_by_it[i]
+  end
+  return found ~= nil
+end
+
+-- The first to come back of those that a waiting caller has not tried, where one that it has tried could serve.
+local function first_untried(tokens)
+  local back, back_class = nil, ''
+  for _, member in ipairs(members) do
+    local _, ends, class = absence_of(member, tokens)
+    if ends > 0 and not member.tried and (not back or ends < back) then
+      back, back_class = ends, class
+    end
+  end
+  return back and string.format('%.0f %s', back - now, back_class) or ''
+end
+
+-- Nobody waits for a trial where nobody has failed.
+local line = (waits or next(records) or next(credential_records))
+  and look_at_line(LINE, replica == '' and holder or replica, now)
+if line and #failure > 0 and failure[1] ~= '' then
+  -- A trial has had its verdict.
+  line.word = true
+end
+
 local answer, calls, begun, ring, code, detail = { now }, {}, {}, nil, nil, nil
 for _, caller in ipairs(callers) do
-  local lease, trial_ttl, tokens = unpack(caller)
+  local lease, trial_ttl, tokens, stand = unpack(caller)
   if not code or limited then
     ring, code, detail = find_eligible(tokens)
     code = code or 0
   end
-  if not ring then
-    table.insert(answer, code)
-    table.insert(answer, detail)
+  local its_ring, its_code, its_detail = ring, code, detail
+  if stand[1] ~= PASSING and code == -2 and detail == '' then
+    its_detail = first_untried(tokens)
+  end
+  if line then
+    its_ring, its_code, its_detail =
+      stand_in_line(line, stand, now, its_ring, its_code, its_detail, waits, is_of_use)
+  end
+  if not its_ring then
+    table.insert(answer, its_code)
+    table.insert(answer, its_detail)
   else
-    local member = choose(ring, turn)
+    local member = choose(its_ring, turn)
     turn.last = member.ordinal
     local kind = #member.places > 0 and 1 or 0
     for _, place in ipairs(member.places) do
@@ -190,6 +232,9 @@ end
 
 for _, place in pairs(begun) do
   save(place[1], place[2], place[3])
+end
+if line then
+  leave_line(LINE, line, now, is_of_use)
 end
 if next(calls) then
   redis.call('HSET', POOL, 'last', turn.last)

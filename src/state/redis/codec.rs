@@ -1,12 +1,13 @@
 //! Arguments of the scripts, and what their answers say.
 
+use super::script::role;
 use crate::{
     balance::{
         Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Roster, Time, Trial, Turn,
         Window, millis,
     },
     redis::{RedisError, Result},
-    state::{Acquired, FailedAttempt, Inspection, Lease, MemberInspection},
+    state::{Acquired, Answer, FailedAttempt, Inspection, Lease, MemberInspection, Outlook, Stand},
 };
 use bytes::Bytes;
 use fred::types::Value;
@@ -40,6 +41,7 @@ pub(super) struct Caller {
     pub(super) lease: LeaseId,
     pub(super) trial_ttl: Duration,
     pub(super) tokens: u64,
+    pub(super) stand: Stand,
 }
 
 /// What callers ask, and what one that asks alone has to say beside.
@@ -58,14 +60,22 @@ impl Question {
         Self { pool: pool.clone(), holder: None, tried: Vec::new(), failed: Vec::new() }
     }
 
-    /// As `acquire.lua` takes it.
-    pub(super) fn packed(&self, callers: &[Caller]) -> Result<Bytes> {
+    /// As `acquire.lua` takes it from that replica.
+    pub(super) fn packed(&self, callers: &[Caller], replica: &str) -> Result<Bytes> {
         let callers: Vec<_> = callers
             .iter()
-            .map(|caller| (caller.lease.to_string(), whole_millis(caller.trial_ttl), caller.tokens))
+            .map(|Caller { lease, trial_ttl, tokens, stand }| {
+                let Stand { age, waiting, next, left, .. } = *stand;
+                let (age, left) = (whole_millis(age), whole_millis(left));
+                // One that was never there is younger than none.
+                let next = next.map_or(-1, |next| i64::try_from(whole_millis(next)).unwrap_or(i64::MAX));
+                let stand = (role(stand.role), age, waiting, next, left);
+                (lease.to_string(), whole_millis(*trial_ttl), tokens, stand)
+            })
             .collect();
-        let Self { pool, tried, failed, .. } = self;
-        pack(&(pool.strategy.name(), pool.counts_in_flight(), callers, tried, failed))
+        let Self { pool, tried, failed, holder } = self;
+        let replica = if holder.is_some() { replica } else { "" };
+        pack(&(pool.strategy.name(), pool.counts_in_flight(), callers, tried, failed, pool.waits, replica))
     }
 }
 
@@ -131,19 +141,24 @@ pub(super) fn cooling(answer: &[Value], callers: usize) -> Arc<[CoolingMember]> 
 }
 
 /// What `acquire.lua` answers each caller.
-pub(super) fn acquired(answer: &[Value], pool: &Roster, callers: &[Caller]) -> Result<Vec<Acquired>> {
+pub(super) fn answers(answer: &[Value], pool: &Roster, callers: &[Caller]) -> Result<Vec<Answer>> {
     let began = time(answer)?;
     let of_caller = |(place, caller): (usize, &Caller)| {
         let (code, detail) = (whole(answer, 2 * place + 1), 2 * place + 2);
-        if code == -1 {
-            return Ok(Acquired::TrialRunning);
+        let mut outlook = Outlook { steps_aside: code < -2, elsewhere: 0 };
+        if code == -1 || code == -3 {
+            return Ok(Answer { acquired: Acquired::TrialRunning, degraded: false, outlook });
         }
-        if code == -2 {
+        if code < 0 {
             let back = text(answer, detail);
-            let back = back.split_once(' ').and_then(|(left, class)| {
-                Some((Duration::from_millis(left.parse().ok()?), ErrorClass::from_name(class)?))
-            });
-            return Ok(Acquired::Exhausted { first_back: back });
+            let mut words = back.split(' ');
+            let mut first = || {
+                let left = Duration::from_millis(words.next()?.parse().ok()?);
+                Some((left, ErrorClass::from_name(words.next()?)?))
+            };
+            let first_back = first();
+            outlook.elsewhere = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
+            return Ok(Answer { acquired: Acquired::Exhausted { first_back }, degraded: false, outlook });
         }
         let index = usize::try_from(code).map_err(|_| unexpected())?;
         let lease = Lease {
@@ -155,8 +170,9 @@ pub(super) fn acquired(answer: &[Value], pool: &Roster, callers: &[Caller]) -> R
             trial: whole(answer, detail) == 2,
             marked: whole(answer, detail) > 0,
             tokens: caller.tokens,
+            awaited: pool.waits,
         };
-        Ok(Acquired::Granted { index, lease })
+        Ok(Answer { acquired: Acquired::Granted { index, lease }, degraded: false, outlook })
     };
     callers.iter().enumerate().map(of_caller).collect()
 }

@@ -9,7 +9,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Member, Roster, Scope, Strategy},
     redis::RedisOptions,
-    state::{Acquire, Acquired, Lease, RedisStore},
+    state::{Acquire, Acquired, Lease, RedisStore, Stand},
 };
 use std::{
     sync::{
@@ -69,7 +69,7 @@ const TRIAL: Duration = Duration::from_secs(30);
 
 fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
     let lease = LeaseId::new(rand::random());
-    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None }
+    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None, stand: Stand::default() }
 }
 
 async fn acquire(store: &Store, pool: &Arc<Roster>, tried: &[usize], trial_ttl: Duration) -> Acquired {
