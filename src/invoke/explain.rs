@@ -162,7 +162,8 @@ mod tests {
         let members =
             vec![member(1, 0), member(2, 0), member(3, 0), member(4, 0), member(5, 0), member(6, 1)];
         let strategy = Strategy::RoundRobin;
-        let roster = Roster { id: Uuid::nil(), tenant: Uuid::nil(), strategy, members: members.into(), waits: false };
+        let roster =
+            Roster { id: Uuid::nil(), tenant: Uuid::nil(), strategy, members: members.into(), waits: false };
         let mut seen = Inspection::blank(&roster, Time::from_millis(1_000_000_000));
         let mut cooling = crate::balance::Record::default();
         cooling

@@ -4,7 +4,7 @@ use super::{
     attempt::Attempt,
     engine::Engine,
     explain::{ExplainInput, explain},
-    waiting::{A_MOMENT, Waiting},
+    waiting::{A_MOMENT, FirstBack, Waiting},
 };
 use crate::{
     balance::{ErrorClass, LeaseId, WhenExhausted},
@@ -18,9 +18,6 @@ use tracing::{Instrument, Level, Span};
 
 /// A trial that has not reported for this long is taken for lost, and another may go.
 const MAX_TRIAL: Duration = Duration::from_secs(60);
-
-/// When the first member of a pool may serve again, and why it may not now.
-pub(super) type FirstBack = (Duration, ErrorClass);
 
 /// What a pick is asked for.
 pub(super) struct PickRequest<'a> {

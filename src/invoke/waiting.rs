@@ -1,6 +1,6 @@
 //! A call's place in the line of those who wait for a member of a pool.
 
-use super::{engine::Engine, pick::FirstBack};
+use super::engine::Engine;
 use crate::{
     balance::{ErrorClass, Roster, constants::CONCURRENCY_PAUSE, most_served},
     state::{LOOK, Outlook, Place, Role, Stand, StateStore},
@@ -10,6 +10,9 @@ use tokio::time::{Instant, timeout_at};
 
 /// What is said to be back at once is looked at no sooner.
 const SHORTEST_LOOK: Duration = Duration::from_millis(5);
+
+/// When the first member of a pool may serve again, and why it may not now.
+pub(super) type FirstBack = (Duration, ErrorClass);
 
 /// A moment in which those who came before are served.
 pub(super) const A_MOMENT: FirstBack = (CONCURRENCY_PAUSE, ErrorClass::RateLimited);

@@ -6,9 +6,9 @@ use super::{
     engine::Engine,
     error::CallError,
     history::CallHistory,
-    pick::{FirstBack, LeaseLifetime, PickRequest, Waits},
+    pick::{LeaseLifetime, PickRequest, Waits},
     route::Route,
-    waiting::{Waiting, look_after},
+    waiting::{FirstBack, Waiting, look_after},
 };
 use crate::{
     balance::{Doubt, ErrorClass, Failure, WhenExhausted},

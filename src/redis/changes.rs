@@ -47,9 +47,8 @@ impl ChangeFeed {
     ) -> Self {
         let (options, heard) = (options.clone(), Arc::<Notify>::default());
         let woken = Arc::downgrade(&heard);
-        tasks.spawn_endless(Task::RedisChanges, move || {
-            listen(options.clone(), woken.clone(), other.clone())
-        });
+        tasks
+            .spawn_endless(Task::RedisChanges, move || listen(options.clone(), woken.clone(), other.clone()));
         Self { connection, heard }
     }
 

@@ -27,8 +27,10 @@ use uuid::Uuid;
 /// How often those in front look by themselves.
 pub const LOOK: Duration = Duration::from_secs(1);
 
-/// After a word the first in line asks alone. While each is served, twice as many ask next, up to so many at once.
-const WIDEST: usize = 64;
+/// The first in line asks alone, so that the order is exact. When so many in a row were served there is room for many, and
+/// one more asks at once for each further row, up to the most.
+const ROW: usize = 16;
+const MOST_AT_ONCE: usize = 64;
 
 /// A call changes what is usual by this part of the difference.
 const SMOOTHING: u32 = 8;
@@ -51,8 +53,8 @@ pub struct Lines {
 #[derive(Debug)]
 struct Line {
     callers: BTreeMap<Rank, Entry>,
-    /// How many of those in front may ask at once.
-    width: usize,
+    /// How many were served since one has asked in vain.
+    served: usize,
     /// How many wait on other replicas, as last heard.
     elsewhere: Arc<AtomicU32>,
 }
@@ -74,11 +76,13 @@ pub enum Role {
     Passing,
     /// In no line yet: it will stand in line where it is not served.
     Joining,
-    /// In front of this replica's line.
+    /// First in this replica's line: over Redis it stands there for all of it.
     Front,
+    /// Near the front, where many are served: it may ask too.
+    Near,
     /// It has stepped aside.
     Aside,
-    /// Behind those in front. It does not ask.
+    /// Behind those. It does not ask.
     Behind,
 }
 
@@ -178,7 +182,7 @@ impl Lines {
 
 impl Default for Line {
     fn default() -> Self {
-        Self { callers: BTreeMap::new(), width: 1, elsewhere: Arc::default() }
+        Self { callers: BTreeMap::new(), served: 0, elsewhere: Arc::default() }
     }
 }
 
@@ -189,7 +193,8 @@ impl Line {
 
     /// Those who may ask, without those who have stepped aside.
     fn front(&self) -> impl Iterator<Item = (&Rank, &Entry)> {
-        self.callers.iter().filter(|(_, entry)| !entry.aside).take(self.width)
+        let at_once = (self.served / ROW).clamp(1, MOST_AT_ONCE);
+        self.callers.iter().filter(|(_, entry)| !entry.aside).take(at_once)
     }
 
     /// Calls those who may ask.
@@ -237,10 +242,12 @@ impl Place {
         };
         let role = if line.callers.get(&self.rank).is_some_and(|entry| entry.aside) {
             Role::Aside
-        } else if line.front().any(|(rank, _)| *rank == self.rank) {
-            Role::Front
         } else {
-            Role::Behind
+            match line.front().position(|(rank, _)| *rank == self.rank) {
+                Some(0) => Role::Front,
+                Some(_) => Role::Near,
+                None => Role::Behind,
+            }
         };
         let mut behind = line.callers.range((Excluded(self.rank), Unbounded)).filter(|(_, one)| !one.aside);
         let next = behind.next().map(|((score, _), _)| score.elapsed());
@@ -252,11 +259,11 @@ impl Place {
         self.word.notified().await;
     }
 
-    /// Notes that it has asked in vain. The next word calls one alone.
+    /// Notes that it has asked in vain.
     pub fn stays(&self, outlook: Outlook) {
         self.elsewhere.store(outlook.elsewhere, Ordering::Relaxed);
         let Some(mut line) = self.lines.pools.get_mut(&self.pool) else { return };
-        line.width = 1;
+        line.served = 0;
         if outlook.steps_aside {
             line.change(|line| {
                 if let Some(entry) = line.callers.get_mut(&self.rank) {
@@ -277,7 +284,7 @@ impl Place {
             line.change(|line| {
                 line.callers.remove(&self.rank);
                 if answered {
-                    line.width = (line.width * 2).min(WIDEST);
+                    line.served = line.served.saturating_add(1);
                 }
             });
         }
@@ -288,5 +295,95 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.leave(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt;
+
+    /// So many callers, who came one after the other, and when the first did.
+    fn line(lines: &Arc<Lines>, callers: u64) -> (Uuid, Instant, Vec<Place>) {
+        let (pool, first) = (Uuid::new_v4(), Instant::now());
+        let join = |after| lines.join(pool, first + Duration::from_secs(after));
+        (pool, first, (0..callers).map(join).collect())
+    }
+
+    fn roles(places: &[Place]) -> Vec<Role> {
+        places.iter().map(|place| place.stand(Duration::ZERO).role).collect()
+    }
+
+    fn is_called(place: &Place) -> bool {
+        place.called().now_or_never().is_some()
+    }
+
+    #[test]
+    fn a_word_calls_the_first_alone_and_leaving_the_next() {
+        let lines = Arc::<Lines>::default();
+        let (pool, _, mut places) = line(&lines, 3);
+        assert_eq!(roles(&places), [Role::Front, Role::Behind, Role::Behind]);
+        lines.wake(pool);
+        assert_eq!(places.iter().map(is_called).collect::<Vec<_>>(), [true, false, false]);
+        drop(places.remove(1));
+        assert!(!places.iter().any(is_called), "who stood behind leaves: nobody comes to the front");
+        drop(places.remove(0));
+        assert!(is_called(&places[0]));
+        assert!(places[0].leave(false), "the last");
+    }
+
+    #[test]
+    fn nobody_overtakes_but_who_came_earlier() {
+        let lines = Arc::<Lines>::default();
+        let (pool, first, mut places) = line(&lines, 2);
+        assert!(!lines.lets_pass(pool, first + Duration::from_secs(9)));
+        assert!(lines.lets_pass(pool, first.checked_sub(Duration::from_nanos(1)).unwrap()));
+        assert!(lines.lets_pass(Uuid::new_v4(), first));
+        places.push(lines.join(pool, first + Duration::from_millis(1)));
+        assert_eq!(places[0].stand(Duration::ZERO).waiting, 3);
+        drop(places.remove(0));
+        assert_eq!(roles(&places), [Role::Behind, Role::Front], "by the score, not by who joined first");
+        drop(places);
+        assert!(lines.lets_pass(pool, Instant::now()) && lines.length(pool) == 0);
+    }
+
+    #[test]
+    fn one_that_steps_aside_holds_up_nobody_and_is_called_first() {
+        let lines = Arc::<Lines>::default();
+        let (pool, first, places) = line(&lines, 2);
+        places[0].stays(Outlook { steps_aside: true, elsewhere: 3 });
+        assert_eq!(roles(&places), [Role::Aside, Role::Front]);
+        assert!(is_called(&places[1]), "it comes to the front");
+        assert_eq!(lines.length(pool), 5, "three of them elsewhere");
+        lines.wake(pool);
+        assert!(places.iter().all(is_called));
+        drop(places);
+        let (pool, later, places) = line(&lines, 1);
+        places[0].stays(Outlook { steps_aside: true, elsewhere: 0 });
+        assert!(lines.lets_pass(pool, later + Duration::from_secs(1)) && later >= first);
+    }
+
+    #[test]
+    fn many_ask_at_once_where_many_were_served() {
+        let lines = Arc::<Lines>::default();
+        let (_, _, mut places) = line(&lines, 3 * ROW as u64 + 3);
+        for _ in 0..3 * ROW {
+            places.remove(0).leave(true);
+        }
+        assert_eq!(roles(&places), [Role::Front, Role::Near, Role::Near]);
+        places[0].stays(Outlook::default());
+        assert_eq!(roles(&places), [Role::Front, Role::Behind, Role::Behind]);
+    }
+
+    #[test]
+    fn what_a_call_usually_takes_follows_what_it_takes() {
+        let (lines, pool) = (Lines::default(), Uuid::new_v4());
+        assert_eq!(lines.usual(pool), None);
+        lines.held(pool, Duration::from_secs(8));
+        assert_eq!(lines.usual(pool), Some(Duration::from_secs(8)));
+        lines.held(pool, Duration::ZERO);
+        assert_eq!(lines.usual(pool), Some(Duration::from_secs(7)));
+        lines.forget(&[pool]);
+        assert_eq!(lines.usual(pool), None);
     }
 }

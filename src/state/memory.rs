@@ -148,7 +148,7 @@ impl MemoryStore {
             Pick::TrialRunning => Acquired::TrialRunning,
             Pick::Exhausted { first_back } => Acquired::Exhausted {
                 first_back: first_back
-                    .or(prospect.first_back)
+                    .or(prospect.first_back.filter(|_| ask.pool.waits))
                     .map(|first| (first.ends.since(now), first.class)),
             },
         };
@@ -247,12 +247,7 @@ impl PoolState {
     }
 
     /// What one may hope for who was not served.
-    fn prospect(
-        &self,
-        ask: &Acquire<'_>,
-        credentials: &HashMap<Arc<str>, Record>,
-        now: Time,
-    ) -> Prospect {
+    fn prospect(&self, ask: &Acquire<'_>, credentials: &HashMap<Arc<str>, Record>, now: Time) -> Prospect {
         let own = self.candidates(ask.pool, credentials, now, ask.tried, ask.tokens);
         prospect(&own, &self.candidates(ask.pool, credentials, now, &[], 1))
     }

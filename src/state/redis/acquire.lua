@@ -195,7 +195,7 @@ for _, caller in ipairs(callers) do
     code = code or 0
   end
   local its_ring, its_code, its_detail = ring, code, detail
-  if stand[1] ~= PASSING and code == -2 and detail == '' then
+  if waits and stand[1] ~= PASSING and code == -2 and detail == '' then
     its_detail = first_untried(tokens)
   end
   if line then

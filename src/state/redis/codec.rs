@@ -1,13 +1,12 @@
 //! Arguments of the scripts, and what their answers say.
 
-use super::script::role;
 use crate::{
     balance::{
         Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Roster, Time, Trial, Turn,
         Window, millis,
     },
     redis::{RedisError, Result},
-    state::{Acquired, Answer, FailedAttempt, Inspection, Lease, MemberInspection, Outlook, Stand},
+    state::{Acquired, Answer, FailedAttempt, Inspection, Lease, MemberInspection, Outlook, Role, Stand},
 };
 use bytes::Bytes;
 use fred::types::Value;
@@ -76,6 +75,17 @@ impl Question {
         let Self { pool, tried, failed, holder } = self;
         let replica = if holder.is_some() { replica } else { "" };
         pack(&(pool.strategy.name(), pool.counts_in_flight(), callers, tried, failed, pool.waits, replica))
+    }
+}
+
+/// The number of a role in `stand.lua`.
+pub(super) const fn role(role: Role) -> u8 {
+    match role {
+        Role::Passing | Role::Behind => 0,
+        Role::Joining => 1,
+        Role::Front => 2,
+        Role::Aside => 3,
+        Role::Near => 4,
     }
 }
 

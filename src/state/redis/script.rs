@@ -1,7 +1,7 @@
 //! The scripts: each file of Lua behind what all of them share.
 
 use super::{
-    codec::RECORD_FIELDS,
+    codec::{RECORD_FIELDS, role},
     keys::{LINE_CHANNEL, STAND_TTL},
 };
 use crate::{
@@ -64,8 +64,10 @@ pub(super) fn shared_lua() -> String {
         ("COOLING", Standing::COOLING.into()),
         ("STAND_TTL", millis(STAND_TTL)),
         ("PASSING", role(Role::Passing).into()),
+        ("JOINING", role(Role::Joining).into()),
         ("FRONT", role(Role::Front).into()),
         ("ASIDE", role(Role::Aside).into()),
+        ("NEAR", role(Role::Near).into()),
     ];
     let strategies =
         Strategy::ALL.map(|strategy| (strategy.name().to_uppercase().replace('-', "_"), strategy.name()));
@@ -79,14 +81,4 @@ pub(super) fn shared_lua() -> String {
     }
     lua += &format!("local FIELDS = {{ '{}' }}\n", RECORD_FIELDS.replace(' ', "', '"));
     lua + &line_lua() + include_str!("common.lua")
-}
-
-/// The number of a role in `stand.lua`.
-pub(super) const fn role(role: Role) -> u8 {
-    match role {
-        Role::Passing | Role::Behind => 0,
-        Role::Joining => 1,
-        Role::Front => 2,
-        Role::Aside => 3,
-    }
 }

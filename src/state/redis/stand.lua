@@ -24,8 +24,9 @@ end
 -- Whether a caller of that score would overtake one who came before it: of another replica, or, where it does not speak for
 -- its own, of that; or one before it in this command.
 local function overtakes(line, role, score)
+  local is_its_own = role == FRONT or role == NEAR
   return role ~= ASIDE
-    and (line.held or line.first and line.first < score or role ~= FRONT and line.own and line.own < score)
+    and (line.held or line.first and line.first < score or not is_its_own and line.own and line.own < score)
 end
 
 -- What the line makes of what a caller would get: of `ring`, or else of `code` and `detail`. `stand` is its role, for how
@@ -55,14 +56,15 @@ local function stand_in_line(line, stand, now, ring, code, detail, waits, is_of_
   elseif role == PASSING then
     return nil, code, detail
   end
-  line.changed = true
   if code == -2 and not (waits and (tonumber(string.match(detail, '^%d+')) or left) < left) then
-    -- It fails, and so may those behind it: they are to ask.
-    line.own = role ~= FRONT and line.own or nil
-    line.word = true
+    -- It fails. So may those behind one that stood in line: they are to ask.
+    if role == FRONT then
+      line.own, line.changed = nil, true
+    end
+    line.word = line.word or role ~= JOINING
     return nil, code, detail
   end
-  line.waiting = waiting
+  line.waiting, line.changed = waiting, true
   if code == -2 and detail ~= '' then
     detail = string.format('%s %.0f', detail, line.elsewhere)
   end

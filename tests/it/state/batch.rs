@@ -82,7 +82,16 @@ fn granted(answers: Vec<Acquired>) -> Vec<(usize, Lease)> {
 
 fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
     let lease = LeaseId::new(rand::random());
-    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: LONG, tokens: 0, hold: None, stand: Stand::default() }
+    Acquire {
+        pool,
+        tried: &[],
+        failed: None,
+        lease,
+        trial_ttl: LONG,
+        tokens: 0,
+        hold: None,
+        stand: Stand::default(),
+    }
 }
 
 fn indices(leases: &[(usize, Lease)]) -> Vec<usize> {

@@ -56,7 +56,8 @@ impl History {
         let strategy = Strategy::ALL[random.random_range(0..Strategy::ALL.len())];
         let members =
             (1..=random.random_range(1..=6)).map(|ordinal| any_member(ordinal, &mut random)).collect();
-        let pool = Roster { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, members, waits: random.random() };
+        let pool =
+            Roster { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, members, waits: random.random() };
         let memory = Store::memory();
         Self { seed, random, memory, redis, pool, held: Vec::new(), lookaside: Vec::new(), granted: 0 }
     }

@@ -69,7 +69,16 @@ const TRIAL: Duration = Duration::from_secs(30);
 
 fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
     let lease = LeaseId::new(rand::random());
-    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None, stand: Stand::default() }
+    Acquire {
+        pool,
+        tried: &[],
+        failed: None,
+        lease,
+        trial_ttl: TRIAL,
+        tokens: 0,
+        hold: None,
+        stand: Stand::default(),
+    }
 }
 
 async fn acquire(store: &Store, pool: &Arc<Roster>, tried: &[usize], trial_ttl: Duration) -> Acquired {

@@ -6,7 +6,8 @@ use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Members, Roster, Strategy},
     redis::RedisOptions,
     state::{
-        Acquire, Acquired, Answer, Lease, MemoryStore, Override, RedisStore, ResilientStore, Stand, StateStore,
+        Acquire, Acquired, Answer, Lease, MemoryStore, Override, RedisStore, ResilientStore, Stand,
+        StateStore,
     },
 };
 use uuid::Uuid;
@@ -87,7 +88,16 @@ impl Store {
     /// Asks for a member of `pool`.
     pub async fn ask(&self, pool: &Arc<Roster>) -> Acquired {
         let lease = LeaseId::new(rand::random());
-        let ask = Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None, stand: Stand::default() };
+        let ask = Acquire {
+            pool,
+            tried: &[],
+            failed: None,
+            lease,
+            trial_ttl: TRIAL,
+            tokens: 0,
+            hold: None,
+            stand: Stand::default(),
+        };
         self.together(&ask).await
     }
 
@@ -142,7 +152,13 @@ impl Store {
 /// A pool under round robin, its members with these ordinals, each with a credential of its own.
 pub fn ring(ordinals: impl IntoIterator<Item = u32>) -> Arc<Roster> {
     let members = ordinals.into_iter().map(member).collect::<Members>();
-    Arc::new(Roster { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy: Strategy::RoundRobin, members, waits: false })
+    Arc::new(Roster {
+        id: Uuid::new_v4(),
+        tenant: Uuid::new_v4(),
+        strategy: Strategy::RoundRobin,
+        members,
+        waits: false,
+    })
 }
 
 /// A member of that place, with a credential of its own.
