@@ -95,11 +95,14 @@ impl Engine {
         let mut here = place.take_if(|waiting| waiting.is_for(&pool.roster));
         let mut back = Some(A_MOMENT);
         let member = loop {
-            match Box::pin(self.stand_in_turn(request, &mut here, &mut failed)).await {
-                Turn::Ask => {}
-                Turn::Refused(first_back) => break Err(Some(first_back)),
-                // Where a trial has not had its verdict, nobody knows more.
-                Turn::Over => break Err(back.or(Some((LOOK, ErrorClass::Timeout)))),
+            // In a box, since nearly always nobody waits.
+            if here.is_some() || !self.state.lines().lets_pass(pool.roster.id, request.arrived) {
+                match Box::pin(self.stand_in_turn(request, &mut here, &mut failed)).await {
+                    Turn::Ask => {}
+                    Turn::Refused(first_back) => break Err(Some(first_back)),
+                    // Where a trial has not had its verdict, nobody knows more.
+                    Turn::Over => break Err(back.or(Some((LOOK, ErrorClass::Timeout)))),
+                }
             }
             let ask = request.ask(failed.as_deref(), here.as_mut());
             let log = if tracing::enabled!(Level::DEBUG) {
@@ -120,16 +123,19 @@ impl Engine {
             let Answer { acquired, outlook, .. } = answer;
             if let Acquired::Granted { index, lease } = acquired {
                 *place = None;
-                here.take().map(Waiting::answered);
+                if let Some(waiting) = here.take() {
+                    waiting.answered();
+                }
                 break Ok((index, Some(lease)));
             }
             back = if let Acquired::Exhausted { first_back } = acquired { first_back } else { None };
             if !request.is_worth_waiting(&acquired, here.is_some()) {
                 // Under FAIL those behind it learn the same. Otherwise it alone has too little time.
-                if request.waits == Waits::ForTrial {
-                    here.take().map(Waiting::answered);
+                if let Some(waiting) = here.take()
+                    && request.waits == Waits::ForTrial
+                {
+                    waiting.answered();
                 }
-                here = None;
                 break Err(back);
             }
             if let Some(waiting) = &mut here {
@@ -169,9 +175,6 @@ impl Engine {
         failed: &mut Option<Box<Attempt>>,
     ) -> Turn {
         if here.is_none() {
-            if self.state.lines().lets_pass(request.pool.roster.id, request.arrived) {
-                return Turn::Ask;
-            }
             if let Some(mut attempt) = failed.take() {
                 attempt.write_failure().await;
             }

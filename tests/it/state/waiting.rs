@@ -1,6 +1,6 @@
 //! Callers that wait: who is served when, and what that costs.
 
-use std::time::Duration;
+use std::{slice, time::Duration};
 
 use rota::{
     api::pb::{
@@ -171,7 +171,7 @@ async fn four_replicas_have_one_line_and_each_who_waits_costs_redis_few_commands
 async fn those_who_leave_give_up_their_place(rota: &Rota) {
     let upstream = Upstream::start().await.unwrap();
     let scene = narrow(rota, &upstream, ROOM, 1).await;
-    let calls = come(&[scene.clone()], 0..CALLERS).await;
+    let calls = come(slice::from_ref(&scene), 0..CALLERS).await;
     // Those in front and some behind them go: cancelled, and by their deadlines.
     let mut stay = Vec::new();
     for (who, call) in calls.into_iter().enumerate() {
