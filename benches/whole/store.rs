@@ -8,7 +8,7 @@ use fred::{
 use rota::{
     balance::{LeaseId, Member, MemberKey, Roster},
     redis::RedisOptions,
-    state::{Acquire, Acquired, RedisStore},
+    state::{Acquire, Acquired, RedisStore, Stand},
 };
 use std::{
     sync::{
@@ -75,8 +75,9 @@ async fn pick(store: &RedisStore, pool: &Arc<Roster>, ends: bool) {
         tokens: 0,
         hold: None,
         is_last: true,
+        stand: Stand::default(),
     };
-    match store.acquire(&ask).await.unwrap().0 {
+    match store.acquire(&ask).await.unwrap().0.acquired {
         Acquired::Granted { lease, .. } if ends => {
             store.succeed(&lease);
             store.release(&lease, None);

@@ -11,6 +11,8 @@ pub struct Candidate<'m> {
     pub tried: bool,
     /// Its own standing and its credential's, together.
     pub standing: Standing,
+    /// While its trial keeps others out: when it lets in one more.
+    pub opens: Option<Time>,
     /// What the last resort goes by; none where it must leave this member alone.
     pub resort: Option<Resort>,
     /// At one of its limits: until about when.

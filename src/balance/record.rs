@@ -122,6 +122,15 @@ impl Record {
         u64::from(trial.joined) < (1 << steps) - 1
     }
 
+    /// When one more call may be let in, while a trial on its way lets in none: beside it, or in its place.
+    #[must_use]
+    pub fn opens(&self, now: Time) -> Option<Time> {
+        let trial = self.trial.filter(|_| self.standing(now) == Standing::TrialRunning)?;
+        let steps = (trial.joined + 1).ilog2() + 1;
+        let joins = (steps <= MAX_TRIAL_STEPS).then(|| trial.began + self.took.max(TRIAL_STEP) * steps);
+        Some(joins.map_or(trial.ends, |joins| joins.min(trial.ends)))
+    }
+
     /// A call begins on it at `now`: counts towards the failure share. While it cools, the call is one of the last resort.
     /// When the cooldown is over, it takes the trial where one is due, else it joins.
     pub fn begin(&mut self, now: Time, lease: LeaseId, trial_ends: Time) {
@@ -427,7 +436,9 @@ mod tests {
                     more += 1;
                 }
                 let_in.push(more);
+                assert_eq!(record.opens(now), Some(at(2_000 + (age + 1) * step)));
             }
+            assert_eq!(record.opens(at(2_000 + 100 * step)), None, "another trial may go");
             assert_eq!(let_in, [0, 1, 2, 4]);
         }
     }

@@ -16,6 +16,8 @@ pub struct Roster {
     pub last_resort: bool,
     /// Those that may be picked.
     pub members: Members,
+    /// Whether callers wait where nobody may serve, so that those who give something back say so.
+    pub waits: bool,
 }
 
 impl Roster {

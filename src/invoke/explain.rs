@@ -196,6 +196,7 @@ mod tests {
             strategy,
             last_resort: true,
             members: members.into(),
+            waits: false,
         };
         let mut seen = Inspection::blank(&roster, Time::from_millis(1_000_000_000));
         let mut cooling = crate::balance::Record::default();

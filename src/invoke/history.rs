@@ -2,8 +2,8 @@
 
 use super::{
     error::CallError,
-    pick::FirstBack,
     route::{AttemptReport, Route},
+    waiting::FirstBack,
 };
 use crate::{
     balance::{ErrorClass, Failure, OnBreak},

@@ -5,7 +5,7 @@ use super::{
     engine::Engine,
     error::CallError,
     history::CallHistory,
-    pick::{LeaseLifetime, PickRequest, wait_for_first_back},
+    pick::{LeaseLifetime, PickRequest, Waits},
     trail::usable,
 };
 use crate::{
@@ -55,22 +55,18 @@ impl Engine {
             pool,
             tried: &tried,
             tokens: call.tokens,
+            arrived: call.began,
             deadline: call.deadline,
             lifetime: LeaseLifetime::Expiring(LEASE_TTL),
             is_last: true,
+            waits: Waits::of(pool),
         };
-        loop {
-            let picked = self.wait_for_member(&pick, None).await;
-            let first_back = match picked.member {
-                Ok((index, lease)) => {
-                    return Ok(ClientLease { pool: pool.clone(), index, lease, degraded: picked.degraded });
-                }
-                Err(first_back) => first_back,
-            };
-            let is_member_left = tried.len() < pool.members.len();
-            if !(is_member_left && wait_for_first_back(pool, first_back, call.deadline).await) {
-                return Err(CallHistory::new(pool).fail(first_back, true));
+        let picked = self.wait_for_member(&pick, &mut None, None).await;
+        match picked.member {
+            Ok((index, lease)) => {
+                Ok(ClientLease { pool: pool.clone(), index, lease, degraded: picked.degraded })
             }
+            Err(first_back) => Err(CallHistory::new(pool).fail(first_back, true)),
         }
     }
 

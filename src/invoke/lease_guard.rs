@@ -5,12 +5,13 @@ use crate::{
     state::{Lease, StateStore},
 };
 use std::sync::Arc;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::Instant};
 
 #[derive(Debug)]
 pub(super) struct LeaseGuard {
     state: Arc<dyn StateStore>,
     lease: Lease,
+    began: Instant,
     failure: Option<Cooldown>,
     /// Tokens that the call has used, where the provider has told.
     used: Option<u64>,
@@ -18,7 +19,7 @@ pub(super) struct LeaseGuard {
 
 impl LeaseGuard {
     pub(super) fn new(state: Arc<dyn StateStore>, lease: Lease) -> Self {
-        Self { state, lease, failure: None, used: None }
+        Self { state, lease, began: Instant::now(), failure: None, used: None }
     }
 
     /// The member that it holds.
@@ -71,6 +72,9 @@ impl LeaseGuard {
 
 impl Drop for LeaseGuard {
     fn drop(&mut self) {
+        if self.lease.awaited {
+            self.state.lines().held(self.lease.pool, self.began.elapsed());
+        }
         self.state.release(&self.lease, self.used);
     }
 }

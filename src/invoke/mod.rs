@@ -6,9 +6,9 @@
 //! the state store before the next attempt or before the answer, so the next caller cannot get a key that has just failed.
 //! Dropping a call drops the upstream request and releases the lease.
 //!
-//! `walk` goes over the pools and their members, and `trail` remembers how far it is. `pick` asks for a member and waits for
-//! one, `again` says when the same one is tried again, and `attempt` measures one request and reports what became of it.
-//! `resume` goes on with a stream that broke.
+//! `walk` goes over the pools and their members, and `trail` remembers how far it is. `pick` asks for a member, `waiting`
+//! stands in line for one, `again` says when the same one is tried again, and `attempt` measures one request and reports
+//! what became of it. `resume` goes on with a stream that broke.
 //!
 //! When Redis is away, calls go on: the state store answers from what this replica knows, and the route says so.
 
@@ -35,6 +35,7 @@ mod route;
 mod stream;
 mod trail;
 mod unary;
+mod waiting;
 mod walk;
 
 pub use budget::RetryBudget;

@@ -1,28 +1,23 @@
-//! Picking a member: asks the state store who serves next, and waits where a member will be free soon.
+//! Picking a member: asks the state store who serves next, and stands in line where a member will be free soon.
 
 use super::{
     attempt::Attempt,
     engine::Engine,
     explain::{ExplainInput, explain},
+    waiting::{A_MOMENT, FirstBack, Waiting},
 };
 use crate::{
     balance::{ErrorClass, LeaseId, WhenExhausted},
     catalog::Pool,
-    state::{Acquire, Acquired, Lease, StateStore},
+    state::{Acquire, Acquired, Answer, LOOK, Lease, Role, Stand, StateStore},
     telemetry::PickOutcome,
 };
-use std::{borrow::Cow, sync::Arc, time::Duration};
-use tokio::time::{Instant, sleep, sleep_until};
+use std::{borrow::Cow, mem, sync::Arc, time::Duration};
+use tokio::time::Instant;
 use tracing::{Instrument, Level, Span};
 
 /// A trial that has not reported for this long is taken for lost, and another may go.
 const MAX_TRIAL: Duration = Duration::from_secs(60);
-/// How often a caller without an eligible member looks for the verdict of a trial: the pause doubles between these.
-const MIN_POLL: Duration = Duration::from_millis(5);
-const MAX_POLL: Duration = Duration::from_millis(100);
-
-/// When the first member of a pool may serve again, and why it may not now.
-pub(super) type FirstBack = (Duration, ErrorClass);
 
 /// What a pick is asked for.
 pub(super) struct PickRequest<'a> {
@@ -32,13 +27,37 @@ pub(super) struct PickRequest<'a> {
     pub(super) tried: &'a [usize],
     /// About how many tokens the call will use.
     pub(super) tokens: u64,
+    /// When the call came: its score in the line.
+    pub(super) arrived: Instant,
     /// When waiting must end.
     pub(super) deadline: Instant,
     /// How long the member is held.
     pub(super) lifetime: LeaseLifetime,
-    /// Whether the call can go to no other pool. Then it waits for the verdict of a trial when nobody else may serve, may
-    /// join the trial, and may be one of the pool's last resort.
+    /// Whether the call can go to no other pool. Then it may join a trial, and may be one of the pool's last resort.
     pub(super) is_last: bool,
+    /// What to wait for when nobody may serve.
+    pub(super) waits: Waits,
+}
+
+/// What a pick waits for when nobody may serve.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waits {
+    /// Nothing: another model may serve at once.
+    Never,
+    /// The verdict of a trial.
+    ForTrial,
+    /// Whatever lets a member serve.
+    ForRoom,
+}
+
+impl Waits {
+    /// For a pool beside which nobody else may serve.
+    pub(super) fn of(pool: &Pool) -> Self {
+        match pool.policy.when_exhausted {
+            WhenExhausted::Wait => Self::ForRoom,
+            WhenExhausted::Fail => Self::ForTrial,
+        }
+    }
 }
 
 /// How long a picked member is held.
@@ -60,11 +79,12 @@ pub(super) struct Picked {
 }
 
 impl Engine {
-    /// Picks a member. Where nobody may serve but a trial is on its way, it waits for its verdict. The first question
-    /// carries the failure of the attempt before; when it is answered, that attempt is over.
+    /// Picks a member, and stands in line where the request says so. The first question carries the failure of the attempt
+    /// before; when it is answered, that attempt is over. `place` is what the call holds of a line between two picks.
     pub(super) async fn wait_for_member(
         &self,
         request: &PickRequest<'_>,
+        place: &mut Option<Waiting>,
         mut failed: Option<Box<Attempt>>,
     ) -> Picked {
         let pool = request.pool;
@@ -74,43 +94,39 @@ impl Engine {
         }
         let mut span = self.traces.pick();
         let mut degraded = false;
-        let mut poll = MIN_POLL;
-        let mut asked = false;
+        let mut here = place.take_if(|waiting| waiting.is_for(&pool.roster));
+        let mut back = Some(A_MOMENT);
+        let mut looks_again = !request.tried.is_empty();
         let member = loop {
+            // In a box, since nearly always nobody waits.
+            if here.is_some() || !self.state.lines().lets_pass(pool.roster.id, request.arrived) {
+                looks_again = true;
+                match Box::pin(self.stand_in_turn(request, &mut here, &mut failed)).await {
+                    Turn::Ask => {}
+                    Turn::Refused(first_back) => break Err(Some(first_back)),
+                    // Where a trial has not had its verdict, nobody knows more.
+                    Turn::Over => break Err(back.or(Some((LOOK, ErrorClass::Timeout)))),
+                }
+            }
             // Meanwhile members may have been deleted, or their keys replaced: they are not called any more, and nothing
             // brings their state back.
-            let gone = if asked || !request.tried.is_empty() {
+            let gone = if mem::replace(&mut looks_again, true) {
                 let Some(gone) = self.catalog.members_gone(pool) else { break Err(None) };
                 gone
             } else {
                 Vec::new()
             };
-            asked = true;
             let excluded: Cow<'_, [usize]> = match &*gone {
                 [] => request.tried.into(),
                 gone => [request.tried, gone].concat().into(),
             };
-            let left = request.deadline.saturating_duration_since(Instant::now());
-            let (trial_ttl, hold) = match request.lifetime {
-                LeaseLifetime::Attempt(limit) => (limit.min(left).min(MAX_TRIAL), None),
-                LeaseLifetime::Expiring(ttl) => (ttl, Some(ttl)),
-            };
-            let ask = Acquire {
-                pool: &pool.roster,
-                tried: &excluded,
-                failed: failed.as_ref().and_then(|attempt| attempt.failure()),
-                lease: LeaseId::new(rand::random()),
-                trial_ttl,
-                tokens: request.tokens,
-                hold,
-                is_last: request.is_last,
-            };
+            let ask = request.ask(&excluded, failed.as_deref(), here.as_mut());
             let log = if tracing::enabled!(Level::DEBUG) {
                 Box::pin(explained_span(pool, self.state.as_ref(), request.tried)).await
             } else {
                 Span::none()
             };
-            let began = Instant::now();
+            let (began, words) = (Instant::now(), self.state.lines().words());
             let answer = span.run(self.state.acquire(&ask).instrument(log.clone())).await;
             failed = None;
             degraded |= answer.degraded;
@@ -120,35 +136,141 @@ impl Engine {
             span.decided(outcome.name(), named, answer.degraded);
             let name = named.map_or("", |(_, name)| name);
             tracing::debug!(parent: &log, outcome = outcome.name(), picked = name, "asked who serves");
-            match answer.acquired {
-                Acquired::Granted { index, lease } => break Ok((index, Some(lease))),
-                Acquired::Exhausted { first_back } => break Err(first_back),
-                Acquired::TrialRunning if !request.is_last => break Err(None),
-                Acquired::TrialRunning if Instant::now() + poll < request.deadline => {
-                    sleep(poll).await;
-                    poll = (poll * 2).min(MAX_POLL);
+            let Answer { acquired, outlook, .. } = answer;
+            if let Acquired::Granted { index, lease } = acquired {
+                *place = None;
+                if let Some(waiting) = here.take() {
+                    waiting.answered();
                 }
-                Acquired::TrialRunning => break Err(Some((poll, ErrorClass::Timeout))),
+                break Ok((index, Some(lease)));
+            }
+            back = if let Acquired::Exhausted { first_back } = acquired { first_back } else { None };
+            if !request.is_worth_waiting(&acquired, &excluded, here.is_some()) {
+                // Under FAIL those behind it learn the same. Otherwise it alone has too little time.
+                if let Some(waiting) = here.take()
+                    && request.waits == Waits::ForTrial
+                {
+                    waiting.answered();
+                }
+                break Err(back);
+            }
+            if let Some(waiting) = &mut here {
+                waiting.stays(outlook, back);
+            } else {
+                // It stands in one line at a time.
+                *place = None;
+                match self.join(&pool.roster, request.arrived, request.deadline) {
+                    // Where a word came meanwhile, it asks again at once.
+                    Ok(waiting) => {
+                        let waiting = here.insert(waiting);
+                        if self.state.lines().words() == words {
+                            waiting.stays(outlook, back);
+                        }
+                    }
+                    Err(first_back) => {
+                        self.state.leave(&pool.roster);
+                        break Err(Some(first_back));
+                    }
+                }
+            }
+            if request.waits == Waits::Never {
+                break Err(back);
             }
         };
+        if request.waits == Waits::Never && here.is_some() {
+            *place = here;
+        }
         Picked { member, degraded }
+    }
+
+    /// Lets those be asked first who came before.
+    async fn stand_in_turn(
+        &self,
+        request: &PickRequest<'_>,
+        here: &mut Option<Waiting>,
+        failed: &mut Option<Box<Attempt>>,
+    ) -> Turn {
+        if here.is_none() {
+            if let Some(mut attempt) = failed.take() {
+                attempt.write_failure().await;
+            }
+            if request.waits == Waits::Never {
+                return Turn::Over;
+            }
+            match self.join(&request.pool.roster, request.arrived, request.deadline) {
+                Ok(waiting) => *here = Some(waiting),
+                Err(first_back) => return Turn::Refused(first_back),
+            }
+        }
+        let is_its_turn = match here {
+            Some(waiting) if request.waits == Waits::Never => waiting.may_ask(),
+            Some(waiting) => waiting.turn(request.deadline).await,
+            None => true,
+        };
+        if is_its_turn { Turn::Ask } else { Turn::Over }
     }
 }
 
-/// Waits until the first member is back, where the policy of `pool` says so and that is before the deadline. Otherwise it
-/// returns false at once.
-pub(super) async fn wait_for_first_back(
-    pool: &Pool,
-    first_back: Option<FirstBack>,
-    deadline: Instant,
-) -> bool {
-    let now = Instant::now();
-    match first_back {
-        Some((after, _)) if pool.policy.when_exhausted == WhenExhausted::Wait && now + after < deadline => {
-            sleep_until(now + after.max(MIN_POLL)).await;
-            true
+/// Whether a caller may ask now.
+enum Turn {
+    Ask,
+    /// More wait than could be served.
+    Refused(FirstBack),
+    /// Others come first, and it waits no longer.
+    Over,
+}
+
+impl PickRequest<'_> {
+    /// What the store is asked, from its place in line where it has one.
+    fn ask<'a>(
+        &'a self,
+        tried: &'a [usize],
+        failed: Option<&'a Attempt>,
+        here: Option<&mut Waiting>,
+    ) -> Acquire<'a> {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let stand = here.map_or_else(|| self.stand(left), |waiting| waiting.stand(left));
+        let (trial_ttl, hold) = match self.lifetime {
+            LeaseLifetime::Attempt(limit) => (limit.min(left).min(MAX_TRIAL), None),
+            LeaseLifetime::Expiring(ttl) => (ttl, Some(ttl)),
+        };
+        Acquire {
+            pool: &self.pool.roster,
+            tried,
+            failed: failed.and_then(Attempt::failure),
+            lease: LeaseId::new(rand::random()),
+            trial_ttl,
+            tokens: self.tokens,
+            hold,
+            is_last: self.is_last,
+            stand,
         }
-        _ => false,
+    }
+
+    /// Where one stands who is in no line.
+    fn stand(&self, left: Duration) -> Stand {
+        let role = if self.waits == Waits::Never { Role::Passing } else { Role::Joining };
+        Stand { role, age: self.arrived.elapsed(), waiting: 1, next: None, left }
+    }
+
+    /// Whether it waits after that answer to one who cannot be served by those `excluded`. `in_line` says whether it has
+    /// stood in line for room so far.
+    fn is_worth_waiting(&self, acquired: &Acquired, excluded: &[usize], in_line: bool) -> bool {
+        match acquired {
+            Acquired::Granted { .. } => false,
+            Acquired::TrialRunning => self.waits != Waits::Never || in_line,
+            Acquired::Exhausted { first_back } => {
+                let waits = match self.waits {
+                    Waits::ForRoom => true,
+                    Waits::ForTrial => false,
+                    Waits::Never => in_line,
+                };
+                let is_one_left = || (0..self.pool.members.len()).any(|index| !excluded.contains(&index));
+                waits
+                    && is_one_left()
+                    && first_back.is_some_and(|(after, _)| Instant::now() + after < self.deadline)
+            }
+        }
     }
 }
 

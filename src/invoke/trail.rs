@@ -60,6 +60,11 @@ impl Trail {
         }
     }
 
+    /// Whether members of any pool are passed over for now.
+    pub(super) fn passes_over_some(&self) -> bool {
+        self.pools.iter().any(PoolProgress::passes_over_some)
+    }
+
     /// Lets in the members that were held back. Returns whether there were any that may be tried.
     pub(super) fn lets_in_held_back(&mut self) -> bool {
         self.pools
@@ -81,9 +86,14 @@ impl Trail {
 }
 
 impl PoolProgress {
+    /// Whether members are passed over for now.
+    pub(super) fn passes_over_some(&self) -> bool {
+        !(self.out_of_reach.is_empty() && self.held_back.is_empty())
+    }
+
     /// Those that may not be picked now.
     pub(super) fn passed_over(&self) -> Cow<'_, [usize]> {
-        if self.out_of_reach.is_empty() && self.held_back.is_empty() {
+        if !self.passes_over_some() {
             return Cow::Borrowed(&self.tried);
         }
         Cow::Owned([&*self.tried, &*self.out_of_reach, &*self.held_back].concat())

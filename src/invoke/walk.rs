@@ -8,12 +8,13 @@ use super::{
     error::CallError,
     history::CallHistory,
     lease_guard::LeaseGuard,
-    pick::{FirstBack, LeaseLifetime, PickRequest, wait_for_first_back},
+    pick::{LeaseLifetime, PickRequest, Waits},
     route::Route,
-    trail::{Trail, usable},
+    trail::{PoolProgress, Trail, usable},
+    waiting::{FirstBack, Waiting, look_after},
 };
 use crate::{
-    balance::{Doubt, ErrorClass, Failure},
+    balance::{Doubt, ErrorClass, Failure, WhenExhausted},
     catalog::{Pool, PoolMember},
     provider::{Driver, Target},
 };
@@ -52,6 +53,8 @@ struct Walk<'a, T> {
     doubtful: Option<Doubtful>,
     /// A member to be tried again where nobody else serves.
     again: Option<Box<Again>>,
+    /// Where it stands in line between two rounds over the chain.
+    place: Option<Waiting>,
     history: CallHistory,
 }
 
@@ -123,8 +126,8 @@ impl Engine {
         trail: Trail,
         history: CallHistory,
     ) -> Result<Success<T>, CallError> {
-        let mut walk =
-            Walk { engine: self, call, mode, request, trail, doubtful: None, again: None, history };
+        let (doubtful, again, place) = (None, None, None);
+        let mut walk = Walk { engine: self, call, mode, request, trail, doubtful, again, place, history };
         let outcome = walk.run().await;
         if walk.doubtful.is_some() || walk.again.is_some() {
             Box::pin(walk.settle()).await;
@@ -154,11 +157,13 @@ impl<'a, T: Send> Walk<'a, T> {
                     }
                 }
             }
+            let has_waited = self.again.is_none() && !self.trail.passes_over_some();
             if self.trail.lets_in_held_back() || self.goes_again(None).await {
                 continue;
             }
-            let is_member_left = self.trail.is_member_left(chain, 0);
-            if is_member_left && wait_for_first_back(named, first_back, self.call.deadline).await {
+            if named.policy.when_exhausted == WhenExhausted::Wait
+                && Box::pin(self.wait_for_round(first_back, has_waited)).await
+            {
                 self.trail.forget_reach();
                 continue;
             }
@@ -167,6 +172,39 @@ impl<'a, T: Send> Walk<'a, T> {
             }
             return Err(self.history.fail(first_back, true));
         }
+    }
+
+    /// Waits until another round over the chain may serve. Where the model stands alone, the pick of the next round waits,
+    /// unless that of this one has.
+    async fn wait_for_round(&mut self, first_back: Option<FirstBack>, has_waited: bool) -> bool {
+        let call = self.call;
+        if first_back.is_none_or(|(after, _)| after >= call.left()) {
+            return false;
+        }
+        let left = call.chain.iter().zip(&self.trail.pools);
+        let left: Vec<_> =
+            left.filter(|(pool, progress)| progress.has_members_left(pool)).map(|(pool, _)| pool).collect();
+        if left.is_empty() {
+            return false;
+        }
+        if call.chain.iter().skip(1).all(|pool| usable(pool).is_err()) {
+            return !has_waited;
+        }
+        if self.place.is_none()
+            && let Some(pool) = left.iter().find(|pool| pool.roster.waits)
+        {
+            match self.engine.join(&pool.roster, call.began, call.deadline) {
+                Ok(waiting) => self.place = Some(waiting),
+                Err(_) => return false,
+            }
+        }
+        // The others give this one no word.
+        let until = call.deadline.min(Instant::now() + look_after(first_back));
+        match &mut self.place {
+            Some(waiting) => _ = waiting.turn(until).await,
+            None => sleep_until(until).await,
+        }
+        Instant::now() < call.deadline
     }
 
     /// Tries the members of one pool.
@@ -219,6 +257,20 @@ impl<'a, T: Send> Walk<'a, T> {
         }
     }
 
+    /// What a pick from that pool waits for. Room it waits for only where the call has no other way: no other model, no
+    /// member that it has passed over so far, and none that it is to try again.
+    fn waits(&self, place: usize, pool: &Pool, is_last: bool) -> Waits {
+        let progress = self.trail.pools.get(place);
+        if !is_last && progress.is_none_or(|progress| progress.again == 0) {
+            return Waits::Never;
+        }
+        let has_other_way = !is_last
+            || place > 0
+            || self.again.is_some()
+            || progress.is_some_and(PoolProgress::passes_over_some);
+        if has_other_way { Waits::ForTrial } else { Waits::of(pool) }
+    }
+
     /// Picks a member that the call has not tried.
     ///
     /// # Errors
@@ -236,12 +288,14 @@ impl<'a, T: Send> Walk<'a, T> {
             pool,
             tried: &tried,
             tokens: self.call.tokens,
+            arrived: self.call.began,
             deadline: self.call.deadline,
             lifetime: LeaseLifetime::Attempt(self.mode.limit(&pool.policy.timeouts)),
             // Otherwise another model may serve at once.
             is_last: is_last || progress.again > 0,
+            waits: self.waits(place, pool, is_last),
         };
-        let picked = self.engine.wait_for_member(&pick, failed).await;
+        let picked = self.engine.wait_for_member(&pick, &mut self.place, failed).await;
         self.history.picked(picked.degraded);
         let (index, lease) = picked.member?;
         let lease = lease.map(|lease| LeaseGuard::new(self.engine.state.clone(), lease));

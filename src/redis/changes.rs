@@ -1,32 +1,32 @@
-//! Word between replicas that configuration has changed.
+//! Word between replicas: that configuration has changed, and whatever else one wants to hear.
 //!
-//! It says when to look, never what to believe: the outbox in the database tells that, and is read every 250 ms anyhow.
+//! It says when to look, never what to believe: of configuration the outbox in the database tells that, and is read every
+//! 250 ms anyhow.
 //!
 //! When Redis is gone no word comes, and changes arrive with the next look.
 
 use super::{
     connect::{Connection, RedisOptions},
     error::{RedisError, Result},
+    words::{listen, subscribe},
 };
 use crate::tasks::{Task, Tasks};
-use fred::{
-    clients::WithOptions,
-    interfaces::{ClientLike, EventInterface, PubsubInterface},
-    prelude::Client,
-};
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
-use tokio::{
-    sync::{Notify, broadcast::error::RecvError},
-    time::{sleep, timeout},
-};
+use fred::interfaces::{ClientLike, EventInterface, PubsubInterface};
+use std::sync::{Arc, Weak};
+use tokio::{sync::Notify, time::timeout};
 
 /// What the word is said on. Not of a tenant: in a Cluster all nodes hear it.
 const CHANNEL: &str = "rota:changes";
-/// Between two attempts to listen.
-const PAUSE: Duration = Duration::from_secs(1);
+
+/// A channel beside that of changes, and who hears what is said there: the word, or none where one may have been missed.
+/// One connection serves all channels.
+#[derive(Clone)]
+pub(crate) struct Hearing {
+    pub(crate) channel: String,
+    pub(crate) hear: Arc<Hear>,
+}
+
+type Hear = dyn Fn(Option<&str>) + Send + Sync;
 
 /// Word of changed configuration, from replica to replica. It only saves time: replicas read the outbox in any case.
 #[derive(Clone)]
@@ -37,10 +37,29 @@ pub struct ChangeFeed {
 
 impl ChangeFeed {
     /// Begins to listen, until its last clone is dropped.
-    pub(crate) fn start(connection: Arc<Connection>, options: &RedisOptions, tasks: &Tasks) -> Self {
+    pub(crate) fn start(
+        connection: Arc<Connection>,
+        options: &RedisOptions,
+        tasks: &Tasks,
+        other: Hearing,
+    ) -> Self {
         let (options, heard) = (options.clone(), Arc::<Notify>::default());
         let woken = Arc::downgrade(&heard);
-        tasks.spawn_endless(Task::RedisChanges, move || listen(options.clone(), woken.clone()));
+        tasks.spawn_endless(Task::RedisChanges, move || {
+            let (woken, other) = (woken.clone(), other.clone());
+            let channels = vec![CHANNEL.to_owned(), other.channel.clone()];
+            listen(options.clone(), channels, move |word| match word {
+                Some((channel, word)) if channel == other.channel => {
+                    (other.hear)(Some(word));
+                    true
+                }
+                Some(_) => wake(&woken),
+                None => {
+                    (other.hear)(None);
+                    wake(&woken)
+                }
+            })
+        });
         Self { connection, heard }
     }
 
@@ -65,7 +84,7 @@ impl ChangeFeed {
         let mut words = client.message_rx();
         let task = client.connect();
         let tried = async {
-            subscribe(&client, options).await?;
+            subscribe(&client, options, &[CHANNEL.to_owned()]).await?;
             self.connection.client().publish::<i64, _, _>(CHANNEL, "").await?;
             let heard = timeout(options.patience(), words.recv()).await;
             heard.map(drop).map_err(|_| RedisError::refused(&["subscribe".to_owned()]))
@@ -79,39 +98,6 @@ impl ChangeFeed {
     pub async fn heard(&self) {
         self.heard.notified().await;
     }
-}
-
-/// Wakes `heard` at every word, until it is dropped.
-async fn listen(options: RedisOptions, heard: Weak<Notify>) {
-    while heard.strong_count() > 0 {
-        // A subscription needs a connection of its own, and is over when that breaks.
-        if let Ok(client) = options.client(&[]) {
-            let (mut words, mut problems) = (client.message_rx(), client.error_rx());
-            let task = client.connect();
-            let ready = subscribe(&client, &options).await;
-            // Until here something may have been said.
-            let mut listening = ready.is_ok() && wake(&heard);
-            while listening {
-                listening = tokio::select! {
-                    word = words.recv() => match word {
-                        Ok(_) | Err(RecvError::Lagged(_)) => wake(&heard),
-                        Err(RecvError::Closed) => false,
-                    },
-                    _ = problems.recv() => false,
-                };
-            }
-            task.abort();
-        }
-        sleep(PAUSE).await;
-    }
-}
-
-async fn subscribe(client: &WithOptions<Client>, options: &RedisOptions) -> Result<()> {
-    let subscribed = timeout(options.patience(), async {
-        client.wait_for_connect().await?;
-        client.subscribe(CHANNEL).await
-    });
-    Ok(subscribed.await.map_err(|_| RedisError("it does not answer".into()))??)
 }
 
 fn wake(heard: &Weak<Notify>) -> bool {

@@ -13,6 +13,7 @@ mod script;
 mod words;
 
 pub use changes::ChangeFeed;
+pub(crate) use changes::Hearing;
 pub(crate) use connect::Connection;
 pub use connect::{CommandWatch, RedisOptions};
 pub use error::{RedisError, Result};

@@ -62,6 +62,12 @@ impl MemberInspection {
         self.own.as_ref()?.resort.filter(|_| credential == Standing::Available)
     }
 
+    /// While its trial keeps others out: when it lets in one more.
+    fn opens(&self, now: Time) -> Option<Time> {
+        let of = |record: &Option<Record>| record.as_ref().and_then(|record| record.opens(now));
+        of(&self.own).max(of(&self.credential)).filter(|_| self.standing(now) == Standing::TrialRunning)
+    }
+
     /// What is left of its cooldown, and why it cools.
     #[must_use]
     pub fn cooling(&self, now: Time) -> Option<(Duration, ErrorClass)> {
@@ -87,6 +93,7 @@ impl MemberInspection {
             member,
             tried,
             standing: self.standing(now),
+            opens: self.opens(now),
             resort: self.resort(now),
             full_until: self.full_until(&member.limits, now, tokens),
             in_flight: self.in_flight,

@@ -3,12 +3,12 @@
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
 use super::{
-    Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Inspection, Known, Lease,
-    MemberInspection, Outcome, Override, STATE_TTL, StateStore,
+    Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Inspection, Known, Lease, Lines,
+    MemberInspection, Outcome, Outlook, Override, Role, STATE_TTL, StateStore,
 };
 use crate::balance::{
-    Cooldown, Cooling, ErrorClass, Gone, LeaseId, Member, MemberKey, Pick, PickRules, Record, Roster, Scope,
-    Standing, Time, Turn, Window, pick,
+    Candidate, Cooldown, Cooling, ErrorClass, Gone, LeaseId, Member, MemberKey, Pick, PickRules, Prospect,
+    Record, Roster, Scope, Standing, Time, Turn, Window, pick, prospect,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
@@ -32,6 +32,7 @@ const FEW: usize = 64;
 pub struct MemoryStore {
     clock: Clock,
     tenants: DashMap<Uuid, TenantState>,
+    lines: Arc<Lines>,
     /// When it last looked for pools that nobody calls any more.
     swept: AtomicU64,
 }
@@ -89,7 +90,7 @@ impl MemoryStore {
     }
 
     /// Writes the failure that `ask` carries, picks, and counts the pick in flight.
-    fn pick(&self, ask: &Acquire<'_>) -> Acquired {
+    fn pick(&self, ask: &Acquire<'_>) -> (Acquired, Outlook) {
         let now = self.clock.now();
         self.sweep(now);
         let mut tenant = self.tenants.entry(ask.pool.tenant).or_default();
@@ -101,10 +102,18 @@ impl MemoryStore {
         let pool = pools.entry(ask.pool.id).or_default();
         pool.called = Some(now);
         let picked = pool.pick(ask, credentials, now);
-        match picked {
+        let prospect = match picked {
+            Pick::TrialRunning | Pick::Exhausted { .. } if ask.stand.role != Role::Passing => {
+                pool.prospect(ask, credentials, now)
+            }
+            _ => Prospect::default(),
+        };
+        let opens = prospect.opens.filter(|_| picked == Pick::TrialRunning).map(|opens| opens.since(now));
+        let outlook = Outlook { steps_aside: prospect.of_use_to_others, elsewhere: 0, opens };
+        let acquired = match picked {
             Pick::Serve { index, .. } | Pick::LastResort { index } => {
                 let Some(member) = ask.pool.members.get(index) else {
-                    return Acquired::Exhausted { first_back: None };
+                    return (Acquired::Exhausted { first_back: None }, outlook);
                 };
                 match ask.hold {
                     Some(ttl) => pool.held.add(ask.lease, &member.key, now, ttl),
@@ -135,14 +144,18 @@ impl MemoryStore {
                     last_resort,
                     marked,
                     tokens: ask.tokens,
+                    awaited: ask.pool.waits,
                 };
                 Acquired::Granted { index, lease }
             }
             Pick::TrialRunning => Acquired::TrialRunning,
             Pick::Exhausted { first_back } => Acquired::Exhausted {
-                first_back: first_back.map(|first| (first.ends.since(now), first.class)),
+                first_back: first_back
+                    .or(prospect.first_back.filter(|_| ask.pool.waits))
+                    .map(|first| (first.ends.since(now), first.class)),
             },
-        }
+        };
+        (acquired, outlook)
     }
 }
 
@@ -225,6 +238,11 @@ fn cooling(
     })
 }
 
+/// By what a caller is picked for, who can go to no other pool or can.
+const fn rules(pool: &Roster, is_last: bool, now: Time) -> PickRules {
+    PickRules { strategy: pool.strategy, joins: is_last, last_resort: is_last && pool.last_resort, now }
+}
+
 impl PoolState {
     /// Picks and moves the turn on.
     fn pick(&mut self, ask: &Acquire<'_>, credentials: &HashMap<Arc<str>, Record>, now: Time) -> Pick {
@@ -234,17 +252,31 @@ impl PoolState {
         {
             return Pick::Serve { index, trial: false };
         }
-        let candidates: Vec<_> = self
-            .inspect(ask.pool, credentials, now)
-            .zip(ask.pool.members.iter())
+        let candidates = self.candidates(ask.pool, credentials, now, ask.tried, ask.tokens);
+        pick(&candidates, rules(ask.pool, ask.is_last, now), &mut self.turn)
+    }
+
+    /// What one may hope for who was not served.
+    fn prospect(&self, ask: &Acquire<'_>, credentials: &HashMap<Arc<str>, Record>, now: Time) -> Prospect {
+        let own = self.candidates(ask.pool, credentials, now, ask.tried, ask.tokens);
+        let for_others = self.candidates(ask.pool, credentials, now, &[], 1);
+        prospect(&own, rules(ask.pool, ask.is_last, now), &for_others, rules(ask.pool, true, now))
+    }
+
+    /// The members in the eyes of one who has tried those, and needs so many tokens.
+    fn candidates<'p>(
+        &self,
+        pool: &'p Roster,
+        credentials: &HashMap<Arc<str>, Record>,
+        now: Time,
+        tried: &[usize],
+        tokens: u64,
+    ) -> Vec<Candidate<'p>> {
+        self.inspect(pool, credentials, now)
+            .zip(pool.members.iter())
             .enumerate()
-            .map(|(index, (seen, member))| {
-                seen.candidate(member, now, ask.tried.contains(&index), ask.tokens)
-            })
-            .collect();
-        let Roster { strategy, last_resort, .. } = **ask.pool;
-        let rules = PickRules { strategy, joins: ask.is_last, last_resort: last_resort && ask.is_last, now };
-        pick(&candidates, rules, &mut self.turn)
+            .map(|(index, (seen, member))| seen.candidate(member, now, tried.contains(&index), tokens))
+            .collect()
     }
 
     /// All that is known of a pool's members, in their order.
@@ -346,16 +378,26 @@ impl TenantState {
 #[async_trait]
 impl StateStore for MemoryStore {
     async fn acquire(&self, ask: &Acquire<'_>) -> Answer {
-        Answer { acquired: self.pick(ask), degraded: false }
+        let (acquired, outlook) = self.pick(ask);
+        if ask.failed.is_some_and(|(lease, _)| lease.trial) {
+            self.lines.wake(ask.pool.id);
+        }
+        Answer { acquired, degraded: false, outlook }
     }
 
     async fn fail(&self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown) {
         let now = self.clock.now();
         self.tenants.entry(attempt.tenant).or_default().fail(attempt, cooldown, now);
+        if attempt.trial.is_some() {
+            self.lines.wake(attempt.pool);
+        }
     }
 
     fn succeed(&self, lease: &Lease) {
         self.change(lease, |record, now| record.succeed(now, lease.began, lease.id));
+        if lease.trial {
+            self.lines.wake(lease.pool);
+        }
     }
 
     fn release(&self, lease: &Lease, used: Option<u64>) {
@@ -371,6 +413,10 @@ impl StateStore for MemoryStore {
         }
         if lease.trial {
             tenant.change(lease.pool, &lease.member, |record| record.hand_on(lease.id));
+        }
+        drop(tenant);
+        if lease.is_awaited() {
+            self.lines.wake(lease.pool);
         }
     }
 
@@ -403,6 +449,10 @@ impl StateStore for MemoryStore {
                 Outcome::Unknown => tenant.change(pool, member, |record| record.hand_on(lease.id)),
             }
         }
+        drop(tenant);
+        if held && lease.is_awaited() {
+            self.lines.wake(lease.pool);
+        }
         held
     }
 
@@ -433,6 +483,12 @@ impl StateStore for MemoryStore {
                 }
             }),
         }
+        drop(tenant);
+        self.lines.wake(pool.id);
+    }
+
+    fn lines(&self) -> &Arc<Lines> {
+        &self.lines
     }
 
     async fn claim_check(&self, pool: &Roster, ttl: Duration) -> bool {
@@ -447,6 +503,7 @@ impl StateStore for MemoryStore {
     }
 
     async fn forget(&self, gone: &Gone) {
+        self.lines.forget(&gone.pools);
         if gone.whole {
             self.tenants.remove(&gone.tenant);
         } else if let Some(mut tenant) = self.tenants.get_mut(&gone.tenant) {

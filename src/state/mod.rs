@@ -8,6 +8,7 @@
 mod addresses;
 mod clock;
 mod inspection;
+mod line;
 mod memory;
 mod reachable;
 mod redis;
@@ -17,6 +18,7 @@ mod store;
 pub use clock::Clock;
 use inspection::{CoolingRecord, Known};
 pub use inspection::{Inspection, MemberInspection};
+pub use line::{LOOK, Lines, Outlook, Place, Role, Stand};
 pub use memory::MemoryStore;
 pub use reachable::ReachableStore;
 pub use redis::{CoolingMember, RedisStore};

@@ -9,8 +9,9 @@
 //! [`Scope::is_of_address`]: crate::balance::Scope::is_of_address
 
 use super::{
-    Acquire, Acquired, Answer, Clock, FailedAttempt, Inspection, Lease, Outcome, Override, StateStore,
-    addresses::{Addresses, Ways},
+    Acquire, Acquired, Answer, Clock, FailedAttempt, Inspection, Lease, Lines, Outcome, Outlook, Override,
+    StateStore,
+    addresses::{Addresses, Ways, Word},
     redis::{Fleet, RedisStore},
 };
 use crate::{
@@ -40,8 +41,13 @@ impl ReachableStore {
     #[must_use]
     pub fn of_fleet(store: Arc<dyn StateStore>, redis: &RedisStore, options: &RedisOptions) -> Self {
         let addresses = Arc::<Addresses>::default();
-        let hearing = addresses.clone();
-        let hear = move |tenant, address, word| hearing.hear(tenant, address, word);
+        let (hearing, lines) = (addresses.clone(), store.lines().clone());
+        let hear = move |tenant, address, word| {
+            hearing.hear(tenant, address, word);
+            if matches!(word, Word::Served | Word::Cleared) {
+                lines.wake_all();
+            }
+        };
         Self { store, addresses, fleet: Some(redis.fleet(options, Arc::new(hear))) }
     }
 
@@ -83,7 +89,8 @@ impl ReachableStore {
         let mut tried = [ask.tried, blocked].concat();
         // Where nobody is left and nothing is to be written, there is nothing to ask.
         if tried.len() >= ask.pool.members.len() && ask.failed.is_none() {
-            return Answer { acquired: Acquired::Exhausted { first_back: None }, degraded: self.degraded() };
+            let acquired = Acquired::Exhausted { first_back: None };
+            return Answer { acquired, degraded: self.degraded(), outlook: Outlook::default() };
         }
         let mut failed = ask.failed;
         loop {
@@ -100,7 +107,9 @@ impl ReachableStore {
 
     /// Notes whose address has its trial now; tells when the first is back where nobody serves.
     fn settled(&self, ask: &Acquire<'_>, answer: Answer, ways: &Ways) -> Answer {
-        let Answer { acquired, degraded } = answer;
+        let Answer { acquired, degraded, mut outlook } = answer;
+        // What one cannot reach who has tried nobody is of no use to others here.
+        outlook.steps_aside &= ways.blocked.is_empty() || !ask.tried.is_empty();
         let acquired = match acquired {
             Acquired::Granted { index, mut lease } => {
                 lease.trial |= self.addresses.settle(ask.pool, ways, Some(&lease.member), ask.lease);
@@ -120,7 +129,7 @@ impl ReachableStore {
                 }
             }
         };
-        Answer { acquired, degraded }
+        Answer { acquired, degraded, outlook }
     }
 
     /// Whether trials of members are better taken by other replicas.
@@ -137,6 +146,9 @@ impl ReachableStore {
                 self.served(tenant, pool, member);
             }
             return false;
+        }
+        if attempt.trial.is_some() {
+            self.lines().wake(pool);
         }
         let was_cut_off = self.addresses.is_cut_off();
         let is_news = self.addresses.fail(tenant, pool, member, cooldown);
@@ -159,11 +171,20 @@ impl ReachableStore {
         self.fleet.as_ref().filter(|_| !self.degraded())
     }
 
+    /// Tells those who wait here that the trial of an address is over, which the store does not know.
+    fn trial_ended(&self, lease: &Lease) {
+        if lease.trial && !self.addresses.is_empty() {
+            self.lines().wake(lease.pool);
+        }
+    }
+
     fn served(&self, tenant: Uuid, pool: Uuid, member: &Member) {
-        if self.addresses.serve(tenant, pool, member)
-            && let Some(fleet) = self.fleet()
-        {
-            fleet.served(tenant, &member.address);
+        if self.addresses.serve(tenant, pool, member) {
+            // Every pool of the tenant may have members there.
+            self.lines().wake_all();
+            if let Some(fleet) = self.fleet() {
+                fleet.served(tenant, &member.address);
+            }
         }
     }
 }
@@ -200,6 +221,7 @@ impl StateStore for ReachableStore {
     fn succeed(&self, lease: &Lease) {
         self.served(lease.tenant, lease.pool, &lease.member);
         self.store.succeed(lease);
+        self.trial_ended(lease);
     }
 
     fn release(&self, lease: &Lease, used: Option<u64>) {
@@ -207,6 +229,7 @@ impl StateStore for ReachableStore {
             self.addresses.hand_on(lease);
         }
         self.store.release(lease, used);
+        self.trial_ended(lease);
     }
 
     async fn renew(&self, lease: &Lease, ttl: Duration) -> bool {
@@ -227,10 +250,8 @@ impl StateStore for ReachableStore {
 
     async fn override_cooldown(&self, pool: &Roster, member: &Member, change: Override) {
         let ends_it = !matches!(change, Override::Set { .. });
-        if ends_it
-            && self.addresses.recover(pool.tenant, member)
-            && let (Some(fleet), Override::Recover) = (self.fleet(), change)
-        {
+        let is_known = ends_it && self.addresses.recover(pool.tenant, member);
+        if is_known && let (Some(fleet), Override::Recover) = (self.fleet(), change) {
             fleet.served(pool.tenant, &member.address);
         }
         // Other replicas may know what this one does not.
@@ -238,6 +259,17 @@ impl StateStore for ReachableStore {
             fleet.cleared(pool.tenant, &member.address);
         }
         self.store.override_cooldown(pool, member, change).await;
+        if is_known {
+            self.lines().wake_all();
+        }
+    }
+
+    fn lines(&self) -> &Arc<Lines> {
+        self.store.lines()
+    }
+
+    fn leave(&self, pool: &Roster) {
+        self.store.leave(pool);
     }
 
     async fn claim_check(&self, pool: &Roster, ttl: Duration) -> bool {

@@ -20,7 +20,7 @@ pub use codec::CoolingMember;
 pub(super) use fleet::{Fleet, Hear};
 
 use super::{
-    Acquire, Acquired, Clock, FailedAttempt, Inspection, Known, Lease, Outcome, Override, STATE_TTL,
+    Acquire, Answer, Clock, FailedAttempt, Inspection, Known, Lease, Lines, Outcome, Override, STATE_TTL,
 };
 use crate::{
     balance::{Cooldown, ErrorClass, Gone, GoneMembers, Member, Roster},
@@ -207,13 +207,24 @@ impl RedisStore {
     ///
     /// # Errors
     /// Where the server cannot be reached; then nothing is held and nothing is written.
-    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<(Acquired, Arc<[CoolingMember]>)> {
+    pub async fn acquire(&self, ask: &Acquire<'_>) -> Result<(Answer, Arc<[CoolingMember]>)> {
         self.batches.acquire(ask).await
     }
 
     pub(super) async fn fail(&self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown) -> Result<()> {
         let args = self.shared.args().millis(STATE_TTL).all(failure(attempt, cooldown));
-        self.shared.run(script!("fail"), keys(Key::RECORDS, attempt.tenant, attempt.pool), args).await
+        let line = attempt.trial.map(|_| Key::Line);
+        let keys = Key::RECORDS.into_iter().chain(line).map(|key| key.of(attempt.tenant, attempt.pool));
+        self.shared.run(script!("fail"), keys, args).await
+    }
+
+    /// The lines of callers that wait on this replica.
+    pub(super) fn lines(&self) -> &Arc<Lines> {
+        &self.shared.lines
+    }
+
+    pub(super) fn leave(&self, pool: &Roster) {
+        self.shared.writer.leave(pool.tenant, pool.id);
     }
 
     /// See [`StateStore::succeed`](crate::state::StateStore::succeed).
@@ -251,7 +262,10 @@ impl RedisStore {
             Outcome::Served => args.text("served"),
             Outcome::Unknown => args.text("unknown"),
         };
-        self.shared.run(script!("end"), keys(Key::ALL, lease.tenant, lease.pool), args).await
+        // The line comes last.
+        let told = Key::ALL.len() - usize::from(!lease.is_awaited());
+        let keys = keys(Key::ALL, lease.tenant, lease.pool).into_iter().take(told);
+        self.shared.run(script!("end"), keys, args).await
     }
 
     /// See [`StateStore::inspect`](crate::state::StateStore::inspect).
@@ -286,7 +300,8 @@ impl RedisStore {
                 args.text("recover").text(&format!(" {} ", names.join(" ")))
             }
         };
-        self.shared.run(script!("override"), keys(Key::RECORDS, pool.tenant, pool.id), args).await
+        let keys = keys([Key::Pool, Key::Credentials, Key::Line], pool.tenant, pool.id);
+        self.shared.run(script!("override"), keys, args).await
     }
 
     pub(super) async fn claim_check(&self, pool: &Roster, ttl: Duration) -> Result<bool> {

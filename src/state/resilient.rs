@@ -9,8 +9,8 @@
 //! flight, and goes back. Callers see none of it but [`Answer::degraded`]; the log says each change once.
 
 use super::{
-    Acquire, Acquired, Answer, FailedAttempt, Inspection, Lease, MemoryStore, Outcome, Override, RedisStore,
-    StateStore,
+    Acquire, Acquired, Answer, FailedAttempt, Inspection, Lease, Lines, MemoryStore, Outcome, Override,
+    RedisStore, StateStore,
 };
 use crate::{
     balance::{Cooldown, Gone, Member, Roster},
@@ -31,6 +31,7 @@ use tokio::{
     sync::{Notify, RwLock},
     time::sleep,
 };
+use uuid::Uuid;
 
 /// How often a server that is away is asked whether it is back.
 const PROBE: Duration = Duration::from_millis(200);
@@ -91,6 +92,8 @@ impl ResilientStore {
         *self.problem.lock() = Some(error.clone());
         self.shared.reconnect();
         self.loss.notify_one();
+        // Those who wait go on waiting here.
+        self.lines().wake_all();
     }
 
     /// Keeps why it is away. A refusal is told once: somebody has to change something.
@@ -111,6 +114,8 @@ impl ResilientStore {
         let restored = self.shared.restore(&self.local.known()).await;
         if restored.is_ok() {
             self.away.store(false, Ordering::SeqCst);
+            // Those who wait here take their place among all.
+            self.lines().wake_all();
         }
         let deferred = self.deferred.lock().take().unwrap_or_default();
         for (lease, used) in deferred {
@@ -130,6 +135,13 @@ impl ResilientStore {
             return None;
         }
         answer.await.inspect_err(|error| self.lost(error)).ok()
+    }
+
+    /// Tells those who wait that something may be free, where this replica decides alone and no word comes from Redis.
+    fn word(&self, is_awaited: bool, pool: Uuid) {
+        if is_awaited && self.degraded() {
+            self.lines().wake(pool);
+        }
     }
 
     /// The pool with this replica's part of its limits.
@@ -188,7 +200,7 @@ async fn watch(this: Weak<ResilientStore>) {
 impl StateStore for ResilientStore {
     async fn acquire(&self, ask: &Acquire<'_>) -> Answer {
         let _going = self.returning.read().await;
-        if let Some((acquired, cooling)) = self.shared(self.shared.acquire(ask)).await {
+        if let Some((answer, cooling)) = self.shared(self.shared.acquire(ask)).await {
             if let Some((lease, cooldown)) = ask.failed {
                 self.local.fail(&lease.attempt(), cooldown).await;
             }
@@ -197,24 +209,30 @@ impl StateStore for ResilientStore {
                     self.local.learn(ask.pool, member, left, class);
                 }
             }
-            if let Acquired::Granted { lease, .. } = &acquired {
+            if let Acquired::Granted { lease, .. } = &answer.acquired {
                 self.local.adopt(lease, ask.hold);
             }
-            return Answer { acquired, degraded: false };
+            return answer;
         }
         let pool = self.part_of(ask.pool);
         let answer = self.local.acquire(&Acquire { pool: &pool, ..*ask }).await;
+        if ask.failed.is_some_and(|(lease, _)| lease.trial) {
+            self.lines().wake(pool.id);
+        }
         Answer { degraded: true, ..answer }
     }
 
     async fn fail(&self, attempt: &FailedAttempt<'_>, cooldown: &Cooldown) {
         self.local.fail(attempt, cooldown).await;
         self.shared(self.shared.fail(attempt, cooldown)).await;
+        self.word(attempt.trial.is_some(), attempt.pool);
     }
 
     fn succeed(&self, lease: &Lease) {
         self.local.recover(lease);
-        if !self.degraded() {
+        if self.degraded() {
+            self.word(lease.trial, lease.pool);
+        } else {
             self.shared.succeed(lease);
         }
     }
@@ -227,7 +245,9 @@ impl StateStore for ResilientStore {
             return;
         }
         self.local.release(lease, used);
-        if !self.degraded() {
+        if self.degraded() {
+            self.word(lease.is_awaited(), lease.pool);
+        } else {
             self.shared.release(lease, used);
         }
     }
@@ -239,7 +259,9 @@ impl StateStore for ResilientStore {
 
     async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> bool {
         let here = self.local.end(lease, used, outcome).await;
-        self.shared(self.shared.end(lease, used, outcome)).await.unwrap_or(here)
+        let ended = self.shared(self.shared.end(lease, used, outcome)).await.unwrap_or(here);
+        self.word(lease.is_awaited(), lease.pool);
+        ended
     }
 
     async fn inspect(&self, pool: &Roster) -> Inspection {
@@ -252,6 +274,18 @@ impl StateStore for ResilientStore {
     async fn override_cooldown(&self, pool: &Roster, member: &Member, change: Override) {
         self.local.override_cooldown(pool, member, change).await;
         self.shared(self.shared.override_cooldown(pool, member, change)).await;
+        self.word(true, pool.id);
+    }
+
+    fn lines(&self) -> &Arc<Lines> {
+        self.shared.lines()
+    }
+
+    fn leave(&self, pool: &Roster) {
+        // What it holds of this replica while it is away goes with its time to live.
+        if !self.degraded() {
+            self.shared.leave(pool);
+        }
     }
 
     async fn claim_check(&self, pool: &Roster, ttl: Duration) -> bool {
@@ -263,6 +297,7 @@ impl StateStore for ResilientStore {
 
     async fn forget(&self, gone: &Gone) {
         self.local.forget(gone).await;
+        self.lines().forget(&gone.pools);
         // While Redis is away, what it holds of them goes with its time to live.
         self.shared(self.shared.forget(gone)).await;
     }

@@ -1,6 +1,6 @@
 //! What the engine asks of a store of state, and what it is told.
 
-use super::Inspection;
+use super::{Inspection, Lines, Outlook, Stand};
 use crate::balance::{Cooldown, ErrorClass, Gone, LeaseId, Member, Roster, Time};
 use async_trait::async_trait;
 use std::{fmt, sync::Arc, time::Duration};
@@ -52,6 +52,12 @@ pub trait StateStore: Send + Sync + 'static {
     /// Returns when everything noted so far is written.
     async fn flush(&self) {}
 
+    /// The lines of callers that wait on this replica.
+    fn lines(&self) -> &Arc<Lines>;
+
+    /// Tells that nobody waits for that pool on this replica any more. Off the caller's path.
+    fn leave(&self, _pool: &Roster) {}
+
     /// Whether this replica decides alone now, since the shared state cannot be reached. What was true of one pick is
     /// in its [`Answer`].
     fn degraded(&self) -> bool {
@@ -89,6 +95,8 @@ pub struct Acquire<'a> {
     pub hold: Option<Duration>,
     /// Whether the call can go to no other pool. Then it may join a trial, or be one of the pool's last resort.
     pub is_last: bool,
+    /// Where the caller stands among those who wait.
+    pub stand: Stand,
 }
 
 /// What [`StateStore::acquire`] answers.
@@ -98,6 +106,8 @@ pub struct Answer {
     pub acquired: Acquired,
     /// Whether this replica decided alone, since the shared state cannot be reached.
     pub degraded: bool,
+    /// What it means for the line where the caller was not served.
+    pub outlook: Outlook,
 }
 
 /// Who serves.
@@ -114,13 +124,15 @@ pub enum Acquired {
     TrialRunning,
     /// None is eligible.
     Exhausted {
-        /// The first to come back: in how long, and what it waits for. `None` where one could serve another call.
+        /// The first to come back: in how long, and what it waits for. `None` where one could serve another call. One who
+        /// waits is told of those it has not tried.
         first_back: Option<(Duration, ErrorClass)>,
     },
 }
 
 /// One call's hold on one member.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each says something of its own")]
 pub struct Lease {
     /// Its id.
     pub id: LeaseId,
@@ -140,6 +152,16 @@ pub struct Lease {
     pub marked: bool,
     /// Tokens reserved.
     pub tokens: u64,
+    /// Whether callers may wait for what it holds.
+    pub awaited: bool,
+}
+
+impl Lease {
+    /// Whether those who wait are told when it is given back: a trial is awaited under every policy.
+    #[must_use]
+    pub const fn is_awaited(&self) -> bool {
+        self.awaited || self.trial
+    }
 }
 
 /// An attempt that failed, as far as the state store asks.

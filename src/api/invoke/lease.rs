@@ -61,6 +61,8 @@ struct Hold {
     tokens: u64,
     #[prost(uint32, tag = "11")]
     tokens_per_minute: u32,
+    #[prost(bool, tag = "12")]
+    awaited: bool,
 }
 
 impl From<&Lease> for Hold {
@@ -77,6 +79,7 @@ impl From<&Lease> for Hold {
             marked: lease.marked,
             tokens: lease.tokens,
             tokens_per_minute: lease.member.limits.tokens_per_minute,
+            awaited: lease.awaited,
         }
     }
 }
@@ -101,6 +104,7 @@ impl Hold {
             last_resort: false,
             marked: self.marked,
             tokens: self.tokens,
+            awaited: self.awaited,
         })
     }
 }

@@ -119,6 +119,7 @@ pub(super) mod tests {
             member,
             tried: false,
             standing: Standing::Available,
+            opens: None,
             resort: None,
             full_until: None,
             in_flight: 0,

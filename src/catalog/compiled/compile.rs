@@ -275,6 +275,7 @@ fn roster(parts: &Parts, members: Vec<balance::Member>) -> balance::Roster {
         strategy: settings.strategy(),
         last_resort: settings.policy().last_resort,
         members: members.into(),
+        waits: settings.wait_when_exhausted,
     }
 }
 

@@ -3,20 +3,25 @@
 --
 -- KEYS: 1 the pool's hash ("last", "credits" and the members' records), 2 the tenant's credential records, 3 the pool's
 --       in-flight counts by member and holder, 4 the tenant's holders by the time they are alive until, 5 the pool's
---       windows of counts
+--       windows of counts, 6 the pool's line
 -- ARGV: 1, 2 for plain.lua alone, 3 how many callers, 4 clock ahead (ms), 5 holder, 6 holder ttl (ms), 7 state ttl (ms),
 --       8 the members in MessagePack, each a list of key, record, ordinal, priority, credential, weight, requests a minute,
---       tokens a minute, calls at once, 9 in MessagePack a list of strategy, whether in-flight counts matter, whether
---       nothing but turn and records tells members apart, whether the pool has a last resort, the callers (each a list of
---       lease, trial ttl in ms, tokens to reserve, whether it can go to no other pool), the indices of the tried, the failure as `fail` takes it or an empty list
+--       tokens a minute, calls at once, 9 in MessagePack a list of:
+--       of the pool the strategy, whether in-flight counts matter, whether nothing but turn and records tells members
+--       apart, whether it has a last resort, and whether callers wait for room;
+--       the callers, each a list of lease, trial ttl in ms, tokens to reserve, whether it can go to no other pool, and where
+--       it stands as stand.lua takes it;
+--       the indices of the tried; the failure as `fail` takes it or an empty list; the replica or "" where that is the holder
 -- Returns the time, two a caller, then three a member that cools: its index, ms left, class. Two a caller are: the index
 -- of its member and 0, 1 where that has a record, 2 where the call is its trial or joins it, 3 where it is of the last
--- resort; or -1 and 0 while a trial is running; or -2 and "ms class" of who is back first, "" where one could serve another
--- call.
+-- resort; or -1 while a trial is running, and for one who waits in how many ms another call is let in, 0 where that is not
+-- known; or -2 and "ms class" of who is back first, "" where one could serve another call. For one who waits and steps
+-- aside -3 and -4; for one who waits for room how many do elsewhere follows the class.
 
-local POOL, CREDENTIALS, COUNTS, HOLDERS, USED = unpack(KEYS)
+local POOL, CREDENTIALS, COUNTS, HOLDERS, USED, LINE = unpack(KEYS)
 local now, holder, state_ttl = clock(ARGV[4]), ARGV[5], ARGV[7]
-local strategy, counts_matter, alike, has_last_resort, callers, tries, failure = unpack(cmsgpack.unpack(ARGV[9]))
+local of_pool, callers, tries, failure, replica = unpack(cmsgpack.unpack(ARGV[9]))
+local strategy, counts_matter, alike, has_last_resort, waits = unpack(of_pool)
 local choose = STRATEGIES[strategy]
 if not choose then
   return redis.error_reply('ERR no such strategy: ' .. tostring(strategy))
@@ -140,8 +145,9 @@ local function has_room(member, tokens)
   return full_until(member, tokens, now) == 0
 end
 
--- From when on a pool all of whose members cool may call which of them; nil where it has nobody to call.
-local function last_resort(tokens)
+-- From when on a pool all of whose members cool may call which of them, for one who has tried those; nil where it has
+-- nobody to call.
+local function last_resort(tokens, tried)
   local passed, pace, oldest, chosen = nil, PACE, nil, nil
   for i, member in ipairs(members) do
     local state = cooldown_of(member)
@@ -207,28 +213,112 @@ local function choose_for(tokens, is_last)
   elseif not is_last or not has_last_resort then
     return nil, nil
   end
-  local due, oldest = last_resort(tokens)
+  local due, oldest = last_resort(tokens, tried)
   if due and now >= due then
     return oldest, 3
   end
   return nil, due
 end
 
--- What callers were told whom nobody can serve. It holds for the next, where nothing but records tells members apart.
+-- Whether somebody could serve one who has tried those.
+local function has_place(tokens, is_last, tried)
+  local worst = is_last and JOINABLE or HALF_OPEN
+  for i, member in ipairs(members) do
+    if not tried[i] and cooldown_of(member) <= worst and has_room(member, tokens) then
+      return true
+    end
+  end
+  local due = is_last and has_last_resort and last_resort(tokens, tried)
+  return due and now >= due or false
+end
+
+-- Whether one could be served who has tried nobody and needs little.
+local function is_of_use()
+  return has_place(1, true, {})
+end
+
+-- The first to come back of those not tried, or the last resort, where that is due sooner.
+local function first_untried(tokens, resort)
+  local back, back_class = nil, ''
+  for i, member in ipairs(members) do
+    local _, ends, class = cooldown_of(member)
+    local full = full_until(member, tokens, math.huge)
+    if full > ends then
+      ends, class = full, RATE_LIMITED
+    end
+    if ends > 0 and not tried[i] and (not back or ends < back) then
+      back, back_class = ends, class
+    end
+  end
+  return back and string.format('%.0f %s', math.min(back, resort or back) - now, back_class) or ''
+end
+
+-- In how long a trial takes another call, or the last resort is due; 0 where that is not known.
+local function opens_in(tokens, is_last, resort)
+  local first = resort
+  for i, member in ipairs(members) do
+    if is_last and not tried[i] and cooldown_of(member) == TRIAL_RUNNING and has_room(member, tokens) then
+      local at = 0
+      for _, place in ipairs(places_of(member)) do
+        at = math.max(at, opens(place[3], now))
+      end
+      first = math.min(first or at, at)
+    end
+  end
+  return first and first - now or 0
+end
+
+-- Nobody waits for a trial where nobody has failed.
+local line = (waits or next(records) or next(credential_records))
+  and look_at_line(LINE, replica == '' and holder or replica, now)
+if line and #failure > 0 and failure[1] ~= '' then
+  -- A trial has had its verdict.
+  line.word = true
+end
+
+-- What callers were told whom nobody can serve, and when their last resort is due. It holds for the next, where nothing but
+-- records tells members apart.
 local refused = {}
 local answer, calls, begun, changed = { now }, {}, {}, {}
 for _, caller in ipairs(callers) do
-  local lease, trial_ttl, tokens, is_last = unpack(caller)
-  local refusal, index, kind = alike and refused[is_last], nil, nil
-  if not refusal then
-    index, kind = choose_for(tokens, is_last)
+  local lease, trial_ttl, tokens, is_last, stand = unpack(caller)
+  local is_blocked, index, kind, code, detail = line and overtakes(line, stand, now), nil, nil, nil, nil
+  if is_blocked then
+    -- Where there is a place, whoever is first has missed its word.
+    line.word = line.word or has_place(tokens, is_last, tried)
+    code, detail = -1, 0
+    if waits then
+      code, detail = -2, string.format('%.0f %s', CONCURRENCY_PAUSE, RATE_LIMITED)
+    end
+  else
+    local refusal = alike and refused[is_last]
+    if not refusal then
+      index, kind = choose_for(tokens, is_last)
+    end
+    if not index then
+      refusal = refusal or { kind, refuse(tokens, kind) }
+      refused[is_last] = refusal
+      local resort
+      resort, code, detail = unpack(refusal, 1, 3)
+      if stand[1] ~= PASSING then
+        if code == -1 then
+          detail = opens_in(tokens, is_last, resort)
+        elseif waits and detail == '' then
+          detail = first_untried(tokens, resort)
+        end
+      end
+    end
   end
   if not index then
-    refusal = refusal or { refuse(tokens, kind) }
-    refused[is_last] = refusal
-    table.insert(answer, refusal[1])
-    table.insert(answer, refusal[2])
+    if line then
+      code, detail = stay_in_line(line, stand, now, code, detail, waits, is_blocked, is_of_use)
+    end
+    table.insert(answer, code)
+    table.insert(answer, detail)
   else
+    if line then
+      serve_from_line(line, stand, now)
+    end
     local member = members[index]
     for _, place in ipairs(places_of(member)) do
       kind = math.max(kind, begin(place[3], now, lease, now + trial_ttl) and 2 or 1)
@@ -255,6 +345,9 @@ end
 
 for _, place in pairs(begun) do
   save(place[1], place[2], place[3])
+end
+if line then
+  leave_line(LINE, line, now, is_of_use)
 end
 if next(calls) then
   redis.call('HSET', POOL, 'last', turn.last)

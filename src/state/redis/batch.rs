@@ -18,11 +18,11 @@ use super::{
 use crate::{
     balance::Roster,
     redis::{RedisError, Result},
-    state::{Acquire, Acquired},
+    state::{Acquire, Acquired, Answer},
 };
 use dashmap::{DashMap, Entry};
 use fred::types::Value;
-use std::sync::Arc;
+use std::{cmp::Reverse, sync::Arc};
 use tokio::{sync::oneshot, task::yield_now};
 use uuid::Uuid;
 
@@ -39,19 +39,21 @@ struct Batch {
     callers: Vec<(Caller, Sender)>,
 }
 
-type Sender = oneshot::Sender<Result<Answer>>;
+type Sender = oneshot::Sender<Result<Reply>>;
 
 /// An answer on its way to its caller.
-struct Answer {
-    acquired: Option<Acquired>,
+struct Reply {
+    answer: Option<Answer>,
     cooling: Arc<[CoolingMember]>,
     /// Where the lease is given back if the caller has gone. None where it ends by itself.
     shared: Option<Arc<Shared>>,
 }
 
-impl Drop for Answer {
+impl Drop for Reply {
     fn drop(&mut self) {
-        if let (Some(Acquired::Granted { lease, .. }), Some(shared)) = (&self.acquired, &self.shared) {
+        if let Some(Answer { acquired: Acquired::Granted { lease, .. }, .. }) = &self.answer
+            && let Some(shared) = &self.shared
+        {
             shared.release(lease, Some(0));
         }
     }
@@ -66,10 +68,10 @@ impl Batches {
     pub(super) async fn acquire(
         self: &Arc<Self>,
         ask: &Acquire<'_>,
-    ) -> Result<(Acquired, Arc<[CoolingMember]>)> {
-        let (sender, answer) = oneshot::channel();
-        let Acquire { lease, trial_ttl, tokens, is_last, .. } = *ask;
-        let caller = (Caller { lease, trial_ttl, tokens, is_last }, sender);
+    ) -> Result<(Answer, Arc<[CoolingMember]>)> {
+        let (sender, reply) = oneshot::channel();
+        let Acquire { lease, trial_ttl, tokens, is_last, stand, .. } = *ask;
+        let caller = (Caller { lease, trial_ttl, tokens, is_last, stand }, sender);
         if ask.failed.is_none() && ask.tried.is_empty() && ask.hold.is_none() {
             self.join(ask.pool, caller);
         } else {
@@ -84,9 +86,9 @@ impl Batches {
             // In a task of its own, so that it goes on where the caller goes away.
             tokio::spawn(send(self.shared.clone(), batch));
         }
-        let mut answer = answer.await.map_err(|_| RedisError("the command was dropped".into()))??;
-        let acquired = answer.acquired.take().ok_or_else(codec::unexpected)?;
-        Ok((acquired, answer.cooling.clone()))
+        let mut reply = reply.await.map_err(|_| RedisError("the command was dropped".into()))??;
+        let answer = reply.answer.take().ok_or_else(codec::unexpected)?;
+        Ok((answer, reply.cooling.clone()))
     }
 
     /// Adds a caller to those of that pool, and sees to it that somebody asks for them.
@@ -118,19 +120,20 @@ impl Batches {
 
 async fn send(shared: Arc<Shared>, batch: Batch) {
     let Batch { question, callers } = batch;
-    let there = callers.into_iter().filter(|(_, sender)| !sender.is_closed());
-    let (callers, senders): (Vec<_>, Vec<_>) = there.unzip();
+    let mut there: Vec<_> = callers.into_iter().filter(|(_, sender)| !sender.is_closed()).collect();
+    // Those who were woken together ask in any order.
+    there.sort_by_key(|(caller, _)| Reverse(caller.stand.age));
+    let (callers, senders): (Vec<_>, Vec<_>) = there.into_iter().unzip();
     if callers.is_empty() && question.failed.is_empty() {
         return;
     }
     match pick(&shared, &question, &callers).await {
-        Ok((acquired, cooling)) => {
+        Ok((answers, cooling)) => {
             let owner = question.holder.is_none().then_some(shared);
-            for (sender, acquired) in senders.into_iter().zip(acquired) {
-                let answer =
-                    Answer { acquired: Some(acquired), cooling: cooling.clone(), shared: owner.clone() };
+            for (sender, answer) in senders.into_iter().zip(answers) {
+                let reply = Reply { answer: Some(answer), cooling: cooling.clone(), shared: owner.clone() };
                 // It comes back, and is dropped, where the caller has gone.
-                let _ = sender.send(Ok(answer));
+                let _ = sender.send(Ok(reply));
             }
         }
         Err(error) => {
@@ -145,16 +148,16 @@ async fn pick(
     shared: &Shared,
     question: &Question,
     callers: &[Caller],
-) -> Result<(Vec<Acquired>, Arc<[CoolingMember]>)> {
+) -> Result<(Vec<Answer>, Arc<[CoolingMember]>)> {
     let (run, refreshes) = shared.rosters.run(question, callers, &shared.replica, shared.clock.ahead())?;
     let answer: Vec<Value> = shared.connection.run(&ACQUIRE, run).await?;
-    let acquired = codec::acquired(&answer, &question.pool, callers)?;
-    let granted = acquired.iter().filter(|one| matches!(one, Acquired::Granted { .. })).count();
+    let answers = codec::answers(&answer, &question.pool, callers)?;
+    let granted = answers.iter().filter(|one| matches!(one.acquired, Acquired::Granted { .. })).count();
     if question.holder.is_none() {
         *shared.busy.entry(question.pool.tenant).or_default() += granted as u32;
         if refreshes && granted > 0 {
             shared.rosters.refreshed(&question.pool);
         }
     }
-    Ok((acquired, codec::cooling(&answer, callers.len())))
+    Ok((answers, codec::cooling(&answer, callers.len())))
 }

@@ -6,7 +6,7 @@ use crate::{
         Time, Trial, Turn, Window, millis,
     },
     redis::{RedisError, Result},
-    state::{Acquired, FailedAttempt, Inspection, Lease, MemberInspection},
+    state::{Acquired, Answer, FailedAttempt, Inspection, Lease, MemberInspection, Outlook, Role, Stand},
 };
 use bytes::Bytes;
 use fred::types::Value;
@@ -42,6 +42,7 @@ pub(super) struct Caller {
     pub(super) trial_ttl: Duration,
     pub(super) tokens: u64,
     pub(super) is_last: bool,
+    pub(super) stand: Stand,
 }
 
 /// What callers ask, and what one that asks alone has to say beside.
@@ -60,18 +61,40 @@ impl Question {
         Self { pool: pool.clone(), holder: None, tried: Vec::new(), failed: Vec::new() }
     }
 
-    /// As `acquire.lua` takes it.
-    pub(super) fn packed(&self, callers: &[Caller]) -> Result<Bytes> {
+    /// As `acquire.lua` takes it from that replica.
+    pub(super) fn packed(&self, callers: &[Caller], replica: &str) -> Result<Bytes> {
         let callers: Vec<_> = callers
             .iter()
-            .map(|caller| {
-                let Caller { lease, trial_ttl, tokens, is_last } = caller;
-                (lease.to_string(), whole_millis(*trial_ttl), tokens, is_last)
+            .map(|Caller { lease, trial_ttl, tokens, is_last, stand }| {
+                let Stand { age, waiting, next, left, .. } = *stand;
+                let (age, left) = (whole_millis(age), whole_millis(left));
+                // One that was never there is younger than none.
+                let next = next.map_or(-1, |next| i64::try_from(whole_millis(next)).unwrap_or(i64::MAX));
+                let stand = (role(stand.role), age, waiting, next, left);
+                (lease.to_string(), whole_millis(*trial_ttl), tokens, is_last, stand)
             })
             .collect();
-        let Self { pool, tried, failed, .. } = self;
-        let (counts_matter, alike) = (pool.counts_in_flight(), pool.members.are_alike());
-        pack(&(pool.strategy.name(), counts_matter, alike, pool.last_resort, callers, tried, failed))
+        let Self { pool, tried, failed, holder } = self;
+        let replica = if holder.is_some() { replica } else { "" };
+        let of_pool = (
+            pool.strategy.name(),
+            pool.counts_in_flight(),
+            pool.members.are_alike(),
+            pool.last_resort,
+            pool.waits,
+        );
+        pack(&(of_pool, callers, tried, failed, replica))
+    }
+}
+
+/// The number of a role in `stand.lua`.
+pub(super) const fn role(role: Role) -> u8 {
+    match role {
+        Role::Passing | Role::Behind => 0,
+        Role::Joining => 1,
+        Role::Front => 2,
+        Role::Aside => 3,
+        Role::Near => 4,
     }
 }
 
@@ -137,19 +160,26 @@ pub(super) fn cooling(answer: &[Value], callers: usize) -> Arc<[CoolingMember]> 
 }
 
 /// What `acquire.lua` answers each caller.
-pub(super) fn acquired(answer: &[Value], pool: &Roster, callers: &[Caller]) -> Result<Vec<Acquired>> {
+pub(super) fn answers(answer: &[Value], pool: &Roster, callers: &[Caller]) -> Result<Vec<Answer>> {
     let began = time(answer)?;
     let of_caller = |(place, caller): (usize, &Caller)| {
         let (code, detail) = (whole(answer, 2 * place + 1), 2 * place + 2);
-        if code == -1 {
-            return Ok(Acquired::TrialRunning);
+        let mut outlook = Outlook { steps_aside: code < -2, ..Outlook::default() };
+        if code == -1 || code == -3 {
+            let opens = u64::try_from(whole(answer, detail)).unwrap_or_default();
+            outlook.opens = (opens > 0).then(|| Duration::from_millis(opens));
+            return Ok(Answer { acquired: Acquired::TrialRunning, degraded: false, outlook });
         }
-        if code == -2 {
+        if code < 0 {
             let back = text(answer, detail);
-            let back = back.split_once(' ').and_then(|(left, class)| {
-                Some((Duration::from_millis(left.parse().ok()?), ErrorClass::from_name(class)?))
-            });
-            return Ok(Acquired::Exhausted { first_back: back });
+            let mut words = back.split(' ');
+            let mut first = || {
+                let left = Duration::from_millis(words.next()?.parse().ok()?);
+                Some((left, ErrorClass::from_name(words.next()?)?))
+            };
+            let first_back = first();
+            outlook.elsewhere = words.next().and_then(|word| word.parse().ok()).unwrap_or_default();
+            return Ok(Answer { acquired: Acquired::Exhausted { first_back }, degraded: false, outlook });
         }
         let index = usize::try_from(code).map_err(|_| unexpected())?;
         let lease = Lease {
@@ -162,8 +192,9 @@ pub(super) fn acquired(answer: &[Value], pool: &Roster, callers: &[Caller]) -> R
             last_resort: whole(answer, detail) == 3,
             marked: whole(answer, detail) > 0,
             tokens: caller.tokens,
+            awaited: pool.waits,
         };
-        Ok(Acquired::Granted { index, lease })
+        Ok(Answer { acquired: Acquired::Granted { index, lease }, degraded: false, outlook })
     };
     callers.iter().enumerate().map(of_caller).collect()
 }

@@ -82,6 +82,22 @@ local function lets_in(record, now)
   return record.joined < 2 ^ math.min(steps, MAX_TRIAL_STEPS) - 1
 end
 
+-- When one more call may be let in, while a trial on its way lets in none: beside it, or in its place. 0 where there is no
+-- such trial.
+local function opens(record, now)
+  if record.lease == '-' or now < record.ends or lets_in(record, now) then
+    return 0
+  end
+  local steps = 1
+  while 2 ^ steps - 1 <= record.joined do
+    steps = steps + 1
+  end
+  if record.trial_began == 0 or steps > MAX_TRIAL_STEPS then
+    return record.lease_ends
+  end
+  return math.min(record.lease_ends, record.trial_began + steps * math.max(record.took, TRIAL_STEP))
+end
+
 local function standing(record, now)
   if not record or record.class == '-' then
     return AVAILABLE

@@ -1,8 +1,8 @@
 -- Ends a lease that ends by itself, and writes what became of its call. Returns 0 where it was over already, else 1.
--- KEYS: as in acquire.lua. ARGV: 1 clock ahead, 2 state ttl (ms), 3 holder, 4 lease, 5 member, 6 record, 7 credential,
+-- KEYS: as in acquire.lua, the line only where callers may wait for what is given back. ARGV: 1 clock ahead, 2 state ttl (ms), 3 holder, 4 lease, 5 member, 6 record, 7 credential,
 -- 8 began, 9 tokens reserved, 10 tokens used or "-", 11 "served", "failed" or "unknown"; "failed": then the failure, as
 -- `fail` takes it.
-local POOL, CREDENTIALS, COUNTS, HOLDERS, USED = unpack(KEYS)
+local POOL, CREDENTIALS, COUNTS, HOLDERS, USED, LINE = unpack(KEYS)
 local now = clock(ARGV[1])
 local holder, lease, member, record, credential = ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local ends = redis.call('ZSCORE', HOLDERS, holder)
@@ -22,5 +22,8 @@ elseif ARGV[11] == 'served' then
   succeed(POOL, CREDENTIALS, record, credential, lease, ARGV[8], now)
 else
   hand_on(POOL, CREDENTIALS, record, credential, lease)
+end
+if LINE then
+  tell(LINE)
 end
 return 1

@@ -58,8 +58,8 @@ impl Fleet {
         let (options, own) = (options.clone(), shared.replica.clone());
         shared.tasks.spawn_endless(Task::AddressVotes, move || {
             let (hear, own) = (hear.clone(), own.clone());
-            listen(options.clone(), CHANNEL, move |word| {
-                if let Some((tenant, address, word)) = word.and_then(|text| heard(text, &own)) {
+            listen(options.clone(), vec![CHANNEL.to_owned()], move |word| {
+                if let Some((tenant, address, word)) = word.and_then(|(_, text)| heard(text, &own)) {
                     hear(tenant, address, word);
                 }
                 true

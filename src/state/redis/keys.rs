@@ -23,16 +23,18 @@ pub(super) enum Key {
     Used,
     /// Who checks the members.
     Check,
+    /// The replicas whose callers wait. The number is that of its format.
+    Line,
 }
 
 impl Key {
     /// As `acquire.lua`, `inspect.lua` and `end.lua` take them.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Pool, Self::Credentials, Self::Counts, Self::Holders, Self::Used];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Pool, Self::Credentials, Self::Counts, Self::Holders, Self::Used, Self::Line];
     /// Where records are.
     pub(super) const RECORDS: [Self; 2] = [Self::Pool, Self::Credentials];
     /// Those of a pool alone.
-    pub(super) const OF_POOL: [Self; 4] = [Self::Pool, Self::Counts, Self::Used, Self::Check];
+    pub(super) const OF_POOL: [Self; 5] = [Self::Pool, Self::Counts, Self::Used, Self::Check, Self::Line];
     /// A tenant's beside those of its pools.
     pub(super) const OF_TENANT: [Self; 2] = [Self::Credentials, Self::Holders];
 
@@ -46,6 +48,7 @@ impl Key {
             Self::Holders => format!("rota:{{{tenant}}}:holders"),
             Self::Used => format!("rota:{{{tenant}}}:used:{pool}"),
             Self::Check => format!("rota:{{{tenant}}}:check:{pool}"),
+            Self::Line => format!("rota:{{{tenant}}}:line:{pool}:1"),
         }
     }
 }
@@ -59,6 +62,13 @@ pub(super) fn address_key(tenant: Uuid, address: &str) -> String {
 pub(super) fn keys<const N: usize>(which: [Key; N], tenant: Uuid, pool: Uuid) -> [String; N] {
     which.map(|key| key.of(tenant, pool))
 }
+
+/// What begins the name of the channel on which a replica is told that a pool whose row id follows may have something free
+/// for its callers. The replica's name ends it.
+pub(super) const LINE_CHANNEL: &str = "rota:line:";
+
+/// A replica that has not asked for this long no longer stands in a line: it looks each second.
+pub(super) const STAND_TTL: Duration = Duration::from_secs(3);
 
 /// The holder that a lease with an end of its own is.
 pub(super) fn holder(lease: LeaseId) -> String {

@@ -1,5 +1,5 @@
 -- What an operator or a health check does to a cooldown.
--- KEYS: 1 the pool's hash, 2 the tenant's credential records.
+-- KEYS: 1 the pool's hash, 2 the tenant's credential records, 3 the pool's line.
 -- ARGV: 1 clock ahead, 2 state ttl (ms), 3 record, 4 credential, 5 "set", "clear" or "recover"; "set": 6 duration (ms),
 -- 7 class; "recover": 6 the classes that a health check ends, each between spaces
 local now = clock(ARGV[1])
@@ -22,4 +22,5 @@ else
   end)
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
+tell(KEYS[3])
 return 1

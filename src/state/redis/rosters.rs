@@ -79,7 +79,7 @@ impl Rosters {
             .millis(ttl)
             .millis(STATE_TTL)
             .bytes(packed.members.clone())
-            .bytes(question.packed(callers)?);
+            .bytes(question.packed(callers, replica)?);
         Ok((Run::new(packed.keys.clone(), args), mode != "plain"))
     }
 

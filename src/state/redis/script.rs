@@ -1,9 +1,13 @@
 //! The scripts: each file of Lua behind what all of them share.
 
-use super::codec::RECORD_FIELDS;
+use super::{
+    codec::{RECORD_FIELDS, role},
+    keys::{LINE_CHANNEL, STAND_TTL},
+};
 use crate::{
     balance::{ErrorClass, Standing, Strategy, constants, millis},
     redis::Script,
+    state::Role,
 };
 use std::sync::LazyLock;
 
@@ -24,13 +28,22 @@ pub(super) static ACQUIRE: LazyLock<Script> = LazyLock::new(|| {
         include_str!("plain.lua"),
         &shared_lua(),
         include_str!("strategies.lua"),
+        include_str!("stand.lua"),
         include_str!("acquire.lua"),
     ];
     Script::new("acquire", parts.concat())
 });
 
 pub(super) static COUNT: LazyLock<Script> =
-    LazyLock::new(|| Script::new("count", include_str!("count.lua").into()));
+    LazyLock::new(|| Script::new("count", line_lua() + include_str!("count.lua")));
+
+/// The score of a replica all of whose callers have stepped aside: the largest whole number that a double holds exactly.
+const LAST: u64 = (1 << 53) - 1;
+
+/// `tell`, behind its constants.
+fn line_lua() -> String {
+    format!("local LAST, LINE_CHANNEL = {LAST}, '{LINE_CHANNEL}'\n") + include_str!("line.lua")
+}
 
 /// What every script shares: the numbers and names of the rules in `src/balance/`, as Lua's constants, and `common.lua`.
 pub(super) fn shared_lua() -> String {
@@ -54,6 +67,12 @@ pub(super) fn shared_lua() -> String {
         ("JOINABLE", Standing::Joinable.severity().into()),
         ("TRIAL_RUNNING", Standing::TrialRunning.severity().into()),
         ("COOLING", Standing::COOLING.into()),
+        ("STAND_TTL", millis(STAND_TTL)),
+        ("PASSING", role(Role::Passing).into()),
+        ("JOINING", role(Role::Joining).into()),
+        ("FRONT", role(Role::Front).into()),
+        ("ASIDE", role(Role::Aside).into()),
+        ("NEAR", role(Role::Near).into()),
     ];
     let strategies =
         Strategy::ALL.map(|strategy| (strategy.name().to_uppercase().replace('-', "_"), strategy.name()));
@@ -66,7 +85,7 @@ pub(super) fn shared_lua() -> String {
         lua += &format!("local {name} = '{value}'\n");
     }
     lua += &format!("local FIELDS = {{ '{}' }}\n", RECORD_FIELDS.replace(' ', "', '"));
-    lua + include_str!("common.lua")
+    lua + &line_lua() + include_str!("common.lua")
 }
 
 #[cfg(test)]

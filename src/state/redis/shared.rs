@@ -1,14 +1,14 @@
 //! What the parts of the Redis store share: the connection, the scripts, and what this replica is and holds.
 
 use super::{
-    keys::{Key, REPLICA_TTL},
+    keys::{Key, LINE_CHANNEL, REPLICA_TTL},
     rosters::Rosters,
     script::script,
     writer::Writer,
 };
 use crate::{
-    redis::{Args, ChangeFeed, Connection, RedisOptions, Result, Run, Script},
-    state::{Clock, Lease, STATE_TTL},
+    redis::{Args, ChangeFeed, Connection, Hearing, RedisOptions, Result, Run, Script},
+    state::{Clock, Lease, Lines, STATE_TTL},
     tasks::{Task, Tasks},
 };
 use dashmap::DashMap;
@@ -37,6 +37,8 @@ pub(super) struct Shared {
     pub(super) busy: DashMap<Uuid, u32>,
     /// How many replicas were alive when last seen.
     pub(super) replicas: AtomicU32,
+    /// The callers that wait on this replica.
+    pub(super) lines: Arc<Lines>,
 }
 
 impl Shared {
@@ -44,9 +46,10 @@ impl Shared {
     pub(super) fn open(options: &RedisOptions, tasks: &Tasks) -> Result<Self> {
         let connection = Arc::new(Connection::open(options)?);
         let replica = Uuid::new_v4().simple().to_string();
+        let lines = Arc::<Lines>::default();
         Ok(Self {
             writer: Writer::start(connection.clone(), replica.clone(), tasks),
-            changes: ChangeFeed::start(connection.clone(), options, tasks),
+            changes: ChangeFeed::start(connection.clone(), options, tasks, word_for(&lines, &replica)),
             tasks: tasks.clone(),
             connection,
             clock: Arc::default(),
@@ -54,6 +57,7 @@ impl Shared {
             rosters: Rosters::default(),
             busy: DashMap::new(),
             replicas: AtomicU32::new(1),
+            lines,
         })
     }
 
@@ -91,6 +95,21 @@ impl Shared {
             *busy = busy.saturating_sub(1);
         }
         self.writer.release(lease, used);
+    }
+}
+
+/// Hands on the words for those who wait on this replica.
+fn word_for(lines: &Arc<Lines>, replica: &str) -> Hearing {
+    let lines = Arc::downgrade(lines);
+    Hearing {
+        channel: format!("{LINE_CHANNEL}{replica}"),
+        hear: Arc::new(move |word| {
+            let Some(lines) = lines.upgrade() else { return };
+            match word.and_then(|word| Uuid::try_parse(word).ok()) {
+                Some(pool) => lines.wake(pool),
+                None => lines.wake_all(),
+            }
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Writes what no caller waits for: successes and releases, in order, many to a round trip.
 
 use super::{
-    keys::{Key, keys},
+    keys::Key,
     script::{COUNT, script},
 };
 use crate::{
@@ -26,14 +26,16 @@ use uuid::Uuid;
 /// At most this many notes are on their way at once.
 const BATCH: usize = 256;
 
-/// A tenant, and one of its pools.
-type PoolOf = (Uuid, Uuid);
+/// A tenant, one of its pools, and whether callers may wait for it.
+type PoolOf = (Uuid, Uuid, bool);
 
 enum Note {
     /// To be told as it is.
     Told(Run),
     /// A call of this member is over.
     Over(PoolOf, MemberKey),
+    /// Nobody waits for that pool of that tenant any more.
+    Left(Uuid, Uuid),
     /// Say when everything before is written.
     Flush(oneshot::Sender<()>),
 }
@@ -75,7 +77,12 @@ impl Writer {
                 .optional(settled);
             self.note(told(lease, 0, "over", args));
         }
-        self.note(Note::Over((lease.tenant, lease.pool), lease.member.key.clone()));
+        self.note(Note::Over((lease.tenant, lease.pool, lease.awaited), lease.member.key.clone()));
+    }
+
+    /// Nobody waits for that pool on this replica any more.
+    pub(super) fn leave(&self, tenant: Uuid, pool: Uuid) {
+        self.note(Note::Left(tenant, pool));
     }
 
     fn note(&self, note: Note) {
@@ -114,6 +121,10 @@ async fn run(
                 Note::Over(pool, member) => {
                     *ended.entry(pool).or_default().entry(member).or_default() += 1;
                 }
+                Note::Left(tenant, pool) => {
+                    let left = Run::new([Key::Line.of(tenant, pool)], Args::default().text(&replica));
+                    runs.push((script!("leave"), left));
+                }
                 Note::Flush(done) => waiting.push(done),
             }
         }
@@ -141,12 +152,13 @@ async fn run(
 }
 
 /// Calls of a pool that are over, by member: one command for many.
-fn fewer((tenant, pool): PoolOf, calls: HashMap<MemberKey, u64>, replica: &str) -> Run {
+fn fewer((tenant, pool, awaited): PoolOf, calls: HashMap<MemberKey, u64>, replica: &str) -> Run {
     let mut args = Args::default().text(replica);
     for (member, count) in calls {
         args = args.text(&member.to_string()).number(count);
     }
-    Run::new([Key::Counts.of(tenant, pool)], args)
+    let line = awaited.then_some(Key::Line);
+    Run::new([Key::Counts].into_iter().chain(line).map(|key| key.of(tenant, pool)), args)
 }
 
 /// As `note.lua` takes it.
@@ -159,6 +171,7 @@ fn told(lease: &Lease, ahead: i64, what: &str, more: Args) -> Note {
         .text(&lease.member.credential)
         .number(lease.began.millis())
         .all(more);
-    let keys = keys([Key::Pool, Key::Credentials, Key::Used], lease.tenant, lease.pool);
-    Note::Told(Run::new(keys, args))
+    let line = lease.trial.then_some(Key::Line);
+    let keys = [Key::Pool, Key::Credentials, Key::Used].into_iter().chain(line);
+    Note::Told(Run::new(keys.map(|key| key.of(lease.tenant, lease.pool)), args))
 }

@@ -7,7 +7,7 @@ use rota::{
     redis::RedisOptions,
     state::{
         Acquire, Acquired, FailedAttempt, Lease, MemoryStore, Override, ReachableStore, RedisStore,
-        ResilientStore, StateStore,
+        ResilientStore, Stand, StateStore,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -70,6 +70,7 @@ async fn ask_for(store: &ReachableStore, pool: &Arc<Roster>, hold: Option<Durati
         tokens: 0,
         hold,
         is_last: true,
+        stand: Stand::default(),
     };
     store.acquire(&ask).await.acquired
 }

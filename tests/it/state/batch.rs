@@ -14,7 +14,7 @@ use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Roster, Scope, Strategy},
     redis::RedisOptions,
     scripted::{Script, Upstream},
-    state::{Acquire, Acquired, Lease},
+    state::{Acquire, Acquired, Lease, Stand},
 };
 use tokio::{
     task::{JoinSet, yield_now},
@@ -82,7 +82,17 @@ fn granted(answers: Vec<Acquired>) -> Vec<(usize, Lease)> {
 
 fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
     let lease = LeaseId::new(rand::random());
-    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: LONG, tokens: 0, hold: None, is_last: true }
+    Acquire {
+        pool,
+        tried: &[],
+        failed: None,
+        lease,
+        trial_ttl: LONG,
+        tokens: 0,
+        hold: None,
+        is_last: true,
+        stand: Stand::default(),
+    }
 }
 
 fn indices(leases: &[(usize, Lease)]) -> Vec<usize> {

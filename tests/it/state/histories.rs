@@ -11,7 +11,7 @@ use rota::{
         Cooldown, Cooldowns, ErrorClass, Failure, LeaseId, Limits, Member, MemberKey, Roster, Scope,
         Strategy, Time, Window,
     },
-    state::{Acquire, Acquired, Inspection, Lease, Outcome, Override},
+    state::{Acquire, Acquired, Inspection, Lease, Outcome, Override, Role, Stand},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -70,8 +70,9 @@ impl History {
         let strategy = Strategy::ALL[random.random_range(0..Strategy::ALL.len())];
         let members =
             (1..=random.random_range(1..=6)).map(|ordinal| any_member(ordinal, &mut random)).collect();
-        let last_resort = random.random_ratio(3, 4);
-        let pool = Roster { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, last_resort, members };
+        let (last_resort, waits) = (random.random_ratio(3, 4), random.random());
+        let pool =
+            Roster { id: Uuid::new_v4(), tenant: Uuid::new_v4(), strategy, last_resort, members, waits };
         let (memory, outage) = (Store::memory(), random.random_ratio(1, 4));
         for store in [&memory, &redis] {
             store.stop_at(Time::from_millis(BEGINNING + seed * 1_000));
@@ -127,17 +128,40 @@ impl History {
         let lease = LeaseId::new(rand::random());
         let pool = Arc::new(self.pool.clone());
         let stores = [&self.memory, &self.redis];
-        let mut answers = Vec::new();
+        let role = if self.random.random() { Role::Joining } else { Role::Passing };
+        let stand = Stand { role, left: Duration::from_secs(7200), ..Stand::default() };
+        let (mut answers, mut outlooks) = (Vec::new(), Vec::new());
         for (index, store) in stores.into_iter().enumerate() {
             let failed = failed.as_ref().map(|(leases, cooldown)| (&leases[index], cooldown));
             let trial_ttl = Duration::from_secs(35);
-            let ask = Acquire { pool: &pool, tried: &tried, failed, lease, trial_ttl, tokens, hold, is_last };
-            answers.push(store.together(&ask).await);
+            let ask = Acquire {
+                pool: &pool,
+                tried: &tried,
+                failed,
+                lease,
+                trial_ttl,
+                tokens,
+                hold,
+                is_last,
+                stand,
+            };
+            let answer = store.acquire(&ask).await;
+            assert!(!answer.degraded, "{at}: decided alone");
+            outlooks.push(answer.outlook);
+            answers.push(answer.acquired);
             if let Some((lease, _)) = failed {
                 store.release(lease, None);
             }
         }
+        // It goes at once, so that nobody has to wait behind it.
+        self.redis.leave(&pool);
         self.redis.flush().await;
+        let stands = match &answers[0] {
+            Acquired::TrialRunning => true,
+            Acquired::Exhausted { first_back } => pool.waits && first_back.is_some(),
+            Acquired::Granted { .. } => false,
+        };
+        assert!(role == Role::Passing || !stands || outlooks[0] == outlooks[1], "{at}: {outlooks:?}");
         let [one, other] = <[Acquired; 2]>::try_from(answers).unwrap();
         self.compare(one, other, hold.is_some(), at);
     }
@@ -173,6 +197,7 @@ impl History {
                 tokens: self.random.random_range(0..400),
                 hold: None,
                 is_last: self.random.random_ratio(3, 4),
+                stand: Stand::default(),
             })
             .collect();
         let shared = join_all(asks.iter().map(|ask| self.redis.together(ask))).await;

@@ -9,3 +9,4 @@ mod redis_lost;
 mod redis_topologies;
 mod replicas;
 mod stores;
+mod waiting;

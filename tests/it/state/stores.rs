@@ -11,7 +11,7 @@ use rota::{
         Cooldown, ErrorClass, Gone, GoneMembers, LeaseId, Limits, Member, Roster, Scope, Strategy, Window,
     },
     redis::RedisOptions,
-    state::{Acquire, Acquired, Lease, MemberInspection, RedisStore},
+    state::{Acquire, Acquired, Lease, MemberInspection, RedisStore, Stand},
 };
 use std::{
     sync::{
@@ -83,7 +83,17 @@ const TRIAL: Duration = Duration::from_secs(30);
 
 fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
     let lease = LeaseId::new(rand::random());
-    Acquire { pool, tried: &[], failed: None, lease, trial_ttl: TRIAL, tokens: 0, hold: None, is_last: true }
+    Acquire {
+        pool,
+        tried: &[],
+        failed: None,
+        lease,
+        trial_ttl: TRIAL,
+        tokens: 0,
+        hold: None,
+        is_last: true,
+        stand: Stand::default(),
+    }
 }
 
 async fn acquire(store: &Store, pool: &Arc<Roster>, tried: &[usize], trial_ttl: Duration) -> Acquired {

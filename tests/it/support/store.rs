@@ -6,7 +6,8 @@ use rota::{
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Members, Roster, Strategy, Time},
     redis::RedisOptions,
     state::{
-        Acquire, Acquired, Answer, Lease, MemoryStore, Override, RedisStore, ResilientStore, StateStore,
+        Acquire, Acquired, Answer, Lease, MemoryStore, Override, RedisStore, ResilientStore, Stand,
+        StateStore,
     },
 };
 use uuid::Uuid;
@@ -104,13 +105,14 @@ impl Store {
             tokens: 0,
             hold: None,
             is_last: true,
+            stand: Stand::default(),
         };
         self.together(&ask).await
     }
 
     /// The answer to `ask`, which this replica must not have given alone.
     pub async fn together(&self, ask: &Acquire<'_>) -> Acquired {
-        let Answer { acquired, degraded } = self.acquire(ask).await;
+        let Answer { acquired, degraded, .. } = self.acquire(ask).await;
         assert!(!degraded, "decided alone");
         acquired
     }
@@ -160,7 +162,7 @@ impl Store {
 pub fn ring(ordinals: impl IntoIterator<Item = u32>) -> Arc<Roster> {
     let members = ordinals.into_iter().map(member).collect::<Members>();
     let (id, tenant, strategy) = (Uuid::new_v4(), Uuid::new_v4(), Strategy::RoundRobin);
-    Arc::new(Roster { id, tenant, strategy, last_resort: true, members })
+    Arc::new(Roster { id, tenant, strategy, last_resort: true, members, waits: false })
 }
 
 /// A member of that place, with a credential of its own.
