@@ -84,6 +84,13 @@ enum Next {
     End,
 }
 
+impl Next {
+    /// Where the call goes on, with nothing to write first.
+    fn onward(self) -> Onward {
+        if self == Self::Member { Onward::Member(None) } else { Onward::Pool }
+    }
+}
+
 /// An attempt that has failed.
 struct FailedAttempt<'a> {
     place: usize,
@@ -343,7 +350,7 @@ impl<'a, T: Send> Walk<'a, T> {
             if is_held {
                 again.held = Some(attempt);
                 self.again = Some(again);
-                return Ok(if next == Next::Member { Onward::Member(None) } else { Onward::Pool });
+                return Ok(next.onward());
             }
             if self.again.as_ref().is_none_or(|other| again.at < other.at) {
                 self.again = Some(again);
@@ -354,7 +361,7 @@ impl<'a, T: Send> Walk<'a, T> {
             && next != Next::End
         {
             self.doubtful = Some(Doubtful { words, credential, attempt: Box::new(attempt) });
-            return Ok(if next == Next::Member { Onward::Member(None) } else { Onward::Pool });
+            return Ok(next.onward());
         }
         match next {
             Next::Member => Ok(Onward::Member(Some(Box::new(attempt)))),
@@ -402,11 +409,9 @@ impl<'a, T: Send> Walk<'a, T> {
 
     /// Writes the failure of a member that was to be tried again. Somebody else serves, or nobody does.
     async fn settle_again(&mut self) {
-        let again = self.again.take_if(|again| again.held.is_some());
-        if let Some(again) = again
-            && let Some(mut attempt) = again.held
-        {
-            self.history.cooled(attempt.cool(&again.failure));
+        let held = self.again.take_if(|again| again.held.is_some());
+        if let Some(Again { held: Some(mut attempt), failure, .. }) = held.map(|again| *again) {
+            self.history.cooled(attempt.cool(&failure));
             attempt.write_failure().await;
         }
     }

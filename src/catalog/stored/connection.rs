@@ -88,6 +88,17 @@ impl Transaction {
     }
 }
 
+/// Runs one statement as a transaction of its own. A macro, since what each method returns has a type of its own and must be
+/// [`Send`].
+macro_rules! by_itself {
+    ($db:ident, $method:ident($statement:ident)) => {{
+        let transaction = $db.begin(Mode::Write).await?;
+        let answer = transaction.$method($statement).await?;
+        transaction.commit().await?;
+        Ok(answer)
+    }};
+}
+
 #[async_trait]
 impl ConnectionTrait for Db {
     fn get_database_backend(&self) -> DbBackend {
@@ -100,48 +111,28 @@ impl ConnectionTrait for Db {
     async fn execute_raw(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         match self {
             Self::Sqlite(db) => db.execute_raw(statement).await,
-            Self::Postgres(db) => {
-                let transaction = db.begin(Mode::Write).await?;
-                let answer = transaction.execute(statement).await?;
-                transaction.commit().await?;
-                Ok(answer)
-            }
+            Self::Postgres(db) => by_itself!(db, execute(statement)),
         }
     }
 
     async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         match self {
             Self::Sqlite(db) => db.execute_unprepared(sql).await,
-            Self::Postgres(db) => {
-                let transaction = db.begin(Mode::Write).await?;
-                let answer = transaction.execute_unprepared(sql).await?;
-                transaction.commit().await?;
-                Ok(answer)
-            }
+            Self::Postgres(db) => by_itself!(db, execute_unprepared(sql)),
         }
     }
 
     async fn query_one_raw(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         match self {
             Self::Sqlite(db) => db.query_one_raw(statement).await,
-            Self::Postgres(db) => {
-                let transaction = db.begin(Mode::Write).await?;
-                let answer = transaction.query_one(statement).await?;
-                transaction.commit().await?;
-                Ok(answer)
-            }
+            Self::Postgres(db) => by_itself!(db, query_one(statement)),
         }
     }
 
     async fn query_all_raw(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         match self {
             Self::Sqlite(db) => db.query_all_raw(statement).await,
-            Self::Postgres(db) => {
-                let transaction = db.begin(Mode::Write).await?;
-                let answer = transaction.query_all(statement).await?;
-                transaction.commit().await?;
-                Ok(answer)
-            }
+            Self::Postgres(db) => by_itself!(db, query_all(statement)),
         }
     }
 }

@@ -3,7 +3,6 @@
 use rota::{
     api::pb::{
         Attempt, BalancingPolicy, CallOptions, ErrorClass, OnBreak, StreamLlmRequest, StreamLlmResponse,
-        UpdateBalancingPolicyRequest,
     },
     scripted::{Raw, Script, Upstream},
 };
@@ -35,12 +34,6 @@ async fn ask(scene: &Scene, options: CallOptions) -> (Vec<StreamLlmResponse>, Re
 
 fn on_break(on_break: OnBreak) -> CallOptions {
     CallOptions { on_break: on_break.into(), ..CallOptions::default() }
-}
-
-async fn set_policy(scene: &Scene, policy: BalancingPolicy) {
-    let key = Some(scene.key.clone());
-    let request = UpdateBalancingPolicyRequest { key, policy: Some(policy), ..Default::default() };
-    scene.clients.config.clone().update_balancing_policy(request).await.unwrap();
 }
 
 /// What is valid of a streamed answer.
@@ -86,7 +79,7 @@ async fn a_stalled_stream_breaks_likewise() {
         on_break: OnBreak::Restart.into(),
         ..BalancingPolicy::default()
     };
-    set_policy(&scene, policy).await;
+    scene.set_policy(policy).await;
     upstream.script(&scene.keys[0], Script::StallAfter(2));
     let (messages, end) = ask(&scene, CallOptions::default()).await;
     end.unwrap();

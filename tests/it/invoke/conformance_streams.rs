@@ -6,7 +6,7 @@ use std::time::Duration;
 use rota::{
     api::pb::{
         BalancingPolicy, CountTokensRequest, ErrorClass, ForwardRequest, InvokeSpeechToTextRequest,
-        InvokeTtsRequest, ModelType, Route, StreamLlmRequest, UpdateBalancingPolicyRequest,
+        InvokeTtsRequest, ModelType, Route, StreamLlmRequest,
     },
     scripted::{Script, Upstream},
 };
@@ -127,9 +127,7 @@ async fn case_28_silence_before_the_first_content_moves_on_in_time(rota: &Rota) 
         let limit = Some(Duration::from_millis(300).try_into().unwrap());
         let policy =
             BalancingPolicy { first_token_timeout: limit, attempt_timeout: limit, ..Default::default() };
-        let key = Some(scene.key.clone());
-        let request = UpdateBalancingPolicyRequest { key, policy: Some(policy), ..Default::default() };
-        scene.clients.config.clone().update_balancing_policy(request).await.unwrap();
+        scene.set_policy(policy).await;
         // The head of an answer is content enough for a forwarded request.
         let silence = if rpc == Rpc::Forward { Script::Hang } else { Script::StallAfter(0) };
         upstream.script(&scene.keys[0], silence);

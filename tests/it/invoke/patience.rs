@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use rota::{
-    api::pb::{BalancingPolicy, Cooldowns, ErrorClass, ExplainRequest, UpdateBalancingPolicyRequest},
+    api::pb::{BalancingPolicy, Cooldowns, ErrorClass, ExplainRequest},
     scripted::{Script, Upstream},
 };
 use tonic::{Code, Request};
@@ -18,15 +18,6 @@ use crate::support::{
 };
 
 const SOON: Duration = Duration::from_secs(10);
-
-async fn set(scene: &Scene, policy: BalancingPolicy) {
-    let request = UpdateBalancingPolicyRequest {
-        key: Some(scene.key.clone()),
-        policy: Some(policy),
-        ..Default::default()
-    };
-    scene.clients.config.clone().update_balancing_policy(request).await.unwrap();
-}
 
 async fn cooling(scene: &Scene) -> Vec<bool> {
     scene.configs_now().await.iter().map(|config| config.in_cooldown).collect()
@@ -48,7 +39,7 @@ async fn a_long_answer_to_a_trial_keeps_nobody_waiting() {
     let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
     let second = Some(Duration::from_secs(1).try_into().unwrap());
     let cooldowns = Cooldowns { server_error: second, ..Default::default() };
-    set(&scene, BalancingPolicy { cooldowns: Some(cooldowns), ..Default::default() }).await;
+    scene.set_policy(BalancingPolicy { cooldowns: Some(cooldowns), ..Default::default() }).await;
     let long = Duration::from_secs(4);
     for key in &scene.keys {
         upstream.script(key, Script::sequence([Script::fail(503), Script::Answer.after(long)]));
@@ -161,7 +152,7 @@ async fn when_the_only_provider_is_back_its_pool_soon_is() {
 async fn no_last_resort_where_the_policy_says_so_or_the_provider_has_named_a_time() {
     let upstream = Upstream::start().await.unwrap();
     let off = Scene::set(Rota::shared().await, &upstream, 2).await;
-    set(&off, BalancingPolicy { last_resort: Some(false), ..Default::default() }).await;
+    off.set_policy(BalancingPolicy { last_resort: Some(false), ..Default::default() }).await;
     let named = Scene::set(Rota::shared().await, &upstream, 2).await;
     let refused = Scene::set(Rota::shared().await, &upstream, 2).await;
     for key in 0..2 {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use rota::{
-    api::pb::{BalancingPolicy, ErrorClass, InvokeLlmResponse, UpdateBalancingPolicyRequest},
+    api::pb::{BalancingPolicy, ErrorClass, InvokeLlmResponse},
     scripted::{Script, Upstream},
 };
 use tokio::net::TcpSocket;
@@ -15,15 +15,6 @@ use crate::support::{
     rota::Rota,
     world::Scene,
 };
-
-async fn set(scene: &Scene, policy: BalancingPolicy) {
-    let request = UpdateBalancingPolicyRequest {
-        key: Some(scene.key.clone()),
-        policy: Some(policy),
-        ..Default::default()
-    };
-    scene.clients.config.clone().update_balancing_policy(request).await.unwrap();
-}
 
 fn time(millis: u64) -> Option<prost_types::Duration> {
     Some(Duration::from_millis(millis).try_into().unwrap())
@@ -39,7 +30,7 @@ async fn ask_within(scene: &Scene, limit: Duration) -> Result<InvokeLlmResponse,
 async fn a_policy_bounds_the_whole_call() {
     let upstream = Upstream::start().await.unwrap();
     let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
-    set(&scene, BalancingPolicy { total_timeout: time(300), ..Default::default() }).await;
+    scene.set_policy(BalancingPolicy { total_timeout: time(300), ..Default::default() }).await;
     for key in &scene.keys {
         upstream.script(key, Script::Hang);
     }
@@ -72,7 +63,7 @@ async fn a_policy_bounds_connecting_alone() {
             configs[0].credentials = api_key_field(&key);
         })
         .await;
-    set(&scene, BalancingPolicy { connect_timeout: time(200), ..Default::default() }).await;
+    scene.set_policy(BalancingPolicy { connect_timeout: time(200), ..Default::default() }).await;
     // An answer may take longer than a connection.
     upstream.script(&scene.keys[1], Script::Answer.after(Duration::from_millis(500)));
     let began = Instant::now();

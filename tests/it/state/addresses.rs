@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use rota::{
-    balance::{Cooldown, Cooldowns, ErrorClass, Failure, LeaseId, Member, Members, Roster, Scope},
+    balance::{Cooldown, Cooldowns, ErrorClass, Failure, Member, Members, Roster, Scope},
     redis::RedisOptions,
     state::{
         Acquire, Acquired, FailedAttempt, Lease, MemoryStore, Override, ReachableStore, RedisStore,
-        ResilientStore, Stand, StateStore,
+        ResilientStore, StateStore,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::support::{
     eventually,
     redis::{Redis, patient},
-    store::{member, ring},
+    store::{asking, member, ring},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -60,18 +60,7 @@ async fn replicas(count: usize) -> Vec<ReachableStore> {
 }
 
 async fn ask_for(store: &ReachableStore, pool: &Arc<Roster>, hold: Option<Duration>) -> Acquired {
-    let lease = LeaseId::new(rand::random());
-    let ask = Acquire {
-        pool,
-        tried: &[],
-        failed: None,
-        lease,
-        trial_ttl: 30 * SECOND,
-        tokens: 0,
-        hold,
-        is_last: true,
-        stand: Stand::default(),
-    };
+    let ask = Acquire { hold, ..asking(pool) };
     store.acquire(&ask).await.acquired
 }
 

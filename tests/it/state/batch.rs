@@ -11,10 +11,10 @@ use std::{
 
 use futures::future::join_all;
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Roster, Scope, Strategy},
+    balance::{Cooldown, ErrorClass, Limits, Member, MemberKey, Roster, Scope, Strategy},
     redis::RedisOptions,
     scripted::{Script, Upstream},
-    state::{Acquire, Acquired, Lease, Stand},
+    state::{Acquire, Acquired, Lease},
 };
 use tokio::{
     task::{JoinSet, yield_now},
@@ -26,7 +26,7 @@ use crate::support::{
     postgres::Postgres,
     redis::{Redis, patient},
     rota::Rota,
-    store::{Store, ring},
+    store::{self, Store, ring},
     world::Scene,
 };
 
@@ -81,18 +81,7 @@ fn granted(answers: Vec<Acquired>) -> Vec<(usize, Lease)> {
 }
 
 fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
-    let lease = LeaseId::new(rand::random());
-    Acquire {
-        pool,
-        tried: &[],
-        failed: None,
-        lease,
-        trial_ttl: LONG,
-        tokens: 0,
-        hold: None,
-        is_last: true,
-        stand: Stand::default(),
-    }
+    Acquire { trial_ttl: LONG, ..store::asking(pool) }
 }
 
 fn indices(leases: &[(usize, Lease)]) -> Vec<usize> {

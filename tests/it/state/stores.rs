@@ -3,15 +3,13 @@
 use crate::support::{
     eventually,
     redis::Redis,
-    store::{Store, member, on_both_stores, ring},
+    store::{Store, TRIAL, asking, member, on_both_stores, ring},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
-    balance::{
-        Cooldown, ErrorClass, Gone, GoneMembers, LeaseId, Limits, Member, Roster, Scope, Strategy, Window,
-    },
+    balance::{Cooldown, ErrorClass, Gone, GoneMembers, Limits, Member, Roster, Scope, Strategy, Window},
     redis::RedisOptions,
-    state::{Acquire, Acquired, Lease, MemberInspection, RedisStore, Stand},
+    state::{Acquire, Acquired, Lease, MemberInspection, RedisStore},
 };
 use std::{
     sync::{
@@ -79,23 +77,6 @@ fn cooldown(duration: Duration) -> Cooldown {
 }
 
 const LONG: Duration = Duration::from_secs(3600);
-const TRIAL: Duration = Duration::from_secs(30);
-
-fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
-    let lease = LeaseId::new(rand::random());
-    Acquire {
-        pool,
-        tried: &[],
-        failed: None,
-        lease,
-        trial_ttl: TRIAL,
-        tokens: 0,
-        hold: None,
-        is_last: true,
-        stand: Stand::default(),
-    }
-}
-
 async fn acquire(store: &Store, pool: &Arc<Roster>, tried: &[usize], trial_ttl: Duration) -> Acquired {
     let ask = Acquire { tried, trial_ttl, ..asking(pool) };
     store.together(&ask).await
@@ -106,10 +87,7 @@ async fn in_flight(store: &Store, pool: &Roster) -> Vec<u32> {
 }
 
 async fn granted(store: &Store, pool: &Arc<Roster>) -> (usize, Lease) {
-    match acquire(store, pool, &[], TRIAL).await {
-        Acquired::Granted { index, lease } => (index, lease),
-        other => panic!("nothing granted: {other:?}"),
-    }
+    store.take(pool).await
 }
 
 /// Cools the members at those indices for that long.

@@ -1,10 +1,7 @@
 //! Models that fall back to each other.
 
 use rota::{
-    api::pb::{
-        BalancingPolicy, CallOptions, DisableModelRequest, InvokeLlmRequest, Model, PutModelRequest,
-        UpdateBalancingPolicyRequest,
-    },
+    api::pb::{BalancingPolicy, CallOptions, DisableModelRequest, InvokeLlmRequest, Model, PutModelRequest},
     scripted::{Script, Upstream},
 };
 use tonic::Status;
@@ -58,9 +55,7 @@ impl Chain {
 
     /// Sets a model's policy; what is absent stays.
     pub async fn set_policy(&self, model: usize, policy: BalancingPolicy) {
-        let key = Some(self.scenes[model].key.clone());
-        let request = UpdateBalancingPolicyRequest { key, policy: Some(policy), ..Default::default() };
-        self.scenes[model].clients.config.clone().update_balancing_policy(request).await.unwrap();
+        self.scenes[model].set_policy(policy).await;
     }
 
     /// From now on, requests with any key of that model get this.

@@ -15,7 +15,22 @@ use uuid::Uuid;
 use super::redis::{Redis, patient};
 
 /// Longer than any trial here takes.
-const TRIAL: Duration = Duration::from_secs(30);
+pub const TRIAL: Duration = Duration::from_secs(30);
+
+/// Asks for any member of `pool`.
+pub fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
+    Acquire {
+        pool,
+        tried: &[],
+        failed: None,
+        lease: LeaseId::new(rand::random()),
+        trial_ttl: TRIAL,
+        tokens: 0,
+        hold: None,
+        is_last: true,
+        stand: Stand::default(),
+    }
+}
 
 /// Either store.
 #[derive(Clone)]
@@ -95,19 +110,7 @@ impl Store {
 
     /// Asks for a member of `pool`.
     pub async fn ask(&self, pool: &Arc<Roster>) -> Acquired {
-        let lease = LeaseId::new(rand::random());
-        let ask = Acquire {
-            pool,
-            tried: &[],
-            failed: None,
-            lease,
-            trial_ttl: TRIAL,
-            tokens: 0,
-            hold: None,
-            is_last: true,
-            stand: Stand::default(),
-        };
-        self.together(&ask).await
+        self.together(&asking(pool)).await
     }
 
     /// The answer to `ask`, which this replica must not have given alone.

@@ -2,11 +2,11 @@
 
 use rota::{
     api::pb::{
-        CallOptions, CreateCredentialRequest, CreateProviderRequest, CreateTenantRequest, CreateTokenRequest,
-        Credential, EnableModelLoadBalancingRequest, GetLoadBalancingConfigsRequest, InvokeLlmRequest,
-        InvokeLlmResponse, LoadBalancingConfig, Message, Model, ModelKey, ModelType, Provider,
-        PutModelRequest, Role, StreamLlmRequest, StreamLlmResponse, Tenant, Token,
-        UpdateLoadBalancingConfigsRequest,
+        BalancingPolicy, CallOptions, CreateCredentialRequest, CreateProviderRequest, CreateTenantRequest,
+        CreateTokenRequest, Credential, EnableModelLoadBalancingRequest, GetLoadBalancingConfigsRequest,
+        InvokeLlmRequest, InvokeLlmResponse, LoadBalancingConfig, Message, Model, ModelKey, ModelType,
+        Provider, PutModelRequest, Role, StreamLlmRequest, StreamLlmResponse, Tenant, Token,
+        UpdateBalancingPolicyRequest, UpdateLoadBalancingConfigsRequest,
     },
     scripted::Upstream,
 };
@@ -39,6 +39,13 @@ pub struct Scene {
 }
 
 impl Scene {
+    /// Sets the policy of the model.
+    pub async fn set_policy(&self, policy: BalancingPolicy) {
+        let key = Some(self.key.clone());
+        let request = UpdateBalancingPolicyRequest { key, policy: Some(policy), ..Default::default() };
+        self.clients.config.clone().update_balancing_policy(request).await.unwrap();
+    }
+
     /// A tenant, its provider at `upstream`, a model, `members` configs with a key each, balancing on.
     pub async fn set(rota: &Rota, upstream: &Upstream, members: usize) -> Self {
         Self::of_kind(rota, &kinds::OPENAI_COMPATIBLE, upstream, members).await

@@ -23,7 +23,7 @@ use rota::{
     api::pb::{
         Attempt, BalancingPolicy, ErrorClass, InvokeLlmRequest, InvokeLlmResponse, LoadBalancingConfig,
         Message, Model, Provider, ProviderSwitches, PutModelRequest, Reasoning, StreamLlmRequest,
-        StreamLlmResponse, ToolCall, UpdateBalancingPolicyRequest, UpdateProviderRequest, Usage,
+        StreamLlmResponse, ToolCall, UpdateProviderRequest, Usage,
     },
     scripted::{Raw, Script, Upstream},
 };
@@ -103,9 +103,7 @@ impl Rig {
 
     /// Changes the model's policy.
     pub async fn policy(&self, policy: BalancingPolicy) {
-        let key = Some(self.scene.key.clone());
-        let request = UpdateBalancingPolicyRequest { key, policy: Some(policy), ..Default::default() };
-        self.scene.clients.config.clone().update_balancing_policy(request).await.unwrap();
+        self.scene.set_policy(policy).await;
     }
 
     /// Says what the provider's server does not take.
