@@ -29,9 +29,30 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower::BoxError;
 
 /// What HTTP is spoken over.
-pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Acknowledges at once what has come. The system would wait for up to 40 ms.
+    fn acknowledge(&self);
+}
 
-impl<I: AsyncRead + AsyncWrite + Send + Unpin> Io for I {}
+impl Io for TcpStream {
+    fn acknowledge(&self) {
+        // Other systems have no such option. Without it the answer comes later, and that is all.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::net::sockopt::set_tcp_quickack(self, true);
+    }
+}
+
+impl<I: Io> Io for TlsStream<I> {
+    fn acknowledge(&self) {
+        self.get_ref().0.acknowledge();
+    }
+}
+
+impl Io for Box<dyn Io> {
+    fn acknowledge(&self) {
+        (**self).acknowledge();
+    }
+}
 
 /// A connection that was made.
 pub(super) struct Connected {

@@ -58,6 +58,12 @@ impl Watched {
     }
 }
 
+/// Whether the head of an answer over HTTP/1.1 came alone. A server that writes head and body apart, and lets its system
+/// gather small writes (RFC 896), sends the body when the head is acknowledged.
+fn is_head(bytes: &[u8]) -> bool {
+    bytes.ends_with(b"\r\n\r\n") && !bytes.ends_with(b"\r\n0\r\n\r\n")
+}
+
 impl AsyncRead for Watched {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -66,8 +72,9 @@ impl AsyncRead for Watched {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.io).poll_read(context, buffer);
-        if buffer.filled().len() > before {
-            self.signs.heard.store(true, Ordering::Relaxed);
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() && !self.signs.heard.swap(true, Ordering::Relaxed) && is_head(came) {
+            self.io.acknowledge();
         }
         if let Some(reader) = &self.reader {
             reader.wake();

@@ -229,6 +229,43 @@ async fn an_idle_connection_is_closed_before_its_server_does_that() {
     assert!((Duration::from_millis(900)..Duration::from_secs(2)).contains(&idle), "{idle:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_in_two_writes_takes_no_longer() {
+    // Its system sends the body when the head is acknowledged, as those of many small servers do.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            stream.set_nodelay(false).unwrap();
+            tokio::spawn(async move {
+                let mut bytes = vec![0; 64 << 10];
+                while stream.read(&mut bytes).await? > 0 {
+                    let length = ANSWER.len();
+                    let head = format!(
+                        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+                    );
+                    stream.write_all(head.as_bytes()).await?;
+                    stream.write_all(ANSWER).await?;
+                }
+                std::io::Result::Ok(())
+            });
+        }
+    });
+    let scene = scene(Rota::shared().await, &base_url, 1).await;
+    // A new connection acknowledges everything at once.
+    for _ in 0..40 {
+        scene.ask().await.unwrap();
+    }
+    let mut took = Vec::new();
+    for _ in 0..20 {
+        let began = Instant::now();
+        scene.ask().await.unwrap();
+        took.push(began.elapsed());
+    }
+    took.sort();
+    assert!(took[10] < Duration::from_millis(30), "a delayed acknowledgement takes 40 ms: {took:?}");
+}
+
 /// What a provider does with the streams of its first connection, after the first.
 #[derive(Clone, Copy, Debug)]
 enum Then {
