@@ -45,6 +45,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -173,11 +174,12 @@ async fn serve(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let at = Instant::now();
     // A form is kept as text.
     let body: Value =
         serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
     let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
-    let mut request = Recorded { key: String::new(), method, path, query, body, headers };
+    let mut request = Recorded { at, key: String::new(), method, path, query, body, headers };
     let dialect = vendors::of(&request);
     request.key = dialect.key(&request).unwrap_or_default().to_owned();
     let mut in_flight = InFlight::new(Arc::clone(&shared));

@@ -2,10 +2,13 @@
 
 use axum::http::{HeaderMap, Method};
 use serde_json::Value;
+use std::time::Instant;
 
 /// A request as it came in.
 #[derive(Clone)]
 pub struct Recorded {
+    /// When it had come in whole.
+    pub at: Instant,
     /// The API key, from where its vendor looks for it; empty where there was none.
     pub key: String,
     /// Such as `POST`.

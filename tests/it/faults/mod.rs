@@ -142,7 +142,11 @@ struct Fleet {
 
 impl Fleet {
     async fn start(replicas: impl IntoIterator<Item = Builder>) -> Self {
-        let upstream = Upstream::start().await.unwrap();
+        Self::of(Upstream::start().await.unwrap(), replicas).await
+    }
+
+    /// The same with that provider.
+    async fn of(upstream: Upstream, replicas: impl IntoIterator<Item = Builder>) -> Self {
         let mut rotas = Vec::new();
         let mut set = None;
         for replica in replicas {

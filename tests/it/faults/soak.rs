@@ -1,24 +1,33 @@
-//! Steady load over a long time, while configs are edited, providers fail, members cool and readers leave: no call may
-//! fail, and nothing may grow. The suite runs it briefly; `make soak` for 30 minutes, or `SOAK_SECONDS`.
+//! Steady load over a long time, while configs are edited, providers fail and hang, their connections end early, members
+//! cool, readers leave, and both stores fail at random: no call may fail, and nothing may grow. The suite runs it briefly;
+//! `make soak` for 30 minutes, or `SOAK_SECONDS`.
 
 use std::{
     env, fs,
+    ops::Range,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use rota::scripted::Script;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rota::{
+    api::pb::{BalancingPolicy, LoadBalancingConfig, UpdateLoadBalancingConfigsRequest},
+    scripted::{Script, Upstream},
+};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::{Fleet, PATIENCE, all_served, served, table};
+use super::{Fleet, PATIENCE, all_served, served, table, writer::AWAY};
 use crate::support::{
     callers::{Call, Count, Kind},
+    door::Door,
     eventually,
+    failure::told,
     postgres::Postgres,
     prometheus::value,
     redis::Redis,
     rota::{Builder, Rota},
+    sealed::{Allows, Sealed},
     world::config,
 };
 
@@ -27,6 +36,18 @@ const CALLERS: Count = Count { unary: 4, stream: 4, cancel: 2 };
 const PIECE: Duration = Duration::from_millis(50);
 /// Between two edits of the model's configs, and between two turns of a provider's mood.
 const EDITS: Duration = Duration::from_millis(500);
+/// Of an attempt: a config that hangs is told by it.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// Whose key is replaced next. A call that has found one config of those that are well gone must find the other.
+const TURNS: [usize; 10] = [2, 3, 2, 3, 0, 2, 3, 2, 3, 1];
+/// Of a Redis command. A machine that is busy with other tests must not look like a Redis that hangs.
+const REDIS_TIMEOUT: &str = "1s";
+/// Between two faults of connections or stores, in milliseconds.
+const PAUSE: Range<u64> = 300..3000;
+/// How long a store hangs, in milliseconds.
+const HANG: Range<u64> = 100..2500;
+/// What is in Redis in the end, as lines of keys, fields and values, however many keys of configs were replaced.
+const KEPT: usize = 100;
 /// A fit over noise has a slope of its own: what it may come to over the time that is measured.
 const GROWTH_BRIEF: [f64; 4] = [32.0, 24.0, 24.0, 8.0];
 const GROWTH: [f64; 4] = [16.0, 8.0, 8.0, 4.0];
@@ -34,16 +55,20 @@ const WHAT: [&str; 4] = ["MiB resident", "descriptors", "tasks", "threads"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_grows() {
-    Box::pin(run(Duration::from_secs(20), GROWTH_BRIEF)).await;
+    let seed = rand::random();
+    println!("faults by the seed {seed}");
+    Box::pin(run(seed, Duration::from_secs(20), GROWTH_BRIEF)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes 30 minutes and writes docs/measurements/reliability.md: `make soak`"]
 async fn nothing_grows_over_a_long_time() {
     let seconds = env::var("SOAK_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(1800);
-    let lines = Box::pin(run(Duration::from_secs(seconds), GROWTH)).await;
-    let head = "| replicas | calls | streams | left midway | failed | moved on | edits | resident, MiB | descriptors | tasks | threads |\n\
-                |---|---|---|---|---|---|---|---|---|---|---|\n";
+    let seed = rand::random();
+    println!("faults by the seed {seed}");
+    let lines = Box::pin(run(seed, Duration::from_secs(seconds), GROWTH)).await;
+    let head = "| replicas | calls | streams | left midway | failed | moved on | edits | faults | resident, MiB | descriptors | tasks | threads | Redis keys |\n\
+                |---|---|---|---|---|---|---|---|---|---|---|---|---|\n";
     let minutes = format!(
         "\n{} minutes; two values: the mean of the first and of the last tenth after warming up.\n",
         seconds / 60
@@ -54,27 +79,51 @@ async fn nothing_grows_over_a_long_time() {
 }
 
 /// Embedded, and two replicas on Redis and PostgreSQL, at the same time. A line of the table each.
-async fn run(time: Duration, growth: [f64; 4]) -> [String; 2] {
+async fn run(seed: u64, time: Duration, growth: [f64; 4]) -> [String; 2] {
+    let (redis, postgres) = (Redis::start().await, Postgres::start().await);
     // So that what a call has opened is closed soon after the end.
     let settings = Rota::builder().arg("--upstream-idle-time").arg("1s");
-    let fleet = settings
+    let shared = settings
         .clone()
-        .redis(Redis::shared().await.url())
-        .database(Postgres::shared().await.fresh_database());
+        .redis(redis.url())
+        .arg("--redis-timeout")
+        .arg(REDIS_TIMEOUT)
+        .database(postgres.fresh_database());
     let (embedded, shared) = tokio::join!(
-        soak("embedded", [settings], time, growth),
-        soak("two on Redis", [fleet.clone(), fleet], time, growth)
+        soak("embedded", seed, &settings, 1, None, time, growth),
+        soak("two on Redis", seed, &shared, 2, Some(Stores { redis, postgres }), time, growth)
     );
     [embedded, shared]
 }
 
+/// The stores of a fleet.
+struct Stores {
+    redis: Redis,
+    postgres: Postgres,
+}
+
 async fn soak(
     mode: &str,
-    replicas: impl IntoIterator<Item = Builder>,
+    seed: u64,
+    settings: &Builder,
+    replicas: usize,
+    stores: Option<Stores>,
     time: Duration,
     growth: [f64; 4],
 ) -> String {
-    let fleet = Fleet::start(replicas).await;
+    let (upstream, folder) = (Upstream::start().await.unwrap(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("ca.pem");
+    let door = Door::to(&upstream).await;
+    let sealed = Sealed::to(&upstream, Allows { streams: Some(10), calls: Some(100) }, &file).await;
+    let settings = settings.clone().arg("--upstream-ca").arg(file.to_string_lossy());
+    let fleet = Fleet::of(upstream, vec![settings; replicas]).await;
+    let timeout = Some(TIMEOUT.try_into().unwrap());
+    let policy = BalancingPolicy {
+        attempt_timeout: timeout,
+        first_token_timeout: timeout,
+        ..BalancingPolicy::default()
+    };
+    fleet.scene.set_policy(policy).await;
     for key in &fleet.scene.keys {
         fleet.upstream.script(key, Script::Slow(PIECE));
     }
@@ -85,7 +134,12 @@ async fn soak(
     let callers = fleet.callers(CALLERS).await;
     served(&callers, 10).await;
     let stop = AtomicBool::new(false);
-    let (edits, samples) = tokio::join!(edit(&fleet, &stop), measure(&fleet, time, &stop));
+    let ways = [door.base_url(), sealed.base_url()];
+    let (edits, (faults, stores), samples) = tokio::join!(
+        edit(&fleet, &ways, &stop),
+        trouble(seed, &door, stores, &stop),
+        measure(&fleet, time, &stop)
+    );
     let calls = callers.end().await;
     all_served(mode, &calls);
 
@@ -117,44 +171,103 @@ async fn soak(
         configs => Err(format!("{configs:#?}")),
     })
     .await;
+    let mut kept = String::from("–");
+    if let Some(Stores { redis, .. }) = &stores {
+        eventually(PATIENCE, async || match redis.everything().await {
+            all if all.lines().count() < KEPT => Ok(()),
+            all => Err(format!("{mode}: in Redis there is\n{all}")),
+        })
+        .await;
+        kept = redis.command(&["DBSIZE"]).await;
+    }
     let count = |kind| calls.iter().filter(|call: &&Call| call.kind == kind).count();
     let moved = calls.iter().filter(|call| call.attempts > 1).count();
-    assert!(moved > 0 && edits > 0, "{moved} calls moved on, {edits} edits: nothing was tried");
+    assert!(
+        moved > 0 && edits > 0 && faults > 0,
+        "{moved} calls moved on, {edits} edits, {faults} faults: nothing was tried"
+    );
     let [memory, descriptors, tasks, threads] = told.map(|replicas| replicas.join(", "));
     format!(
-        "| {mode} | {} | {} | {} | 0 | {moved} | {edits} | {memory} | {descriptors} | {tasks} | {threads} |\n",
+        "| {mode} | {} | {} | {} | 0 | {moved} | {edits} | {faults} | {memory} | {descriptors} | {tasks} | {threads} | {kept} |\n",
         count(Kind::Unary),
         count(Kind::Stream),
         count(Kind::Cancelled)
     )
 }
 
-/// Gives one config after the other a new key, and providers of two of the four a new mood. Returns how often.
-async fn edit(fleet: &Fleet, stop: &AtomicBool) -> usize {
+/// Gives one config or another a new key, and providers of two of the four a new mood. The others are called over these
+/// ways. Returns how often.
+async fn edit(fleet: &Fleet, ways: &[String; 2], stop: &AtomicBool) -> usize {
     let moods = [
         Script::fail_for(429, "1"),
         Script::Slow(PIECE),
         Script::fail(500),
         Script::Close,
         Script::BreakAfter(0),
+        Script::Hang,
         Script::Slow(PIECE),
     ];
     let key = || format!("key-{}", Uuid::new_v4().simple());
-    let mut scene = fleet.scene.clone();
+    let mut client = fleet.scene.clients.config.clone();
     let mut keys: [String; 4] = std::array::from_fn(|_| key());
     let mut edits = 0;
     while !stop.load(Ordering::Relaxed) {
-        keys[edits % 4] = key();
+        keys[TURNS[edits % TURNS.len()]] = key();
         for (i, key) in keys.iter().enumerate() {
             let mood = if i < 2 { Script::Slow(PIECE) } else { moods[(edits / 4 + i) % moods.len()].clone() };
             fleet.upstream.script(key, mood);
         }
-        let configs = keys.iter().enumerate().map(|(i, key)| config(&format!("config-{i}"), key)).collect();
-        scene.put_configs(configs).await;
+        let configs = keys.iter().enumerate().map(|(i, key)| LoadBalancingConfig {
+            base_url: ways.get(i).cloned().unwrap_or_default(),
+            ..config(&format!("config-{i}"), key)
+        });
+        let request = UpdateLoadBalancingConfigsRequest {
+            key: Some(fleet.scene.key.clone()),
+            configs: configs.collect(),
+            ..Default::default()
+        };
+        if let Err(status) = client.update_load_balancing_configs(request).await {
+            assert_eq!(told(&status).1, AWAY, "{status:?}");
+        }
         edits += 1;
         sleep(EDITS).await;
     }
     edits
+}
+
+/// Lets connections to a provider end, and stores hang or start again, at random. Returns how often, and the stores, which
+/// are well then.
+async fn trouble(
+    seed: u64,
+    door: &Door,
+    mut stores: Option<Stores>,
+    stop: &AtomicBool,
+) -> (usize, Option<Stores>) {
+    let (mut rng, mut faults) = (StdRng::seed_from_u64(seed), 0);
+    while !stop.load(Ordering::Relaxed) {
+        let hang = Duration::from_millis(rng.random_range(HANG));
+        match (rng.random_range(0..8), &mut stores) {
+            (0, Some(stores)) => stores.redis.restart().await,
+            (1, Some(stores)) => stores.postgres.restart().await,
+            (2, Some(stores)) => {
+                stores.redis.hang();
+                sleep(hang).await;
+                stores.redis.resume();
+            }
+            (3, Some(stores)) => {
+                let hung = stores.postgres.hang();
+                sleep(hang).await;
+                drop(hung);
+            }
+            (other, _) => {
+                door.resets(other % 2 == 0);
+                door.forget();
+            }
+        }
+        faults += 1;
+        sleep(Duration::from_millis(rng.random_range(PAUSE))).await;
+    }
+    (faults, stores)
 }
 
 /// What each replica takes, every second or so, after a quarter of the time for warming up.

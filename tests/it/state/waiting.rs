@@ -38,12 +38,18 @@ on_both_states!(
 );
 
 const CALLERS: usize = 60;
+/// How often it is measured how much of the room is used, at most.
+const ROUNDS: usize = 3;
 /// How many the pool serves at once.
 const ROOM: usize = 5;
 /// How long a call takes.
 const TAKES: Duration = Duration::from_millis(400);
+/// How long one takes where it is measured how much of the room is used: a busy machine takes a while to hand on.
+const LONGER: Duration = Duration::from_secs(1);
 /// Between two callers: longer than a busy machine takes to hand on what is given back, so that each is served alone.
 const APART: Duration = Duration::from_millis(40);
+/// Less than passes between two who are served one after the other.
+const A_MOMENT: Duration = Duration::from_millis(20);
 /// Longer than all take together.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -73,25 +79,28 @@ fn calling(scene: &Scene, who: usize) -> JoinHandle<Result<InvokeLlmResponse, St
     tokio::spawn(async move { call(&scene, who, LONG).await })
 }
 
-/// Who was served, in that order.
-fn served(upstream: &Upstream) -> Vec<usize> {
+/// Who was served and when, in that order.
+fn served(upstream: &Upstream) -> Vec<(usize, std::time::Instant)> {
     let who = |body: &serde_json::Value| {
         body["messages"][0]["content"].as_str()?.strip_prefix("caller ")?.parse().ok()
     };
-    upstream.requests().iter().filter_map(|request| who(&request.body)).collect()
+    upstream.requests().iter().filter_map(|request| Some((who(&request.body)?, request.at))).collect()
 }
 
-/// Nobody is served more than so many places away from where it came: those who are served in one moment reach the upstream
-/// in any order.
-fn in_order(served: &[usize], came: &[usize], places: usize) {
-    let mut all = served.to_vec();
+/// Nobody is served before another that came more than so many places earlier. Those who are served in one moment, as when
+/// a busy machine hands on late, reach the upstream in any order.
+fn in_order(served: &[(usize, std::time::Instant)], came: &[usize], places: usize) {
+    let mut all: Vec<_> = served.iter().map(|(who, _)| *who).collect();
     all.sort_unstable();
     let mut expected = came.to_vec();
     expected.sort_unstable();
     assert_eq!(all, expected, "somebody is lost, or was served twice: {served:?}");
-    for (place, who) in came.iter().enumerate() {
-        let at = served.iter().position(|one| one == who).unwrap();
-        assert!(at.abs_diff(place) <= places, "caller {who} came {place}. and was served {at}.: {served:?}");
+    let place = |who: &usize| came.iter().position(|one| one == who).unwrap();
+    for (i, (early, at)) in served.iter().enumerate() {
+        for (late, then) in &served[i + 1..] {
+            let jumped = place(early) > place(late) + places && then.duration_since(*at) > A_MOMENT;
+            assert!(!jumped, "caller {early} was served before {late}: {served:?}");
+        }
     }
 }
 
@@ -114,15 +123,18 @@ async fn share_used(upstream: &Upstream, scenes: &[Scene]) -> (f64, usize) {
     // The first call through a replica connects it.
     for scene in scenes {
         scene.ask().await.unwrap();
+        for key in &scene.keys {
+            upstream.script(key, Script::Answer.after(LONGER));
+        }
     }
     let mut best = 0.0_f64;
-    for round in 0..5 {
+    for round in 0..ROUNDS {
         best = best.max(share_of_round(upstream, scenes, round * CALLERS..(round + 1) * CALLERS).await);
         if best >= 0.97 {
             return (best, round + 1);
         }
     }
-    (best, 5)
+    (best, ROUNDS)
 }
 
 async fn share_of_round(upstream: &Upstream, scenes: &[Scene], callers: std::ops::Range<usize>) -> f64 {
@@ -132,9 +144,9 @@ async fn share_of_round(upstream: &Upstream, scenes: &[Scene], callers: std::ops
     }
     // The room is there from the first call to the last; the first come one after the other, and so the last end.
     let took = began.elapsed().saturating_sub(APART * (ROOM as u32 - 1));
-    let served: Vec<_> = served(upstream).into_iter().filter(|who| callers.contains(who)).collect();
+    let served: Vec<_> = served(upstream).into_iter().filter(|(who, _)| callers.contains(who)).collect();
     in_order(&served, &callers.collect::<Vec<_>>(), 1);
-    (TAKES * CALLERS as u32).as_secs_f64() / (took * ROOM as u32).as_secs_f64()
+    (LONGER * CALLERS as u32).as_secs_f64() / (took * ROOM as u32).as_secs_f64()
 }
 
 async fn sixty_callers_are_served_in_the_order_in_which_they_came(rota: &Rota) {
@@ -186,7 +198,7 @@ async fn those_who_leave_give_up_their_place(rota: &Rota) {
     // Those in front and some behind them go: cancelled, and by their deadlines.
     let mut stay = Vec::new();
     for (who, call) in calls.into_iter().enumerate() {
-        let waits = !served(&upstream).contains(&who);
+        let waits = !served(&upstream).iter().any(|(other, _)| *other == who);
         if waits && who % 3 == 0 {
             call.abort();
         } else {
@@ -210,7 +222,7 @@ async fn those_who_leave_give_up_their_place(rota: &Rota) {
         came.push(who);
     }
     // One may have left in the moment in which it was served.
-    let served: Vec<_> = served(&upstream).into_iter().filter(|who| came.contains(who)).collect();
+    let served: Vec<_> = served(&upstream).into_iter().filter(|(who, _)| came.contains(who)).collect();
     in_order(&served, &came, 1);
     assert_eq!(scene.in_flight().await, [0; ROOM]);
 }
@@ -351,7 +363,7 @@ async fn what_waits_on_a_replica_that_is_killed_holds_up_nobody() {
     println!("all others were served {:?} after the kill", killed.elapsed());
     // What waited there left the line within 3 s, before or after there was room.
     assert!(killed.elapsed() < held + Duration::from_secs(3) + TAKES * 10, "{:?}", killed.elapsed());
-    let served: Vec<_> = served(&upstream).into_iter().filter(|who| *who >= ROOM).collect();
+    let served: Vec<_> = served(&upstream).into_iter().filter(|(who, _)| *who >= ROOM).collect();
     in_order(&served, &(2 * ROOM..CALLERS / 2).collect::<Vec<_>>(), ROOM);
 }
 
@@ -370,7 +382,7 @@ async fn those_who_wait_go_on_while_redis_is_away_and_when_it_is_back() {
     // Alone each replica serves its own in their order.
     let served = served(&upstream);
     for replica in 0..2 {
-        let own: Vec<_> = served.iter().copied().filter(|who| who % 2 == replica).collect();
+        let own: Vec<_> = served.iter().copied().filter(|(who, _)| who % 2 == replica).collect();
         in_order(&own, &(replica..CALLERS).step_by(2).collect::<Vec<_>>(), ROOM);
     }
 }
