@@ -93,14 +93,15 @@ impl MemoryStore {
         if let Some((lease, cooldown)) = ask.failed {
             tenant.fail(&lease.attempt(), cooldown, now);
         }
-        tenant.forget_spent(ask.pool, now);
-        let TenantState { pools, credentials } = &mut *tenant;
-        let pool = pools.entry(ask.pool.id).or_default();
+        let pool = tenant.pools.entry(ask.pool.id).or_default();
         pool.called = Some(now);
         pool.held.end_over(now);
         if let Some(first_ends) = ask.hold.and_then(|hold| pool.held.full(hold, now)) {
             return (Acquired::TooManyLeases { first_ends }, Outlook::default());
         }
+        tenant.forget_spent(ask.pool, now);
+        let TenantState { pools, credentials } = &mut *tenant;
+        let pool = pools.entry(ask.pool.id).or_default();
         let picked = pool.pick(ask, credentials, now);
         let prospect = match picked {
             Pick::TrialRunning | Pick::Exhausted { .. } if ask.stand.role != Role::Passing => {
