@@ -124,8 +124,9 @@ impl Doubts {
 }
 
 fn place(pool: Uuid) -> usize {
-    // The last bits of a row id are random.
-    usize::from(pool.as_u64_pair().1 as u16) % GATES
+    // The end of a row id is random.
+    let [.., high, low] = *pool.as_bytes();
+    usize::from(u16::from_be_bytes([high, low])) % GATES
 }
 
 impl Gate {

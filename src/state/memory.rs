@@ -85,6 +85,16 @@ impl MemoryStore {
         }
     }
 
+    /// Changes what is recorded of a lease's member now.
+    fn change(&self, lease: &Lease, change: impl Fn(&mut Record, Time)) {
+        if lease.marked
+            && let Some(mut tenant) = self.tenants.get_mut(&lease.tenant)
+        {
+            let now = self.clock.now();
+            tenant.change(lease.pool, &lease.member, |record| change(record, now));
+        }
+    }
+
     /// Writes the failure that `ask` carries, picks, and counts the pick in flight.
     fn pick(&self, ask: &Acquire<'_>) -> (Acquired, Outlook) {
         let now = self.clock.now();

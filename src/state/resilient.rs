@@ -283,9 +283,12 @@ impl ResilientStore {
         if self.is_alone(of.pool) {
             return None;
         }
-        let failed = |error: &RedisError| match error.is_of_command() {
-            true => self.trouble.notify_one(),
-            false => self.lost(error),
+        let failed = |error: &RedisError| {
+            if error.is_of_command() {
+                self.trouble.notify_one();
+            } else {
+                self.lost(error);
+            }
         };
         answer.await.inspect_err(failed).ok()
     }

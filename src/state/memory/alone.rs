@@ -53,16 +53,6 @@ impl MemoryStore {
         }
     }
 
-    /// Changes what is recorded of a lease's member now.
-    pub(super) fn change(&self, lease: &Lease, change: impl Fn(&mut Record, Time)) {
-        if lease.marked
-            && let Some(mut tenant) = self.tenants.get_mut(&lease.tenant)
-        {
-            let now = self.clock.now();
-            tenant.change(lease.pool, &lease.member, |record| change(record, now));
-        }
-    }
-
     /// The pools of which Redis has to be told when it is back, with their tenants: those with calls in flight, or with members
     /// that cool.
     pub(in crate::state) fn with_something_to_tell(&self) -> Vec<(Uuid, Uuid)> {

@@ -465,7 +465,10 @@ local function in_flight(counts, holders, leases, now)
       member, holder = string.match(field, '^(.*)|(.*)$')
       tail = '|' .. (holder or '')
     end
-    if holder and alive[holder] == nil then
+    if holder == ALL_LEASES and alive[holder] == nil then
+      -- Where there is none, nothing is held.
+      alive[holder] = redis.call('ZRANGE', leases, 0, 0)[1] ~= nil
+    elseif holder and alive[holder] == nil then
       alive[holder] = (tonumber(redis.call('ZSCORE', holders, holder) or 0) or 0) > now
     end
     if holder and alive[holder] then
