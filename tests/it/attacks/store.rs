@@ -14,11 +14,11 @@ use rota::{
     api::pb::{AcquireRequest, ReleaseRequest},
     balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Roster, Scope, Strategy},
     redis::RedisOptions,
-    scripted::Upstream,
+    scripted::{Script, Upstream},
     state::{Acquire, Acquired, Hold, Lease, Outcome, Override},
 };
 use tokio::time::{Instant, sleep};
-use tonic::Code;
+use tonic::{Code, Request};
 use uuid::Uuid;
 
 use crate::support::{
@@ -603,4 +603,35 @@ async fn heartbeats_go_on_after_one_that_fails() {
         let held: u32 = store.inspect(pool).await.members.iter().map(|member| member.in_flight).sum();
         assert_eq!(held, 1, "40 s later, with a heartbeat every 10");
     }
+}
+
+/// Many callers of one tenant wait for a trial: they stand in line, and ask Redis no more often than those who are served.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_for_a_trial_do_not_poll() {
+    const CALLERS: usize = 100;
+    let redis = Redis::start().await;
+    let rota = Rota::builder().redis(redis.url()).start().await;
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(&rota, &upstream, 1).await;
+    let slow = Script::Answer.after(Duration::from_secs(2));
+    upstream.script(&scene.keys[0], Script::sequence([Script::fail_for(429, "1"), slow, Script::Answer]));
+    // Its time is up before it could try again.
+    let mut request = Request::new(scene.request());
+    request.set_timeout(Duration::from_millis(900));
+    scene.clients.invoke.clone().invoke_llm(request).await.unwrap_err();
+    sleep(Duration::from_millis(1_100)).await;
+    let before = scripts(&redis).await;
+    let began = Instant::now();
+    let calls = join_all((0..CALLERS).map(async |_| scene.ask().await)).await;
+    let each = (scripts(&redis).await - before) as f64 / CALLERS as f64;
+    let failed = calls.iter().filter(|call| call.is_err()).count();
+    println!("{each:.1} scripts a caller in {:?}", began.elapsed());
+    assert!(failed == 0 && each <= 6.0, "{failed} failed, {each} scripts a caller");
+}
+
+/// How many scripts a Redis has run.
+async fn scripts(redis: &Redis) -> u64 {
+    let stats = redis.command(&["INFO", "commandstats"]).await;
+    let calls = |line: &str| line.strip_prefix("cmdstat_evalsha:calls=")?.split(',').next()?.parse().ok();
+    stats.lines().find_map(calls).unwrap_or(0)
 }
