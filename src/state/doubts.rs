@@ -106,14 +106,14 @@ impl Doubts {
         tenants.into_iter().filter(|tenant| self.credentials.remove(tenant).is_some()).collect()
     }
 
-    /// The pools that are in doubt, by gate.
-    pub(super) fn by_gate(&self) -> Vec<(&Gate, Vec<PoolOf>)> {
+    /// The pools that are in doubt: those of one gate after the other.
+    pub(super) fn by_gate(&self) -> Vec<Vec<PoolOf>> {
         let mut by_gate = BTreeMap::<usize, Vec<PoolOf>>::new();
         for entry in &self.pools {
             let of = PoolOf { tenant: *entry.value(), pool: *entry.key() };
             by_gate.entry(place(of.pool)).or_default().push(of);
         }
-        by_gate.into_iter().filter_map(|(place, pools)| Some((self.gates.get(place)?, pools))).collect()
+        by_gate.into_values().collect()
     }
 
     /// The gate of that pool.

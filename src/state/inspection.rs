@@ -21,10 +21,12 @@ pub(super) struct Known {
     pub(super) in_flight: Vec<(MemberKey, u32)>,
     /// Leases that it has granted alone, and how long they last.
     pub(super) leases: Vec<(MemberKey, LeaseId, Duration)>,
-    /// What it has used alone of limits a minute: "r" for requests or "t" for tokens, the member, and how long ago how much,
-    /// the newest last.
-    pub(super) used: Vec<(char, MemberKey, Vec<(Duration, u64)>)>,
+    /// What it has used alone of limits a minute.
+    pub(super) used: Vec<Used>,
 }
+
+/// Of which limit, "r" for requests or "t" for tokens, by which member, and how long ago how much, the newest last.
+pub(super) type Used = (char, MemberKey, Vec<(Duration, u64)>);
 
 /// A pool at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

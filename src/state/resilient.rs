@@ -16,7 +16,7 @@
 use super::{
     Acquire, Acquired, Answer, FailedAttempt, Inspection, Lease, Lines, MemoryStore, Outcome, Override,
     RedisStore, StateStore,
-    doubts::{Doubts, Gate, Late, PoolOf},
+    doubts::{Doubts, Late, PoolOf},
 };
 use crate::{
     balance::{Cooldown, Gone, Member, Roster, Scope},
@@ -196,11 +196,14 @@ impl ResilientStore {
             return self.lost(&error);
         }
         let by_gate = self.doubts.by_gate();
-        let told = by_gate.into_iter().map(|(gate, pools)| self.tell_at(gate, pools));
+        let told = by_gate.into_iter().map(|pools| self.tell_at(pools));
         stream::iter(told).buffer_unordered(CLOSED_AT_ONCE).collect::<()>().await;
     }
 
-    async fn tell_at(&self, gate: &Gate, pools: Vec<PoolOf>) {
+    /// Tells Redis of pools of one gate.
+    async fn tell_at(&self, pools: Vec<PoolOf>) {
+        let Some(first) = pools.first() else { return };
+        let gate = self.doubts.gate(first.pool);
         for some in pools.chunks(TOLD_AT_ONCE) {
             if self.degraded() {
                 return;

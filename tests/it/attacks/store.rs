@@ -1,4 +1,5 @@
 //! Attacks on the shared state: what one tenant has done, and what its keys hold, costs the others nothing.
+#![allow(clippy::print_stdout, reason = "a test that is run by hand tells its figures")]
 
 use std::{
     ops::Range,

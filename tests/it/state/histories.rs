@@ -159,7 +159,7 @@ impl History {
         let stands = match &answers[0] {
             Acquired::TrialRunning => true,
             Acquired::Exhausted { first_back } => pool.waits && first_back.is_some(),
-            Acquired::Granted { .. } => false,
+            Acquired::Granted { .. } | Acquired::TooManyLeases { .. } => false,
         };
         assert!(role == Role::Passing || !stands || outlooks[0] == outlooks[1], "{at}: {outlooks:?}");
         let [one, other] = <[Acquired; 2]>::try_from(answers).unwrap();
