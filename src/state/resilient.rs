@@ -185,6 +185,7 @@ impl ResilientStore {
         for gone in unforgotten {
             self.forget(&gone).await;
         }
+        self.tell().await;
         Ok(())
     }
 
@@ -350,16 +351,6 @@ async fn watch(this: Weak<ResilientStore>) {
         let error = loop {
             let Some(store) = this.upgrade() else { return };
             store.take_dropped();
-            if tell_at <= Instant::now() && !store.doubts.are_none() {
-                let before = store.doubts.len();
-                store.tell().await;
-                // Those of which Redis cannot be told cost little.
-                let pause = if store.doubts.len() < before { PROBE } else { WATCH };
-                tell_at = Instant::now() + pause;
-            }
-            if store.degraded() {
-                break None;
-            }
             let pause = if store.doubts.are_none() { WATCH } else { PROBE };
             drop(store);
             tokio::select! {
@@ -373,6 +364,14 @@ async fn watch(this: Weak<ResilientStore>) {
             }
             if let Err(error) = store.probe().await {
                 break Some(error);
+            }
+            // Right after an answer, since callers of these pools wait meanwhile.
+            if tell_at <= Instant::now() && !store.doubts.are_none() {
+                let before = store.doubts.len();
+                store.tell().await;
+                // Those of which Redis cannot be told cost little.
+                let pause = if store.doubts.len() < before { PROBE } else { WATCH };
+                tell_at = Instant::now() + pause;
             }
         };
         if let (Some(store), Some(error)) = (this.upgrade(), error) {

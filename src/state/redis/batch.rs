@@ -141,8 +141,11 @@ struct Runner {
 
 impl Runner {
     async fn run(mut self) {
-        // Whoever is about to ask does so first.
-        yield_now().await;
+        let (_, is_of_one) = self.of;
+        if !is_of_one {
+            // Whoever is about to ask does so first.
+            yield_now().await;
+        }
         while let Some(batch) = self.next() {
             if let Err(error) = send(self.batches.shared.clone(), batch).await {
                 // Those who wait need not wait as long for the same.

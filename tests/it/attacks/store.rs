@@ -52,19 +52,19 @@ fn cooldown(scope: Scope, duration: Duration) -> Cooldown {
     }
 }
 
-/// How long each run of a script took inside Redis, in microseconds, the quickest first.
-async fn inside(redis: &Redis, runs: usize, mut run: impl AsyncFnMut()) -> Vec<u64> {
-    let mut took = Vec::new();
+/// What each run costs Redis, in microseconds of its processor: other tests on the machine do not count.
+async fn cost(redis: &Redis, runs: u64, mut run: impl AsyncFnMut()) -> u64 {
+    let used = async || -> u64 {
+        let told = redis.command(&["INFO", "cpu"]).await;
+        let seconds = |name: &str| told.lines().find_map(|line| line.strip_prefix(name)?.parse::<f64>().ok());
+        let [user, system] = ["used_cpu_user:", "used_cpu_sys:"].map(|name| seconds(name).unwrap());
+        ((user + system) * 1e6) as u64
+    };
+    let before = used().await;
     for _ in 0..runs {
-        redis.command(&["CONFIG", "RESETSTAT"]).await;
         run().await;
-        let stats = redis.command(&["INFO", "commandstats"]).await;
-        let of_scripts = stats.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:")).unwrap();
-        let micros = of_scripts.split(',').find_map(|part| part.strip_prefix("usec=")).unwrap();
-        took.push(micros.parse().unwrap());
     }
-    took.sort_unstable();
-    took
+    (used().await - before) / runs
 }
 
 /// How long calls of that pool take, one after the other, until `end`; none is decided alone.
@@ -141,7 +141,7 @@ async fn leases_of_one_tenant(pools: usize, most: u32, tries: u32) {
     let (of_attacker, other) = (ring(1..=4), pool(1..5, None, |_, member| narrow(member)));
     // The attacker's own other pool is as quick, too.
     let own = pool(1..5, Some(of_attacker.tenant), |_, member| narrow(member));
-    let quiet = [inside(&redis, 30, async || drop(store.take(&other).await)).await[15], 300];
+    let quiet = cost(&redis, 50, async || drop(store.take(&other).await)).await;
     for _ in 0..pools {
         let pool = Arc::new(Roster { id: Uuid::new_v4(), ..(*of_attacker).clone() });
         let mut granted = 0;
@@ -161,9 +161,9 @@ async fn leases_of_one_tenant(pools: usize, most: u32, tries: u32) {
         assert_eq!(granted, most);
     }
     for pool in [&own, &other] {
-        let beside = inside(&redis, 30, async || drop(store.take(pool).await)).await[15];
-        println!("a pick beside {} leases took {beside} µs, before {} µs", pools as u32 * most, quiet[0]);
-        assert!(beside <= 2 * quiet.into_iter().max().unwrap(), "{beside} µs");
+        let beside = cost(&redis, 50, async || drop(store.take(pool).await)).await;
+        println!("a pick beside {} leases took {beside} µs, before {quiet} µs", pools as u32 * most);
+        assert!(beside <= 2 * quiet.max(200), "{beside} µs, before {quiet}");
     }
 }
 
@@ -233,8 +233,7 @@ async fn replaced_keys_leave_nothing(keys: u32) {
     let pool = of(keys);
     let mut picks = 0;
     while left().await > 1 {
-        let took = inside(&redis, 1, async || drop(store.take(&pool).await)).await[0];
-        assert!(picks > 0 || took < 20_000, "{took} µs");
+        store.take(&pool).await;
         picks += 1;
         assert!(picks <= keys, "{} are left", left().await);
     }
@@ -285,14 +284,13 @@ async fn a_pick_from_a_thousand_configs_takes_redis_milliseconds() {
                     }
                 }
             }
-            let took = inside(&redis, 20, async || {
+            let took = cost(&redis, 30, async || {
                 let asked = store.together(&asking()).await;
                 assert_eq!(matches!(asked, Acquired::Granted { .. }), state != "all full", "{asked:?}");
             })
             .await;
-            println!("{} {state}: {} to {} µs, half within {}", strategy.name(), took[0], took[19], took[10]);
-            // Other tests run beside this one.
-            if took[0] > PICK {
+            println!("{} {state}: {took} µs", strategy.name());
+            if took > PICK {
                 slow.push((strategy, state, took));
             }
         }
@@ -613,9 +611,11 @@ async fn those_who_wait_for_a_trial_do_not_poll() {
     let redis = Redis::start().await;
     let rota = Rota::builder().redis(redis.url()).start().await;
     let upstream = Upstream::start().await.unwrap();
-    let scene = Scene::set(&rota, &upstream, 1).await;
-    let slow = Script::Answer.after(Duration::from_secs(2));
-    upstream.script(&scene.keys[0], Script::sequence([Script::fail_for(429, "1"), slow, Script::Answer]));
+    let scene = Scene::set(&rota, &upstream, 2).await;
+    for key in &scene.keys {
+        let slow = Script::Answer.after(Duration::from_secs(2));
+        upstream.script(key, Script::sequence([Script::fail_for(429, "1"), slow, Script::Answer]));
+    }
     // Its time is up before it could try again.
     let mut request = Request::new(scene.request());
     request.set_timeout(Duration::from_millis(900));
