@@ -179,6 +179,7 @@ impl ResilientStore {
         }
         self.tell_of_credentials().await?;
         self.away.store(false, Ordering::SeqCst);
+        tracing::info!("Redis is back: state is shared again");
         // Those who wait here take their place among all.
         self.lines().wake_all();
         let unforgotten = mem::take(&mut *self.unforgotten.lock());
@@ -338,9 +339,8 @@ async fn watch(this: Weak<ResilientStore>) {
                 Ok(()) => store.go_back().await,
                 refused => refused,
             };
-            match back {
-                Ok(()) => tracing::info!("Redis is back: state is shared again"),
-                Err(error) => store.still_away(error),
+            if let Err(error) = back {
+                store.still_away(error);
             }
             continue;
         }

