@@ -209,10 +209,17 @@ local found = {}
 -- Blocks like this one keep to themselves what nobody else needs: a script may have 200 names.
 local window_of, full_until, has_room
 do
+  -- All windows by field, once many are looked at. One by one they would be dear to find in a small hash.
+  local all
   local function window_text(of, i)
     local text = of.texts[i]
     if text == nil then
-      text = redis.call('HGET', USED, of.field .. keys[i]) or ''
+      local field = of.field .. keys[i]
+      if all then
+        text = all[field] or ''
+      else
+        text = redis.call('HGET', USED, field) or ''
+      end
       of.texts[i] = text
     end
     return text
@@ -275,33 +282,36 @@ do
     return full
   end
 
-  local function fetch_all(of)
-    local fields, places = {}, {}
-    for i = 1, count do
-      if of.limits[i] > 0 and of.texts[i] == nil then
-        fields[#fields + 1], places[#places + 1] = of.field .. keys[i], i
-      end
+  -- The same about of one window, where its text tells; else nil.
+  local function about(of, i, before)
+    if of.lists[i] then
+      return nil
     end
-    if #fields > 0 then
-      for at, text in ipairs(redis.call('HMGET', USED, unpack(fields))) do
-        of.texts[places[at]] = text or ''
-      end
+    local text = of.texts[i] or window_text(of, i)
+    if text < before then
+      return 0
     end
+    local oldest = oldest_known[string.sub(text, 15, 44)]
+    return oldest and (oldest + BUCKETS) * BUCKET or nil
   end
-  -- Looks at all members. Of most the texts alone say that they have room.
+  -- Looks at all members. Of most the texts alone tell.
   local function look_at_all(of_tokens, tokens)
-    fetch_all(R)
-    fetch_all(T)
-    local r_texts, t_texts, r_lists, t_lists = R.texts, T.texts, R.lists, T.lists
+    if not all then
+      all = {}
+      local stored = redis.call('HGETALL', USED)
+      for i = 1, #stored, 2 do
+        all[stored[i]] = stored[i + 1]
+      end
+    end
     local r_before, t_before = thresholds_of(1), thresholds_of(tokens)
     for i = 1, count do
       local r, t = requests[i], tokens_a_minute[i]
-      if (r == 0 or not r_lists[i] and r_texts[i] < r_before[r])
-        and (t == 0 or not t_lists[i] and t_texts[i] < t_before[t])
-        and (at_once[i] == 0 or (counts[keys[i]] or 0) < at_once[i]) then
-        of_tokens[i] = 0
-      else
+      local full = r == 0 and 0 or about(R, i, r_before[r])
+      local other = t == 0 and 0 or about(T, i, t_before[t])
+      if not full or not other or at_once[i] > 0 and (counts[keys[i]] or 0) >= at_once[i] then
         of_tokens[i] = full_until(i, tokens, false)
+      else
+        of_tokens[i] = other > full and other or full
       end
     end
   end
@@ -364,8 +374,10 @@ do
     local about, first = {}, nil
     for i = 1, count do
       local _, ends = cooldown_of(i)
-      local full = has_room(i, tokens) and 0 or found[tokens][i]
-      about[i] = excluded[i] and 0 or math.max(ends, full)
+      if not has_room(i, tokens) and found[tokens][i] > ends then
+        ends = found[tokens][i]
+      end
+      about[i] = excluded[i] and 0 or ends
       if about[i] > 0 and (not first or about[i] < about[first]) then
         first = i
       end

@@ -324,7 +324,8 @@ async fn coming_back(pools: usize) {
     eventually(SOON, async || if store.degraded() { Ok(()) } else { Err("it is not away".to_owned()) }).await;
     // What has been taken meanwhile is to be told as well.
     let alone = many.last().unwrap();
-    let Acquired::Granted { lease, .. } = store.ask(alone).await else { panic!("nothing granted") };
+    let answer = store.acquire(&asking(alone)).await;
+    let Acquired::Granted { lease, .. } = answer.acquired else { panic!("nothing granted") };
     leases.push(lease);
     let began = Instant::now();
     let mut took = Vec::new();
