@@ -182,7 +182,8 @@ fn invoke_api(
         settings.retry_budget,
         metrics,
         stores.traces.clone(),
-    );
+    )
+    .with_max_leases(settings.max_leases);
     let (catalog, engine) = (stores.catalog.clone(), Arc::new(engine));
     InvokeApi::new(catalog, engine, settings.default_deadline, drain.stop.clone())
 }

@@ -22,7 +22,7 @@ use crate::{
     api::ServerOptions,
     catalog::DatabaseOptions,
     gate::CallLimits,
-    invoke::RetryBudget,
+    invoke::{MAX_LEASES, RetryBudget},
     provider::UpstreamOptions,
     redis::RedisOptions,
     telemetry::{LogFormat, TraceOptions},
@@ -72,6 +72,8 @@ pub struct Settings {
     pub drain_limit: Duration,
     /// How many retries a model may have on this replica.
     pub retry_budget: RetryBudget,
+    /// How many leases a model may have at once.
+    pub max_leases: u32,
 }
 
 /// The address that serves plain HTTP.
@@ -148,6 +150,7 @@ impl Settings {
             drain_delay: drain_delay(&mut raw, &mut problems),
             drain_limit: time("drain-limit", raw.drain_limit.take(), seconds(30), &mut problems),
             retry_budget: retry_budget(&raw, &mut problems),
+            max_leases: max_leases(&raw, &mut problems),
         };
         (settings, problems.0)
     }
@@ -167,6 +170,14 @@ fn drain_delay(raw: &mut RawSettings, problems: &mut Problems) -> Duration {
         return Duration::ZERO;
     }
     time("drain-delay", delay, Duration::ZERO, problems)
+}
+
+fn max_leases(raw: &RawSettings, problems: &mut Problems) -> u32 {
+    let most = raw.max_leases.unwrap_or(MAX_LEASES);
+    if most == 0 || most > 1_000_000 {
+        problems.add("max-leases", "is a number from 1 to 1000000");
+    }
+    most
 }
 
 fn retry_budget(raw: &RawSettings, problems: &mut Problems) -> RetryBudget {

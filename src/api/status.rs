@@ -100,6 +100,9 @@ pub(super) fn from_call(error: CallError) -> Status {
             };
             Reply::new(code, "ALL_CONFIGS_COOLING_DOWN", &text).retry(retry_after).into()
         }
+        CallError::TooManyLeases { first_ends, .. } => {
+            Reply::new(Code::ResourceExhausted, "TENANT_LIMIT", &text).retry(first_ends).into()
+        }
         CallError::Upstream { failure, route, retry_after } => {
             let reason = format!("UPSTREAM_{}", failure.class.name());
             let reply = Reply::new(upstream_code(failure.class), &reason, &text);

@@ -65,6 +65,19 @@ impl Window {
         }
     }
 
+    /// What was counted since it was as `told`, for another clock: how long before `now` how much, the newest last. A count is
+    /// taken to be as young as its bucket allows.
+    #[must_use]
+    pub fn since(&self, told: &Self, now: Time) -> Vec<(Duration, u64)> {
+        let live = self.0.iter().filter(|&&(bucket, _)| bucket + BUCKETS > bucket_of(now));
+        let more = live.filter_map(|&(bucket, count)| {
+            let known = told.0.iter().find(|(of, _)| *of == bucket).map_or(0, |(_, known)| *known);
+            let youngest = Time::from_millis((bucket + 1) * millis(BUCKET) - 1);
+            Some((now.since(youngest), count.checked_sub(known).filter(|more| *more > 0)?))
+        });
+        more.collect()
+    }
+
     /// When `amount` more fits under `limit`: `None` now, else the time. More than the limit fits into an empty window:
     /// a call that is larger than a minute's share must be possible at all.
     #[must_use]
@@ -140,6 +153,20 @@ mod tests {
         window.settle(at(1_000), 0, 40);
         assert_eq!(window.room(at(2_000), 100, 20), Some(at(65_000)));
         window.settle(at(900_000), 1, 1);
+    }
+
+    #[test]
+    fn what_was_counted_since_is_told_by_its_age() {
+        let mut window = Window::default();
+        window.add(at(1_000), 3);
+        window.add(at(11_000), 4);
+        let told = window.clone();
+        assert_eq!(window.since(&told, at(12_000)), []);
+        window.add(at(12_000), 1);
+        window.add(at(21_000), 2);
+        let second = Duration::from_secs(1);
+        assert_eq!(window.since(&told, at(25_999)), [(second * 11, 1), (second, 2)]);
+        assert_eq!(window.since(&Window::default(), at(70_000)).len(), 2, "the first is over");
     }
 
     proptest! {

@@ -92,7 +92,7 @@ impl fmt::Display for MemberKey {
 }
 
 /// Names one call's hold on one member. The caller makes it, so that a repeated command is recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(Uuid);
 
 impl LeaseId {

@@ -254,6 +254,13 @@ impl Record {
             && self.window.max(self.healthy).max(self.since).is_none_or(|last| now >= last + KEPT)
     }
 
+    /// Whether nothing has happened to it for long, whatever it remembers.
+    #[must_use]
+    pub fn is_old(&self, now: Time) -> bool {
+        let ends = self.cooling.map(|cooling| cooling.ends);
+        self.window.max(self.healthy).max(self.since).max(ends).is_none_or(|last| now >= last + KEPT)
+    }
+
     /// Episodes, less those that health has taken back.
     fn episodes_left(&self, now: Time) -> u32 {
         let Some(healthy) = self.healthy else { return self.episodes };

@@ -24,7 +24,12 @@ pub struct Engine {
     pub(super) latencies: Arc<Latencies>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Traces,
+    /// How many leases that end by themselves a model may have.
+    pub(super) max_leases: u32,
 }
+
+/// See [`Engine::with_max_leases`].
+pub const MAX_LEASES: u32 = 10_000;
 
 impl Engine {
     /// An engine that calls the models of `catalog`.
@@ -38,7 +43,22 @@ impl Engine {
         traces: Traces,
     ) -> Self {
         let budgets = RetryBudgets::new(budget);
-        Self { catalog, state, drivers, budgets, latencies: Arc::default(), metrics, traces }
+        Self {
+            catalog,
+            state,
+            drivers,
+            budgets,
+            latencies: Arc::default(),
+            metrics,
+            traces,
+            max_leases: MAX_LEASES,
+        }
+    }
+
+    /// Lets a model have so many leases of [`Engine::lease`] at once, over all replicas. The default is [`MAX_LEASES`].
+    #[must_use]
+    pub fn with_max_leases(self, most: u32) -> Self {
+        Self { max_leases: most, ..self }
     }
 
     /// The state that calls are balanced by.

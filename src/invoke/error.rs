@@ -35,6 +35,14 @@ pub enum CallError {
         /// Why that one cannot serve.
         class: ErrorClass,
     },
+    /// The model has as many leases of clients as it may have.
+    #[error("the model has {most} leases, and may have no more: release leases that are done with")]
+    TooManyLeases {
+        /// How many it may have.
+        most: u32,
+        /// In how long the first of them ends, unless it is renewed.
+        first_ends: Duration,
+    },
     /// Everything that could be tried has failed, or the request itself was refused.
     #[error("{}: {}", failure.class.name(), failure.message)]
     Upstream {

@@ -13,6 +13,7 @@
 use super::call::CallMode;
 use crate::balance::MemberKey;
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use std::{collections::HashMap, time::Duration};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -32,8 +33,16 @@ const LEAST_HUNG: Duration = Duration::from_millis(250);
 /// … or this long where the usual is not known.
 const LONG: Duration = Duration::from_secs(30);
 
+/// What has served nobody for so long is forgotten, such as a deleted pool, or a member that has left its pool …
+const KEPT: Duration = Duration::from_secs(3600);
+/// … by a look at all of them, so often.
+const SWEEP: Duration = Duration::from_secs(600);
+
 #[derive(Default)]
-pub(super) struct Latencies(DashMap<Uuid, OfPool>);
+pub(super) struct Latencies {
+    pools: DashMap<Uuid, OfPool>,
+    swept: Mutex<Option<Instant>>,
+}
 
 #[derive(Default)]
 struct OfPool {
@@ -51,7 +60,8 @@ struct OfMode {
 impl Latencies {
     /// Counts an attempt at that member of a pool of so many that has served.
     pub(super) fn record(&self, pool: Uuid, mode: CallMode, member: &MemberKey, took: Duration) {
-        let mut pool = self.0.entry(pool).or_default();
+        self.sweep();
+        let mut pool = self.pools.entry(pool).or_default();
         let of_mode = pool.by_mode.entry(mode).or_insert(OfMode { lowest: took, usual: took, count: 0 });
         of_mode.lowest = took.min(of_mode.lowest + took.saturating_sub(of_mode.lowest) / SMOOTHING);
         of_mode.usual =
@@ -62,18 +72,36 @@ impl Latencies {
 
     /// Whether an attempt can serve in the time that is left.
     pub(super) fn allow(&self, pool: Uuid, mode: CallMode, left: Duration) -> bool {
-        let lowest = self.0.get(&pool).and_then(|pool| pool.by_mode.get(&mode).map(|known| known.lowest));
+        let lowest = self.pools.get(&pool).and_then(|pool| pool.by_mode.get(&mode).map(|known| known.lowest));
         lowest.is_none_or(|lowest| left >= lowest / MARGIN)
     }
 
     /// Whether an attempt had hung that was cut off after that time: it had lasted well above the usual, and its member has
     /// served nobody meanwhile.
     pub(super) fn has_hung(&self, pool: Uuid, mode: CallMode, member: &MemberKey, took: Duration) -> bool {
-        let Some(pool) = self.0.get(&pool) else { return took >= LONG };
+        let Some(pool) = self.pools.get(&pool) else { return took >= LONG };
         let usual = pool.by_mode.get(&mode).filter(|known| known.count >= FEW).map(|known| known.usual);
         let hung = usual.map_or(LONG, |usual| (usual * WELL_ABOVE).max(LEAST_HUNG));
         let served = pool.served.get(&member.ordinal).is_some_and(|at| at.elapsed() <= took);
         took >= hung && !served
+    }
+
+    /// Forgets what has served nobody for long, once in a while. Of those who come at the same moment, one looks.
+    fn sweep(&self) {
+        let Some(mut swept) = self.swept.try_lock() else { return };
+        if swept.get_or_insert_with(Instant::now).elapsed() < SWEEP {
+            return;
+        }
+        *swept = Some(Instant::now());
+        drop(swept);
+        self.forget_idle(KEPT);
+    }
+
+    fn forget_idle(&self, kept: Duration) {
+        self.pools.retain(|_, pool| {
+            pool.served.retain(|_, at| at.elapsed() < kept);
+            !pool.served.is_empty()
+        });
     }
 }
 
@@ -108,6 +136,18 @@ mod tests {
             latencies.record(pool, UNARY, &member(1), Duration::from_secs(1));
         }
         assert!(!allow(30));
+    }
+
+    #[test]
+    fn what_has_served_nobody_for_long_is_forgotten() {
+        let (latencies, pool) = (Latencies::default(), Uuid::new_v4());
+        for place in 0..100 {
+            latencies.record(pool, UNARY, &member(place), Duration::from_secs(1));
+        }
+        latencies.forget_idle(Duration::from_secs(3600));
+        assert_eq!(latencies.pools.get(&pool).map(|pool| pool.served.len()), Some(100));
+        latencies.forget_idle(Duration::ZERO);
+        assert!(latencies.pools.is_empty());
     }
 
     #[test]

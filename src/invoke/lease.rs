@@ -11,7 +11,7 @@ use super::{
 use crate::{
     balance::{Cooldown, ErrorClass, Failure},
     catalog::{Pool, PoolMember},
-    state::{Lease, Outcome},
+    state::{Hold, Lease, Outcome},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -57,11 +57,14 @@ impl Engine {
             tokens: call.tokens,
             arrived: call.began,
             deadline: call.deadline,
-            lifetime: LeaseLifetime::Expiring(LEASE_TTL),
+            lifetime: LeaseLifetime::Expiring(Hold { ttl: LEASE_TTL, most: self.max_leases }),
             is_last: true,
             waits: Waits::of(pool),
         };
         let picked = self.wait_for_member(&pick, &mut None, None).await;
+        if let Some(first_ends) = picked.too_many_leases {
+            return Err(CallError::TooManyLeases { most: self.max_leases, first_ends });
+        }
         match picked.member {
             Ok((index, lease)) => {
                 Ok(ClientLease { pool: pool.clone(), index, lease, degraded: picked.degraded })

@@ -40,7 +40,7 @@ mod walk;
 
 pub use budget::RetryBudget;
 pub use call::{Call, CallOptions};
-pub use engine::Engine;
+pub use engine::{Engine, MAX_LEASES};
 pub use error::CallError;
 pub use explain::{ExplainInput, Explanation, Reason, explain};
 pub use forward::ForwardAnswer;

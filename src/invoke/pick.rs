@@ -9,7 +9,7 @@ use super::{
 use crate::{
     balance::{ErrorClass, LeaseId, WhenExhausted},
     catalog::Pool,
-    state::{Acquire, Acquired, Answer, LOOK, Lease, Role, Stand, StateStore},
+    state::{Acquire, Acquired, Answer, Hold, LOOK, Lease, Role, Stand, StateStore},
     telemetry::PickOutcome,
 };
 use std::{borrow::Cow, mem, sync::Arc, time::Duration};
@@ -65,8 +65,8 @@ impl Waits {
 pub(super) enum LeaseLifetime {
     /// For one attempt of this replica, which may take this long.
     Attempt(Duration),
-    /// For a client that calls by itself: the lease expires after this long, unless it is renewed.
-    Expiring(Duration),
+    /// For a client that calls by itself: the lease expires unless it is renewed.
+    Expiring(Hold),
 }
 
 /// What a pick has come to.
@@ -74,6 +74,8 @@ pub(super) struct Picked {
     /// The member's index, and the lease on it, which an unbalanced pool does not have; otherwise when the first is back,
     /// where that is known.
     pub(super) member: Result<(usize, Option<Lease>), Option<FirstBack>>,
+    /// Where the pool may have no more leases that expire: in how long the first of them ends.
+    pub(super) too_many_leases: Option<Duration>,
     /// Whether this replica decided alone.
     pub(super) degraded: bool,
 }
@@ -90,10 +92,10 @@ impl Engine {
         let pool = request.pool;
         if !pool.balanced {
             let member = if request.tried.is_empty() { Ok((0, None)) } else { Err(None) };
-            return Picked { member, degraded: false };
+            return Picked { member, too_many_leases: None, degraded: false };
         }
         let mut span = self.traces.pick();
-        let mut degraded = false;
+        let (mut degraded, mut too_many_leases) = (false, None);
         let mut here = place.take_if(|waiting| waiting.is_for(&pool.roster));
         let mut back = Some(A_MOMENT);
         let mut looks_again = !request.tried.is_empty();
@@ -145,6 +147,9 @@ impl Engine {
                 break Ok((index, Some(lease)));
             }
             back = if let Acquired::Exhausted { first_back } = acquired { first_back } else { None };
+            if let Acquired::TooManyLeases { first_ends } = acquired {
+                too_many_leases = Some(first_ends);
+            }
             if !request.is_worth_waiting(&acquired, &excluded, here.is_some()) {
                 // Under FAIL those behind it learn the same. Otherwise it alone has too little time.
                 if let Some(waiting) = here.take()
@@ -180,7 +185,7 @@ impl Engine {
         if request.waits == Waits::Never && here.is_some() {
             *place = here;
         }
-        Picked { member, degraded }
+        Picked { member, too_many_leases, degraded }
     }
 
     /// Lets those be asked first who came before.
@@ -232,7 +237,7 @@ impl PickRequest<'_> {
         let stand = here.map_or_else(|| self.stand(left), |waiting| waiting.stand(left));
         let (trial_ttl, hold) = match self.lifetime {
             LeaseLifetime::Attempt(limit) => (limit.min(left).min(MAX_TRIAL), None),
-            LeaseLifetime::Expiring(ttl) => (ttl, Some(ttl)),
+            LeaseLifetime::Expiring(hold) => (hold.ttl, Some(hold)),
         };
         Acquire {
             pool: &self.pool.roster,
@@ -257,7 +262,7 @@ impl PickRequest<'_> {
     /// stood in line for room so far.
     fn is_worth_waiting(&self, acquired: &Acquired, excluded: &[usize], in_line: bool) -> bool {
         match acquired {
-            Acquired::Granted { .. } => false,
+            Acquired::Granted { .. } | Acquired::TooManyLeases { .. } => false,
             Acquired::TrialRunning => self.waits != Waits::Never || in_line,
             Acquired::Exhausted { first_back } => {
                 let waits = match self.waits {
@@ -280,7 +285,7 @@ fn outcome(acquired: &Acquired) -> PickOutcome {
         Acquired::Granted { lease, .. } if lease.last_resort => PickOutcome::LastResort,
         Acquired::Granted { .. } => PickOutcome::Granted,
         Acquired::TrialRunning => PickOutcome::TrialRunning,
-        Acquired::Exhausted { .. } => PickOutcome::Exhausted,
+        Acquired::Exhausted { .. } | Acquired::TooManyLeases { .. } => PickOutcome::Exhausted,
     }
 }
 

@@ -103,7 +103,7 @@ impl RedisOptions {
 
     fn tls(&self) -> Result<TlsConnector> {
         let Some(pem) = &self.ca else { return Ok(TlsConnector::default_rustls()?) };
-        let roots = authorities(pem).ok_or_else(|| RedisError("no authority's certificate".into()))?;
+        let roots = authorities(pem).ok_or_else(|| RedisError::new("no authority's certificate"))?;
         Ok(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth().into())
     }
 
@@ -114,7 +114,7 @@ impl RedisOptions {
 
     /// A client that has not connected yet, and knows these nodes of a cluster, or Sentinels.
     pub(crate) fn client(&self, nodes: &[Server]) -> Result<WithOptions<Client>> {
-        let mut config = self.server().ok_or_else(|| RedisError("malformed Redis URL".into()))?;
+        let mut config = self.server().ok_or_else(|| RedisError::new("malformed Redis URL"))?;
         if let ServerConfig::Clustered { policy, .. } = &mut config.server {
             *policy = ClusterDiscoveryPolicy::UseCache;
         }
@@ -250,7 +250,7 @@ impl Connection {
         timeout(limit, answer).await.map_err(|_| {
             // What has kept it from connecting when it last tried.
             let problem = self.current.lock().problem();
-            problem.unwrap_or_else(|| RedisError("it does not answer".into()))
+            problem.unwrap_or_else(|| RedisError::new("it does not answer"))
         })
     }
 }

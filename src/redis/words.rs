@@ -72,5 +72,5 @@ pub(super) async fn subscribe(
         client.wait_for_connect().await?;
         client.subscribe(channels.to_vec()).await
     });
-    Ok(subscribed.await.map_err(|_| RedisError("it does not answer".into()))??)
+    Ok(subscribed.await.map_err(|_| RedisError::new("it does not answer"))??)
 }

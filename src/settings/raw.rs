@@ -148,6 +148,9 @@ pub struct RawSettings {
     /// The most calls of one tenant that this replica serves at once; 0 is no limit [default: 0]
     #[arg(long, global = true, env = "ROTA_TENANT_MAX_CALLS", value_name = "COUNT", help_heading = LIMITS)]
     pub tenant_max_calls: Option<usize>,
+    /// The most leases (Acquire) that a model may have at once, over all replicas [default: 10000]
+    #[arg(long, global = true, env = "ROTA_MAX_LEASES", value_name = "COUNT", help_heading = LIMITS)]
+    pub max_leases: Option<u32>,
     /// The most calls of one tenant that this replica begins in a second, with bursts of the same number; 0 is no limit
     /// [default: 0]
     #[arg(long, global = true, env = "ROTA_TENANT_CALLS_PER_SECOND", value_name = "COUNT", help_heading = LIMITS)]

@@ -1,8 +1,8 @@
 //! What is known of a pool at one moment: for listings, explanations and watchers.
 
 use crate::balance::{
-    Candidate, ErrorClass, Limits, Member, MemberKey, Record, Resort, Roster, Scope, Standing, Time, Turn,
-    Window, constants::CONCURRENCY_PAUSE,
+    Candidate, ErrorClass, LeaseId, Limits, Member, MemberKey, Record, Resort, Roster, Scope, Standing, Time,
+    Turn, Window, constants::CONCURRENCY_PAUSE,
 };
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
@@ -10,15 +10,23 @@ use uuid::Uuid;
 /// Whose record, its name, what is left, why.
 pub(super) type CoolingRecord = (Scope, Arc<str>, Duration, ErrorClass);
 
-/// What one replica knows of a pool when it goes back to the shared store.
+/// What one replica knows of a pool that it brings to the shared store.
 #[derive(Debug)]
 pub(super) struct Known {
     pub(super) tenant: Uuid,
     pub(super) pool: Uuid,
+    /// Members that cool.
     pub(super) cooling: Vec<CoolingRecord>,
     /// Calls in flight, by member.
     pub(super) in_flight: Vec<(MemberKey, u32)>,
+    /// Leases that it has granted alone, and how long they last.
+    pub(super) leases: Vec<(MemberKey, LeaseId, Duration)>,
+    /// What it has used alone of limits a minute.
+    pub(super) used: Vec<Used>,
 }
+
+/// Of which limit, "r" for requests or "t" for tokens, by which member, and how long ago how much, the newest last.
+pub(super) type Used = (char, MemberKey, Vec<(Duration, u64)>);
 
 /// A pool at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,18 +2,22 @@
 //!
 //! It cannot fail. It is lost with the process: a restart forgets cooldowns and turns, never configuration.
 
+mod alone;
+mod held;
+
 use super::{
-    Acquire, Acquired, Answer, Clock, CoolingRecord, FailedAttempt, Inspection, Known, Lease, Lines,
-    MemberInspection, Outcome, Outlook, Override, Role, STATE_TTL, StateStore,
+    Acquire, Acquired, Answer, Clock, FailedAttempt, Inspection, Lease, Lines, MemberInspection, Outcome,
+    Outlook, Override, Role, STATE_TTL, StateStore,
 };
 use crate::balance::{
-    Candidate, Cooldown, Cooling, ErrorClass, Gone, LeaseId, Member, MemberKey, Pick, PickRules, Prospect,
-    Record, Roster, Scope, Standing, Time, Turn, Window, pick, prospect,
+    Candidate, Cooldown, Cooling, Gone, Member, MemberKey, Pick, PickRules, Prospect, Record, Roster, Scope,
+    Standing, Time, Turn, Window, pick, prospect,
 };
 use async_trait::async_trait;
 use dashmap::DashMap;
+use held::{Held, take_one};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -24,8 +28,6 @@ use uuid::Uuid;
 
 /// How often pools that nobody calls any more are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
-/// So many leases are kept without a look at which of them are over.
-const FEW: usize = 64;
 
 /// Keeps everything behind one short lock a tenant: a pick touches its pool and the tenant's credentials together.
 #[derive(Debug, Default)]
@@ -52,17 +54,11 @@ struct PoolState {
     in_flight: HashMap<MemberKey, u32>,
     requests: HashMap<MemberKey, Window>,
     tokens: HashMap<MemberKey, Window>,
+    /// Both as they were when Redis was last told.
+    told: HashMap<(char, MemberKey), Window>,
     /// Until when the members' check is claimed.
     check: Option<Time>,
     held: Held,
-}
-
-/// Leases that end by themselves: whom they hold, and until when.
-#[derive(Debug, Default)]
-struct Held {
-    by_id: HashMap<LeaseId, (MemberKey, Time)>,
-    /// How many there are when those that are over are swept out.
-    sweep_at: usize,
 }
 
 impl MemoryStore {
@@ -89,6 +85,16 @@ impl MemoryStore {
         }
     }
 
+    /// Changes what is recorded of a lease's member now.
+    fn change(&self, lease: &Lease, change: impl Fn(&mut Record, Time)) {
+        if lease.marked
+            && let Some(mut tenant) = self.tenants.get_mut(&lease.tenant)
+        {
+            let now = self.clock.now();
+            tenant.change(lease.pool, &lease.member, |record| change(record, now));
+        }
+    }
+
     /// Writes the failure that `ask` carries, picks, and counts the pick in flight.
     fn pick(&self, ask: &Acquire<'_>) -> (Acquired, Outlook) {
         let now = self.clock.now();
@@ -97,10 +103,15 @@ impl MemoryStore {
         if let Some((lease, cooldown)) = ask.failed {
             tenant.fail(&lease.attempt(), cooldown, now);
         }
+        let pool = tenant.pools.entry(ask.pool.id).or_default();
+        pool.called = Some(now);
+        pool.held.end_over(now);
+        if let Some(first_ends) = ask.hold.and_then(|hold| pool.held.full(hold, now)) {
+            return (Acquired::TooManyLeases { first_ends }, Outlook::default());
+        }
         tenant.forget_spent(ask.pool, now);
         let TenantState { pools, credentials } = &mut *tenant;
         let pool = pools.entry(ask.pool.id).or_default();
-        pool.called = Some(now);
         let picked = pool.pick(ask, credentials, now);
         let prospect = match picked {
             Pick::TrialRunning | Pick::Exhausted { .. } if ask.stand.role != Role::Passing => {
@@ -116,7 +127,7 @@ impl MemoryStore {
                     return (Acquired::Exhausted { first_back: None }, outlook);
                 };
                 match ask.hold {
-                    Some(ttl) => pool.held.add(ask.lease, &member.key, now, ttl),
+                    Some(hold) => pool.held.add(ask.lease, &member.key, now + hold.ttl, true),
                     None => *pool.in_flight.entry(member.key.clone()).or_default() += 1,
                 }
                 if member.limits.requests_per_minute > 0 {
@@ -157,85 +168,6 @@ impl MemoryStore {
         };
         (acquired, outlook)
     }
-}
-
-/// For the store that goes on here when Redis is away.
-impl MemoryStore {
-    /// Counts a lease that Redis has granted, and moves the turn on with it.
-    pub(super) fn adopt(&self, lease: &Lease, hold: Option<Duration>) {
-        let now = self.clock.now();
-        let mut tenant = self.tenants.entry(lease.tenant).or_default();
-        let pool = tenant.pools.entry(lease.pool).or_default();
-        pool.called = Some(now);
-        pool.turn.last = Some(lease.member.key.ordinal);
-        match hold {
-            Some(ttl) => pool.held.add(lease.id, &lease.member.key, now, ttl),
-            None => *pool.in_flight.entry(lease.member.key.clone()).or_default() += 1,
-        }
-    }
-
-    /// Takes over a cooldown that Redis has reported. One that runs longer here stays.
-    pub(super) fn learn(&self, pool: &Roster, member: &Member, left: Duration, class: ErrorClass) {
-        let now = self.clock.now();
-        let ends = now + left;
-        let mut tenant = self.tenants.entry(pool.tenant).or_default();
-        let record = tenant.record(pool.id, member);
-        if record.cooling.is_none_or(|cooling| cooling.ends < ends) {
-            record.set(now, Cooling { ends, class });
-        }
-    }
-
-    /// The call under that lease has served: its member is well, whoever granted it the trial.
-    pub(super) fn recover(&self, lease: &Lease) {
-        if lease.trial {
-            self.change(lease, Record::recover);
-        } else {
-            // When it began is not of this store's clock.
-            let before = Time::default();
-            self.change(lease, |record, now| record.succeed(now, before, lease.id));
-        }
-    }
-
-    /// Changes what is recorded of a lease's member now.
-    fn change(&self, lease: &Lease, change: impl Fn(&mut Record, Time)) {
-        if lease.marked
-            && let Some(mut tenant) = self.tenants.get_mut(&lease.tenant)
-        {
-            let now = self.clock.now();
-            tenant.change(lease.pool, &lease.member, |record| change(record, now));
-        }
-    }
-
-    /// What to bring to Redis when it is back.
-    pub(super) fn known(&self) -> Vec<Known> {
-        let now = self.clock.now();
-        let mut all = Vec::new();
-        for tenant in &self.tenants {
-            let credentials: Vec<_> = cooling(&tenant.credentials, Scope::Credential, now).collect();
-            for (id, pool) in &tenant.pools {
-                all.push(Known {
-                    tenant: *tenant.key(),
-                    pool: *id,
-                    cooling: cooling(&pool.members, Scope::Member, now)
-                        .chain(credentials.iter().cloned())
-                        .collect(),
-                    in_flight: pool.in_flight.iter().map(|(key, count)| (key.clone(), *count)).collect(),
-                });
-            }
-        }
-        all
-    }
-}
-
-fn cooling(
-    records: &HashMap<Arc<str>, Record>,
-    scope: Scope,
-    now: Time,
-) -> impl Iterator<Item = CoolingRecord> {
-    records.iter().filter_map(move |(key, record)| {
-        let Cooling { ends, class } = record.standing(now).cooling()?;
-        Some((scope, key.clone(), ends.since(now), class))
-    })
 }
 
 /// By what a caller is picked for, who can go to no other pool or can.
@@ -304,32 +236,18 @@ impl PoolState {
         })
     }
 
+    /// All windows: "r" for requests or "t" for tokens, and whose it is.
+    fn windows(&self) -> impl Iterator<Item = (char, &MemberKey, &Window)> {
+        let requests = self.requests.iter().map(|(key, window)| ('r', key, window));
+        requests.chain(self.tokens.iter().map(|(key, window)| ('t', key, window)))
+    }
+
     fn settle(&mut self, lease: &Lease, used: Option<u64>) {
         // One that reserved nothing has nothing to settle.
         let used = used.filter(|_| lease.member.limits.tokens_per_minute > 0);
         if let (Some(used), Some(window)) = (used, self.tokens.get_mut(&lease.member.key)) {
             window.settle(lease.began, lease.tokens, used);
         }
-    }
-}
-
-impl Held {
-    fn add(&mut self, lease: LeaseId, member: &MemberKey, now: Time, ttl: Duration) {
-        // Done when as many again have come as stayed the last time: each that comes pays a constant share.
-        if self.by_id.len() >= self.sweep_at {
-            self.by_id.retain(|_, (_, until)| *until > now);
-            self.sweep_at = FEW.max(self.by_id.len() * 2);
-        }
-        self.by_id.insert(lease, (member.clone(), now + ttl));
-    }
-
-    /// How many hold each member.
-    fn counts(&self, now: Time) -> HashMap<MemberKey, u32> {
-        let mut counts = HashMap::new();
-        for (member, _) in self.by_id.values().filter(|(_, until)| *until > now) {
-            *counts.entry(member.clone()).or_default() += 1;
-        }
-        counts
     }
 }
 
@@ -362,7 +280,15 @@ impl TenantState {
 
     fn forget_spent(&mut self, pool: &Roster, now: Time) {
         if let Some(state) = self.pools.get_mut(&pool.id) {
-            state.members.retain(|_, record| !record.is_spent(now));
+            // Old ones that no member names go too.
+            let mut named: Option<HashSet<&str>> = None;
+            let mut is_named = |name: &str| {
+                let names = || pool.members.iter().map(|member| &*member.key.record).collect();
+                named.get_or_insert_with(names).contains(name)
+            };
+            state
+                .members
+                .retain(|name, record| !record.is_spent(now) && (!record.is_old(now) || is_named(name)));
         }
         if self.credentials.is_empty() {
             return;
@@ -404,12 +330,7 @@ impl StateStore for MemoryStore {
         let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return };
         if let Some(pool) = tenant.pools.get_mut(&lease.pool) {
             pool.settle(lease, used);
-            if let Some(count) = pool.in_flight.get_mut(&lease.member.key) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    pool.in_flight.remove(&lease.member.key);
-                }
-            }
+            take_one(&mut pool.in_flight, &lease.member.key);
         }
         if lease.trial {
             tenant.change(lease.pool, &lease.member, |record| record.hand_on(lease.id));
@@ -423,21 +344,15 @@ impl StateStore for MemoryStore {
     async fn renew(&self, lease: &Lease, ttl: Duration) -> bool {
         let now = self.clock.now();
         let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return false };
-        let held = tenant.pools.get_mut(&lease.pool).and_then(|pool| pool.held.by_id.get_mut(&lease.id));
-        match held {
-            Some((_, until)) if *until > now => {
-                *until = now + ttl;
-                true
-            }
-            _ => false,
-        }
+        let pool = tenant.pools.get_mut(&lease.pool);
+        pool.is_some_and(|pool| pool.held.renew(lease.id, now + ttl, now))
     }
 
     async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> bool {
         let now = self.clock.now();
         let Some(mut tenant) = self.tenants.get_mut(&lease.tenant) else { return false };
         let Some(pool) = tenant.pools.get_mut(&lease.pool) else { return false };
-        let held = pool.held.by_id.remove(&lease.id).is_some_and(|(_, until)| until > now);
+        let held = pool.held.end(lease.id, now);
         if held {
             pool.settle(lease, used);
             let (pool, member) = (lease.pool, &lease.member);
@@ -514,6 +429,7 @@ impl StateStore for MemoryStore {
                 for windows in [&mut pool.requests, &mut pool.tokens] {
                     windows.retain(|key, _| !left.keys.contains(key));
                 }
+                pool.told.retain(|(_, key), _| !left.keys.contains(key));
             }
             tenant.credentials.retain(|name, _| !gone.credentials.contains(name));
         }

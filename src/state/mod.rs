@@ -7,6 +7,7 @@
 
 mod addresses;
 mod clock;
+mod doubts;
 mod inspection;
 mod line;
 mod memory;
@@ -24,4 +25,4 @@ pub use reachable::ReachableStore;
 pub use redis::{CoolingMember, RedisStore};
 pub use resilient::ResilientStore;
 use store::STATE_TTL;
-pub use store::{Acquire, Acquired, Answer, FailedAttempt, Lease, Outcome, Override, StateStore};
+pub use store::{Acquire, Acquired, Answer, FailedAttempt, Hold, Lease, Outcome, Override, StateStore};

@@ -18,12 +18,14 @@ mod writer;
 
 pub use codec::CoolingMember;
 pub(super) use fleet::{Fleet, Hear};
+pub(super) use writer::DroppedNotes;
 
 use super::{
-    Acquire, Answer, Clock, FailedAttempt, Inspection, Known, Lease, Lines, Outcome, Override, STATE_TTL,
+    Acquire, Answer, Clock, CoolingRecord, FailedAttempt, Inspection, Known, Lease, Lines, Outcome, Override,
+    STATE_TTL,
 };
 use crate::{
-    balance::{Cooldown, ErrorClass, Gone, GoneMembers, Member, Roster},
+    balance::{Cooldown, ErrorClass, Gone, GoneMembers, Member, Roster, millis},
     redis::{Args, ChangeFeed, RedisError, RedisOptions, Result},
     tasks::{Task, Tasks},
 };
@@ -31,7 +33,7 @@ use batch::Batches;
 use codec::failure;
 use fred::types::Value;
 use futures::future::try_join_all;
-use keys::{Key, REPLICA_TTL, holder, keys};
+use keys::{Key, REPLICA_TTL, holder, keys, lease_entry};
 use script::script;
 use shared::{Shared, beat};
 use std::{
@@ -42,6 +44,8 @@ use tokio::time::sleep;
 use tokio_util::sync::DropGuard;
 use uuid::Uuid;
 
+/// Cooldowns one script brings.
+const BROUGHT_AT_ONCE: usize = 200;
 /// Keys one script removes.
 const FORGOTTEN_AT_ONCE: usize = 1000;
 
@@ -157,9 +161,19 @@ impl RedisStore {
         self.shared.connection.broken()
     }
 
-    /// Whether successes and releases were dropped since this was last asked: then its counts are not the truth.
-    pub(super) fn has_dropped_notes(&self) -> bool {
-        self.shared.writer.has_dropped()
+    /// Whose successes and releases were dropped since this was last asked: their counts are not the truth.
+    pub(super) fn dropped_notes(&self) -> Option<DroppedNotes> {
+        self.shared.writer.dropped()
+    }
+
+    /// Notes a call that this replica has granted alone: it says that it lives while it has any.
+    pub(super) fn begun_alone(&self, tenant: Uuid) {
+        self.shared.begun(tenant, 1);
+    }
+
+    /// Notes that a call is over of which Redis is not told now.
+    pub(super) fn ended_alone(&self, tenant: Uuid) {
+        self.shared.ended(tenant);
     }
 
     /// How many replicas were alive when last seen.
@@ -167,37 +181,44 @@ impl RedisStore {
         self.shared.replicas.load(Ordering::Relaxed)
     }
 
-    /// Brings cooldowns and this replica's in-flight counts as they are known here. They are the truth: notes that were
-    /// dropped before no longer matter, and none may be on its way.
-    pub(super) async fn restore(&self, known: &[Known]) -> Result<()> {
-        self.has_dropped_notes();
-        self.shared.busy.clear();
-        for pool in known {
-            let calls: u32 = pool.in_flight.iter().map(|(_, calls)| calls).sum();
-            *self.shared.busy.entry(pool.tenant).or_default() += calls;
-        }
-        for pool in known {
-            // A pool whose return panics keeps no other from its own.
-            let restored = self.restore_pool(pool);
-            self.shared.tasks.contain(Task::RedisWatch, &pool.pool, restored).await.transpose()?;
-        }
-        Ok(())
+    /// Brings what this replica knows of a pool: its cooldowns, its calls in flight, and what it has granted and used alone.
+    /// It is the truth. No note of the pool may be on its way.
+    pub(super) async fn bring(&self, known: &Known) -> Result<()> {
+        let Known { tenant, pool, cooling, in_flight, leases, used } = known;
+        self.bring_cooling(*tenant, *pool, cooling).await?;
+        let calls: Vec<_> = in_flight.iter().map(|(member, calls)| (member.to_string(), calls)).collect();
+        let leases: Vec<_> = leases
+            .iter()
+            .map(|(member, lease, left)| (member.to_string(), lease_entry(member, *lease), millis(*left)))
+            .collect();
+        let windows: Vec<_> = used
+            .iter()
+            .map(|(kind, member, used)| {
+                let used: Vec<_> = used.iter().map(|(age, amount)| (millis(*age), amount)).collect();
+                (format!("{kind}:{member}"), used)
+            })
+            .collect();
+        let args = self.shared.args().text(&self.shared.replica).millis(REPLICA_TTL).millis(STATE_TTL);
+        let args = args.bytes(codec::pack(&(calls, leases, windows))?);
+        let keys = keys(Key::ALL, *tenant, *pool);
+        self.shared.run(script!("register"), keys, args).await
     }
 
-    async fn restore_pool(&self, known: &Known) -> Result<()> {
-        let keys = |which| keys(which, known.tenant, known.pool);
-        if !known.cooling.is_empty() {
+    /// Brings cooldowns of a pool's members or of the tenant's credentials: the later end wins.
+    pub(super) async fn bring_cooling(
+        &self,
+        tenant: Uuid,
+        pool: Uuid,
+        cooling: &[CoolingRecord],
+    ) -> Result<()> {
+        for some in cooling.chunks(BROUGHT_AT_ONCE) {
             let mut args = self.shared.args().millis(STATE_TTL);
-            for (scope, field, left, class) in &known.cooling {
+            for (scope, field, left, class) in some {
                 args = args.text(scope.name()).text(field).millis(*left).text(class.name());
             }
-            self.shared.run::<()>(script!("merge"), keys(Key::RECORDS), args).await?;
+            self.shared.run::<()>(script!("merge"), keys(Key::RECORDS, tenant, pool), args).await?;
         }
-        let mut args = self.shared.args().text(&self.shared.replica).millis(REPLICA_TTL).millis(STATE_TTL);
-        for (member, count) in &known.in_flight {
-            args = args.text(&member.to_string()).number((*count).into());
-        }
-        self.shared.run(script!("register"), keys([Key::Counts, Key::Holders]), args).await
+        Ok(())
     }
 }
 
@@ -240,8 +261,10 @@ impl RedisStore {
     }
 
     pub(super) async fn renew(&self, lease: &Lease, ttl: Duration) -> Result<bool> {
-        let args = self.shared.args().text(&holder(lease.id)).millis(ttl);
-        self.shared.run(script!("renew"), [Key::Holders.of(lease.tenant, lease.pool)], args).await
+        let entry = lease_entry(&lease.member.key, lease.id);
+        let args = self.shared.args().text(&entry).text(&holder(lease.id)).millis(ttl);
+        let keys = keys([Key::Leases, Key::Holders], lease.tenant, lease.pool);
+        self.shared.run(script!("renew"), keys, args).await
     }
 
     pub(super) async fn end(&self, lease: &Lease, used: Option<u64>, outcome: Outcome<'_>) -> Result<bool> {

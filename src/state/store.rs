@@ -90,13 +90,21 @@ pub struct Acquire<'a> {
     pub trial_ttl: Duration,
     /// Tokens to reserve where the member has a limit.
     pub tokens: u64,
-    /// For a caller that calls the provider itself: the lease ends by itself after this long. Otherwise it lives as
-    /// long as this replica.
-    pub hold: Option<Duration>,
+    /// For a caller that calls the provider itself: the lease ends by itself. Otherwise it lives as long as this replica.
+    pub hold: Option<Hold>,
     /// Whether the call can go to no other pool. Then it may join a trial, or be one of the pool's last resort.
     pub is_last: bool,
     /// Where the caller stands among those who wait.
     pub stand: Stand,
+}
+
+/// How a lease that ends by itself is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hold {
+    /// It ends after this long.
+    pub ttl: Duration,
+    /// So many of these leases a pool may have at once.
+    pub most: u32,
 }
 
 /// What [`StateStore::acquire`] answers.
@@ -127,6 +135,11 @@ pub enum Acquired {
         /// The first to come back: in how long, and what it waits for. `None` where one could serve another call. One who
         /// waits is told of those it has not tried.
         first_back: Option<(Duration, ErrorClass)>,
+    },
+    /// The pool has as many leases that end by themselves as it may have: [`Hold::most`].
+    TooManyLeases {
+        /// In how long the first of them ends.
+        first_ends: Duration,
     },
 }
 

@@ -2,11 +2,13 @@
 
 use crate::{
     balance::{
-        Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, MemberKey, Record, Resort, Roster, Standing,
-        Time, Trial, Turn, Window, millis,
+        Cooldown, Cooling, Credit, ErrorClass, LeaseId, Limits, Member, MemberKey, Record, Resort, Roster,
+        Standing, Time, Trial, Turn, Window, millis,
     },
     redis::{RedisError, Result},
-    state::{Acquired, Answer, FailedAttempt, Inspection, Lease, MemberInspection, Outlook, Role, Stand},
+    state::{
+        Acquired, Answer, FailedAttempt, Hold, Inspection, Lease, MemberInspection, Outlook, Role, Stand,
+    },
 };
 use bytes::Bytes;
 use fred::types::Value;
@@ -48,21 +50,21 @@ pub(super) struct Caller {
 /// What callers ask, and what one that asks alone has to say beside.
 pub(super) struct Question {
     pub(super) pool: Arc<Roster>,
-    /// Who holds the lease, and for how long; none: this replica, as long as it lives.
-    pub(super) holder: Option<(String, Duration)>,
+    /// How long the lease lasts, where it ends by itself; none: as long as this replica lives.
+    pub(super) hold: Option<Hold>,
     pub(super) tried: Vec<usize>,
     /// The failure of the attempt before, as [`failure`] says it; empty: none.
     pub(super) failed: Vec<String>,
 }
 
 impl Question {
-    /// Of callers who have nothing to say beside.
-    pub(super) fn of(pool: &Arc<Roster>) -> Self {
-        Self { pool: pool.clone(), holder: None, tried: Vec::new(), failed: Vec::new() }
+    /// Whether it is that of callers who have nothing to say beside.
+    pub(super) fn is_shared(&self) -> bool {
+        self.hold.is_none() && self.tried.is_empty() && self.failed.is_empty()
     }
 
-    /// As `acquire.lua` takes it from that replica.
-    pub(super) fn packed(&self, callers: &[Caller], replica: &str) -> Result<Bytes> {
+    /// As `acquire.lua` takes it.
+    pub(super) fn packed(&self, callers: &[Caller]) -> Result<Bytes> {
         let callers: Vec<_> = callers
             .iter()
             .map(|Caller { lease, trial_ttl, tokens, is_last, stand }| {
@@ -74,8 +76,8 @@ impl Question {
                 (lease.to_string(), whole_millis(*trial_ttl), tokens, is_last, stand)
             })
             .collect();
-        let Self { pool, tried, failed, holder } = self;
-        let replica = if holder.is_some() { replica } else { "" };
+        let Self { pool, tried, failed, hold } = self;
+        let lasting = hold.map_or_else(Vec::new, |Hold { ttl, most }| vec![whole_millis(ttl), most.into()]);
         let of_pool = (
             pool.strategy.name(),
             pool.counts_in_flight(),
@@ -83,7 +85,7 @@ impl Question {
             pool.last_resort,
             pool.waits,
         );
-        pack(&(of_pool, callers, tried, failed, replica))
+        pack(&(of_pool, callers, tried, failed, lasting))
     }
 }
 
@@ -98,8 +100,8 @@ pub(super) const fn role(role: Role) -> u8 {
     }
 }
 
-fn pack(value: &impl Serialize) -> Result<Bytes> {
-    rmp_serde::to_vec(value).map(Bytes::from).map_err(|error| RedisError(error.to_string()))
+pub(super) fn pack(value: &impl Serialize) -> Result<Bytes> {
+    rmp_serde::to_vec(value).map(Bytes::from).map_err(|error| RedisError::new(error.to_string()).of_command())
 }
 
 /// The members as `plain.lua` takes them; none where more than the turn tells them apart, or their records' names are not
@@ -123,27 +125,27 @@ pub(super) fn ring(pool: &Roster) -> Option<Bytes> {
     Some(ring.into())
 }
 
-/// A pool's members as `acquire.lua` takes them.
-pub(super) fn members(pool: &Roster) -> Result<Bytes> {
-    let members: Vec<_> = pool
-        .members
-        .iter()
-        .map(|member| {
-            let Limits { requests_per_minute, tokens_per_minute, max_concurrency } = member.limits;
-            (
-                member.key.to_string(),
-                &*member.key.record,
-                member.key.ordinal,
-                member.priority,
-                &*member.credential,
-                member.weight,
-                requests_per_minute,
-                tokens_per_minute,
-                max_concurrency,
-            )
-        })
-        .collect();
-    pack(&members)
+/// A pool's members as `acquire.lua` takes them, by columns: what every pick needs, and the names of records, which one needs
+/// only where somebody has failed.
+pub(super) fn members(pool: &Roster) -> Result<(Bytes, Bytes)> {
+    fn column<'m, T>(members: &'m [Member], of: impl Fn(&'m Member) -> T) -> Vec<T> {
+        members.iter().map(of).collect()
+    }
+    let members = &*pool.members;
+    let is_limited = members.iter().any(|member| !member.limits.is_none());
+    let limits = |of: fn(&Limits) -> u32| is_limited.then(|| column(members, |member| of(&member.limits)));
+    let always = (
+        column(members, |member| member.key.to_string()),
+        column(members, |member| member.key.ordinal),
+        column(members, |member| member.priority),
+        column(members, |member| member.weight),
+        limits(|limits| limits.requests_per_minute),
+        limits(|limits| limits.tokens_per_minute),
+        limits(|limits| limits.max_concurrency),
+    );
+    let records =
+        (column(members, |member| &*member.key.record), column(members, |member| &*member.credential));
+    Ok((pack(&always)?, pack(&records)?))
 }
 
 /// One member that cools, as `acquire.lua` reports it beside its answer: its index, for how long yet, and why.
@@ -159,6 +161,12 @@ pub(super) fn cooling(answer: &[Value], callers: usize) -> Arc<[CoolingMember]> 
     answer.get(1 + 2 * callers..).unwrap_or_default().chunks_exact(3).filter_map(one).collect()
 }
 
+/// How many records of the pool cannot be read, by an answer to so many callers.
+pub(super) fn broken(answer: &[Value], callers: usize) -> Option<i64> {
+    let mut told = answer.get(1 + 2 * callers..).unwrap_or_default().chunks_exact(3).rev();
+    told.next().filter(|three| whole(three, 0) == -1).map(|three| whole(three, 1))
+}
+
 /// What `acquire.lua` answers each caller.
 pub(super) fn answers(answer: &[Value], pool: &Roster, callers: &[Caller]) -> Result<Vec<Answer>> {
     let began = time(answer)?;
@@ -169,6 +177,11 @@ pub(super) fn answers(answer: &[Value], pool: &Roster, callers: &[Caller]) -> Re
             let opens = u64::try_from(whole(answer, detail)).unwrap_or_default();
             outlook.opens = (opens > 0).then(|| Duration::from_millis(opens));
             return Ok(Answer { acquired: Acquired::TrialRunning, degraded: false, outlook });
+        }
+        if code == -5 {
+            let ends = u64::try_from(whole(answer, detail)).unwrap_or_default();
+            let acquired = Acquired::TooManyLeases { first_ends: Duration::from_millis(ends) };
+            return Ok(Answer { acquired, degraded: false, outlook });
         }
         if code < 0 {
             let back = text(answer, detail);
@@ -225,6 +238,8 @@ pub(super) fn inspection(answer: &[Value], pool: &Roster) -> Result<Inspection> 
 /// meaning needs keys of another name.
 pub(super) const RECORD_FIELDS: &str = "since ends class streak lease lease_ends episodes healthy window calls fails \
      took trial_began joined failed passed served";
+/// So many of them are as old as records are. Of a record without the others, these are 0.
+pub(super) const RECORD_FIELDS_AT_FIRST: u64 = 11;
 
 /// A record as `common.lua` writes it.
 fn record(text: &str) -> Option<Record> {
@@ -306,5 +321,5 @@ fn text(answer: &[Value], at: usize) -> String {
 }
 
 pub(super) fn unexpected() -> RedisError {
-    RedisError("Redis answered what no script of ours says".into())
+    RedisError::new("Redis answered what no script of ours says").of_command()
 }

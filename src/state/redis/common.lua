@@ -2,8 +2,12 @@
 -- src/balance/record.rs and src/balance/limit.rs. script.rs writes their numbers and names before this, as constants.
 --
 -- Times are milliseconds of Redis's own clock, 0 means never. A record is one word each of FIELDS, in their order, "-" for
--- none. A record of an older release has fewer words; those it lacks are 0. Records live in hashes, the members' in that of their pool, the credentials' in that of their tenant. Only what
--- has failed has one.
+-- none. A record of an older release has fewer words; those it lacks are 0. Records live in hashes, the members' in that of
+-- their pool, the credentials' in that of their tenant. Only what has failed has one.
+--
+-- A record that begins with something else than a number is of a format that this release does not know. It is left alone, and
+-- its member counts as one that has not failed. A record that no release can have written is broken: it counts as none, and
+-- the next write takes its place.
 
 -- How far a test's or a simulation's clock is ahead; where that is negative, its clock stands still at so many milliseconds.
 local function clock(ahead)
@@ -28,11 +32,18 @@ local function blank()
     window = 0, calls = 0, fails = 0, took = 0, trial_began = 0, joined = 0, failed = 0, passed = 0, served = 0 }
 end
 
--- All words of a record in one go.
+-- All words of a record in one go, and the first of them.
 local RECORD_OF_NOW = '^' .. string.rep('(%S+) ', #FIELDS - 1) .. '(%S+)$'
+local RECORD_HEAD = '^(%d+) (%d+) (%S+) '
 
+-- Whether a record is of a format that this release does not know.
+local function is_foreign(text)
+  return string.find(text, '^%D') ~= nil
+end
+
+-- The record; nil where there is none, or none that can be read.
 local function parse(text)
-  if not text then
+  if not text or is_foreign(text) then
     return nil
   end
   local list, record = { string.match(text, RECORD_OF_NOW) }, {}
@@ -40,7 +51,16 @@ local function parse(text)
     list = words(text)
   end
   for i, field in ipairs(FIELDS) do
-    record[field] = (field == 'class' or field == 'lease') and list[i] or tonumber(list[i] or 0)
+    local word = list[i]
+    if field ~= 'class' and field ~= 'lease' then
+      word = tonumber(word or (i > FIELDS_AT_FIRST and 0 or nil))
+      if not word or not (word >= 0 and word < 2 ^ 53) then
+        return nil
+      end
+    elseif not word then
+      return nil
+    end
+    record[field] = word
   end
   return record
 end
@@ -114,6 +134,11 @@ local function episodes_left(record, now)
     return record.episodes
   end
   return math.max(0, record.episodes - math.floor(math.max(0, now - record.healthy) / EPISODE_DECAY))
+end
+
+-- Whether nothing has happened to it for long.
+local function is_old(record, now)
+  return now >= math.max(record.window, record.healthy, record.since, record.ends) + KEPT
 end
 
 local function is_spent(record, now)
@@ -210,7 +235,7 @@ local function fail_record(record, now, began, trial, rule)
   quiet(record)
 end
 
--- Changes a record that exists.
+-- Changes a record that exists and can be read.
 local function change(key, field, apply)
   local record = parse(redis.call('HGET', key, field))
   if record then
@@ -266,9 +291,12 @@ local function fail(pool, credentials, args, first, now)
   end
   local rule = { duration = tonumber(duration), max = tonumber(max), grows = grows == '1', hinted = hinted == '1',
     trip_after = tonumber(trip_after), class = class, is_guess = is_guess == '1' }
-  local record = recall(key, field, redis.call('HGET', key, field), now) or blank()
-  fail_record(record, now, tonumber(began), trial, rule)
-  save(key, field, record)
+  local text = redis.call('HGET', key, field)
+  if not text or not is_foreign(text) then
+    local record = recall(key, field, text, now) or blank()
+    fail_record(record, now, tonumber(began), trial, rule)
+    save(key, field, record)
+  end
   if trial ~= '' then
     -- One that was taken on the other record as well has had its verdict.
     hand_on(pool, credentials, own, credential, trial)
@@ -276,16 +304,21 @@ local function fail(pool, credentials, args, first, now)
 end
 
 -- A window is the text "bucket count bucket count …", oldest first. Before that stand its total and its newest bucket, so
--- that few windows need be read in full: to read one costs more than all else that a pick does with a member. An older
--- release takes these words for buckets long past, and writes them in another form: then they are not believed.
-local SUMMARY = '0x0 %.0f.5 0x0 %.0f.5 '
+-- that few windows need be read in full: to read one costs more than all else that a pick does with a member. They have a
+-- fixed width, so that texts compare as totals do. An older release takes these words for buckets long past, and writes them
+-- in another form: then they are not believed.
+local SUMMARY = '0x0 %010.0f.5 0x0 %010.0f.5 '
 
+-- A window that cannot be read counts as empty.
 local function parse_window(text)
   local list = words(string.match(text, '^0x0 %d+%.5 0x0 %d+%.5 (.*)') or text)
   for i = 1, #list do
     list[i] = tonumber(list[i])
+    if not list[i] then
+      return {}
+    end
   end
-  return list
+  return #list % 2 == 0 and list or {}
 end
 
 local function window(key, field)
@@ -307,19 +340,24 @@ local function is_counted(counted, bucket)
   return counted + BUCKETS > bucket and counted <= bucket
 end
 
--- Whether a window has room for `amount`, by its summary, without reading all of it. Else its oldest bucket; nil where that
--- does not tell.
-local function glance(text, now, limit, amount)
-  local total, newest, oldest = string.match(text, '^0x0 (%d+)%.5 0x0 (%d+)%.5 (%d+)')
-  if not total then
-    return text == '', nil
+-- The text before which those of windows come that have room for `amount` for certain. An empty window has room for anything.
+local function has_room_before(limit, amount)
+  return string.format('0x0 %010.0f', math.max(0, limit - amount) + 1)
+end
+
+-- The oldest bucket of a window whose summary says that it is full; nil where that cannot be believed, since some of it may
+-- be over. Many windows are of the same time, and `known` holds what was found of them.
+local function oldest_of(text, now, known)
+  local head = string.sub(text, 15, 44)
+  local oldest = known[head]
+  if oldest == nil then
+    local newest
+    newest, oldest = string.match(head, '^%.5 0x0 (%d+)%.5 (%d+) ')
+    local bucket = math.floor(now / BUCKET)
+    oldest = newest and tonumber(newest) <= bucket and is_counted(tonumber(oldest), bucket) and tonumber(oldest)
+    known[head] = oldest or false
   end
-  total = tonumber(total)
-  if total == 0 or total + amount <= limit then
-    return true
-  end
-  local bucket = math.floor(now / BUCKET)
-  return false, tonumber(newest) <= bucket and is_counted(tonumber(oldest), bucket) and tonumber(oldest) or nil
+  return oldest or nil
 end
 
 local function add(list, now, amount)
@@ -335,6 +373,21 @@ local function add(list, now, amount)
   else
     table.insert(list, bucket)
     table.insert(list, amount)
+  end
+end
+
+-- Counts what was used then.
+local function bring(list, now, at, amount)
+  add(list, now, 0)
+  local bucket, place = math.floor(at / BUCKET), 1
+  while list[place] and list[place] < bucket do
+    place = place + 2
+  end
+  if list[place] == bucket then
+    list[place + 1] = list[place + 1] + amount
+  elseif is_counted(bucket, math.floor(now / BUCKET)) then
+    table.insert(list, place, amount)
+    table.insert(list, place, bucket)
   end
 end
 
@@ -370,20 +423,58 @@ local function settle(used, member, began, reserved, actual)
   end
 end
 
--- Calls in flight by member, of holders that are alive: replicas, and leases that end by themselves. Those of the dead
--- are removed.
-local function in_flight(counts, holders, now)
-  local alive, result = {}, {}
-  for _, holder in ipairs(redis.call('ZRANGEBYSCORE', holders, string.format('(%.0f', now), '+inf')) do
-    alive[holder] = true
+local function credits_text(turn)
+  local list = {}
+  for at, credit in ipairs(turn.credits) do
+    list[3 * at - 2], list[3 * at - 1], list[3 * at] = turn.keys[at], turn.weights[at], credit
   end
+  return table.concat(list, ' ')
+end
+
+-- The holder of all leases that end by themselves. It never dies; each lease stands in the pool's sorted set of leases as
+-- "member|lease" by the time at which it ends.
+local ALL_LEASES = 'lease:all'
+
+local function give_back(counts, member)
+  local field = member .. '|' .. ALL_LEASES
+  if redis.call('HINCRBY', counts, field, -1) <= 0 then
+    redis.call('HDEL', counts, field)
+  end
+end
+
+-- Gives back what leases hold that are over, of so many at most: each run has its share of what has piled up.
+local function end_leases(counts, leases, now)
+  for _, entry in ipairs(redis.call('ZRANGEBYSCORE', leases, '-inf', string.format('%.0f', now), 'LIMIT', 0, AT_ONCE_ENDED)) do
+    redis.call('ZREM', leases, entry)
+    give_back(counts, string.match(entry, '^(.*)|') or '')
+  end
+end
+
+-- Calls in flight by member, of holders that are alive: replicas, all leases together, and leases of an older release, which
+-- are holders of their own. Holders of other pools are not looked at. Those of the dead are removed.
+local function in_flight(counts, holders, leases, now)
+  end_leases(counts, leases, now)
+  local alive, result, tail, holder = {}, {}, '', nil
   local stored = redis.call('HGETALL', counts)
   for i = 1, #stored, 2 do
-    local member, holder = string.match(stored[i], '^(.*)|(.*)$')
-    if holder and alive[holder] then
-      result[member] = (result[member] or 0) + tonumber(stored[i + 1])
+    local field, member = stored[i], nil
+    -- Most are of one holder.
+    if holder and string.sub(field, -#tail) == tail then
+      member = string.sub(field, 1, -#tail - 1)
     else
-      redis.call('HDEL', counts, stored[i])
+      member, holder = string.match(field, '^(.*)|(.*)$')
+      tail = '|' .. (holder or '')
+    end
+    if holder == ALL_LEASES and alive[holder] == nil then
+      -- Where there is none, nothing is held.
+      alive[holder] = redis.call('ZRANGE', leases, 0, 0)[1] ~= nil
+    elseif holder and alive[holder] == nil then
+      alive[holder] = (tonumber(redis.call('ZSCORE', holders, holder) or 0) or 0) > now
+    end
+    if holder and alive[holder] then
+      result[member] = (result[member] or 0) + (tonumber(stored[i + 1]) or 0)
+    else
+      redis.call('HDEL', counts, field)
     end
   end
   return result

@@ -1,7 +1,7 @@
 //! The names of a pool's keys. Row ids, never a caller's text; one hash tag a tenant, so that a script may touch a pool
 //! and the tenant's credentials on a cluster too.
 
-use crate::balance::LeaseId;
+use crate::balance::{LeaseId, MemberKey};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -23,18 +23,31 @@ pub(super) enum Key {
     Used,
     /// Who checks the members.
     Check,
-    /// The replicas whose callers wait. The number is that of its format.
+    /// The pool's leases that end by themselves, by when they do. The number is that of its format, as in those below.
+    Leases,
+    /// Weighted turns of a large pool.
+    Turn,
+    /// The replicas whose callers wait.
     Line,
 }
 
 impl Key {
     /// As `acquire.lua`, `inspect.lua` and `end.lua` take them.
-    pub(super) const ALL: [Self; 6] =
-        [Self::Pool, Self::Credentials, Self::Counts, Self::Holders, Self::Used, Self::Line];
+    pub(super) const ALL: [Self; 8] = [
+        Self::Pool,
+        Self::Credentials,
+        Self::Counts,
+        Self::Holders,
+        Self::Used,
+        Self::Leases,
+        Self::Turn,
+        Self::Line,
+    ];
     /// Where records are.
     pub(super) const RECORDS: [Self; 2] = [Self::Pool, Self::Credentials];
     /// Those of a pool alone.
-    pub(super) const OF_POOL: [Self; 5] = [Self::Pool, Self::Counts, Self::Used, Self::Check, Self::Line];
+    pub(super) const OF_POOL: [Self; 7] =
+        [Self::Pool, Self::Counts, Self::Used, Self::Check, Self::Leases, Self::Turn, Self::Line];
     /// A tenant's beside those of its pools.
     pub(super) const OF_TENANT: [Self; 2] = [Self::Credentials, Self::Holders];
 
@@ -48,6 +61,8 @@ impl Key {
             Self::Holders => format!("rota:{{{tenant}}}:holders"),
             Self::Used => format!("rota:{{{tenant}}}:used:{pool}"),
             Self::Check => format!("rota:{{{tenant}}}:check:{pool}"),
+            Self::Leases => format!("rota:{{{tenant}}}:leases:{pool}:1"),
+            Self::Turn => format!("rota:{{{tenant}}}:turn:{pool}:1"),
             Self::Line => format!("rota:{{{tenant}}}:line:{pool}:1"),
         }
     }
@@ -70,7 +85,12 @@ pub(super) const LINE_CHANNEL: &str = "rota:line:";
 /// A replica that has not asked for this long no longer stands in a line: it looks each second.
 pub(super) const STAND_TTL: Duration = Duration::from_secs(3);
 
-/// The holder that a lease with an end of its own is.
+/// How a lease with an end of its own stands among those of its pool.
+pub(super) fn lease_entry(member: &MemberKey, lease: LeaseId) -> String {
+    format!("{member}|{lease}")
+}
+
+/// The holder that such a lease is where an older release has granted it.
 pub(super) fn holder(lease: LeaseId) -> String {
     format!("lease:{lease}")
 }

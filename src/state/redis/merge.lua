@@ -4,9 +4,10 @@
 local now = clock(ARGV[1])
 for i = 3, #ARGV, 4 do
   local key = ARGV[i] == 'credential' and KEYS[2] or KEYS[1]
-  local record = parse(redis.call('HGET', key, ARGV[i + 1])) or blank()
+  local text = redis.call('HGET', key, ARGV[i + 1])
+  local record = parse(text) or blank()
   local ends = now + tonumber(ARGV[i + 2])
-  if record.class == '-' or record.ends < ends then
+  if (not text or not is_foreign(text)) and (record.class == '-' or record.ends < ends) then
     if record.class == '-' or now >= record.ends then
       record.since = now
     end

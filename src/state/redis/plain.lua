@@ -11,7 +11,7 @@ if ARGV[1] ~= '' then
   local stored = call('HGETALL', KEYS[1])
   local clean = stored[2] == nil or (stored[3] == nil and stored[1] == 'last')
   if clean and call('EXISTS', KEYS[2]) == 0 then
-    local last, width, record = tonumber(stored[2] or -1), string.byte(ring, 1, 2)
+    local last, width, record = tonumber(stored[2] or -1) or -1, string.byte(ring, 1, 2)
     local count = (#ring - 2) / width
     local from, to = 0, count
     while from < to do

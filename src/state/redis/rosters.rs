@@ -25,7 +25,7 @@ const KEPT: Duration = Duration::from_secs(600);
 /// A command holds up nobody for longer than some milliseconds: it weighs so many members at most, over all its callers.
 const MOST_WEIGHED: usize = 20_000;
 /// The same where it looks at limits or at calls in flight anew for each caller.
-const MOST_LOOKED_AT: usize = 2_000;
+pub(super) const MOST_LOOKED_AT: usize = 2_000;
 
 /// How many callers may share a command for that pool.
 pub(super) fn most_callers(pool: &Roster) -> usize {
@@ -44,6 +44,8 @@ struct Packed {
     /// As `plain.lua` takes the members, where it serves.
     ring: Option<Bytes>,
     members: Bytes,
+    /// The names of their records.
+    records: Bytes,
     /// When the time to live of the pool's keys and of this replica was last moved.
     refreshed: Option<Instant>,
     used: Instant,
@@ -59,27 +61,24 @@ impl Rosters {
         ahead: i64,
     ) -> Result<(Run, bool)> {
         let packed = self.packed(&question.pool)?;
-        let ring = packed.ring.clone().filter(|_| question.failed.is_empty() && question.tried.is_empty());
+        let ring = packed.ring.clone().filter(|_| question.is_shared());
         let is_fresh = packed.refreshed.is_some_and(|at| at.elapsed() < REFRESH);
-        let mode = match (&ring, &question.holder) {
-            (None, _) => "",
-            (Some(_), None) if is_fresh => "plain",
-            (Some(_), _) => "refresh",
-        };
-        let (holder, ttl) = match &question.holder {
-            Some((holder, ttl)) => (&**holder, *ttl),
-            None => (replica, REPLICA_TTL),
+        let mode = match &ring {
+            None => "",
+            Some(_) if is_fresh => "plain",
+            Some(_) => "refresh",
         };
         let args = Args::default()
             .text(mode)
             .bytes(ring.unwrap_or_default())
             .number(callers.len() as u64)
             .all([ahead])
-            .text(holder)
-            .millis(ttl)
+            .text(replica)
+            .millis(REPLICA_TTL)
             .millis(STATE_TTL)
             .bytes(packed.members.clone())
-            .bytes(question.packed(callers, replica)?);
+            .bytes(question.packed(callers)?)
+            .bytes(packed.records.clone());
         Ok((Run::new(packed.keys.clone(), args), mode != "plain"))
     }
 
@@ -115,11 +114,13 @@ impl Rosters {
 
 impl Packed {
     fn of(pool: &Arc<Roster>) -> Result<Self> {
+        let (members, records) = members(pool)?;
         Ok(Self {
             pool: pool.clone(),
             keys: keys(Key::ALL, pool.tenant, pool.id).map(Value::from).into(),
             ring: ring(pool),
-            members: members(pool)?,
+            members,
+            records,
             refreshed: None,
             used: Instant::now(),
         })

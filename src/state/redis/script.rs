@@ -1,7 +1,7 @@
 //! The scripts: each file of Lua behind what all of them share.
 
 use super::{
-    codec::{RECORD_FIELDS, role},
+    codec::{RECORD_FIELDS, RECORD_FIELDS_AT_FIRST, role},
     keys::{LINE_CHANNEL, STAND_TTL},
 };
 use crate::{
@@ -40,6 +40,14 @@ pub(super) static COUNT: LazyLock<Script> =
 /// The score of a replica all of whose callers have stepped aside: the largest whole number that a double holds exactly.
 const LAST: u64 = (1 << 53) - 1;
 
+/// A run of a script looks at so many leases that are over, holders that are dead, or records that may say nothing any more:
+/// its share of what has piled up.
+const AT_ONCE_ENDED: u64 = 16;
+/// Of so many members with a record a pick tells whether they cool, other ones each time.
+const MOST_TOLD: u64 = 64;
+/// A pool of more members keeps its weighted turns in a form that is read quickly.
+const LARGE: u64 = 100;
+
 /// `tell`, behind its constants.
 fn line_lua() -> String {
     format!("local LAST, LINE_CHANNEL = {LAST}, '{LINE_CHANNEL}'\n") + include_str!("line.lua")
@@ -73,15 +81,19 @@ pub(super) fn shared_lua() -> String {
         ("FRONT", role(Role::Front).into()),
         ("ASIDE", role(Role::Aside).into()),
         ("NEAR", role(Role::Near).into()),
+        ("FIELDS_AT_FIRST", RECORD_FIELDS_AT_FIRST),
+        ("AT_ONCE_ENDED", AT_ONCE_ENDED),
+        ("MOST_TOLD", MOST_TOLD),
+        ("LARGE", LARGE),
     ];
     let strategies =
         Strategy::ALL.map(|strategy| (strategy.name().to_uppercase().replace('-', "_"), strategy.name()));
-    let classes = ErrorClass::ALL.map(|class| (class.name().to_owned(), class.name()));
+    let limited = ErrorClass::RateLimited.name();
     let mut lua = String::new();
     for (name, value) in numbers {
         lua += &format!("local {name} = {value}\n");
     }
-    for (name, value) in strategies.into_iter().chain(classes) {
+    for (name, value) in strategies.into_iter().chain([(limited.to_owned(), limited)]) {
         lua += &format!("local {name} = '{value}'\n");
     }
     lua += &format!("local FIELDS = {{ '{}' }}\n", RECORD_FIELDS.replace(' ', "', '"));

@@ -7,12 +7,15 @@ use super::{
     writer::Writer,
 };
 use crate::{
+    balance::Roster,
     redis::{Args, ChangeFeed, Connection, Hearing, RedisOptions, Result, Run, Script},
     state::{Clock, Lease, Lines, STATE_TTL},
     tasks::{Task, Tasks},
 };
 use dashmap::DashMap;
 use fred::prelude::FromValue;
+use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 use std::{
     sync::{
         Arc, Weak,
@@ -20,10 +23,14 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The heartbeats of so many tenants are on their way at once.
+const BEATS_AT_ONCE: usize = 16;
+/// Broken records are told no more often.
+const BROKEN_TOLD: Duration = Duration::from_secs(60);
 
 pub(super) struct Shared {
     pub(super) tasks: Tasks,
@@ -34,7 +41,9 @@ pub(super) struct Shared {
     pub(super) writer: Writer,
     pub(super) changes: ChangeFeed,
     /// Calls in flight of this replica, by tenant: those need a heartbeat.
-    pub(super) busy: DashMap<Uuid, u32>,
+    busy: DashMap<Uuid, u32>,
+    /// When it was last told that records are broken.
+    told_of_broken: Mutex<Option<Instant>>,
     /// How many replicas were alive when last seen.
     pub(super) replicas: AtomicU32,
     /// The callers that wait on this replica.
@@ -56,6 +65,7 @@ impl Shared {
             replica,
             rosters: Rosters::default(),
             busy: DashMap::new(),
+            told_of_broken: Mutex::default(),
             replicas: AtomicU32::new(1),
             lines,
         })
@@ -79,22 +89,57 @@ impl Shared {
         self.rosters.sweep();
         self.busy.retain(|_, count| *count > 0);
         let tenants: Vec<_> = self.busy.iter().map(|entry| *entry.key()).collect();
-        for tenant in tenants {
+        let beats = tenants.into_iter().map(|tenant| async move {
             let args = self.args().text(&self.replica).millis(REPLICA_TTL).millis(STATE_TTL);
             let beat = self.run::<i64>(script!("heartbeat"), [Key::Holders.of(tenant, Uuid::nil())], args);
-            // A tenant whose heartbeat panics keeps no other from its own.
-            if let Some(alive) = self.tasks.contain(Task::RedisHeartbeat, &tenant, beat).await {
-                self.replicas.store(u32::try_from(alive?).unwrap_or(1).max(1), Ordering::Relaxed);
+            // A tenant whose heartbeat fails or panics keeps no other from its own.
+            self.tasks.contain(Task::RedisHeartbeat, &tenant, beat).await.transpose()
+        });
+        let beats: Vec<_> = stream::iter(beats).buffer_unordered(BEATS_AT_ONCE).collect().await;
+        let mut failed = None;
+        let mut alive = None;
+        for beat in beats {
+            match beat {
+                Ok(seen) => alive = alive.max(seen),
+                Err(error) => failed = Some(error),
             }
         }
-        Ok(())
+        if let Some(alive) = alive {
+            self.replicas.store(u32::try_from(alive).unwrap_or(1).max(1), Ordering::Relaxed);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Notes that so many more calls of that tenant are in flight.
+    pub(super) fn begun(&self, tenant: Uuid, calls: u32) {
+        if calls > 0 {
+            *self.busy.entry(tenant).or_default() += calls;
+        }
+    }
+
+    /// Notes that one of them is over.
+    pub(super) fn ended(&self, tenant: Uuid) {
+        if let Some(mut busy) = self.busy.get_mut(&tenant) {
+            *busy = busy.saturating_sub(1);
+        }
     }
 
     pub(super) fn release(&self, lease: &Lease, used: Option<u64>) {
-        if let Some(mut busy) = self.busy.get_mut(&lease.tenant) {
-            *busy = busy.saturating_sub(1);
-        }
+        self.ended(lease.tenant);
         self.writer.release(lease, used);
+    }
+
+    /// Tells once in a while that records of a pool cannot be read.
+    pub(super) fn found_broken(&self, pool: &Roster, records: i64) {
+        let mut told = self.told_of_broken.lock();
+        if told.is_none_or(|at| at.elapsed() > BROKEN_TOLD) {
+            *told = Some(Instant::now());
+            tracing::warn!(
+                pool = %pool.id,
+                records,
+                "Redis holds records of failures that cannot be read: their members count as well until they fail again"
+            );
+        }
     }
 }
 

@@ -12,15 +12,16 @@ use crate::{
 };
 use fred::types::Value;
 use futures::future::join_all;
+use parking_lot::Mutex;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     mem,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// At most this many notes are on their way at once.
@@ -30,8 +31,8 @@ const BATCH: usize = 256;
 type PoolOf = (Uuid, Uuid, bool);
 
 enum Note {
-    /// To be told as it is.
-    Told(Run),
+    /// To be told as it is, of that pool of that tenant.
+    Told((Uuid, Uuid), Run),
     /// A call of this member is over.
     Over(PoolOf, MemberKey),
     /// Nobody waits for that pool of that tenant any more.
@@ -42,19 +43,36 @@ enum Note {
 
 pub(super) struct Writer {
     notes: mpsc::UnboundedSender<Note>,
-    dropped: Arc<AtomicBool>,
+    dropped: Arc<Dropped>,
+}
+
+/// What was not written.
+#[derive(Default)]
+struct Dropped {
+    /// Whether anything was.
+    any: AtomicBool,
+    what: Mutex<DroppedNotes>,
+}
+
+/// Whose notes were not written.
+#[derive(Debug, Default)]
+pub(in crate::state) struct DroppedNotes {
+    /// Those of these tenants' pools.
+    pub(in crate::state) pools: HashSet<(Uuid, Uuid)>,
+    /// Whoever's: it is not known.
+    pub(in crate::state) unknown: bool,
 }
 
 impl Writer {
     /// The queue needs no bound: there are at most three notes a call, and without Redis each is dropped at once.
     pub(super) fn start(connection: Arc<Connection>, replica: String, tasks: &Tasks) -> Self {
         let (notes, inbox) = mpsc::unbounded_channel();
-        let dropped = Arc::new(AtomicBool::new(false));
-        let (inbox, lost, mut began) = (Arc::new(Mutex::new(inbox)), dropped.clone(), false);
+        let dropped = Arc::<Dropped>::default();
+        let (inbox, lost, mut began) = (Arc::new(tokio::sync::Mutex::new(inbox)), dropped.clone(), false);
         tasks.spawn(Task::RedisWriter, move |_| {
             // What one that panicked had taken from the queue is lost with it.
             if mem::replace(&mut began, true) {
-                lost.store(true, Ordering::Relaxed);
+                lost.note(|what| what.unknown = true);
             }
             run(connection.clone(), replica.clone(), lost.clone(), inbox.clone())
         });
@@ -90,9 +108,14 @@ impl Writer {
         let _ = self.notes.send(note);
     }
 
-    /// Whether any were dropped since this was last asked.
-    pub(super) fn has_dropped(&self) -> bool {
-        self.dropped.swap(false, Ordering::Relaxed)
+    /// What was dropped since this was last asked.
+    pub(super) fn dropped(&self) -> Option<DroppedNotes> {
+        if !self.dropped.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut what = self.dropped.what.lock();
+        self.dropped.any.store(false, Ordering::Relaxed);
+        Some(mem::take(&mut *what))
     }
 
     pub(super) async fn flush(&self) {
@@ -102,11 +125,19 @@ impl Writer {
     }
 }
 
+impl Dropped {
+    fn note(&self, change: impl FnOnce(&mut DroppedNotes)) {
+        let mut what = self.what.lock();
+        change(&mut what);
+        self.any.store(true, Ordering::Relaxed);
+    }
+}
+
 async fn run(
     connection: Arc<Connection>,
     replica: String,
-    dropped: Arc<AtomicBool>,
-    inbox: Arc<Mutex<mpsc::UnboundedReceiver<Note>>>,
+    dropped: Arc<Dropped>,
+    inbox: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Note>>>,
 ) {
     let mut inbox = inbox.lock().await;
     let mut batch = Vec::with_capacity(BATCH);
@@ -117,25 +148,33 @@ async fn run(
         let mut ended = HashMap::<PoolOf, HashMap<MemberKey, u64>>::new();
         for one in batch.drain(..) {
             match one {
-                Note::Told(run) => runs.push((script!("note"), run)),
+                Note::Told(pool, run) => runs.push((Some(pool), script!("note"), run)),
                 Note::Over(pool, member) => {
                     *ended.entry(pool).or_default().entry(member).or_default() += 1;
                 }
                 Note::Left(tenant, pool) => {
                     let left = Run::new([Key::Line.of(tenant, pool)], Args::default().text(&replica));
-                    runs.push((script!("leave"), left));
+                    // What is lost of that ends by itself.
+                    runs.push((None, script!("leave"), left));
                 }
                 Note::Flush(done) => waiting.push(done),
             }
         }
-        runs.extend(ended.into_iter().map(|(pool, calls)| (&*COUNT, fewer(pool, calls, &replica))));
+        runs.extend(ended.into_iter().map(|(pool, calls)| {
+            let (tenant, id, _) = pool;
+            (Some((tenant, id)), &*COUNT, fewer(pool, calls, &replica))
+        }));
         let any = !runs.is_empty();
         // Sent in this order, without waiting for one another, each to the node of its tenant.
-        let runs = runs.into_iter().map(|(script, run)| connection.run::<Value>(script, run));
-        let error = join_all(runs).await.into_iter().find_map(Result::err);
-        if error.is_some() {
-            dropped.store(true, Ordering::Relaxed);
+        let runs = runs.into_iter().map(|(pool, script, run)| {
+            let written = connection.run::<Value>(script, run);
+            async move { written.await.map_err(|error| (pool, error)) }
+        });
+        let failed: Vec<_> = join_all(runs).await.into_iter().filter_map(Result::err).collect();
+        if !failed.is_empty() {
+            dropped.note(|what| what.pools.extend(failed.iter().filter_map(|(pool, _)| *pool)));
         }
+        let error = failed.into_iter().next().map(|(_, error)| error);
         // One line a transition, never one a failed command.
         if any && failing != error.is_some() {
             failing = error.is_some();
@@ -173,5 +212,6 @@ fn told(lease: &Lease, ahead: i64, what: &str, more: Args) -> Note {
         .all(more);
     let line = lease.trial.then_some(Key::Line);
     let keys = [Key::Pool, Key::Credentials, Key::Used].into_iter().chain(line);
-    Note::Told(Run::new(keys.map(|key| key.of(lease.tenant, lease.pool)), args))
+    let run = Run::new(keys.map(|key| key.of(lease.tenant, lease.pool)), args);
+    Note::Told((lease.tenant, lease.pool), run)
 }

@@ -6,7 +6,7 @@ use rota::{
     balance::{Cooldown, Cooldowns, ErrorClass, Failure, Member, Members, Roster, Scope},
     redis::RedisOptions,
     state::{
-        Acquire, Acquired, FailedAttempt, Lease, MemoryStore, Override, ReachableStore, RedisStore,
+        Acquire, Acquired, FailedAttempt, Hold, Lease, MemoryStore, Override, ReachableStore, RedisStore,
         ResilientStore, StateStore,
     },
 };
@@ -60,6 +60,7 @@ async fn replicas(count: usize) -> Vec<ReachableStore> {
 }
 
 async fn ask_for(store: &ReachableStore, pool: &Arc<Roster>, hold: Option<Duration>) -> Acquired {
+    let hold = hold.map(|ttl| Hold { ttl, most: 10 });
     let ask = Acquire { hold, ..asking(pool) };
     store.acquire(&ask).await.acquired
 }

@@ -14,7 +14,7 @@ use rota::{
     balance::{Cooldown, ErrorClass, Limits, Member, MemberKey, Roster, Scope, Strategy},
     redis::RedisOptions,
     scripted::{Script, Upstream},
-    state::{Acquire, Acquired, Lease},
+    state::{Acquire, Acquired, Hold, Lease},
 };
 use tokio::{
     task::{JoinSet, yield_now},
@@ -284,7 +284,7 @@ async fn a_lease_that_ends_by_itself_does_so_where_its_caller_has_gone() {
     let replica = replica().await;
     let pool = ring([1]);
     replica.store.take(&pool).await;
-    let ask = Acquire { hold: Some(SOON), ..asking(&pool) };
+    let ask = Acquire { hold: Some(Hold { ttl: SOON, most: 10 }), ..asking(&pool) };
     let mut asked = replica.store.acquire(&ask);
     assert!(futures::poll!(asked.as_mut()).is_pending());
     // The command is sent, and nobody waits for its answer.

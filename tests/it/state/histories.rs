@@ -11,7 +11,7 @@ use rota::{
         Cooldown, Cooldowns, ErrorClass, Failure, LeaseId, Limits, Member, MemberKey, Roster, Scope,
         Strategy, Time, Window,
     },
-    state::{Acquire, Acquired, Inspection, Lease, Outcome, Override, Role, Stand},
+    state::{Acquire, Acquired, Hold, Inspection, Lease, Outcome, Override, Role, Stand},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
@@ -116,7 +116,7 @@ impl History {
     async fn acquire(&mut self, at: &str) {
         let tried: Vec<_> = (0..self.pool.members.len()).filter(|_| self.random.random_ratio(1, 6)).collect();
         let tokens = self.random.random_range(0..400);
-        let hold = self.random.random_ratio(1, 6).then_some(Duration::from_secs(25));
+        let hold = self.random.random_ratio(1, 6).then_some(Hold { ttl: Duration::from_secs(25), most: 5 });
         let failed = match self.held.len() {
             0 => None,
             count if self.random.random_ratio(1, 3) => {
@@ -159,7 +159,7 @@ impl History {
         let stands = match &answers[0] {
             Acquired::TrialRunning => true,
             Acquired::Exhausted { first_back } => pool.waits && first_back.is_some(),
-            Acquired::Granted { .. } => false,
+            Acquired::Granted { .. } | Acquired::TooManyLeases { .. } => false,
         };
         assert!(role == Role::Passing || !stands || outlooks[0] == outlooks[1], "{at}: {outlooks:?}");
         let [one, other] = <[Acquired; 2]>::try_from(answers).unwrap();
@@ -177,6 +177,9 @@ impl History {
                 if ends_by_itself { &mut self.lookaside } else { &mut self.held }.push([one, two]);
             }
             (Acquired::TrialRunning, Acquired::TrialRunning) => {}
+            (Acquired::TooManyLeases { first_ends: a }, Acquired::TooManyLeases { first_ends: b }) => {
+                assert_eq!(a, b, "{at}");
+            }
             (Acquired::Exhausted { first_back: a }, Acquired::Exhausted { first_back: b }) => {
                 assert_eq!(a, b, "{at}");
             }

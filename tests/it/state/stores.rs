@@ -182,7 +182,9 @@ async fn when_all_cooldowns_end_at_once_nobody_is_refused(store: Store) {
                         return;
                     }
                     Acquired::TrialRunning => tokio::time::sleep(Duration::from_millis(5)).await,
-                    Acquired::Exhausted { .. } => panic!("refused while trials run"),
+                    Acquired::Exhausted { .. } | Acquired::TooManyLeases { .. } => {
+                        panic!("refused while trials run")
+                    }
                 }
             }
         });

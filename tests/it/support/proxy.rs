@@ -42,6 +42,9 @@ impl Proxy {
                 else {
                     continue;
                 };
+                // Small packets of either side wait for nothing but the delay.
+                near.set_nodelay(true).unwrap();
+                far.set_nodelay(true).unwrap();
                 let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
                 tokio::spawn(pass(near_in, far_out, shared.clone()));
                 tokio::spawn(pass(far_in, near_out, shared.clone()));
