@@ -14,6 +14,7 @@
 )]
 
 mod api;
+mod attacks;
 mod balance;
 mod catalog;
 mod cli;
