@@ -8,7 +8,7 @@ use crate::{
     api::{self, Admin, ConfigApi, GateLayer, HealthApi, InvokeApi, Services},
     catalog::{Catalog, DatabaseState},
     gate::{Connections, Drain, Gate},
-    health::{self, Readiness, RedisNeed, Serving},
+    health::{self, CheckSlots, Readiness, RedisNeed, Serving},
     invoke::Engine,
     net::Port,
     provider::{Registry, UpstreamClient},
@@ -87,7 +87,7 @@ impl App {
         let serving = Serving { catalog: stores.catalog.clone(), state: stores.state.clone() };
         let _ = readiness.serving.set(serving);
         health::begin(&reporter, &readiness).await;
-        start_background(&stores, &tasks, reporter, &readiness, drivers);
+        start_background(settings, &stores, &tasks, reporter, &readiness, drivers);
         tracing::info!(%address, "listening");
         let (drain_delay, drain_limit) = (settings.drain_delay, settings.drain_limit);
         Ok(Self { address, stores, tasks, drain, drain_delay, drain_limit, server, end })
@@ -123,7 +123,7 @@ impl App {
         }
         // Leases of calls that were cut off give themselves back above; this writes it.
         self.stores.state.flush().await;
-        self.stores.catalog.keep_last_uses().await;
+        self.stores.catalog.keep_counts().await;
         self.stores.traces.flush().await;
         self.end.cancel();
         tracing::info!("stopped");
@@ -223,6 +223,7 @@ fn serve(
 
 /// Starts what goes on beside calls.
 fn start_background(
+    settings: &Settings,
     stores: &Stores,
     tasks: &Tasks,
     reporter: HealthReporter,
@@ -231,6 +232,8 @@ fn start_background(
 ) {
     let catalog = stores.catalog.clone();
     tasks.spawn(Task::Follower, move |stop| catalog.clone().follow(stop));
+    let catalog = stores.catalog.clone();
+    tasks.spawn(Task::Upkeep, move |stop| catalog.clone().maintain(stop));
     if let Some(feed) = stores.feed.clone() {
         let catalog = stores.catalog.clone();
         let announcements = move || tell_of_changes(catalog.clone(), feed.clone());
@@ -242,8 +245,9 @@ fn start_background(
         .until(readiness.draining.clone())
         .spawn(Task::Health, move |_| health::follow(reporter.clone(), catalog.clone(), readiness.clone()));
     let (catalog, state, set) = (stores.catalog.clone(), stores.state.clone(), tasks.clone());
+    let slots = CheckSlots { of_tenant: settings.tenant_health_checks, in_all: settings.health_checks };
     tasks.spawn(Task::HealthChecks, move |stop| {
-        health::run_checks(catalog.clone(), state.clone(), drivers.clone(), set.clone(), stop)
+        health::run_checks(catalog.clone(), state.clone(), drivers.clone(), slots, set.clone(), stop)
     });
 }
 

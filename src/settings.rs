@@ -6,6 +6,7 @@
 mod file;
 mod raw;
 mod server;
+mod stored;
 mod stores;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ pub use values::SettingsError;
 
 use crate::{
     api::ServerOptions,
-    catalog::DatabaseOptions,
+    catalog::{Bounds, DatabaseOptions},
     gate::CallLimits,
     invoke::{MAX_LEASES, RetryBudget},
     provider::UpstreamOptions,
@@ -58,6 +59,12 @@ pub struct Settings {
     pub server: Arc<ServerOptions>,
     /// How many calls are served, in all and of one tenant.
     pub limits: CallLimits,
+    /// What tenants may store, and how long what changes leave behind is kept.
+    pub bounds: Bounds,
+    /// The most probes and rounds of active health checks at once, in all.
+    pub health_checks: usize,
+    /// The same for one tenant.
+    pub tenant_health_checks: usize,
     /// The longest time of a call that has no deadline of its own.
     pub default_deadline: Duration,
     /// How many models have metrics of their own.
@@ -138,6 +145,14 @@ impl Settings {
             upstream: upstream::resolve(&mut raw, listen, &mut problems),
             server: Arc::new(server::resolve(&mut raw, &mut problems)),
             limits: server::limits(&mut raw, &mut problems),
+            bounds: stored::bounds(&mut raw, &mut problems),
+            health_checks: stored::slots("max-health-checks", raw.max_health_checks, 256, &mut problems),
+            tenant_health_checks: stored::slots(
+                "tenant-max-health-checks",
+                raw.tenant_max_health_checks,
+                16,
+                &mut problems,
+            ),
             default_deadline: time(
                 "default-deadline",
                 raw.default_deadline.take(),

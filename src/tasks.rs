@@ -32,6 +32,8 @@ pub enum Task {
     Server,
     /// Takes in the changes of configuration that are committed in the database.
     Follower,
+    /// Removes what is too old from the database, and writes there what is counted in memory.
+    Upkeep,
     /// Carries word of changes between this replica and the others.
     ChangeAnnouncements,
     /// Tells `grpc.health.v1` what is served.
@@ -58,9 +60,10 @@ pub enum Task {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Server,
         Self::Follower,
+        Self::Upkeep,
         Self::ChangeAnnouncements,
         Self::Health,
         Self::HealthChecks,
@@ -80,6 +83,7 @@ impl Task {
         match self {
             Self::Server => "server",
             Self::Follower => "follower",
+            Self::Upkeep => "upkeep",
             Self::ChangeAnnouncements => "change_announcements",
             Self::Health => "health",
             Self::HealthChecks => "health_checks",

@@ -14,7 +14,9 @@ use prost::Message;
 use prost_types::Any;
 use std::time::Duration;
 use tonic::{Code, Status};
-use tonic_types::pb::{BadRequest, ErrorInfo, ResourceInfo, RetryInfo, bad_request::FieldViolation};
+use tonic_types::pb::{
+    BadRequest, ErrorInfo, QuotaFailure, ResourceInfo, RetryInfo, bad_request::FieldViolation, quota_failure,
+};
 
 const MAX_DETAILS: usize = 4096;
 /// In bytes as a header carries them. Clients refuse answers whose headers, with the details, are over 8 KiB.
@@ -71,6 +73,19 @@ pub(super) fn from_catalog(error: Error) -> Status {
             .detail("google.rpc.ResourceInfo", &resource(kind, &name))
             .into(),
         Error::StaleRevision { .. } => Reply::new(Code::Aborted, "STALE_REVISION", &text).into(),
+        Error::Quota { of, .. } => {
+            let violation = quota_failure::Violation {
+                subject: of.to_owned(),
+                description: text.clone(),
+                ..Default::default()
+            };
+            Reply::new(Code::ResourceExhausted, "QUOTA_EXCEEDED", &text)
+                .detail("google.rpc.QuotaFailure", &QuotaFailure { violations: vec![violation] })
+                .into()
+        }
+        Error::TooManyChanges(_) => {
+            Reply::new(Code::ResourceExhausted, "TENANT_LIMIT", &text).retry(SOON).into()
+        }
         Error::NotEnoughConfigs(_) => {
             Reply::new(Code::FailedPrecondition, "NOT_ENOUGH_CONFIGS", &text).into()
         }

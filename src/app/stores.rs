@@ -121,6 +121,7 @@ pub async fn open_catalog(settings: &Settings) -> Result<Catalog> {
         master_key,
         networks: settings.upstream.networks,
         database: settings.database,
+        bounds: settings.bounds,
     })
     .await
     .map_err(|error| match error {

@@ -12,14 +12,20 @@ use crate::{
             Db,
             entity::{tenants, tokens},
         },
-        types::Error,
+        types::{Bounds, Error},
+        write::{reads::Reads, turns::Turns},
     },
     provider::guard::Networks,
 };
+use parking_lot::Mutex;
 use sea_orm::{DatabaseConnection, EntityTrait};
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::{BTreeSet, HashSet},
+    mem,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 use tokio::sync::Notify;
 
@@ -35,6 +41,13 @@ pub(super) struct Inner {
     ring: KeyRing,
     networks: Networks,
     cache: Cache,
+    bounds: Bounds,
+    turns: Arc<Turns>,
+    reads: Reads,
+    /// The tenants that have got audit events since their number was last held against its bound.
+    audited: Mutex<HashSet<String>>,
+    /// The numbers of changes that this replica has made and taken in.
+    served: Mutex<BTreeSet<i64>>,
     /// Whether the last change failed because the database did not take it.
     refused: AtomicBool,
     /// Woken when this replica has changed something.
@@ -58,16 +71,21 @@ impl Catalog {
     /// the right one: [`open`](Self::open) does.
     #[must_use]
     pub fn new(sqlite: DatabaseConnection, ring: KeyRing, networks: Networks) -> Self {
-        Self::on(Db::Sqlite(sqlite), ring, networks)
+        Self::on(Db::Sqlite(sqlite), ring, networks, Bounds::default())
     }
 
     /// The same on any database.
-    pub(super) fn on(db: Db, ring: KeyRing, networks: Networks) -> Self {
+    pub(super) fn on(db: Db, ring: KeyRing, networks: Networks, bounds: Bounds) -> Self {
         let inner = Inner {
             db,
             ring,
             networks,
             cache: Cache::default(),
+            bounds,
+            turns: Turns::new(bounds.waiting_changes),
+            reads: Reads::default(),
+            audited: Mutex::default(),
+            served: Mutex::default(),
             refused: AtomicBool::new(false),
             committed: Notify::new(),
             hinted: Notify::new(),
@@ -89,6 +107,31 @@ impl Catalog {
     /// Whether the database did not take the last change.
     pub(super) fn was_refused(&self) -> bool {
         self.inner.refused.load(Ordering::Relaxed)
+    }
+
+    /// Notes that an audit event of a tenant is written.
+    pub(super) fn audited(&self, tenant: &str) {
+        let mut audited = self.inner.audited.lock();
+        if !audited.contains(tenant) {
+            audited.insert(tenant.to_owned());
+        }
+    }
+
+    /// The tenants that have got audit events since this was last asked.
+    pub(super) fn take_audited(&self) -> HashSet<String> {
+        mem::take(&mut *self.inner.audited.lock())
+    }
+
+    /// Notes that this replica serves its own change of that number.
+    pub(super) fn served(&self, number: i64) {
+        self.inner.served.lock().insert(number);
+    }
+
+    /// Those of its own changes up to that number that this replica serves. It forgets them.
+    pub(super) fn take_served(&self, last: i64) -> BTreeSet<i64> {
+        let mut served = self.inner.served.lock();
+        let later = served.split_off(&last.saturating_add(1));
+        mem::replace(&mut *served, later)
     }
 
     /// Whether there is no tenant and no token yet.
@@ -173,6 +216,18 @@ impl Catalog {
 
     pub(super) fn networks(&self) -> Networks {
         self.inner.networks
+    }
+
+    pub(super) fn bounds(&self) -> &Bounds {
+        &self.inner.bounds
+    }
+
+    pub(super) fn turns(&self) -> &Arc<Turns> {
+        &self.inner.turns
+    }
+
+    pub(super) fn reads(&self) -> &Reads {
+        &self.inner.reads
     }
 
     pub(super) fn cache(&self) -> &Cache {

@@ -41,7 +41,7 @@ pub use stored::{
     facts::{Address, DatabaseFacts},
 };
 pub use types::{
-    AuditEvent, AuditFilter, Caller, Config, ConfigFrom, ConfigSet, CooldownSettings, Credential,
+    AuditEvent, AuditFilter, Bounds, Caller, Config, ConfigFrom, ConfigSet, CooldownSettings, Credential,
     CredentialChange, CredentialOwner, DatabaseState, Error, HIDDEN, INHERIT, Millis, Model, ModelKey,
     NewConfig, NewCredential, NewModel, NewProvider, NewToken, Page, PageRequest, PolicySettings, Pool,
     PoolMember, Provider, ProviderChange, ResourceKind, Role, Tenant, Token, Violation,

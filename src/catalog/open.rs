@@ -10,6 +10,7 @@ use crate::{
             entity::meta,
             migration,
         },
+        types::Bounds,
     },
     provider::guard::Networks,
 };
@@ -28,6 +29,8 @@ pub struct OpenOptions {
     pub networks: Networks,
     /// How the database is used.
     pub database: DatabaseOptions,
+    /// What tenants may store, and how long what their changes leave behind is kept.
+    pub bounds: Bounds,
 }
 
 impl Catalog {
@@ -36,9 +39,9 @@ impl Catalog {
     /// # Errors
     /// [`OpenError`]; a wrong master key is refused before anything is written.
     pub async fn open(options: OpenOptions) -> Result<Self, OpenError> {
-        let OpenOptions { database_url, master_key, networks, database } = options;
+        let OpenOptions { database_url, master_key, networks, database, bounds } = options;
         let ring = master_key.ring().await?;
-        let catalog = Self::on(Db::open(&database_url, database).await?, ring, networks);
+        let catalog = Self::on(Db::open(&database_url, database).await?, ring, networks, bounds);
         catalog.verify_master_key(catalog.db()).await?;
         Ok(catalog)
     }
@@ -48,11 +51,10 @@ impl Catalog {
     /// # Errors
     /// [`OpenError`]; a failed migration leaves nothing behind.
     pub async fn migrate(&self) -> Result<(), OpenError> {
-        let tx = self.db().begin_write().await?;
+        let tx = self.db().begin_migration().await?;
         if tx.get_database_backend() == DbBackend::Postgres {
             // Held until the commit; a second migrator then finds nothing left to do.
             let lock = format!("SELECT pg_advisory_xact_lock({MIGRATION_LOCK})");
-            tx.execute_unprepared("SET LOCAL statement_timeout = 0").await?;
             tx.execute_unprepared(&lock).await?;
         }
         // Again: another start may have been first since.

@@ -96,7 +96,7 @@ impl Cli {
         }
         match command {
             Command::Serve => serve::run(&Settings::resolve(raw)?).await?,
-            Command::Demo(options) => demo::run(&options, raw).await?,
+            Command::Demo(options) => Box::pin(demo::run(&options, raw)).await?,
             Command::Migrate => migrate::run(&Settings::resolve(raw)?).await?,
             Command::Token(command) => token::run(command, &Settings::resolve(raw)?).await?,
             Command::Keys(command) => keys::run(command, &Settings::resolve(raw)?).await?,

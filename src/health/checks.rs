@@ -34,22 +34,27 @@ use uuid::Uuid;
 
 /// How often pools are looked through for those that are due.
 const TICK: Duration = Duration::from_millis(500);
-/// The most that is asked at once of providers and the state store, for a tenant and in all.
-const OF_TENANT: usize = 16;
-const IN_ALL: usize = 256;
-/// The longest probe, whatever a policy says: it holds a slot that others wait for.
-const PROBE: Duration = Duration::from_secs(30);
+
+/// The most that is asked at once of providers and the state store.
+#[derive(Debug, Clone, Copy)]
+pub struct CheckSlots {
+    /// For one tenant.
+    pub of_tenant: usize,
+    /// For all of them.
+    pub in_all: usize,
+}
 
 /// Checks until `stop`. A pool whose check panics is left out, and checked again when it is due.
 pub async fn run(
     catalog: Catalog,
     state: Arc<dyn StateStore>,
     drivers: Registry,
+    slots: CheckSlots,
     tasks: Tasks,
     stop: CancellationToken,
 ) {
     let (state, drivers, tasks) = (&*state, &drivers, &tasks);
-    let all = Arc::new(Semaphore::new(IN_ALL));
+    let all = Arc::new(Semaphore::new(slots.in_all));
     let mut tenants: HashMap<Uuid, Slots> = HashMap::new();
     let mut due: HashMap<Uuid, Instant> = HashMap::new();
     let mut checked: HashSet<Uuid> = HashSet::new();
@@ -68,7 +73,8 @@ pub async fn run(
         let pools = catalog.pools(|pool| pool.enabled && pool.balanced && pool.policy.health_check.is_some());
         let known: HashSet<_> = pools.iter().flat_map(|pool| [pool.roster.id, pool.roster.tenant]).collect();
         due.retain(|id, _| known.contains(id));
-        tenants.retain(|id, _| known.contains(id));
+        // Who asks for no checks any more and then again has no second share: what hangs still counts.
+        tenants.retain(|id, slots| known.contains(id) || slots.are_taken());
         let now = Instant::now();
         for pool in pools {
             let Some(rule) = pool.policy.health_check else { continue };
@@ -77,7 +83,8 @@ pub async fn run(
                 continue;
             }
             due.insert(id, now + rule.interval);
-            let slots = tenants.entry(pool.roster.tenant).or_insert_with(|| Slots::new(all.clone())).clone();
+            let slots_of_tenant = tenants.entry(pool.roster.tenant);
+            let slots = slots_of_tenant.or_insert_with(|| Slots::new(slots.of_tenant, all.clone())).clone();
             checks.push(async move {
                 let ModelKey { tenant, provider, model, .. } = &pool.key;
                 let name = format!("{tenant}/{provider}/{model}");
@@ -96,11 +103,16 @@ pub async fn run(
 struct Slots {
     of_tenant: Arc<Semaphore>,
     in_all: Arc<Semaphore>,
+    most: usize,
 }
 
 impl Slots {
-    fn new(in_all: Arc<Semaphore>) -> Self {
-        Self { of_tenant: Arc::new(Semaphore::new(OF_TENANT)), in_all }
+    fn new(most: usize, in_all: Arc<Semaphore>) -> Self {
+        Self { of_tenant: Arc::new(Semaphore::new(most)), in_all, most }
+    }
+
+    fn are_taken(&self) -> bool {
+        self.of_tenant.available_permits() < self.most
     }
 
     /// Waits for a slot. It is free again when what is returned is dropped.
@@ -134,7 +146,7 @@ impl Check<'_> {
             members.map(|((balanced, member), seen)| (balanced, member, seen)).collect();
         members.shuffle(&mut rand::rng());
         stream::iter(members)
-            .for_each_concurrent(OF_TENANT, |(balanced, member, inspection)| {
+            .for_each_concurrent(self.slots.most, |(balanced, member, inspection)| {
                 self.member(driver, seen.now, balanced, member, inspection)
             })
             .await;
@@ -154,7 +166,7 @@ impl Check<'_> {
             _ => return,
         };
         let _slot = self.slots.take().await;
-        let failure = match timeout(self.rule.timeout.min(PROBE), driver.validate(&member.target)).await {
+        let failure = match timeout(self.rule.timeout, driver.validate(&member.target)).await {
             Ok(outcome) => outcome.err(),
             Err(_) => Some(Failure::new(ErrorClass::Timeout, "no answer to a health check")),
         };

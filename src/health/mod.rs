@@ -16,7 +16,7 @@ mod http;
 mod readiness;
 mod scrape;
 
-pub use checks::run as run_checks;
+pub use checks::{CheckSlots, run as run_checks};
 pub use grpc::{begin, follow, not_serving};
 pub use http::serve_http;
 pub use readiness::{Dependency, Readiness, RedisNeed, Serving};

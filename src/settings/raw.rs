@@ -10,6 +10,7 @@ const DATABASE: &str = "Database";
 const REDIS: &str = "Redis";
 const PROVIDERS: &str = "Providers";
 const LIMITS: &str = "Calls and limits";
+const STORED: &str = "What tenants may store";
 const REPORTS: &str = "Logs, metrics and traces";
 const MASTER_KEY: &str = "Master key, if not in ROTA_MASTER_KEY";
 
@@ -155,6 +156,47 @@ pub struct RawSettings {
     /// [default: 0]
     #[arg(long, global = true, env = "ROTA_TENANT_CALLS_PER_SECOND", value_name = "COUNT", help_heading = LIMITS)]
     pub tenant_calls_per_second: Option<u32>,
+
+    /// The most configs of one model, at most 1000 [default: 1000]
+    #[arg(long, global = true, env = "ROTA_MAX_CONFIGS_PER_MODEL", value_name = "COUNT", help_heading = STORED)]
+    pub max_configs_per_model: Option<u64>,
+    /// The most providers of one tenant [default: 100]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_PROVIDERS", value_name = "COUNT", help_heading = STORED)]
+    pub tenant_max_providers: Option<u64>,
+    /// The most credentials of one tenant [default: 10000]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_CREDENTIALS", value_name = "COUNT", help_heading = STORED)]
+    pub tenant_max_credentials: Option<u64>,
+    /// The most models of one tenant [default: 5000]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_MODELS", value_name = "COUNT", help_heading = STORED)]
+    pub tenant_max_models: Option<u64>,
+    /// The most configs of one tenant, over all of its models [default: 50000]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_CONFIGS", value_name = "COUNT", help_heading = STORED)]
+    pub tenant_max_configs: Option<u64>,
+    /// The most tokens of one tenant [default: 1000]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_TOKENS", value_name = "COUNT", help_heading = STORED)]
+    pub tenant_max_tokens: Option<u64>,
+    /// The most changes of one tenant that wait for their turn on this replica. Further ones are refused as TENANT_LIMIT
+    /// [default: 100]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_WAITING_CHANGES", value_name = "COUNT", help_heading = STORED)]
+    pub tenant_max_waiting_changes: Option<u64>,
+    /// How long audit events are kept [default: 365d]
+    #[arg(long, global = true, env = "ROTA_AUDIT_RETENTION", value_name = "TIME", help_heading = STORED)]
+    pub audit_retention: Option<String>,
+    /// The most audit events of one tenant to keep. The oldest go first [default: 100000]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_AUDIT_EVENTS", value_name = "COUNT", help_heading = STORED)]
+    pub tenant_max_audit_events: Option<u64>,
+    /// How long the outbox is kept. A replica that was away for longer loads everything [default: 1d]
+    #[arg(long, global = true, env = "ROTA_OUTBOX_RETENTION", value_name = "TIME", help_heading = STORED)]
+    pub outbox_retention: Option<String>,
+    /// The most rows of the outbox to keep. The oldest go first [default: 100000]
+    #[arg(long, global = true, env = "ROTA_OUTBOX_MAX_ROWS", value_name = "COUNT", help_heading = STORED)]
+    pub outbox_max_rows: Option<u64>,
+    /// The most active health checks at once [default: 256]
+    #[arg(long, global = true, env = "ROTA_MAX_HEALTH_CHECKS", value_name = "COUNT", help_heading = STORED)]
+    pub max_health_checks: Option<u32>,
+    /// The most active health checks of one tenant at once [default: 16]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_HEALTH_CHECKS", value_name = "COUNT", help_heading = STORED)]
+    pub tenant_max_health_checks: Option<u32>,
 
     /// What to log, such as `info` or `rota=debug,info` [default: info]
     #[arg(long, global = true, env = "ROTA_LOG", value_name = "FILTER", help_heading = REPORTS)]

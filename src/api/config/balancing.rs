@@ -97,6 +97,15 @@ impl ConfigApi {
             .config_target(&key, credentials, &request.config_id, &request.base_url)
             .await
             .map_err(status::from_catalog)?;
+        if !request.config_id.is_empty() {
+            // A stored secret goes out on record, or not at all.
+            let resource = format!("config {}", request.config_id);
+            // `__inherit__` is another one in each model.
+            let credential = format!("{key:?} {}", request.config_id).into();
+            let writer = self.catalog.by(caller);
+            let noted = writer.note_read("ValidateLoadBalancingCredentials", &key, &resource, &credential);
+            noted.await.map_err(status::from_catalog)?;
+        }
         let Tried { valid, error_class, message, latency } = self.try_out(kind, &target).await?;
         Ok(pb::ValidateLoadBalancingCredentialsResponse { valid, error_class, message, latency })
     }
@@ -113,6 +122,11 @@ impl ConfigApi {
             .credential_target(&tenant, &request.provider, &request.id, fields)
             .await
             .map_err(status::from_catalog)?;
+        if !request.id.is_empty() {
+            let writer = self.catalog.by(caller);
+            let noted = writer.note_credential("ValidateCredential", &tenant, &request.provider, &request.id);
+            noted.await.map_err(status::from_catalog)?;
+        }
         let Tried { valid, error_class, message, latency } = self.try_out(kind, &target).await?;
         Ok(pb::ValidateCredentialResponse { valid, error_class, message, latency })
     }

@@ -132,7 +132,13 @@ impl InvokeApi {
         let Some(member) = granted.member() else { return Err(status::not_found(ResourceKind::Config, "")) };
         let credentials = if caller.may_read_credentials {
             let resource = format!("config {} ({})", member.name, member.id);
-            let noted = self.catalog.by(caller).note("Acquire", &granted.pool.key, &resource).await;
+            let writer = self.catalog.by(caller);
+            let noted = match granted.pool.roster.members.get(granted.index) {
+                Some(held) => {
+                    writer.note_read("Acquire", &granted.pool.key, &resource, &held.credential).await
+                }
+                None => writer.note("Acquire", &granted.pool.key, &resource).await,
+            };
             if let Err(error) = noted {
                 // Nothing is handed out that is not on record; the hold goes back.
                 if let Some(lease) = &granted.lease {

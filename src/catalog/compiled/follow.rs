@@ -7,11 +7,11 @@
 
 use crate::catalog::{
     handle::Catalog,
-    stored::{Change, entity::outbox, now, patiently},
+    stored::{Change, entity::outbox, patiently},
     types::Error,
 };
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DbErr, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult,
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QueryResult,
     QuerySelect, QueryTrait,
 };
 use std::{collections::HashSet, time::Duration};
@@ -19,12 +19,6 @@ use tokio_util::sync::CancellationToken;
 
 /// How often the outbox is read.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// How often it is stored when tokens were last used.
-const USES_INTERVAL: Duration = Duration::from_secs(30);
-/// How often old rows are removed.
-const PRUNE_INTERVAL: Duration = Duration::from_hours(1);
-/// How long a row is kept, in milliseconds.
-const RETENTION: i64 = 24 * 3600 * 1000;
 /// Rows a read.
 const BATCH: u64 = 500;
 
@@ -34,9 +28,6 @@ impl Catalog {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut down = false;
-        // A fresh start does not prune at once: many replicas may start together.
-        let mut pruned = tokio::time::Instant::now();
-        let mut stored = pruned;
         loop {
             tokio::select! {
                 () = cancel.cancelled() => return,
@@ -58,16 +49,6 @@ impl Catalog {
                     tracing::warn!(%error, "changes of configuration cannot be read; serving what is known");
                 }
                 _ => {}
-            }
-            if !down && stored.elapsed() >= USES_INTERVAL {
-                stored = tokio::time::Instant::now();
-                self.keep_last_uses().await;
-            }
-            if !down && pruned.elapsed() >= PRUNE_INTERVAL {
-                pruned = tokio::time::Instant::now();
-                if let Err(error) = self.prune(now() - RETENTION).await {
-                    tracing::warn!(%error, "old outbox rows were not removed");
-                }
             }
         }
     }
@@ -97,9 +78,11 @@ impl Catalog {
             let last = rows.last().map(number).transpose()?;
             let Some(last) = last.filter(|&last| last > seen) else { return Ok(()) };
             let (mut changes, mut known) = (Vec::new(), HashSet::new());
+            let served = self.take_served(last);
             // The first was taken in before, unless it is the very first.
             for row in rows.iter().skip(usize::from(seen != 0)) {
                 match outbox::Model::from_query_result(row, "") {
+                    Ok(row) if served.contains(&row.number) => {}
                     Ok(row) => changes.extend(Change::from_row(&row).filter(|change| known.insert(*change))),
                     Err(error) => {
                         tracing::error!(%error, "an outbox row cannot be read; loading everything");
@@ -113,34 +96,5 @@ impl Catalog {
                 Ok(()) | Err(_) => self.cache().set_seen(last),
             }
         }
-    }
-
-    /// Removes outbox rows from before a time, in milliseconds since 1970, but never the newest: it tells a replica that
-    /// nothing is missing.
-    ///
-    /// # Errors
-    /// [`Error::DatabaseUnavailable`].
-    pub async fn prune(&self, before: i64) -> Result<(), Error> {
-        let newest: Option<i64> = patiently(async {
-            outbox::Entity::find()
-                .select_only()
-                .column(outbox::Column::Number)
-                .order_by_desc(outbox::Column::Number)
-                .limit(1)
-                .into_tuple()
-                .one(self.db())
-                .await
-        })
-        .await?;
-        let Some(newest) = newest else { return Ok(()) };
-        patiently(async {
-            outbox::Entity::delete_many()
-                .filter(outbox::Column::Number.lt(newest))
-                .filter(outbox::Column::CreatedAt.lt(before))
-                .exec(self.db())
-                .await?;
-            Ok::<_, DbErr>(())
-        })
-        .await
     }
 }

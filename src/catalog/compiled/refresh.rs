@@ -13,12 +13,12 @@ use crate::catalog::{
     stored::{
         Change, Reload,
         entity::{tenants, tokens},
-        patiently,
+        find, patiently,
     },
     types::{Error, ModelKey},
 };
 use futures::FutureExt;
-use sea_orm::{ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, Statement};
+use sea_orm::{DbErr, EntityTrait, PaginatorTrait};
 use std::{
     collections::HashSet,
     future::Future,
@@ -47,7 +47,7 @@ impl Catalog {
         let cache = self.cache();
         let _loading = cache.loading.lock().await;
         // Read first: what changes during the load is read again from the outbox.
-        let last = patiently(self.last_number()).await?;
+        let last = patiently(find::last_number(self.db())).await?;
         let mut loaded = Loaded::default();
         self.load_pools(Filter::All, &mut loaded).await?;
         loaded.left.extend(cache.keep_pools(&loaded.present));
@@ -59,29 +59,20 @@ impl Catalog {
         Ok(())
     }
 
-    async fn last_number(&self) -> Result<i64, DbErr> {
-        let sql = Statement::from_string(self.db().get_database_backend(), "SELECT last FROM counter");
-        let row = self.db().query_one_raw(sql).await?;
-        row.ok_or_else(|| DbErr::RecordNotFound("counter".to_owned()))?.try_get("", "last")
-    }
-
-    /// Loads anew what changes touch: swaps in what is there and removes what is not.
+    /// Loads anew what changes touch: swaps in what is there and removes what is not. Each is loaded by itself, so that who
+    /// waits to load another waits for one.
     ///
     /// # Errors
     /// [`Error::DatabaseUnavailable`] at once. Any other error comes after the other changes are loaded; what its change
     /// touches is out of memory then, and is loaded by the next call that needs it.
     pub(in crate::catalog) async fn refresh(&self, changes: &[Change]) -> Result<(), Error> {
         let cache = self.cache();
-        let _loading = cache.loading.lock().await;
         let mut tenants = HashSet::new();
-        let (mut left, mut tenants_gone) = (Vec::new(), Vec::new());
         let mut failed = Ok(());
         for &change in changes {
+            let _loading = cache.loading.lock().await;
             match self.contain(self.refresh_one(change)).await {
-                Ok(refreshed) => {
-                    left.extend(refreshed.left);
-                    tenants_gone.extend(refreshed.tenant_gone);
-                }
+                Ok(Loaded { left, tenant_gone, .. }) => self.tell_gone(left, tenant_gone.as_slice()),
                 Err(Error::DatabaseUnavailable) => return Err(Error::DatabaseUnavailable),
                 Err(error) => {
                     tracing::error!(?change, %error, "a change cannot be loaded: what it touches left memory");
@@ -93,8 +84,8 @@ impl Catalog {
                 tenants.extend(change.tenant);
             }
         }
-        self.tell_gone(left, &tenants_gone);
         for tenant in tenants {
+            let _loading = cache.loading.lock().await;
             let found = self.load_defaults(Some(tenant)).await?;
             cache.set_defaults(found, |id| id == tenant);
         }

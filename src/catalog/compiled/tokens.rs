@@ -55,14 +55,8 @@ impl Catalog {
         Ok(Some(Arc::clone(&cached.caller)))
     }
 
-    /// Stores when tokens were last used here. What fails is lost until the next use.
-    pub async fn keep_last_uses(&self) {
-        if let Err(error) = self.store_last_uses().await {
-            tracing::warn!(%error, "when tokens were last used was not stored");
-        }
-    }
-
-    /// One statement for each token that was used since the last time.
+    /// Stores when tokens were last used here: one statement for each that was used since the last time. What fails is lost
+    /// until the next use.
     pub(in crate::catalog) async fn store_last_uses(&self) -> Result<(), Error> {
         let mut uses = self.cache().take_uses();
         // In one order, so that two replicas never wait for each other.

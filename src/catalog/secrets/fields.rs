@@ -113,6 +113,15 @@ pub fn reseal(json: &str, holder: Holder, keys: &Keys, to: &DataKey) -> Result<O
     if moved { serde_json::to_string(&fields).map(Some).map_err(|_| Unreadable) } else { Ok(None) }
 }
 
+/// Whether all secrets of a row are sealed by that key.
+pub fn are_under(json: &str, key: Uuid) -> bool {
+    let under = |field: &Stored| match field {
+        Stored::Plain(_) => true,
+        Stored::Sealed { key: by, .. } => *by == key,
+    };
+    serde_json::from_str::<StoredFields>(json).is_ok_and(|fields| fields.values().all(under))
+}
+
 /// Whether a row keeps any secret.
 pub fn hold_secret(json: &str) -> bool {
     serde_json::from_str::<StoredFields>(json)

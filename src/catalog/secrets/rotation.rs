@@ -85,7 +85,7 @@ impl Writer {
 
     /// From its commit on, all that is new is sealed by the new key.
     pub(in crate::catalog) async fn new_tenant_key(&self, tenant: Uuid) -> Result<(), Error> {
-        let tx = self.begin_unannounced().await?;
+        let (tx, _turn) = self.begin_unannounced().await?;
         patiently(async {
             let (row, keys) = self.current(&tx, tenant).await?;
             let before = keys.get(&row.data_key_id).map(AsRef::as_ref);
@@ -139,7 +139,7 @@ impl Writer {
         after: Uuid,
         rotation: &mut TenantRotation,
     ) -> Result<Option<Uuid>, Error> {
-        let tx = self.begin_unannounced().await?;
+        let (tx, _turn) = self.begin_unannounced().await?;
         patiently(async {
             // Read anew each time: another call may have begun another rotation.
             let (row, keys) = self.current(&tx, tenant).await?;
@@ -157,7 +157,7 @@ impl Writer {
 
     /// Deletes the tenant's keys, but for the current one and those that a row names.
     async fn drop_unused_keys(&self, tenant: Uuid) -> Result<u64, Error> {
-        let tx = self.begin_unannounced().await?;
+        let (tx, _turn) = self.begin_unannounced().await?;
         patiently(async {
             let (row, _) = self.current(&tx, tenant).await?;
             let old = data_keys::Entity::find()
@@ -188,7 +188,7 @@ impl Writer {
         let mut after = Uuid::nil();
         loop {
             let began = Instant::now();
-            let tx = self.begin_unannounced().await?;
+            let (tx, turn) = self.begin_unannounced().await?;
             let last = patiently(async {
                 let last = self.reseal_data_keys(&tx, after, dry_run, &mut rotation).await?;
                 tx.commit().await?;
@@ -196,12 +196,13 @@ impl Writer {
             });
             let Some(last) = last.await? else { break };
             after = last;
+            drop(turn);
             tokio::time::sleep(began.elapsed().max(PAUSE)).await;
         }
         if !dry_run {
             // Last: until here a ring that has only the old key is still the right one.
             let value = self.catalog.ring().check_value()?;
-            let tx = self.begin_unannounced().await?;
+            let (tx, _turn) = self.begin_unannounced().await?;
             patiently(async {
                 meta::Entity::update_many()
                     .col_expr(meta::Column::Value, Expr::value(value))

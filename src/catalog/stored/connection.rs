@@ -47,6 +47,15 @@ impl Db {
 
     /// Begins a change. On SQLite it takes the write lock at once.
     pub async fn begin_write(&self) -> Result<Transaction, DbErr> {
+        self.begin_in(Mode::Write).await
+    }
+
+    /// The same for a change whose statements may take long.
+    pub async fn begin_migration(&self) -> Result<Transaction, DbErr> {
+        self.begin_in(Mode::Migration).await
+    }
+
+    async fn begin_in(&self, mode: Mode) -> Result<Transaction, DbErr> {
         match self {
             Self::Sqlite(db) => {
                 let options = TransactionOptions {
@@ -55,7 +64,7 @@ impl Db {
                 };
                 db.begin_with_options(options).await.map(Transaction::Sqlite)
             }
-            Self::Postgres(db) => db.begin(Mode::Write).await.map(Transaction::Postgres),
+            Self::Postgres(db) => db.begin(mode).await.map(Transaction::Postgres),
         }
     }
 
@@ -84,6 +93,14 @@ impl Transaction {
         match self {
             Self::Sqlite(transaction) => transaction.commit().await,
             Self::Postgres(transaction) => transaction.commit().await,
+        }
+    }
+
+    /// Leaves no trace of it, and returns when its locks are free.
+    pub async fn rollback(self) -> Result<(), DbErr> {
+        match self {
+            Self::Sqlite(transaction) => transaction.rollback().await,
+            Self::Postgres(transaction) => transaction.rollback().await,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
             entity::{lb_configs, meta, models, providers, tenants},
             migration,
         },
+        types::Bounds,
     },
     provider::{self, guard::Networks},
 };
@@ -152,7 +153,7 @@ impl DatabaseFacts {
     /// A catalog on this connection, with its schema as it is.
     #[must_use]
     pub fn catalog(self, ring: KeyRing, networks: Networks) -> Catalog {
-        Catalog::on(self.db, ring, networks)
+        Catalog::on(self.db, ring, networks, Bounds::default())
     }
 }
 

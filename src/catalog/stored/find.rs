@@ -8,8 +8,15 @@ use crate::{
     },
     provider::{self, KindSpec, ModelType},
 };
-use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, DbErr, EntityTrait, QueryFilter, Statement};
 use uuid::Uuid;
+
+/// The number of the last change.
+pub(in crate::catalog) async fn last_number(db: &impl ConnectionTrait) -> Result<i64, DbErr> {
+    let sql = Statement::from_string(db.get_database_backend(), "SELECT last FROM counter");
+    let row = db.query_one_raw(sql).await?;
+    row.ok_or_else(|| DbErr::RecordNotFound("counter".to_owned()))?.try_get("", "last")
+}
 
 /// The tenant of that id.
 pub(in crate::catalog) async fn tenant(db: &impl ConnectionTrait, id: &str) -> Result<tenants::Model, Error> {

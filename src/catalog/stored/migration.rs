@@ -10,7 +10,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use std::collections::HashSet;
 
 /// Every migration, oldest first.
-const ALL: &[Version] = &[FIRST, BALANCING, LEASES, LAST_USE, AUDIT, SWITCHES, CONTEXT];
+const ALL: &[Version] = &[FIRST, BALANCING, LEASES, LAST_USE, AUDIT, SWITCHES, CONTEXT, AUDIT_ACTIONS];
 
 /// Its name, and its statements. `{uuid}`, `{blob}` and `{bool}` are filled in per database.
 struct Version(&'static str, &'static [&'static str]);
@@ -156,4 +156,13 @@ const SWITCHES: Version = Version(
 const CONTEXT: Version = Version(
     "m0007_context_window",
     &["ALTER TABLE models ADD COLUMN context_window INTEGER NOT NULL DEFAULT 0"],
+);
+
+/// Finds the audit events of an action among very many.
+const AUDIT_ACTIONS: Version = Version(
+    "m0008_audit_actions",
+    &[
+        "CREATE INDEX audit_events_action ON audit_events (action, id)",
+        "CREATE INDEX audit_events_tenant_action ON audit_events (tenant, action, id)",
+    ],
 );

@@ -23,6 +23,7 @@ use sea_orm::{
 };
 use sea_query_sqlx::SqlxValues;
 use std::{
+    io::ErrorKind,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -61,12 +62,16 @@ pub(in crate::catalog) enum Mode {
     /// Statements that all see the same moment.
     Read,
     Write,
+    /// A write whose statements take as long as they take.
+    Migration,
 }
 
 /// A transaction. Dropped without a commit, it is rolled back.
 pub(in crate::catalog) struct PostgresTransaction {
     inner: tokio::sync::Mutex<Transaction<'static, sqlx::Postgres>>,
     retired: Arc<Retired>,
+    /// How long a statement may take, the way there and back included.
+    limit: Duration,
 }
 
 impl Postgres {
@@ -98,18 +103,23 @@ impl Postgres {
     }
 
     pub(super) async fn begin(&self, mode: Mode) -> Result<PostgresTransaction, DbErr> {
+        let limit = match mode {
+            Mode::Read | Mode::Write => self.statement_timeout,
+            // To the server this is none.
+            Mode::Migration => Duration::ZERO,
+        };
         let mode = match mode {
             Mode::Read => " ISOLATION LEVEL REPEATABLE READ READ ONLY",
-            Mode::Write => "",
+            Mode::Write | Mode::Migration => "",
         };
-        let limit = self.statement_timeout.as_millis();
-        let begin = format!("BEGIN{mode}; SET LOCAL statement_timeout = {limit}");
+        let begin = format!("BEGIN{mode}; SET LOCAL statement_timeout = {}", limit.as_millis());
         let begun = self.pool.begin_with(AssertSqlSafe(begin)).await;
         let transaction = begun.map_err(|error| {
             self.retired.learn(&error);
             DbErr::Conn(RuntimeErr::SqlxError(Arc::new(error)))
         })?;
-        Ok(PostgresTransaction { inner: transaction.into(), retired: self.retired.clone() })
+        let limit = if limit.is_zero() { Duration::MAX } else { limit + ALIVE };
+        Ok(PostgresTransaction { inner: transaction.into(), retired: self.retired.clone(), limit })
     }
 
     /// Whether writes are taken: a server that only reads is asked for once more over a new connection.
@@ -172,35 +182,56 @@ impl Retired {
 impl PostgresTransaction {
     pub(super) async fn execute(&self, statement: Statement) -> Result<ExecResult, DbErr> {
         let mut transaction = self.inner.lock().await;
-        let answer: Result<PgQueryResult, _> = unnamed(&statement).execute(&mut **transaction).await;
+        let answer: Result<PgQueryResult, _> =
+            self.within(unnamed(&statement).execute(&mut **transaction)).await;
         answer.map(Into::into).map_err(|error| DbErr::Exec(self.failed(error)))
     }
 
     pub(super) async fn execute_unprepared(&self, sql: &str) -> Result<ExecResult, DbErr> {
         let mut transaction = self.inner.lock().await;
-        let answer = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **transaction).await;
+        let answer = self.within(sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut **transaction)).await;
         answer.map(Into::into).map_err(|error| DbErr::Exec(self.failed(error)))
     }
 
     pub(super) async fn query_one(&self, statement: Statement) -> Result<Option<QueryResult>, DbErr> {
         let mut transaction = self.inner.lock().await;
-        let answer: Result<Option<PgRow>, _> = unnamed(&statement).fetch_optional(&mut **transaction).await;
+        let query = unnamed(&statement).fetch_optional(&mut **transaction);
+        let answer: Result<Option<PgRow>, _> = self.within(query).await;
         answer.map(|row| row.map(Into::into)).map_err(|error| DbErr::Query(self.failed(error)))
     }
 
     pub(super) async fn query_all(&self, statement: Statement) -> Result<Vec<QueryResult>, DbErr> {
         let mut transaction = self.inner.lock().await;
-        let answer: Result<Vec<PgRow>, _> = unnamed(&statement).fetch_all(&mut **transaction).await;
+        let answer: Result<Vec<PgRow>, _> =
+            self.within(unnamed(&statement).fetch_all(&mut **transaction)).await;
         let rows = answer.map_err(|error| DbErr::Query(self.failed(error)))?;
         Ok(rows.into_iter().map(Into::into).collect())
     }
 
     pub(super) async fn commit(self) -> Result<(), DbErr> {
-        let Self { inner, retired } = self;
+        let Self { inner, retired, .. } = self;
         inner.into_inner().commit().await.map_err(|error| {
             retired.learn(&error);
             DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error)))
         })
+    }
+
+    pub(super) async fn rollback(self) -> Result<(), DbErr> {
+        let Self { inner, retired, .. } = self;
+        inner.into_inner().rollback().await.map_err(|error| {
+            retired.learn(&error);
+            DbErr::Exec(RuntimeErr::SqlxError(Arc::new(error)))
+        })
+    }
+
+    /// Waits for an answer no longer than the server would work on it. A connection that is cut says nothing, and whoever
+    /// waits for this transaction would wait as long as the system does for a host that is gone.
+    async fn within<T>(&self, statement: impl Future<Output = Result<T, SqlxError>>) -> Result<T, SqlxError> {
+        if let Ok(answer) = timeout(self.limit, statement).await {
+            return answer;
+        }
+        self.retired.all();
+        Err(SqlxError::Io(ErrorKind::TimedOut.into()))
     }
 
     fn failed(&self, error: SqlxError) -> RuntimeErr {

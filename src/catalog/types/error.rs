@@ -70,6 +70,17 @@ pub enum Error {
     /// Balancing needs two.
     #[error("balancing needs at least 2 usable configs, this model has {0}")]
     NotEnoughConfigs(usize),
+    /// The tenant has as much as it may have; nothing was changed.
+    #[error("the quota is reached: at most {most} {of}")]
+    Quota {
+        /// How many there may be.
+        most: u64,
+        /// Of what.
+        of: &'static str,
+    },
+    /// As many changes of the caller's tenant wait on this replica as may wait.
+    #[error("{0} changes of this tenant wait already; try again")]
+    TooManyChanges(usize),
     /// What is stored does not open.
     #[error("the secret of this config cannot be read; send it again")]
     SecretUnreadable,

@@ -2,6 +2,7 @@
 
 pub(super) mod access;
 pub(super) mod audit;
+pub(super) mod bounds;
 pub(super) mod config;
 pub(super) mod credential;
 pub(super) mod database;
@@ -13,6 +14,6 @@ pub(super) mod pool;
 pub(super) mod provider;
 
 pub use {
-    access::*, audit::*, config::*, credential::*, database::*, error::*, model::*, page::*, policy::*,
-    pool::*, provider::*,
+    access::*, audit::*, bounds::*, config::*, credential::*, database::*, error::*, model::*, page::*,
+    policy::*, pool::*, provider::*,
 };

@@ -40,6 +40,13 @@ pub struct PolicySettings {
     pub later: Map<String, Value>,
 }
 
+/// The longest time that an attempt, a wait or a call can be given.
+pub(in crate::catalog) const MOST_TIME: Millis = Millis(3600 * 1000);
+/// The longest time that a connection can be given.
+pub(in crate::catalog) const MOST_CONNECT: Millis = Millis(60 * 1000);
+/// The longest time that a health check can be given: it holds a slot that others wait for.
+pub(in crate::catalog) const MOST_PROBE: Millis = Millis(30 * 1000);
+
 /// How long each class cools, where it is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -56,7 +63,7 @@ pub struct CooldownSettings {
 }
 
 /// A time in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Millis(pub u64);
 
@@ -67,15 +74,35 @@ impl From<Millis> for Duration {
 }
 
 impl PolicySettings {
-    /// What a row holds. What cannot be read, as after a downgrade, has its default.
+    /// What a row holds. What cannot be read, as after a downgrade, has its default. A time of an earlier version that is
+    /// longer than it can be set now is the longest.
     pub(in crate::catalog) fn read(json: &str) -> Self {
         if json.is_empty() {
             return Self::default();
         }
-        Self::parse(json).unwrap_or_else(|error| {
+        let mut settings = Self::parse(json).unwrap_or_else(|error| {
             tracing::error!(%error, "a balancing policy cannot be read; its defaults hold");
             Self::default()
-        })
+        });
+        for (_, time, most) in settings.times() {
+            *time = time.map(|set| set.min(most));
+        }
+        if let Some((_, timeout)) = &mut settings.health_check {
+            *timeout = (*timeout).min(MOST_PROBE);
+        }
+        settings
+    }
+
+    /// The times but for those of cooldowns and health checks: the field's name, what is set, and the longest.
+    pub(in crate::catalog) fn times(&mut self) -> [(&'static str, &mut Option<Millis>, Millis); 6] {
+        [
+            ("attempt_timeout", &mut self.attempt_timeout, MOST_TIME),
+            ("first_token_timeout", &mut self.first_token_timeout, MOST_TIME),
+            ("stream_idle_timeout", &mut self.stream_idle_timeout, MOST_TIME),
+            ("connect_timeout", &mut self.connect_timeout, MOST_CONNECT),
+            ("total_timeout", &mut self.total_timeout, MOST_TIME),
+            ("wait_for_retry_after", &mut self.wait_for_retry_after, MOST_TIME),
+        ]
     }
 
     fn parse(json: &str) -> serde_json::Result<Self> {

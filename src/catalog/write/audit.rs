@@ -8,7 +8,6 @@ use crate::catalog::{
 };
 use sea_orm::{ConnectionTrait, DbErr, EntityTrait, IntoActiveModel};
 use serde::Serialize;
-use serde_json::Value;
 use uuid::Uuid;
 
 /// Who makes a change that no token stands for.
@@ -20,36 +19,42 @@ pub(in crate::catalog) struct Event {
     tenant: String,
     action: &'static str,
     resource: String,
-    before: Value,
-    after: Value,
+    /// JSON, as it is stored; empty for nothing. Written out before a change takes its lock, since it may be long.
+    before: String,
+    after: String,
 }
 
 impl Event {
     pub fn new(action: &'static str, tenant: &str, resource: impl Into<String>) -> Self {
         let (tenant, resource) = (tenant.to_owned(), resource.into());
-        Self { tenant, action, resource, before: Value::Null, after: Value::Null }
+        Self { tenant, action, resource, before: String::new(), after: String::new() }
     }
 
     /// What was there.
     pub fn before(mut self, what: &impl Serialize) -> Self {
-        self.before = serde_json::to_value(what).unwrap_or_default();
+        self.before = written(what);
         self
     }
 
     /// What is there now.
     pub fn after(mut self, what: &impl Serialize) -> Self {
-        self.after = serde_json::to_value(what).unwrap_or_default();
+        self.after = written(what);
         self
     }
 
-    /// Inserts it. In a change, this is part of the transaction of the change.
-    pub async fn insert(self, db: &impl ConnectionTrait, by: Option<&Caller>) -> Result<(), DbErr> {
-        let text = |value: &Value| if value.is_null() { String::new() } else { value.to_string() };
+    /// The tenant that it is about; empty for the operator's own things.
+    pub fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    /// Inserts it, and returns its row id. In a change, this is part of the transaction of the change.
+    pub async fn insert(self, db: &impl ConnectionTrait, by: Option<&Caller>) -> Result<Uuid, DbErr> {
+        let id = Uuid::now_v7();
         let row = audit_events::Model {
-            id: Uuid::now_v7(),
+            id,
             at: now(),
-            before: text(&self.before),
-            after: text(&self.after),
+            before: self.before,
+            after: self.after,
             tenant: self.tenant,
             action: self.action.to_owned(),
             resource: self.resource,
@@ -57,8 +62,14 @@ impl Event {
             actor: by.map_or_else(|| COMMAND_LINE.to_owned(), |by| by.name.clone()),
             role: by.map(|by| by.role.name().to_owned()).unwrap_or_default(),
         };
-        audit_events::Entity::insert(row.into_active_model()).exec_without_returning(db).await.map(drop)
+        audit_events::Entity::insert(row.into_active_model()).exec_without_returning(db).await?;
+        Ok(id)
     }
+}
+
+/// What a column of an event holds.
+pub(in crate::catalog) fn written(what: &impl Serialize) -> String {
+    serde_json::to_string(what).ok().filter(|json| json != "null").unwrap_or_default()
 }
 
 /// A model as audit events name it.

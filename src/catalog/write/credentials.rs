@@ -19,6 +19,8 @@ use crate::{
         types::{Credential, CredentialChange, Error, INHERIT, NewCredential, ResourceKind},
         write::{
             audit::Event,
+            cascade::{Deleted, With},
+            quota,
             writer::{Writer, check_revision},
         },
     },
@@ -26,7 +28,7 @@ use crate::{
 };
 use sea_orm::{
     ActiveModelTrait, ColumnTrait, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, ModelTrait,
-    QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Set,
+    PaginatorTrait, QueryFilter, QueryOrder, QuerySelect, QueryTrait, Select, Set,
     sea_query::{Expr, ExprTrait},
 };
 use uuid::Uuid;
@@ -90,6 +92,8 @@ impl Writer {
         let write = self.begin().await?;
         let owner = find::tenant(&write.tx, tenant).await?;
         let provider = find::provider(&write.tx, owner.id, provider).await?;
+        let of_tenant = credentials::Entity::find().filter(credentials::Column::TenantId.eq(owner.id));
+        quota::check(of_tenant.count(&write.tx).await? + 1, write.bounds().credentials, "credentials")?;
         let id = Uuid::now_v7();
         let keys = tenant_keys::of_tenant(&write.tx, self.catalog.ring(), owner.id).await?;
         let writing = Writing {
@@ -180,6 +184,9 @@ impl Writer {
         let provider = names::provider("provider", provider)?;
         let write = self.begin().await?;
         let Found { tenant: owner, provider, row } = find_credential(&write.tx, tenant, provider, id).await?;
+        let with = With::credential(&write.tx, row.id).await?;
+        let event = Event::new("DeleteCredential", tenant, resource(&provider, &row));
+        let event = event.before(&Deleted { row: &row, with });
         let linking = lb_configs::Entity::find()
             .select_only()
             .column(lb_configs::Column::ModelId)
@@ -204,7 +211,6 @@ impl Writer {
             }
         }
         let reload = reload(&write.tx, &row).await?;
-        let event = Event::new("DeleteCredential", tenant, resource(&provider, &row)).before(&row);
         write.commit(Some(owner.id), reload, event).await
     }
 

@@ -12,11 +12,14 @@ use crate::catalog::{
     types::{Error, Model, ModelKey, NewModel, ResourceKind},
     write::{
         audit::{self, Event},
+        cascade::{Deleted, With},
+        quota,
         writer::{Write, Writer, check_revision},
     },
 };
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, PaginatorTrait, QueryFilter, Set,
+    ActiveModelTrait, ColumnTrait, Condition, EntityTrait, IntoActiveModel, ModelTrait, PaginatorTrait,
+    QueryFilter, Set,
 };
 use uuid::Uuid;
 
@@ -63,6 +66,8 @@ impl Writer {
             // A revision says that there was one.
             None if new.revision != 0 => return Err(Error::NotFound(ResourceKind::Model, shown(&key.model))),
             None => {
+                let of_tenant = models::Entity::find().filter(models::Column::TenantId.eq(tenant.id));
+                quota::check(of_tenant.count(&write.tx).await? + 1, write.bounds().models, "models")?;
                 let row = models::Model {
                     id: Uuid::now_v7(),
                     tenant_id: tenant.id,
@@ -105,14 +110,15 @@ impl Writer {
         if let Some(user) = fallbacks::user_of(&write.tx, tenant.id, &key).await? {
             return Err(Error::InUse(ResourceKind::Model, shown(&format!("a fallback of {user}"))));
         }
-        credentials::Entity::delete_many()
-            .filter(credentials::Column::ProviderId.eq(provider.id))
-            .filter(credentials::Column::ModelType.eq(row.model_type.as_str()))
-            .filter(credentials::Column::Model.eq(row.name.as_str()))
-            .exec(&write.tx)
-            .await?;
+        let own = Condition::all()
+            .add(credentials::Column::ProviderId.eq(provider.id))
+            .add(credentials::Column::ModelType.eq(row.model_type.as_str()))
+            .add(credentials::Column::Model.eq(row.name.as_str()));
         let id = row.id;
-        let event = Event::new("DeleteModel", &key.tenant, audit::model(&key)).before(&row);
+        let with = With::model(&write.tx, id, credentials::Entity::find().filter(own.clone())).await?;
+        let event = Event::new("DeleteModel", &key.tenant, audit::model(&key));
+        let event = event.before(&Deleted { row: &row, with });
+        credentials::Entity::delete_many().filter(own).exec(&write.tx).await?;
         row.delete(&write.tx).await?;
         write.commit(Some(tenant.id), Reload::Model(id), event).await?;
         Ok((tenant.id, id))

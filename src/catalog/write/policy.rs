@@ -5,7 +5,7 @@ use crate::{
     catalog::{
         names::{self, Check},
         stored::{Located, Reload, locate},
-        types::{Error, Millis, ModelKey, PolicySettings},
+        types::{Error, MOST_PROBE, Millis, ModelKey, PolicySettings},
         write::{
             audit::{self, Event},
             writer::Writer,
@@ -14,7 +14,7 @@ use crate::{
 };
 use sea_orm::{ActiveModelTrait, IntoActiveModel, Set};
 
-/// The longest time that can be set.
+/// The longest cooldown, and the longest pause between two health checks of a member.
 const MOST: Millis = Millis(24 * 3600 * 1000);
 /// The shortest pause between two health checks of a member.
 const LEAST_INTERVAL: Millis = Millis(1000);
@@ -38,7 +38,7 @@ impl Writer {
         let event = Event::new("UpdateBalancingPolicy", &key.tenant, audit::model(&key));
         let event = event.before(&settings);
         change(&mut settings);
-        check(&settings)?;
+        check(&mut settings)?;
         let revision = model.lb_revision + 1;
         let mut update = model.into_active_model();
         update.policy = Set(settings.write().map_err(|_| Error::Internal)?);
@@ -50,7 +50,7 @@ impl Writer {
 }
 
 /// Refuses what is out of bounds. Violations are under `policy`.
-fn check(settings: &PolicySettings) -> Result<(), Error> {
+fn check(settings: &mut PolicySettings) -> Result<(), Error> {
     let mut check = Check::default();
     if settings.strategy.as_deref().is_some_and(|name| Strategy::from_name(name).is_none()) {
         check.add("strategy", "is not a strategy");
@@ -58,16 +58,12 @@ fn check(settings: &PolicySettings) -> Result<(), Error> {
     if settings.max_attempts > MOST_ATTEMPTS {
         check.add("max_attempts", format!("is at most {MOST_ATTEMPTS}"));
     }
-    let timeouts = [
-        ("attempt_timeout", settings.attempt_timeout),
-        ("first_token_timeout", settings.first_token_timeout),
-        ("stream_idle_timeout", settings.stream_idle_timeout),
-        ("connect_timeout", settings.connect_timeout),
-        ("total_timeout", settings.total_timeout),
-    ];
-    for (field, time) in timeouts {
-        if time.is_some_and(|time| time.0 == 0 || time.0 > MOST.0) {
-            check.add(field, "is above 0 and at most 24 h");
+    for (field, time, most) in settings.times() {
+        let zero = field == "wait_for_retry_after";
+        match *time {
+            Some(time) if time > most => check.add(field, format!("is at most {} s", most.0 / 1000)),
+            Some(Millis(0)) if !zero => check.add(field, "must be above 0"),
+            _ => {}
         }
     }
     let cooldowns = &settings.cooldowns;
@@ -82,19 +78,16 @@ fn check(settings: &PolicySettings) -> Result<(), Error> {
         ("max", cooldowns.max),
     ];
     for (field, time) in cooldowns {
-        if time.is_some_and(|time| time.0 > MOST.0) {
+        if time.is_some_and(|time| time > MOST) {
             check.add(format!("cooldowns.{field}"), "is at most 24 h");
         }
     }
-    if settings.wait_for_retry_after.is_some_and(|time| time.0 > MOST.0) {
-        check.add("wait_for_retry_after", "is at most 24 h");
-    }
     if let Some((interval, timeout)) = settings.health_check {
-        if interval.0 < LEAST_INTERVAL.0 || interval.0 > MOST.0 {
+        if interval < LEAST_INTERVAL || interval > MOST {
             check.add("active_health_check.interval", "is from 1 s to 24 h");
         }
-        if timeout.0 == 0 || timeout.0 > MOST.0 {
-            check.add("active_health_check.timeout", "is above 0 and at most 24 h");
+        if timeout.0 == 0 || timeout > MOST_PROBE {
+            check.add("active_health_check.timeout", "is above 0 and at most 30 s");
         }
     }
     check.finish().map_err(|error| error.under("policy"))

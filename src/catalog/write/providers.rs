@@ -8,7 +8,6 @@ use crate::{
         addresses::{provider_address, same_origin},
         names::{self, Check},
         read::providers::{active, provider},
-        secrets::fields,
         stored::{
             Reload,
             entity::{credentials, lb_configs, models, providers, tenants},
@@ -17,6 +16,8 @@ use crate::{
         types::{Error, NewProvider, Provider, ProviderChange, ResourceKind},
         write::{
             audit::Event,
+            cascade::{Deleted, With},
+            quota,
             writer::{Writer, check_revision},
         },
     },
@@ -43,15 +44,14 @@ async fn holds_secret(db: &impl ConnectionTrait, provider: Uuid) -> Result<bool,
         .column(models::Column::Id)
         .filter(models::Column::ProviderId.eq(provider))
         .into_query();
-    let inline: Vec<String> = lb_configs::Entity::find()
+    // The database looks, so that one of many configs is enough. In a value the quotation marks would stand after a backslash.
+    let sealed = lb_configs::Entity::find()
         .select_only()
-        .column(lb_configs::Column::Fields)
+        .column(lb_configs::Column::Id)
         .filter(lb_configs::Column::ModelId.in_subquery(models))
-        .filter(lb_configs::Column::Fields.ne(fields::NONE))
-        .into_tuple()
-        .all(db)
-        .await?;
-    Ok(inline.iter().any(|json| fields::hold_secret(json)))
+        .filter(lb_configs::Column::Fields.like("%\"sealed\":%"))
+        .limit(1);
+    Ok(sealed.into_tuple::<Uuid>().one(db).await?.is_some())
 }
 
 /// Switches as a row holds them.
@@ -82,6 +82,8 @@ impl Writer {
         let name = name.unwrap_or_default().to_owned();
         let write = self.begin().await?;
         let owner = find::tenant(&write.tx, tenant).await?;
+        let of_tenant = providers::Entity::find().filter(providers::Column::TenantId.eq(owner.id));
+        quota::check(of_tenant.count(&write.tx).await? + 1, write.bounds().providers, "providers")?;
         let row = providers::Model {
             id: Uuid::now_v7(),
             tenant_id: owner.id,
@@ -178,7 +180,9 @@ impl Writer {
             return Err(Error::InUse(ResourceKind::Provider, name.to_owned()));
         }
         let id = row.id;
-        let event = Event::new("DeleteProvider", tenant, format!("provider {name}")).before(&row);
+        let with = With::provider(&write.tx, id).await?;
+        let event = Event::new("DeleteProvider", tenant, format!("provider {name}"));
+        let event = event.before(&Deleted { row: &row, with });
         row.delete(&write.tx).await?;
         write.commit(Some(owner.id), Reload::Provider(id), event).await
     }

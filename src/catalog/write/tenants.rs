@@ -8,7 +8,11 @@ use crate::catalog::{
         find, now, taken,
     },
     types::{Error, ResourceKind, Tenant},
-    write::{audit::Event, writer::Writer},
+    write::{
+        audit::Event,
+        cascade::{Deleted, With},
+        writer::Writer,
+    },
 };
 use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, QueryFilter, QuerySelect};
 use uuid::Uuid;
@@ -59,7 +63,9 @@ impl Writer {
             .into_tuple()
             .all(&write.tx)
             .await?;
-        let event = Event::new("DeleteTenant", id, format!("tenant {id}")).before(&row);
+        let with = With::tenant(&write.tx, row_id).await?;
+        let event = Event::new("DeleteTenant", id, format!("tenant {id}"));
+        let event = event.before(&Deleted { row: &row, with });
         row.delete(&write.tx).await?;
         write.commit(Some(row_id), Reload::Tenant(row_id), event).await?;
         Ok((row_id, models))

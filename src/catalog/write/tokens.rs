@@ -10,9 +10,9 @@ use crate::catalog::{
         find, now,
     },
     types::{Error, NewToken, ResourceKind, Role, Token},
-    write::{audit::Event, writer::Writer},
+    write::{audit::Event, quota, writer::Writer},
 };
-use sea_orm::{EntityTrait, IntoActiveModel, ModelTrait};
+use sea_orm::{ColumnTrait, EntityTrait, IntoActiveModel, ModelTrait, PaginatorTrait, QueryFilter};
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
@@ -53,6 +53,10 @@ impl Writer {
             Role::Operator => None,
             _ => Some(find::tenant(&write.tx, &new.tenant).await?.id),
         };
+        if let Some(tenant) = tenant {
+            let of_tenant = tokens::Entity::find().filter(tokens::Column::TenantId.eq(tenant));
+            quota::check(of_tenant.count(&write.tx).await? + 1, write.bounds().tokens, "tokens")?;
+        }
         let row = tokens::Model {
             id: Uuid::now_v7(),
             tenant_id: tenant,

@@ -1,6 +1,6 @@
 //! Audit events: who changed what, without secrets, also when the tenant is gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use rota::{
     api::pb::{
@@ -10,7 +10,7 @@ use rota::{
         EnableModelRequest, ListAuditEventsRequest, Model, ModelKey, Provider, PutModelRequest,
         RevokeTokenRequest, Role, RotateTenantKeyRequest, SetCooldownRequest, SetDefaultModelRequest, Token,
         UpdateBalancingPolicyRequest, UpdateCredentialRequest, UpdateLoadBalancingConfigsRequest,
-        UpdateProviderRequest,
+        UpdateProviderRequest, ValidateCredentialRequest, ValidateLoadBalancingCredentialsRequest,
     },
     scripted::Upstream,
 };
@@ -55,6 +55,13 @@ async fn everything(rota: &Rota, upstream: &Upstream) -> Scene {
     let request = UpdateCredentialRequest { credential: Some(change), ..Default::default() };
     client.update_credential(request).await.unwrap();
     let named = |id: &str| (provider.clone(), id.to_owned());
+    // Both send a stored secret out.
+    let (owner, id) = named(&second);
+    let request = ValidateCredentialRequest { provider: owner, id, ..Default::default() };
+    client.validate_credential(request).await.unwrap();
+    let config_id = scene.configs[0].id.clone();
+    let request = ValidateLoadBalancingCredentialsRequest { key: key(), config_id, ..Default::default() };
+    client.validate_load_balancing_credentials(request).await.unwrap();
     let (owner, id) = named(&second);
     let request = ActivateCredentialRequest { provider: owner, id, ..Default::default() };
     client.activate_credential(request).await.unwrap();
@@ -116,7 +123,7 @@ async fn every_change_is_told(rota: &Rota) {
     // The tenant is gone; what was done to it is not.
     let events = events(&rota.operator().await, &scene.tenant).await;
     let told: BTreeSet<_> = events.iter().map(|event| event.action.clone()).collect();
-    let reads = ["Get", "List", "Watch", "Validate"];
+    let reads = ["Get", "List", "Watch"];
     let changes = rpcs().into_iter().filter_map(|(rpc, _)| {
         let (service, method) = rpc.split_once('/').unwrap();
         let changes = service != "InvokeService" && !reads.iter().any(|verb| method.starts_with(verb));
@@ -140,6 +147,12 @@ async fn every_change_is_told(rota: &Rota) {
     assert!(all.contains("[secret]"));
     for secret in scene.keys.iter().map(String::as_str).chain(["sk-audit", "sk-aud", "sealed"]) {
         assert!(!all.contains(secret), "{secret}");
+    }
+    // What went with the tenant is told as well.
+    let deleted = events.iter().find(|event| event.action == "DeleteTenant").unwrap();
+    let with = format!("{:?}", deleted.before.as_ref().unwrap().fields["with"]);
+    for gone in ["providers", "upstream", "credentials", "first", "models", "chat", "configs", "tokens"] {
+        assert!(with.contains(gone), "{gone}: {with}");
     }
     let weight = |value: &Option<prost_types::Struct>| {
         format!("{value:?}").contains(r#""weight": Value { kind: Some(NumberValue(5.0))"#)
@@ -190,6 +203,37 @@ async fn what_is_refused_is_no_event_and_pages_and_filters_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stored_secret_is_tried_on_record_and_a_new_one_is_nobodys() {
+    let rota = Rota::shared().await;
+    let upstream = Upstream::start().await.unwrap();
+    let scene = Scene::set(rota, &upstream, 2).await;
+    let operator = rota.operator().await;
+    let validate = async |config_id: &str| {
+        let request = ValidateLoadBalancingCredentialsRequest {
+            key: Some(scene.key.clone()),
+            config_id: config_id.to_owned(),
+            credentials: if config_id.is_empty() { api_key_field("sk-new-0001") } else { HashMap::new() },
+            ..Default::default()
+        };
+        scene.clients.config.clone().validate_load_balancing_credentials(request).await.unwrap();
+    };
+    validate("").await;
+    let tried = async || {
+        let mut events = events(&operator, &scene.tenant).await;
+        events.retain(|event| event.action == "ValidateLoadBalancingCredentials");
+        events
+    };
+    assert_eq!(tried().await, []);
+    for _ in 0..20 {
+        validate(&scene.configs[0].id).await;
+    }
+    let told = tried().await;
+    // One for each minute that it took.
+    assert!((1..=2).contains(&told.len()), "{told:?}");
+    assert!(told[0].resource.contains(&scene.configs[0].id) && told[0].resource.contains("upstream/chat"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_credential_is_handed_out_on_record_or_not_at_all() {
     let mut postgres = Postgres::start().await;
     let rota = Rota::builder().database(postgres.fresh_database()).start().await;
@@ -205,11 +249,15 @@ async fn a_credential_is_handed_out_on_record_or_not_at_all() {
     };
     let made = operator.admin.create_token(CreateTokenRequest { token: Some(token) }).await.unwrap();
     scene.clients = rota.clients(&made.into_inner().secret).await;
-    let acquire = async || {
-        let request = AcquireRequest { key: Some(scene.key.clone()), ..AcquireRequest::default() };
+    let acquire = async |exclude: &[&str]| {
+        let request = AcquireRequest {
+            key: Some(scene.key.clone()),
+            exclude_config_ids: exclude.iter().map(ToString::to_string).collect(),
+            ..AcquireRequest::default()
+        };
         scene.clients.invoke.clone().acquire(request).await.map(tonic::Response::into_inner)
     };
-    let lease = acquire().await.unwrap();
+    let lease = acquire(&[]).await.unwrap();
     assert!(!lease.credentials.is_empty());
     let told = events(&operator, &scene.tenant).await;
     assert_eq!(
@@ -226,6 +274,8 @@ async fn a_credential_is_handed_out_on_record_or_not_at_all() {
     assert_eq!(reads.iter().filter(|event| event.action == "Acquire").count(), 1);
 
     postgres.crash();
-    refused(acquire().await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+    // Reads of the other credential are on no record yet.
+    let other = acquire(&[&lease.config_id]).await;
+    refused(other, Code::Unavailable, "DATABASE_UNAVAILABLE");
     plain.clients.invoke.clone().acquire(request).await.expect("no credential, no record");
 }

@@ -2,3 +2,4 @@
 //! a full one behind `make attacks`.
 
 mod store;
+mod catalog;

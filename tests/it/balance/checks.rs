@@ -30,7 +30,7 @@ async fn a_provider_that_hangs_holds_up_no_other_member_or_pool() {
         silent.script(key, Script::Hang);
     }
     let alive = Scene::set(&rota, &well, 2).await;
-    check(&dead, 60, 60).await;
+    check(&dead, 60, 30).await;
     eventually(Duration::from_secs(10), async || match silent.in_flight() {
         count @ ..16 => Err(format!("{count} members of the silent provider are asked at once")),
         _ => Ok(()),

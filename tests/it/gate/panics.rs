@@ -18,7 +18,7 @@ use rota::{
             StreamLlmRequest, StreamLlmResponse, invoke_service_client::InvokeServiceClient,
         },
     },
-    catalog::{Catalog, DatabaseOptions, MasterKeySource, NewToken, OpenOptions, Role},
+    catalog::{Bounds, Catalog, DatabaseOptions, MasterKeySource, NewToken, OpenOptions, Role},
     gate::{CallLimits, Drain, Gate},
     provider::Networks,
     telemetry::{self, Metrics, Traces},
@@ -126,6 +126,7 @@ async fn catalog(folder: &Path) -> Catalog {
         master_key: MasterKeySource::OwnFile(folder.join("master-key")),
         networks: Networks::Private,
         database: DatabaseOptions::default(),
+        bounds: Bounds::default(),
     });
     let catalog = catalog.await.unwrap();
     catalog.migrate().await.unwrap();

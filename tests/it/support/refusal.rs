@@ -5,7 +5,7 @@ use std::time::Duration;
 use prost::Message;
 use rota::api::pb::Route;
 use tonic::{Code, Status};
-use tonic_types::pb::{BadRequest, ErrorInfo, ResourceInfo, RetryInfo};
+use tonic_types::pb::{BadRequest, ErrorInfo, QuotaFailure, ResourceInfo, RetryInfo};
 
 /// A status with its `google.rpc` details.
 #[derive(Debug, Default)]
@@ -18,6 +18,8 @@ pub struct Refusal {
     pub resource: Option<(String, String)>,
     /// `RetryInfo`.
     pub retry_after: Option<Duration>,
+    /// Of what `QuotaFailure` says that there may be no more.
+    pub quota: Option<String>,
     /// The way the call took.
     pub route: Option<Route>,
 }
@@ -50,6 +52,10 @@ pub fn refusal(status: &Status) -> Refusal {
             "google.rpc.RetryInfo" => {
                 let delay = RetryInfo::decode(value).unwrap().retry_delay.expect("RetryInfo holds a delay");
                 refusal.retry_after = Some(Duration::try_from(delay).unwrap());
+            }
+            "google.rpc.QuotaFailure" => {
+                let violations = QuotaFailure::decode(value).unwrap().violations;
+                refusal.quota = violations.into_iter().map(|violation| violation.subject).next();
             }
             "rota.v1.Route" => refusal.route = Some(Route::decode(value).unwrap()),
             other => panic!("an unknown detail: {other}"),

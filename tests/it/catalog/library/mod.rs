@@ -1,5 +1,6 @@
 //! The catalog as a library, on a real SQLite file: what is stored, compiled and served, and with how many statements.
 
+mod bounds;
 mod configs;
 mod credentials;
 mod fallbacks;
@@ -12,6 +13,7 @@ mod policy;
 mod pools;
 mod replicas;
 mod schema;
+mod together;
 
 use std::{
     collections::BTreeMap,
@@ -23,9 +25,9 @@ use std::{
 
 use rota::{
     catalog::{
-        Catalog, Config, ConfigFrom, ConfigSet, Credential, CredentialOwner, DatabaseFacts, DatabaseOptions,
-        Error, INHERIT, KeyRing, MasterKeySource, ModelKey, NewConfig, NewCredential, NewModel, NewProvider,
-        OpenError, OpenOptions, PoolMember, Writer,
+        Bounds, Catalog, Config, ConfigFrom, ConfigSet, Credential, CredentialOwner, DatabaseFacts,
+        DatabaseOptions, Error, INHERIT, KeyRing, MasterKeySource, ModelKey, NewConfig, NewCredential,
+        NewModel, NewProvider, OpenError, OpenOptions, PoolMember, Writer,
     },
     provider::{ModelType, guard::Networks},
 };
@@ -116,6 +118,13 @@ impl Bed {
         catalog
     }
 
+    /// The same with other bounds.
+    pub async fn within(&self, bounds: Bounds) -> Catalog {
+        let catalog = open_within(&self.dir, MASTER, bounds).await.unwrap();
+        catalog.load().await.unwrap();
+        catalog
+    }
+
     /// Changes what the catalog holds.
     pub fn writer(&self) -> Writer {
         self.catalog.by_command_line()
@@ -156,11 +165,16 @@ impl Bed {
 }
 
 pub async fn open(dir: &TempDir, master: &str) -> Result<Catalog, OpenError> {
+    open_within(dir, master, Bounds::default()).await
+}
+
+async fn open_within(dir: &TempDir, master: &str, bounds: Bounds) -> Result<Catalog, OpenError> {
     Catalog::open(OpenOptions {
         database_url: sqlite_url(dir.path()),
         master_key: MasterKeySource::Value(SecretString::from(master)),
         networks: Networks::Private,
         database: DatabaseOptions { max_connections: 4, ..DatabaseOptions::default() },
+        bounds,
     })
     .await
 }

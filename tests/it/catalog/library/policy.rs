@@ -65,19 +65,25 @@ async fn a_policy_is_stored_and_compiled_and_counts_as_a_change_of_the_set() {
 #[tokio::test]
 async fn a_policy_out_of_bounds_changes_nothing() {
     type Change = fn(&mut PolicySettings);
-    const DAY: u64 = 24 * 3600 * 1000;
+    const HOUR: u64 = 3600 * 1000;
+    const DAY: u64 = 24 * HOUR;
     let (bed, key) = Bed::with_model().await;
     let before = bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap().revision;
-    let table: [(Change, &[&str]); 10] = [
+    let table: [(Change, &[&str]); 12] = [
         (|policy| policy.strategy = Some("fastest".to_owned()), &["strategy"]),
         (|policy| policy.attempt_timeout = Some(Millis(0)), &["attempt_timeout"]),
-        (|policy| policy.first_token_timeout = Some(Millis(DAY + 1)), &["first_token_timeout"]),
+        (|policy| policy.first_token_timeout = Some(Millis(HOUR + 1)), &["first_token_timeout"]),
+        (|policy| policy.connect_timeout = Some(Millis(60_001)), &["connect_timeout"]),
         (|policy| policy.stream_idle_timeout = Some(Millis(0)), &["stream_idle_timeout"]),
         (|policy| policy.cooldowns.max = Some(Millis(DAY + 1)), &["cooldowns.max"]),
         (|policy| policy.health_check = Some((Millis(999), Millis(1))), &["active_health_check.interval"]),
         (|policy| policy.health_check = Some((Millis(1_000), Millis(0))), &["active_health_check.timeout"]),
+        (
+            |policy| policy.health_check = Some((Millis(1_000), Millis(30_001))),
+            &["active_health_check.timeout"],
+        ),
         (|policy| policy.max_attempts = u32::MAX, &["max_attempts"]),
-        (|policy| policy.wait_for_retry_after = Some(Millis(DAY + 1)), &["wait_for_retry_after"]),
+        (|policy| policy.wait_for_retry_after = Some(Millis(HOUR + 1)), &["wait_for_retry_after"]),
         (
             |policy| {
                 policy.attempt_timeout = Some(Millis(0));
@@ -92,13 +98,26 @@ async fn a_policy_out_of_bounds_changes_nothing() {
     }
     assert_eq!(bed.catalog.configs(&key, ConfigFrom::Any).await.unwrap().revision, before);
     let most = |policy: &mut PolicySettings| {
-        policy.attempt_timeout = Some(Millis(DAY));
+        policy.attempt_timeout = Some(Millis(HOUR));
         policy.cooldowns.rate_limited = Some(Millis(DAY));
     };
     bed.writer().update_policy(&key, most).await.unwrap();
     let missing = ModelKey { model: "other".to_owned(), ..key };
     let refused = bed.writer().update_policy(&missing, most).await;
     assert!(matches!(refused, Err(Error::NotFound(ResourceKind::Model, _))));
+}
+
+#[tokio::test]
+async fn a_stored_time_that_is_longer_than_it_may_be_is_the_longest() {
+    let (bed, key) = Bed::with_model().await;
+    let earlier = r#"{"attempt_timeout":86400000,"connect_timeout":86400000,"health_check":[1000,86400000]}"#;
+    assert_eq!(bed.sql().await.run(&format!("UPDATE models SET policy = '{earlier}'")).await, 1);
+    let (settings, _) = bed.writer().update_policy(&key, |policy| policy.max_attempts = 3).await.unwrap();
+    assert_eq!(settings.attempt_timeout, Some(Millis(3600 * 1000)));
+    let policy = bed.catalog.pool(&key).unwrap().policy.clone();
+    assert_eq!(policy.timeouts.connect, Some(Duration::from_secs(60)));
+    let check = HealthCheck { interval: Duration::from_secs(1), timeout: Duration::from_secs(30) };
+    assert_eq!(policy.health_check, Some(check));
 }
 
 #[tokio::test]
