@@ -58,6 +58,8 @@ pub struct Settings {
     pub server: Arc<ServerOptions>,
     /// How many calls are served, in all and of one tenant.
     pub limits: CallLimits,
+    /// How many pools one tenant may watch at once.
+    pub tenant_max_watches: usize,
     /// The longest time of a call that has no deadline of its own.
     pub default_deadline: Duration,
     /// How many models have metrics of their own.
@@ -123,6 +125,8 @@ impl Settings {
         let data_dir = raw.data_dir.take().unwrap_or_else(|| "rota-data".into());
         let (database_url, embedded) = stores::database_url(&mut raw, &data_dir, &mut problems);
         let seconds = Duration::from_secs;
+        let default_deadline =
+            time("default-deadline", raw.default_deadline.take(), seconds(600), &mut problems);
         let settings = Self {
             listen,
             admin_listen,
@@ -134,14 +138,10 @@ impl Settings {
             master_key: stores::master_key(&mut raw, &data_dir, embedded, &mut problems),
             data_dir,
             upstream: upstream::resolve(&mut raw, listen, &mut problems),
-            server: Arc::new(server::resolve(&mut raw, &mut problems)),
+            server: Arc::new(server::resolve(&mut raw, default_deadline, &mut problems)),
             limits: server::limits(&mut raw, &mut problems),
-            default_deadline: time(
-                "default-deadline",
-                raw.default_deadline.take(),
-                seconds(600),
-                &mut problems,
-            ),
+            tenant_max_watches: server::watches(&raw, &mut problems),
+            default_deadline,
             metrics_models: raw.metrics_models.unwrap_or(200),
             traces: traces::resolve(&mut raw, &mut problems),
             start_wait: time("start-wait", raw.start_wait.take(), seconds(60), &mut problems),

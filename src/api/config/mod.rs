@@ -14,5 +14,6 @@ mod providers;
 mod rpcs;
 mod service;
 mod watch;
+mod watches;
 
 pub use service::ConfigApi;

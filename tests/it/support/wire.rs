@@ -135,4 +135,18 @@ impl Wire {
         timeout(limit, reading).await.unwrap_or_else(|_| panic!("still open after {limit:?}"));
         code
     }
+
+    /// Reads until these streams have ended, whatever ends them. Fails after `limit`.
+    pub async fn ended_streams(&mut self, streams: &[u32], limit: Duration) {
+        let mut open = streams.to_vec();
+        let reading = async {
+            while !open.is_empty() {
+                let Some((kind, flags, stream, _)) = self.next().await else { return };
+                if kind == RST_STREAM || (matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0) {
+                    open.retain(|open| *open != stream);
+                }
+            }
+        };
+        timeout(limit, reading).await.unwrap_or_else(|_| panic!("still open after {limit:?}"));
+    }
 }

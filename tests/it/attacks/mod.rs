@@ -1,0 +1,5 @@
+//! Attacks by one party on what all share, beside calls of another: none of those fails, and they are about as quick as beside
+//! the same load of ordinary calls. Each has a small form, which runs with the other tests, and a full one: `make attacks`.
+
+mod beside;
+mod door;
