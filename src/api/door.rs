@@ -14,11 +14,7 @@ use super::{
 use crate::gate::{Gate, Inside, Operation, PartysCall, Peer, PublicCall, Refusal};
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::{
-    HeaderMap, HeaderName, Request, Response,
-    header::AUTHORIZATION,
-    request::Parts,
-};
+use http::{HeaderMap, HeaderName, Request, Response, header::AUTHORIZATION, request::Parts};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::Full;
 use std::{
@@ -35,6 +31,8 @@ use tower::Service;
 
 /// The largest message of a call without a token, in bytes.
 const PUBLIC_MESSAGE: usize = 4 << 10;
+/// The longest path of one.
+const LONGEST_PATH: usize = 128;
 /// How long the request of such a call may take to come.
 const PUBLIC_TIME: Duration = Duration::from_secs(5);
 /// How long reflection may have nothing to say, and how long it may last.
@@ -120,7 +118,9 @@ impl Inner {
         let path = request.uri().path();
         match operations::at(path) {
             Some(operation) => self.called(operation, peer, request).await,
-            None if path.starts_with("/grpc.") => self.public(peer, request).await,
+            None if path.starts_with("/grpc.") && path.len() <= LONGEST_PATH => {
+                self.public(peer, request).await
+            }
             // Its body is not read.
             None => Answer::refused(Status::unimplemented(""), None),
         }
@@ -179,6 +179,7 @@ impl Inner {
         let encoding = head.headers.remove(&ENCODING);
         let limits = Limits {
             most: self.options.max_message_size,
+            memory: self.gate.request_bytes(),
             time: self.gate.receive_timeout(),
             gzip: encoding.as_ref().is_some_and(|name| name == "gzip"),
         };
@@ -212,7 +213,7 @@ impl Inner {
         } else if is_reflection {
             Body::new(Public { body, over: Box::pin(over.clone().cancelled_owned()) })
         } else {
-            let limits = Limits { most: PUBLIC_MESSAGE, time: PUBLIC_TIME, gzip: false };
+            let limits = Limits { most: PUBLIC_MESSAGE, memory: 0, time: PUBLIC_TIME, gzip: false };
             match receive::received(body, &limits, "", |_| Ok(())).await {
                 Ok(message) => Body::new(Full::new(message)),
                 Err(status) => return Answer::refused(status, None),
@@ -240,7 +241,12 @@ impl Inner {
 impl Answer {
     fn refused(status: Status, inside: Option<Inside>) -> Self {
         let patience = Patience::default();
-        Self { response: status.into_http(), patience, inside: inside.map(|inside| (inside, None)), public: None }
+        Self {
+            response: status.into_http(),
+            patience,
+            inside: inside.map(|inside| (inside, None)),
+            public: None,
+        }
     }
 }
 

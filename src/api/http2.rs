@@ -9,10 +9,7 @@ use h2::{
     Ping, PingPong,
     server::{Builder, Connection as Http2},
 };
-use std::{
-    pin::pin,
-    time::Duration,
-};
+use std::{pin::pin, time::Duration};
 use tokio::time::{sleep, timeout};
 
 /// How often a peer is pinged. A peer that does not answer in time is gone, and what it held is given back.
@@ -64,6 +61,9 @@ pub(super) async fn serve(
             call = http2.accept() => match call {
                 Some(call) => {
                     let (request, respond) = call?;
+                    if peer.is_deaf_stranger() {
+                        return Ok(());
+                    }
                     tokio::spawn(door.clone().answer(peer.clone(), request, respond));
                 }
                 None => return Ok(()),

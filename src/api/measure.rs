@@ -33,11 +33,11 @@ pub(super) enum Measured {
     Nul(String),
 }
 
-/// Measures a request of that RPC, such as `rota.v1.InvokeService/InvokeLlm`.
-pub(super) fn measured(rpc: &str, message: &[u8]) -> Measured {
+/// Measures a request of that RPC, such as `rota.v1.InvokeService/InvokeLlm`. It ends where there is more than `enough`.
+pub(super) fn measured(rpc: &str, message: &[u8], enough: usize) -> Measured {
     let size = message.len().saturating_mul(2);
     let Some(&(kind, stores)) = CONTRACT.requests.get(rpc) else { return Measured::Size(size) };
-    let mut walk = Walk { size };
+    let mut walk = Walk { size, enough };
     match walk.message(kind, message, stores, 0) {
         Ok(()) => Measured::Size(walk.size),
         Err(path) => Measured::Nul(path),
@@ -160,6 +160,7 @@ fn own_size(kinds: &[Kind], kind: usize, depth: usize) -> usize {
 
 struct Walk {
     size: usize,
+    enough: usize,
 }
 
 impl Walk {
@@ -169,6 +170,9 @@ impl Walk {
         let texts = texts || kind.is_key;
         let mut rest = bytes;
         while let Some((number, part)) = next(&mut rest) {
+            if self.size > self.enough {
+                break;
+            }
             let Some(field) = kind.fields.iter().find(|field| field.number == number) else { continue };
             match (field.holds, part) {
                 (Holds::Text, Part::Bytes(text)) => {
@@ -186,9 +190,8 @@ impl Walk {
                     let described = CONTRACT.kinds.get(inner);
                     let (own, is_pair) = described.map_or((0, false), |kind| (kind.size, kind.is_pair));
                     self.add(if is_pair { own + PAIR } else { own * GROWN });
-                    self.message(inner, message, texts, depth + 1).map_err(|path| {
-                        field.path(bytes, rest, (!is_pair).then_some(path.as_str()))
-                    })?;
+                    self.message(inner, message, texts, depth + 1)
+                        .map_err(|path| field.path(bytes, rest, (!is_pair).then_some(path.as_str())))?;
                 }
                 (Holds::Text | Holds::Message(_), Part::Number) => {}
             }
@@ -275,7 +278,7 @@ mod tests {
     const SAVE: &str = "rota.v1.ConfigService/UpdateLoadBalancingConfigs";
 
     fn size(rpc: &str, bytes: &[u8]) -> usize {
-        match measured(rpc, bytes) {
+        match measured(rpc, bytes, usize::MAX) {
             Measured::Size(size) => size,
             Measured::Nul(path) => panic!("{path}"),
         }
@@ -291,11 +294,13 @@ mod tests {
 
     #[test]
     fn lists_of_nothing_count_as_what_they_become() {
-        let request = pb::InvokeLlmRequest { messages: vec![pb::Message::default(); 1000], ..Default::default() };
+        let request =
+            pb::InvokeLlmRequest { messages: vec![pb::Message::default(); 1000], ..Default::default() };
         let least = 1000 * size_of::<pb::Message>();
         let measured = size(CALL, &request.encode_to_vec());
         assert!(measured >= least && measured < 10 * least, "{measured} of {least}");
-        let request = pb::InvokeTextEmbeddingRequest { texts: vec![String::new(); 1000], ..Default::default() };
+        let request =
+            pb::InvokeTextEmbeddingRequest { texts: vec![String::new(); 1000], ..Default::default() };
         assert!(size("rota.v1.InvokeService/InvokeTextEmbedding", &request.encode_to_vec()) >= 24_000);
         let value = prost_types::Value { kind: Some(prost_types::value::Kind::NullValue(0)) };
         let list = prost_types::ListValue { values: vec![value; 1000] };
@@ -308,7 +313,8 @@ mod tests {
 
     #[test]
     fn an_ordinary_request_counts_as_little() {
-        let message = pb::Message { role: "user".to_owned(), content: "x".repeat(2000), ..Default::default() };
+        let message =
+            pb::Message { role: "user".to_owned(), content: "x".repeat(2000), ..Default::default() };
         let request = pb::InvokeLlmRequest { messages: vec![message; 3], ..Default::default() };
         let measured = size(CALL, &request.encode_to_vec());
         assert!(measured < 20_000, "{measured}");
@@ -318,10 +324,10 @@ mod tests {
     fn nul_is_found_where_texts_are_stored_and_in_keys() {
         let key = Some(pb::ModelKey { model: "a\0".to_owned(), ..Default::default() });
         let call = pb::InvokeLlmRequest { key: key.clone(), ..Default::default() };
-        assert_eq!(measured(CALL, &call.encode_to_vec()), Measured::Nul("key.model".to_owned()));
+        assert_eq!(measured(CALL, &call.encode_to_vec(), usize::MAX), Measured::Nul("key.model".to_owned()));
         let said = pb::Message { content: "a\0".to_owned(), ..Default::default() };
         let call = pb::InvokeLlmRequest { messages: vec![said], ..Default::default() };
-        assert!(matches!(measured(CALL, &call.encode_to_vec()), Measured::Size(_)));
+        assert!(matches!(measured(CALL, &call.encode_to_vec(), usize::MAX), Measured::Size(_)));
         let fine = pb::LoadBalancingConfig { name: "a".to_owned(), ..Default::default() };
         let named = pb::LoadBalancingConfig { name: "\0".to_owned(), ..fine.clone() };
         let secret = pb::LoadBalancingConfig {
@@ -329,9 +335,11 @@ mod tests {
             ..fine.clone()
         };
         for (config, path) in [(named, "configs[1].name"), (secret, "configs[1].credentials")] {
-            let request =
-                pb::UpdateLoadBalancingConfigsRequest { configs: vec![fine.clone(), config], ..Default::default() };
-            assert_eq!(measured(SAVE, &request.encode_to_vec()), Measured::Nul(path.to_owned()));
+            let request = pb::UpdateLoadBalancingConfigsRequest {
+                configs: vec![fine.clone(), config],
+                ..Default::default()
+            };
+            assert_eq!(measured(SAVE, &request.encode_to_vec(), usize::MAX), Measured::Nul(path.to_owned()));
         }
     }
 
@@ -339,7 +347,7 @@ mod tests {
         #[test]
         fn whatever_the_bytes_it_ends(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
             for rpc in [CALL, SAVE] {
-                let _ = measured(rpc, &bytes);
+                let _ = measured(rpc, &bytes, usize::MAX);
             }
         }
     }

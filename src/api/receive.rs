@@ -29,6 +29,8 @@ const SMALL: usize = 16 << 10;
 pub(super) struct Limits {
     /// The largest message, in bytes.
     pub(super) most: usize,
+    /// More memory than it can have, in bytes.
+    pub(super) memory: usize,
     /// How long it may take to come.
     pub(super) time: Duration,
     /// Whether it may be packed with gzip.
@@ -53,7 +55,7 @@ pub(super) async fn received(
         }
         message = unpacked(message, limits.most, &mut hold).await?;
     }
-    match measured(rpc, message.get(HEAD..).unwrap_or_default()) {
+    match measured(rpc, message.get(HEAD..).unwrap_or_default(), limits.memory) {
         Measured::Size(size) if size <= SMALL => {}
         Measured::Size(size) => hold(size).map_err(status::from_refusal)?,
         Measured::Nul(path) => return Err(status::invalid(path, "must not contain NUL")),
@@ -61,34 +63,34 @@ pub(super) async fn received(
     Ok(message)
 }
 
-async fn whole(mut body: RecvStream, most: usize, hold: &mut impl FnMut(usize) -> Result<(), Refusal>) -> Result<Bytes, Status> {
-    let mut came = Bytes::new();
-    // Few requests come in pieces. These are copied: a piece may keep far more in memory than itself.
+async fn whole(
+    mut body: RecvStream,
+    most: usize,
+    hold: &mut impl FnMut(usize) -> Result<(), Refusal>,
+) -> Result<Bytes, Status> {
+    // Most requests come in one piece, which is their end. Others are copied: a piece may keep far more in memory than itself.
     let mut pieces = BytesMut::new();
+    let mut whole = None;
     let mut counted = SMALL;
     while let Some(data) = poll_fn(|cx| body.poll_data(cx)).await {
         let data = data.map_err(|_| Status::cancelled("the request was broken off"))?;
         let _ = body.flow_control().release_capacity(data.len());
-        if came.is_empty() && pieces.is_empty() {
-            came = data;
-        } else {
-            if pieces.is_empty() {
-                pieces.put(std::mem::take(&mut came));
-            }
-            pieces.put(data);
+        if pieces.is_empty() && body.is_end_stream() {
+            whole = Some(data);
+            break;
         }
-        let bytes: &[u8] = if pieces.is_empty() { &came } else { &pieces };
-        let length = checked(bytes, most)?;
-        if bytes.len() > counted {
-            // What has come, its copy that grows, and at the end what is decoded.
-            counted = bytes.len().saturating_mul(2).min(length + HEAD).max(bytes.len());
+        pieces.put(data);
+        let length = checked(&pieces, most)?;
+        if pieces.len() > counted {
+            // What has come, and its copy that grows.
+            counted = pieces.len().saturating_mul(2).min(length + HEAD).max(pieces.len());
             hold(counted).map_err(status::from_refusal)?;
         }
         if body.is_end_stream() {
             break;
         }
     }
-    let bytes = if pieces.is_empty() { came } else { pieces.freeze() };
+    let bytes = whole.unwrap_or_else(|| pieces.freeze());
     if bytes.is_empty() {
         return Err(malformed("there is no message"));
     }
@@ -100,7 +102,8 @@ async fn whole(mut body: RecvStream, most: usize, hold: &mut impl FnMut(usize) -
 
 /// Checks what has come of a message so far. Returns its length, as far as it is known.
 fn checked(bytes: &[u8], most: usize) -> Result<usize, Status> {
-    let Some(([packed, a, b, c, d], rest)) = bytes.split_first_chunk().map(|(head, rest)| (*head, rest)) else {
+    let Some(([packed, a, b, c, d], rest)) = bytes.split_first_chunk().map(|(head, rest)| (*head, rest))
+    else {
         return Ok(most);
     };
     if packed > 1 {
@@ -120,7 +123,11 @@ fn checked(bytes: &[u8], most: usize) -> Result<usize, Status> {
 }
 
 /// Unpacks a message, and counts what it becomes before there is room for it.
-async fn unpacked(message: Bytes, most: usize, hold: &mut impl FnMut(usize) -> Result<(), Refusal>) -> Result<Bytes, Status> {
+async fn unpacked(
+    message: Bytes,
+    most: usize,
+    hold: &mut impl FnMut(usize) -> Result<(), Refusal>,
+) -> Result<Bytes, Status> {
     let packed = message.get(HEAD..).unwrap_or_default();
     let mut decoder = GzipDecoder::new(packed);
     let mut out = BytesMut::with_capacity(HEAD + (2 * packed.len()).clamp(64, STRETCH).min(most.max(64)));
@@ -180,7 +187,8 @@ pub(super) fn mended(headers: &HeaderMap) -> Option<Status> {
     }
     let told = Status::from_header_map(headers)?;
     // `failed to decode Protobuf message: Inner.field: Outer.field: what is wrong`
-    let mut rest = told.message().strip_prefix("failed to decode Protobuf message: ").unwrap_or(told.message());
+    let mut rest =
+        told.message().strip_prefix("failed to decode Protobuf message: ").unwrap_or(told.message());
     let mut path = Vec::new();
     while let Some((step, after)) = rest.split_once(": ") {
         let Some((_, field)) = step.split_once('.').filter(|(kind, _)| !kind.contains(' ')) else { break };
@@ -205,11 +213,16 @@ mod tests {
                 "invalid string value: data is not UTF-8 encoded",
             ),
             ("failed to decode Protobuf message: buffer underflow", "", "buffer underflow"),
-            ("failed to decode Protobuf message: invalid wire type: Varint (expected LengthDelimited)", "", "invalid wire type: Varint (expected LengthDelimited)"),
+            (
+                "failed to decode Protobuf message: invalid wire type: Varint (expected LengthDelimited)",
+                "",
+                "invalid wire type: Varint (expected LengthDelimited)",
+            ),
         ] {
             let status = mended(Status::internal(told).into_http::<()>().headers()).unwrap();
             assert_eq!(status.code(), Code::InvalidArgument);
-            let violations = status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
+            let violations =
+                status.get_details_bad_request().map(|bad| bad.field_violations).unwrap_or_default();
             let fields: Vec<_> = violations.iter().map(|violation| violation.field.as_str()).collect();
             assert_eq!(fields, if field.is_empty() { vec![] } else { vec![field] }, "{told}");
             assert!(status.message().contains(what), "{}", status.message());

@@ -20,6 +20,9 @@ use tonic::Status;
 /// How much is handed over at once, in bytes: a frame of HTTP/2's usual size.
 const STRETCH: usize = 16 << 10;
 
+/// What the head of an answer takes, about, in bytes.
+const HEAD: usize = 512;
+
 /// How long an answer may last.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Patience {
@@ -55,6 +58,7 @@ pub(super) async fn send<B>(
     let head = Response::from_parts(head, ());
     note(head.headers());
     if body.is_end_stream() {
+        peer.sends(HEAD);
         let _ = respond.send_response(head, true);
         return;
     }

@@ -39,7 +39,8 @@ fn without_core_dumps() {
     let limited = setrlimit(Resource::Core, none);
     // The system may hand a dump to a program in spite of the limit.
     #[cfg(target_os = "linux")]
-    let limited = limited.and(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable));
+    let limited =
+        limited.and(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable));
     if let Err(error) = limited {
         tracing::warn!(%error, "core dumps cannot be switched off");
     }

@@ -167,6 +167,12 @@ impl Gate {
         self.limits.receive_timeout
     }
 
+    /// More than the requests of one party may take together, in bytes.
+    #[must_use]
+    pub fn request_bytes(&self) -> usize {
+        self.limits.request_bytes.most.saturating_mul(2)
+    }
+
     /// Contains panics in the body of an answer. The body ends with `last` then.
     pub fn contained_body<B: Body>(&self, body: B, last: LastFrame<B>) -> ContainedBody<B> {
         ContainedBody::new(body, last, self.metrics.clone())

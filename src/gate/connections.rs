@@ -231,13 +231,17 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.io).poll_write(cx, buffer))?;
+        let written = Pin::new(&mut self.io).poll_write(cx, buffer);
+        self.peer.blocked(written.is_pending());
+        let written = ready!(written)?;
         self.peer.took(written);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.peer.blocked(flushed.is_pending());
+        ready!(flushed)?;
         self.peer.took_all();
         Poll::Ready(Ok(()))
     }

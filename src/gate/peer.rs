@@ -23,6 +23,8 @@ const MOST_REFLECTION: usize = 2;
 /// See the module's documentation. Calls on the connection share it.
 pub struct Peer {
     is_known: AtomicBool,
+    /// Whether the connection takes nothing at the moment.
+    is_blocked: AtomicBool,
     /// Its place among the strangers, until its party counts it.
     stranger: Mutex<Option<Place>>,
     counted: OnceLock<PartysConnection>,
@@ -45,6 +47,7 @@ impl Peer {
             stranger: Mutex::new(Some(stranger)),
             counted: OnceLock::new(),
             is_known: AtomicBool::default(),
+            is_blocked: AtomicBool::default(),
             shown: Notify::default(),
             unsent: AtomicUsize::default(),
             is_waited_for: AtomicBool::default(),
@@ -68,6 +71,17 @@ impl Peer {
         self.shown.notify_one();
     }
 
+    /// Whether the peer has shown no valid token, and takes nothing of the much that was said to it.
+    #[must_use]
+    pub fn is_deaf_stranger(&self) -> bool {
+        !self.is_known.load(Relaxed) && self.is_blocked.load(Relaxed) && !self.has_room()
+    }
+
+    /// Notes whether the connection takes anything at the moment.
+    pub(super) fn blocked(&self, is_blocked: bool) {
+        self.is_blocked.store(is_blocked, Relaxed);
+    }
+
     /// Waits until the peer has shown a valid token.
     pub async fn shown(&self) {
         self.shown.notified().await;
@@ -81,7 +95,8 @@ impl Peer {
     /// Counts a call without a token, until what is returned is dropped. `None` if there are too many.
     pub fn public_call(self: &Arc<Self>, is_reflection: bool) -> Option<PublicCall> {
         let call = PublicCall { peer: Arc::clone(self), is_reflection };
-        let reflections = self.reflection.fetch_add(is_reflection.into(), Relaxed) + usize::from(is_reflection);
+        let reflections =
+            self.reflection.fetch_add(is_reflection.into(), Relaxed) + usize::from(is_reflection);
         let calls = self.public.fetch_add(1, Relaxed) + 1;
         (calls <= MOST_PUBLIC && reflections <= MOST_REFLECTION).then_some(call)
     }

@@ -77,6 +77,13 @@ struct Used {
     active: AtomicU8,
 }
 
+impl All {
+    /// A tenant, as things are now.
+    fn tenant(&self) -> Party {
+        Party::Tenant { alone: self.active.load(Relaxed) <= 1 }
+    }
+}
+
 impl TenantLimits {
     pub fn new(limits: CallLimits) -> Self {
         Self::with_clock(limits, MonotonicClock)
@@ -105,7 +112,7 @@ impl<C: Clock + Clone> TenantLimits<C> {
                 if used.active.swap(ACTIVE, Relaxed) == 0 {
                     self.all.active.fetch_add(1, Relaxed);
                 }
-                (used, self.party())
+                (used, self.all.tenant())
             }
         };
         // First, so that a call that must wait for another takes no token.
@@ -114,7 +121,13 @@ impl<C: Clock + Clone> TenantLimits<C> {
             Over::Tenant => Refusal::TenantCalls { retry_after: SOON },
             Over::All => Refusal::Overloaded,
         })?;
-        let call = PartysCall { all: Arc::clone(&self.all), used, party, bytes: 0, bound: self.limits.request_bytes };
+        let call = PartysCall {
+            all: Arc::clone(&self.all),
+            used,
+            party,
+            bytes: 0,
+            bound: self.limits.request_bytes,
+        };
         if let (Some(rates), Some(tenant)) = (&self.rates, tenant) {
             rates.take(&Arc::from(tenant)).map_err(|retry_after| Refusal::TenantRate { retry_after })?;
         }
@@ -125,9 +138,7 @@ impl<C: Clock + Clone> TenantLimits<C> {
     pub fn connect(&self, tenant: Option<&str>) -> Option<PartysConnection> {
         let (used, party) = match tenant {
             None => (Arc::clone(&self.all.operators), Party::Operators),
-            Some(tenant) => {
-                (self.used(tenant), self.party())
-            }
+            Some(tenant) => (self.used(tenant), self.all.tenant()),
         };
         let taken = self.limits.connections.take(&self.all.used.connections, &used.connections, party, 1);
         taken.ok().map(|()| PartysConnection { all: Arc::clone(&self.all), used })
@@ -138,11 +149,6 @@ impl<C: Clock + Clone> TenantLimits<C> {
             return Arc::clone(&used);
         }
         Arc::clone(&self.all.tenants.entry(tenant.into()).or_default())
-    }
-
-    /// A tenant that has just called.
-    fn party(&self) -> Party {
-        Party::Tenant { alone: self.all.active.load(Relaxed) <= 1 }
     }
 
     /// Counts the tenants that are active, and forgets those that use nothing. Each is looked at in a few sweeps and then
@@ -190,7 +196,9 @@ impl PartysCall {
             self.bytes = bytes;
             return Ok(());
         };
-        let taken = self.bound.take(&self.all.used.bytes, &self.used.bytes, self.party, more);
+        // Others may have come since the call began.
+        let party = if self.party == Party::Operators { self.party } else { self.all.tenant() };
+        let taken = self.bound.take(&self.all.used.bytes, &self.used.bytes, party, more);
         taken.map_err(|over| match over {
             Over::Tenant => Refusal::TenantBytes { retry_after: SOON },
             Over::All => Refusal::Overloaded,
@@ -252,11 +260,15 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn limits(calls: Bound, tenant_calls_per_second: u32) -> (TenantLimits<FakeRelativeClock>, FakeRelativeClock) {
+    fn limits(
+        calls: Bound,
+        tenant_calls_per_second: u32,
+    ) -> (TenantLimits<FakeRelativeClock>, FakeRelativeClock) {
         let request_bytes = Bound { most: 1600, each: None };
         let connections = Bound { most: 16, each: None };
         let receive_timeout = SECOND;
-        let limits = CallLimits { calls, tenant_calls_per_second, request_bytes, connections, receive_timeout };
+        let limits =
+            CallLimits { calls, tenant_calls_per_second, request_bytes, connections, receive_timeout };
         let clock = FakeRelativeClock::default();
         (TenantLimits::with_clock(limits, clock.clone()), clock)
     }
@@ -291,7 +303,7 @@ mod tests {
         assert_eq!(most(), 32);
         drop(limits.enter(Some("b")).unwrap());
         assert_eq!(most(), 16);
-        for _ in 0..=ACTIVE {
+        for _ in 0..ACTIVE {
             assert_eq!(most(), 16);
             clock.advance(SECOND);
         }

@@ -81,7 +81,8 @@ async fn malformed(rota: &Rota, requests: usize) {
         let code = answer.as_ref().err().map_or(Code::Ok, tonic::Status::code);
         *codes.entry(code).or_default() += 1;
         let Err(status) = answer else { continue };
-        let shown = format!("seed {SEED}: {rpc} {}: {status:?}", bytes[..bytes.len().min(2000)].escape_ascii());
+        let shown =
+            format!("seed {SEED}: {rpc} {}: {status:?}", bytes[..bytes.len().min(2000)].escape_ascii());
         assert!(!matches!(code, Code::Internal | Code::Unknown), "{shown}");
         assert!(!refusal(&status).reason.is_empty(), "{shown}");
     }

@@ -45,5 +45,8 @@ pub async fn ordinary(scene: &Scene, callers: usize, how_long: Duration) {
 /// The slowest hundredth beside an attack is at most twice that beside ordinary load.
 pub fn assert_undisturbed(attacked: Duration, ordinary: Duration) {
     println!("the slowest hundredth: {attacked:?} beside the attack, {ordinary:?} beside ordinary calls");
-    assert!(attacked <= 2 * ordinary.max(FLOOR), "{attacked:?} beside the attack, {ordinary:?} beside ordinary calls");
+    assert!(
+        attacked <= 2 * ordinary.max(FLOOR),
+        "{attacked:?} beside the attack, {ordinary:?} beside ordinary calls"
+    );
 }
