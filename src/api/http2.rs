@@ -22,6 +22,9 @@ const MAX_METADATA: u32 = 16 << 10;
 /// How much a peer may send unread, on one call and on all, in bytes: before it has shown a valid token, and then.
 const NARROW: (u32, u32) = (16 << 10, (64 << 10) - 1);
 const WIDE: u32 = 1 << 20;
+/// What small frames that wait to be read may cost beside their data, in bytes: two thousand of them. Those who call begin
+/// with many at once, so this is not narrow at first.
+const SMALL_FRAMES: usize = 512 << 10;
 /// How much of an answer HTTP/2 may hold, in bytes.
 const MAX_UNSENT: usize = 64 << 10;
 /// Windows cannot change while the peer has still to acknowledge what they were.
@@ -46,6 +49,7 @@ pub(super) async fn serve(
         .max_concurrent_streams(max_calls)
         .max_header_list_size(MAX_METADATA)
         .max_pending_accept_reset_streams(RESETS)
+        .data_frame_budget(SMALL_FRAMES)
         .max_send_buffer_size(MAX_UNSENT);
     let (mut ends, mut closed, mut shown) = (pin!(ends), pin!(peer.closed()), pin!(peer.shown()));
     let mut http2 = tokio::select! {

@@ -6,6 +6,7 @@ mod cooldown;
 mod credentials;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
+mod listed;
 mod mask;
 mod models;
 mod overview;

@@ -1,7 +1,7 @@
 //! The pools that are watched. Each is looked at by one task for all its watchers, which encodes a state once, when it has
 //! changed.
 
-use super::balancing;
+use super::listed::listed;
 use crate::{
     api::{pb, status, to_pb},
     catalog::{Catalog, ConfigFrom, ConfigSet, Error, ModelKey},
@@ -202,7 +202,7 @@ impl Pool {
         let set = self.configs().await?;
         let seen = self.state.inspect(&set.roster).await;
         let revision = set.revision;
-        let configs = balancing::listed(set, seen);
+        let configs = listed(set, seen);
         let state = pb::PoolState { key: Some(to_pb::key(self.key.clone())), revision, configs };
         let compared = without_clocks(state.clone());
         if self.last.as_ref() == Some(&compared) {

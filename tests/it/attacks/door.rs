@@ -233,7 +233,7 @@ async fn reflection_is_small_and_short_in_full() {
 /// Calls whose answers nobody reads: the window of each is nothing.
 async fn unread(calls: u32) {
     let field = Field::set(&["--send-timeout", "3s"]).await;
-    let normal = field.ordinary(16).await;
+    let normal = field.ordinary(200).await;
     let before = field.resident();
     let attack = async {
         let (began, mut held) = (Instant::now(), Vec::new());
