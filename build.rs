@@ -17,6 +17,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The generated comments hold proto markup that rustdoc would take for links.
     let mut config = tonic_prost_build::Config::new();
     config.disable_comments(["."]);
-    tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), config)?;
+    tonic_prost_build::configure()
+        // Ours, since many receive the same one: it is encoded once.
+        .extern_path(".rota.v1.WatchPoolResponse", "crate::api::pb::shared::WatchPoolResponse")
+        .compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

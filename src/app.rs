@@ -5,7 +5,7 @@ mod stores;
 pub use stores::{open_catalog, operator};
 
 use crate::{
-    api::{self, Admin, ConfigApi, GateLayer, HealthApi, InvokeApi, Services},
+    api::{self, Admin, ConfigApi, HealthApi, InvokeApi, Services},
     catalog::{Catalog, DatabaseState},
     gate::{Connections, Drain, Gate},
     health::{self, CheckSlots, Readiness, RedisNeed, Serving},
@@ -76,13 +76,14 @@ impl App {
                 stores.catalog.clone(),
                 stores.state.clone(),
                 drivers.clone(),
+                settings.tenant_max_watches,
                 drain.draining.clone(),
             ),
             invoke: invoke_api(settings, &stores, drivers.clone(), metrics.clone(), &drain),
         };
         let connections = open_port(settings, metrics, &tasks).await?;
         let address = connections.address();
-        let server = serve(settings, GateLayer::new(gate), services, connections, &tasks)?;
+        let server = serve(settings, gate, services, connections, &tasks)?;
         // Nothing fails any more: calls may come.
         let serving = Serving { catalog: stores.catalog.clone(), state: stores.state.clone() };
         let _ = readiness.serving.set(serving);
@@ -192,7 +193,8 @@ fn invoke_api(
 async fn open_port(settings: &Settings, metrics: Arc<Metrics>, tasks: &Tasks) -> Result<Connections> {
     let port = Port::bind(settings.listen).await;
     let port = port.with_context(|| format!("cannot listen on {}", settings.listen))?;
-    Connections::to(port, settings.server.max_connections, settings.server.tls.clone(), metrics, tasks)
+    let options = &settings.server;
+    Connections::to(port, options.max_connections, options.max_strangers, options.tls.clone(), metrics, tasks)
         .await
         .context("--tls-cert, --tls-key and --tls-client-ca cannot be used together")
 }
@@ -201,20 +203,17 @@ async fn open_port(settings: &Settings, metrics: Arc<Metrics>, tasks: &Tasks) ->
 /// port. Connections of the old one end after their calls.
 fn serve(
     settings: &Settings,
-    gate: GateLayer,
+    gate: Gate,
     services: Services,
     connections: Connections,
     tasks: &Tasks,
 ) -> Result<JoinHandle<()>> {
     let (options, connections) = (settings.server.clone(), Arc::new(connections));
-    let max_age = options.max_connection_age;
-    let router = move || api::router(gate.clone(), services.clone(), &options);
-    // What cannot be served at all fails the start.
-    router()?;
+    let door = api::door(gate, services, options.door)?;
     Ok(tasks.spawn(Task::Server, move |stop| {
-        let (router, connections) = (router(), connections.clone());
+        let (door, connections, options) = (door.clone(), connections.clone(), options.clone());
         async move {
-            if let Err(error) = api::serve(router, &connections, max_age, stop).await {
+            if let Err(error) = api::serve(door, &connections, &options, stop).await {
                 tracing::warn!(%error, "gRPC cannot be served");
             }
         }

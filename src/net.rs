@@ -2,6 +2,10 @@
 //!
 //! When the system has no descriptors left, accepting pauses, and the log says so once. Otherwise it would take a whole core.
 
+mod places;
+
+pub use places::{Place, Places};
+
 use parking_lot::Mutex;
 use std::{
     io::{self, ErrorKind},

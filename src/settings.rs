@@ -65,6 +65,8 @@ pub struct Settings {
     pub health_checks: usize,
     /// The same for one tenant.
     pub tenant_health_checks: usize,
+    /// How many pools one tenant may watch at once.
+    pub tenant_max_watches: usize,
     /// The longest time of a call that has no deadline of its own.
     pub default_deadline: Duration,
     /// How many models have metrics of their own.
@@ -132,6 +134,8 @@ impl Settings {
         let data_dir = raw.data_dir.take().unwrap_or_else(|| "rota-data".into());
         let (database_url, embedded) = stores::database_url(&mut raw, &data_dir, &mut problems);
         let seconds = Duration::from_secs;
+        let default_deadline =
+            time("default-deadline", raw.default_deadline.take(), seconds(600), &mut problems);
         let settings = Self {
             listen,
             admin_listen,
@@ -143,7 +147,7 @@ impl Settings {
             master_key: stores::master_key(&mut raw, &data_dir, embedded, &mut problems),
             data_dir,
             upstream: upstream::resolve(&mut raw, listen, &mut problems),
-            server: Arc::new(server::resolve(&mut raw, &mut problems)),
+            server: Arc::new(server::resolve(&mut raw, default_deadline, &mut problems)),
             limits: server::limits(&mut raw, &mut problems),
             bounds: stored::bounds(&mut raw, &mut problems),
             health_checks: stored::slots("max-health-checks", raw.max_health_checks, 256, &mut problems),
@@ -153,12 +157,8 @@ impl Settings {
                 16,
                 &mut problems,
             ),
-            default_deadline: time(
-                "default-deadline",
-                raw.default_deadline.take(),
-                seconds(600),
-                &mut problems,
-            ),
+            tenant_max_watches: server::watches(&raw, &mut problems),
+            default_deadline,
             metrics_models: raw.metrics_models.unwrap_or(200),
             traces: traces::resolve(&mut raw, &mut problems),
             start_wait: time("start-wait", raw.start_wait.take(), seconds(60), &mut problems),

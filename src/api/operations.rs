@@ -102,6 +102,12 @@ pub(super) fn at(path: &str) -> Option<Operation> {
     Some(Operation { name: path.trim_start_matches('/'), access: *access })
 }
 
+/// Whether the answer is streamed as a provider says it, at the pace of its reader.
+pub(super) fn is_paced(operation: Operation) -> bool {
+    ["rota.v1.InvokeService/StreamLlm", "rota.v1.InvokeService/InvokeTts", "rota.v1.InvokeService/Forward"]
+        .contains(&operation.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

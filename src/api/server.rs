@@ -1,37 +1,32 @@
-//! The services behind one port, and what they share: the gate, limits, compression, health and reflection.
+//! The services behind one port, and the connections to it.
 
-use super::{admin::Admin, config::ConfigApi, health::HealthApi, invoke::InvokeApi, layer::GateLayer, pb};
-use crate::gate::{Connection, Connections, Tls};
-use futures::{StreamExt, future::ready, stream};
+use super::{
+    admin::Admin,
+    config::ConfigApi,
+    door::{Door, DoorOptions},
+    health::HealthApi,
+    http2,
+    invoke::InvokeApi,
+    pb,
+};
+use crate::gate::{Connections, Gate, Tls};
+use futures::StreamExt;
 use std::{io, pin::pin, sync::Arc, time::Duration};
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{
-    codec::CompressionEncoding,
-    transport::{
-        Server,
-        server::{Connected, Router, TcpConnectInfo},
-    },
-};
+use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::{Builder, Error};
-use tower::{
-    BoxError,
-    layer::util::{Identity, Stack},
-};
 
-/// How often a peer is pinged. A peer that does not answer is gone, and what it held is given back.
-const PING: Duration = Duration::from_secs(30);
-
-/// How many streams a connection may reset before they were served (CVE-2023-44487, "rapid reset").
-const RESETS: usize = 20;
-/// The most metadata of one call, in bytes.
-const MAX_METADATA: u32 = 16 << 10;
+/// The largest message to reflection, in bytes.
+const REFLECTION_MESSAGE: usize = 4 << 10;
 
 /// How gRPC is served.
 pub struct ServerOptions {
-    /// The largest message in, in bytes.
-    pub max_message_size: usize,
+    /// How calls are taken.
+    pub door: DoorOptions,
+    /// The most connections at once that have shown no valid token.
+    pub max_strangers: usize,
     /// The most connections at once.
     pub max_connections: usize,
     /// How long a connection is used, give or take a tenth.
@@ -41,9 +36,6 @@ pub struct ServerOptions {
     /// `None` serves plain text.
     pub tls: Option<Tls>,
 }
-
-/// What every call goes through.
-type Layers = Stack<GateLayer, Identity>;
 
 /// What is served. Cheap to clone.
 #[derive(Clone)]
@@ -62,20 +54,15 @@ pub struct Services {
 ///
 /// # Errors
 /// Where the compiled protos cannot be read.
-pub fn router(gate: GateLayer, services: Services, options: &ServerOptions) -> Result<Router<Layers>, Error> {
+pub fn door(gate: Gate, services: Services, options: DoorOptions) -> Result<Door, Error> {
     let Services { health, admin, config, invoke } = services;
     let max_message_size = options.max_message_size;
-    // Compressed requests are understood everywhere; answers go out as they are, since most are small.
+    // Compressed requests of callers with a token are understood; answers go out as they are, since most are small. The
+    // door unpacks them: that a service accepts gzip only makes it say so.
     let gzip = CompressionEncoding::Gzip;
-    Ok(Server::builder()
-        .http2_keepalive_interval(Some(PING))
-        .max_concurrent_streams(options.streams_per_connection)
-        .http2_max_pending_accept_reset_streams(Some(RESETS))
-        .http2_max_header_list_size(MAX_METADATA)
-        .layer(gate)
-        .add_service(HealthServer::from_arc(health).accept_compressed(gzip))
-        .add_service(reflection().build_v1()?.accept_compressed(gzip))
-        .add_service(reflection().build_v1alpha()?.accept_compressed(gzip))
+    let routes = Routes::new(HealthServer::from_arc(health))
+        .add_service(reflection().build_v1()?.max_decoding_message_size(REFLECTION_MESSAGE))
+        .add_service(reflection().build_v1alpha()?.max_decoding_message_size(REFLECTION_MESSAGE))
         .add_service(
             pb::admin_service_server::AdminServiceServer::new(admin)
                 .max_decoding_message_size(max_message_size)
@@ -90,50 +77,44 @@ pub fn router(gate: GateLayer, services: Services, options: &ServerOptions) -> R
             pb::invoke_service_server::InvokeServiceServer::new(invoke)
                 .max_decoding_message_size(max_message_size)
                 .accept_compressed(gzip),
-        ))
+        );
+    Ok(Door::new(gate, routes, options))
 }
 
 /// Serves the connections until `stop`, and then until the last of them has ended.
 ///
 /// # Errors
-/// Where the router could not be made, or the port is closed.
+/// Where the port is closed.
 pub async fn serve(
-    router: Result<Router<Layers>, Error>,
+    door: Door,
     connections: &Connections,
-    max_age: Duration,
+    options: &ServerOptions,
     stop: CancellationToken,
-) -> Result<(), BoxError> {
-    let (router, open) = (router?, TaskTracker::new());
+) -> io::Result<()> {
+    let open = TaskTracker::new();
     {
         // Dropped before the wait: the port is closed only then.
         let mut incoming = pin!(connections.incoming()?);
         while let Some(Some(connection)) = stop.run_until_cancelled(incoming.next()).await {
-            open.spawn(serve_one(router.clone(), connection, jittered(max_age), stop.clone()));
+            let (age, stop) = (jittered(options.max_connection_age), stop.clone());
+            let ends = async move {
+                tokio::select! {
+                    () = stop.cancelled() => {}
+                    () = sleep(age) => {}
+                }
+            };
+            let served = http2::serve(connection, door.clone(), options.streams_per_connection, ends);
+            open.spawn(async move {
+                if let Err(error) = served.await {
+                    tracing::debug!(%error, "a connection has broken off");
+                }
+            });
         }
         connections.close();
     }
     open.close();
     open.wait().await;
     Ok(())
-}
-
-/// Serves one connection. Once it is old, or on `stop`, the client is told to send no more calls on it (GOAWAY), and it ends
-/// with the last of those that it has: none is cut, however long it takes.
-///
-/// A server of tonic ends all its connections at one age. This one has one connection, so that each has its own.
-async fn serve_one(router: Router<Layers>, connection: Connection, age: Duration, stop: CancellationToken) {
-    let gone = connection.gone();
-    let ends = async {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = sleep(age) => {}
-            () = gone => {}
-        }
-    };
-    let connection = stream::once(ready(Ok::<_, io::Error>(connection))).chain(stream::pending());
-    if let Err(error) = router.serve_with_incoming_shutdown(connection, ends).await {
-        tracing::debug!(%error, "a connection cannot be served");
-    }
 }
 
 /// A time within a tenth of this one: connections that began together, as after a deployment, do not end together.
@@ -145,12 +126,4 @@ fn reflection() -> Builder<'static> {
     Builder::configure()
         .register_encoded_file_descriptor_set(pb::FILE_DESCRIPTOR_SET)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-}
-
-impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
-
-    fn connect_info(&self) -> TcpConnectInfo {
-        self.tcp().connect_info()
-    }
 }

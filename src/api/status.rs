@@ -36,8 +36,13 @@ pub(super) fn from_refusal(refusal: Refusal) -> Status {
         Refusal::RoleNotAllowed => (Code::PermissionDenied, "ROLE_NOT_ALLOWED"),
         Refusal::Draining => (Code::Unavailable, "DRAINING"),
         Refusal::Overloaded => (Code::Unavailable, "OVERLOADED"),
-        Refusal::TenantCalls { .. } | Refusal::TenantRate { .. } => (Code::ResourceExhausted, "TENANT_LIMIT"),
+        Refusal::TenantCalls { .. }
+        | Refusal::TenantRate { .. }
+        | Refusal::TenantBytes { .. }
+        | Refusal::TenantWatches { .. } => (Code::ResourceExhausted, "TENANT_LIMIT"),
         Refusal::TooSlow => (Code::DeadlineExceeded, "REQUEST_TOO_SLOW"),
+        Refusal::Late => (Code::DeadlineExceeded, "DEADLINE_PASSED"),
+        Refusal::Unread => (Code::DeadlineExceeded, "ANSWER_NOT_READ"),
         Refusal::Panicked => (Code::Internal, "INTERNAL"),
         Refusal::Catalog(error) => return from_catalog(error),
     };
@@ -50,6 +55,14 @@ pub(super) fn from_refusal(refusal: Refusal) -> Status {
 
 pub(super) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Status {
     from_catalog(Error::invalid(field, description))
+}
+
+/// The status of a request whose bytes cannot be read, and the field where that is known.
+pub(super) fn unreadable(field: &str, what: &str) -> Status {
+    if !field.is_empty() {
+        return invalid(field, format!("cannot be read: {what}"));
+    }
+    Reply::new(Code::InvalidArgument, "INVALID_FIELD", &format!("the request cannot be read: {what}")).into()
 }
 
 pub(super) fn not_found(kind: ResourceKind, name: &str) -> Status {

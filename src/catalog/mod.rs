@@ -27,6 +27,7 @@ mod stored;
 mod types;
 mod write;
 
+pub use compiled::tokens::Recognised;
 pub use handle::Catalog;
 pub use names::canonical;
 pub use open::OpenOptions;

@@ -1,12 +1,16 @@
 //! Connections to a door: how many there may be, and how long one may take to begin.
 //!
 //! A connection begins with a handshake, where TLS is served, and the preface of HTTP/2. A peer that does not get so far in
-//! time is cut off. After that HTTP/2 watches the peer and pings it. Beyond the bound a connection is closed as soon as it is
-//! accepted, so that a client learns at once that it must go elsewhere.
+//! time is cut off. After that HTTP/2 watches the peer and pings it. Beyond the bound the oldest connection that has shown
+//! no valid token gives way. If all have shown one, a connection is closed as soon as it is accepted, so that a client learns
+//! at once that it must go elsewhere.
 
-use super::tls::{Tls, TlsError};
+use super::{
+    peer::Peer,
+    tls::{Tls, TlsError},
+};
 use crate::{
-    net::Port,
+    net::{Places, Port},
     tasks::Tasks,
     telemetry::{Metrics, OpenConnection},
 };
@@ -16,21 +20,21 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, BufWriter, ReadBuf},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::{
-    either::Either,
-    sync::{CancellationToken, DropGuard},
-};
+use tokio_util::either::Either;
 
 /// How long a peer may take to begin.
 const OPENING: Duration = Duration::from_secs(10);
@@ -44,18 +48,21 @@ pub struct Connections {
     port: Port,
     tls: Option<watch::Receiver<TlsAcceptor>>,
     most: usize,
-    places: Arc<Semaphore>,
+    open: Arc<AtomicUsize>,
+    strangers: Arc<Places>,
     metrics: Arc<Metrics>,
 }
 
 impl Connections {
-    /// Connections to that port, at most `max_connections` at once.
+    /// Connections to that port, at most `max_connections` at once, and of these at most `max_strangers` that have shown no
+    /// valid token.
     ///
     /// # Errors
     /// Where TLS cannot be served with its files.
     pub async fn to(
         port: Port,
         max_connections: usize,
+        max_strangers: usize,
         tls: Option<Tls>,
         metrics: Arc<Metrics>,
         tasks: &Tasks,
@@ -72,7 +79,8 @@ impl Connections {
                 "connections are bounded by half of the descriptors (ulimit -n)"
             );
         }
-        Ok(Self { port, tls, most, places: Arc::new(Semaphore::new(most)), metrics })
+        let strangers = Arc::new(Places::new(max_strangers.min(most)));
+        Ok(Self { port, tls, most, open: Arc::default(), strangers, metrics })
     }
 
     /// Accepts connections from now on. After a failure it may be called again; connections that are open keep their places.
@@ -85,17 +93,32 @@ impl Connections {
                 self.port.accept()?,
                 |mut accept| async move { Some((accept.next().await, accept)) },
             );
-        let (places, metrics) = (self.places.clone(), self.metrics.clone());
+        let (open, strangers, metrics, most) =
+            (self.open.clone(), self.strangers.clone(), self.metrics.clone(), self.most);
         let admitted = taken.filter_map(move |tcp| {
-            let place = places.clone().try_acquire_owned();
-            if place.is_err() {
+            let place = OpenPlace::new(&open, &metrics);
+            // The one that gives way is gone in a moment.
+            if place.count > most && !strangers.close_oldest() {
+                metrics.connection_refused();
+                return ready(None);
+            }
+            let (stranger, gave_way) = strangers.enter();
+            if place.count > most || gave_way {
                 metrics.connection_refused();
             }
-            ready(place.ok().map(|place| (tcp, Place { _permit: place, _open: metrics.connection() })))
+            ready(Some((tcp, place, Arc::new(Peer::new(stranger)))))
         });
         // Each by itself: a slow handshake holds up no other.
         let tls = self.tls.clone();
-        let opened = admitted.map(move |(tcp, place)| tokio::spawn(open(tcp, tls.clone(), place)));
+        let opened = admitted.map(move |(tcp, place, peer)| {
+            let tls = tls.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    connection = begin(tcp, tls, place, peer.clone()) => connection,
+                    () = peer.closed() => None,
+                }
+            })
+        });
         Ok(opened.buffer_unordered(self.most).filter_map(|opened| ready(opened.ok().flatten())))
     }
 
@@ -120,7 +143,12 @@ fn half_of_descriptors() -> usize {
     raised.and_then(|count| usize::try_from(count / 2).ok()).unwrap_or(usize::MAX)
 }
 
-async fn open(tcp: TcpStream, tls: Option<watch::Receiver<TlsAcceptor>>, place: Place) -> Option<Connection> {
+async fn begin(
+    tcp: TcpStream,
+    tls: Option<watch::Receiver<TlsAcceptor>>,
+    place: OpenPlace,
+    peer: Arc<Peer>,
+) -> Option<Connection> {
     let late = Box::pin(sleep(OPENING));
     // An answer in two segments would wait for the peer's delayed acknowledgement otherwise: 40 ms on Linux.
     let _ = tcp.set_nodelay(true);
@@ -132,14 +160,27 @@ async fn open(tcp: TcpStream, tls: Option<watch::Receiver<TlsAcceptor>>, place: 
         }
     };
     let io = BufWriter::with_capacity(GATHERED, io);
-    let gone = CancellationToken::new().drop_guard();
-    Some(Connection { io, opening: Some(Opening { late, missing: PREFACE }), gone, _place: place })
+    Some(Connection { io, opening: Some(Opening { late, missing: PREFACE }), peer, _place: place })
 }
 
 /// A connection's place among those that may be open.
-struct Place {
-    _permit: OwnedSemaphorePermit,
+struct OpenPlace {
+    open: Arc<AtomicUsize>,
+    /// How many there are with it.
+    count: usize,
     _open: OpenConnection,
+}
+
+impl OpenPlace {
+    fn new(open: &Arc<AtomicUsize>, metrics: &Arc<Metrics>) -> Self {
+        Self { open: open.clone(), count: open.fetch_add(1, Relaxed) + 1, _open: metrics.connection() }
+    }
+}
+
+impl Drop for OpenPlace {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Relaxed);
+    }
 }
 
 /// One connection.
@@ -150,9 +191,8 @@ struct Place {
 pub struct Connection {
     io: BufWriter<Either<TcpStream, Box<TlsStream<TcpStream>>>>,
     opening: Option<Opening>,
-    /// Cancels its token when the connection is dropped.
-    gone: DropGuard,
-    _place: Place,
+    peer: Arc<Peer>,
+    _place: OpenPlace,
 }
 
 /// What is known of a connection until its preface is there.
@@ -162,18 +202,10 @@ struct Opening {
 }
 
 impl Connection {
-    /// What the connection runs over.
+    /// Its peer.
     #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        match self.io.get_ref() {
-            Either::Left(tcp) => tcp,
-            Either::Right(tls) => tls.get_ref().0,
-        }
-    }
-
-    /// Ends when the connection has.
-    pub fn gone(&self) -> impl Future<Output = ()> + use<> {
-        self.gone.token().clone().cancelled_owned()
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.peer
     }
 }
 
@@ -199,11 +231,19 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buffer)
+        let written = Pin::new(&mut self.io).poll_write(cx, buffer);
+        self.peer.blocked(written.is_pending());
+        let written = ready!(written)?;
+        self.peer.took(written);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.peer.blocked(flushed.is_pending());
+        ready!(flushed)?;
+        self.peer.took_all();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,10 +1,11 @@
 //! What every door shares. A door speaks one protocol; the gate decides whether a call may come in, and counts it.
 //!
 //! - `connections`, `tls`: how many peers are connected, and how a connection begins.
+//! - `peer`: what the peer of one connection holds.
 //! - `admission`: the gate itself: a call is counted, its token and its role are checked, and it runs until its end.
 //! - `access`: which role may do what.
+//! - `shares`: how what all callers share is divided.
 //! - `tenant_limits`: how much of a replica one tenant may have.
-//! - `receive`: how long a request may take to come in.
 //! - `panics`: a panic ends its own call alone.
 //! - `drain`: the steps in which a replica stops serving.
 //! - `refusal`: why a call is turned away, which each door says in its own protocol.
@@ -16,8 +17,9 @@ mod admission;
 mod connections;
 mod drain;
 mod panics;
-mod receive;
+mod peer;
 mod refusal;
+mod shares;
 mod tenant_limits;
 mod tls;
 
@@ -26,7 +28,8 @@ pub use admission::{Gate, Inside};
 pub use connections::{Connection, Connections};
 pub use drain::Drain;
 pub use panics::ContainedBody;
-pub use receive::TimedBody;
+pub use peer::{Peer, PublicCall};
 pub use refusal::Refusal;
-pub use tenant_limits::CallLimits;
+pub use shares::Bound;
+pub use tenant_limits::{CallLimits, PartysCall};
 pub use tls::{Tls, TlsError};

@@ -18,8 +18,8 @@ pub enum Refusal {
     /// This replica takes no calls any more.
     #[error("this replica is shutting down")]
     Draining,
-    /// This replica serves as many calls as it may.
-    #[error("this replica serves as many calls as it may")]
+    /// This replica serves as much as it may.
+    #[error("this replica serves as much as it may")]
     Overloaded,
     /// The tenant has as many calls at once as it may.
     #[error("this tenant has more calls at once than this replica takes from one")]
@@ -33,9 +33,27 @@ pub enum Refusal {
         /// When to come again.
         retry_after: Duration,
     },
+    /// The requests of the tenant that are being served are as large, together, as they may be.
+    #[error("this tenant's requests are larger, together, than this replica holds of one")]
+    TenantBytes {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The tenant watches as many pools as it may.
+    #[error("this tenant watches more pools at once than this replica takes from one")]
+    TenantWatches {
+        /// When to come again.
+        retry_after: Duration,
+    },
     /// The request did not come in whole in time.
     #[error("the request did not come in whole in time")]
     TooSlow,
+    /// The client's deadline has passed before there was an answer.
+    #[error("the deadline has passed")]
+    Late,
+    /// The client has not read its answer in time.
+    #[error("the answer was not read in time")]
+    Unread,
     /// Serving the call has panicked. The log says more.
     #[error("internal error")]
     Panicked,
@@ -52,10 +70,17 @@ impl Refusal {
             Self::Draining | Self::Overloaded | Self::Catalog(catalog::Error::DatabaseUnavailable) => {
                 Some(SOON)
             }
-            Self::TenantCalls { retry_after } | Self::TenantRate { retry_after } => Some(*retry_after),
-            Self::TokenInvalid | Self::RoleNotAllowed | Self::TooSlow | Self::Panicked | Self::Catalog(_) => {
-                None
-            }
+            Self::TenantCalls { retry_after }
+            | Self::TenantRate { retry_after }
+            | Self::TenantBytes { retry_after }
+            | Self::TenantWatches { retry_after } => Some(*retry_after),
+            Self::TokenInvalid
+            | Self::RoleNotAllowed
+            | Self::TooSlow
+            | Self::Late
+            | Self::Unread
+            | Self::Panicked
+            | Self::Catalog(_) => None,
         }
     }
 }

@@ -5,7 +5,11 @@ use super::{
     readiness::{Dependency, Readiness},
     scrape::scrape,
 };
-use crate::{net::Port, tasks::Tasks, telemetry::Metrics};
+use crate::{
+    net::{Places, Port},
+    tasks::Tasks,
+    telemetry::Metrics,
+};
 use axum::{
     Router,
     extract::RawQuery,
@@ -18,10 +22,12 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::time::timeout;
 
-/// The most connections at once. Further ones are closed at once.
-const CONNECTIONS: usize = 1024;
+/// The most connections at once. The oldest is closed for a further one: whoever holds many keeps no probe out.
+const CONNECTIONS: usize = 128;
+/// The most bytes of a request's head.
+const HEAD: usize = 16 << 10;
 /// How long a request's head may take to come, and a connection be idle.
 const HEADERS: Duration = Duration::from_secs(10);
 /// How long a connection may last. A client that needs more connects again.
@@ -36,16 +42,16 @@ pub async fn serve_http(port: Arc<Port>, readiness: Readiness, metrics: Arc<Metr
         Err(error) => return tracing::warn!(%error, "probes and metrics cannot be served"),
     };
     let router = router(readiness, metrics, tasks);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Places::new(CONNECTIONS));
     loop {
         let tcp = accept.next().await;
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let (place, _) = places.enter();
         let service = TowerToHyperService::new(router.clone());
         tokio::spawn(async move {
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEADERS);
-            let _ = timeout(CONNECTION, http.serve_connection(TokioIo::new(tcp), service)).await;
-            drop(place);
+            http.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEAD);
+            let served = timeout(CONNECTION, http.serve_connection(TokioIo::new(tcp), service));
+            let _ = place.closed.run_until_cancelled(served).await;
         });
     }
 }

@@ -133,9 +133,21 @@ pub struct RawSettings {
     /// The longest time for a whole request to arrive [default: 60s]
     #[arg(long, global = true, env = "ROTA_RECEIVE_TIMEOUT", value_name = "TIME", help_heading = LIMITS)]
     pub receive_timeout: Option<String>,
+    /// The longest time in which a client may take nothing of an answer that is there. The streamed answers of calls have
+    /// until their deadline instead [default: 60s]
+    #[arg(long, global = true, env = "ROTA_SEND_TIMEOUT", value_name = "TIME", help_heading = LIMITS)]
+    pub send_timeout: Option<String>,
+    /// How much memory the requests that are served may take together, such as `256MiB`. Further ones are refused as
+    /// OVERLOADED [default: 256MiB, or 8 times the largest message]
+    #[arg(long, global = true, env = "ROTA_MAX_REQUEST_BYTES", value_name = "SIZE", help_heading = LIMITS)]
+    pub max_request_bytes: Option<String>,
     /// The most connections at once. Further ones are closed [default: 10000]
     #[arg(long, global = true, env = "ROTA_MAX_CONNECTIONS", value_name = "COUNT", help_heading = LIMITS)]
     pub max_connections: Option<usize>,
+    /// The most connections at once that have shown no valid token yet. The oldest is closed for a further one
+    /// [default: 2000]
+    #[arg(long, global = true, env = "ROTA_MAX_CONNECTIONS_WITHOUT_TOKEN", value_name = "COUNT", help_heading = LIMITS)]
+    pub max_connections_without_token: Option<usize>,
     /// The most calls at once. Further ones are refused as OVERLOADED [default: 10000]
     #[arg(long, global = true, env = "ROTA_MAX_CALLS", value_name = "COUNT", help_heading = LIMITS)]
     pub max_calls: Option<usize>,
@@ -146,12 +158,16 @@ pub struct RawSettings {
     /// The most calls at once on one connection. Further ones wait at the client [default: 1000]
     #[arg(long, global = true, env = "ROTA_MAX_CALLS_PER_CONNECTION", value_name = "COUNT", help_heading = LIMITS)]
     pub max_calls_per_connection: Option<u32>,
-    /// The most calls of one tenant that this replica serves at once; 0 is no limit [default: 0]
+    /// The most calls of one tenant that this replica serves at once; 0 is no limit [default: half of --max-calls while
+    /// another tenant is active]
     #[arg(long, global = true, env = "ROTA_TENANT_MAX_CALLS", value_name = "COUNT", help_heading = LIMITS)]
     pub tenant_max_calls: Option<usize>,
     /// The most leases (Acquire) that a model may have at once, over all replicas [default: 10000]
     #[arg(long, global = true, env = "ROTA_MAX_LEASES", value_name = "COUNT", help_heading = LIMITS)]
     pub max_leases: Option<u32>,
+    /// The most watches of pools that one tenant may have at once. A replica takes four times as many in all [default: 500]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_WATCHES", value_name = "COUNT", help_heading = LIMITS)]
+    pub tenant_max_watches: Option<usize>,
     /// The most calls of one tenant that this replica begins in a second, with bursts of the same number; 0 is no limit
     /// [default: 0]
     #[arg(long, global = true, env = "ROTA_TENANT_CALLS_PER_SECOND", value_name = "COUNT", help_heading = LIMITS)]

@@ -15,7 +15,7 @@ fn nothing_given_is_an_embedded_service_on_loopback() {
     assert_eq!(settings.listen.to_string(), "127.0.0.1:50051");
     assert!(settings.embedded && settings.redis.is_none());
     assert_eq!(settings.upstream.networks, Networks::Private);
-    assert_eq!(settings.server.max_message_size, 32 * 1024 * 1024);
+    assert_eq!(settings.server.door.max_message_size, 32 * 1024 * 1024);
 }
 
 #[test]

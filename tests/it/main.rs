@@ -14,6 +14,7 @@
 )]
 
 mod api;
+#[cfg(target_os = "linux")]
 mod attacks;
 mod balance;
 mod catalog;

@@ -6,6 +6,7 @@ mod cooldown;
 mod credentials;
 #[cfg(any(test, fuzzing))]
 pub(super) mod fuzzing;
+mod listed;
 mod mask;
 mod models;
 mod overview;
@@ -14,5 +15,6 @@ mod providers;
 mod rpcs;
 mod service;
 mod watch;
+mod watches;
 
 pub use service::ConfigApi;

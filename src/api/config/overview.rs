@@ -1,7 +1,8 @@
 //! The kinds of providers that this build knows, and reads of many resources at once.
 
 use super::{
-    balancing, credentials::credential_out, models::model_out, providers::provider_out, service::ConfigApi,
+    credentials::credential_out, listed::listed, models::model_out, providers::provider_out,
+    service::ConfigApi,
 };
 use crate::{
     api::{from_pb, pb, status, to_pb},
@@ -34,7 +35,7 @@ impl ConfigApi {
             // As stored: cooldowns and counts are GetLoadBalancingConfigs' to tell.
             let revision = set.revision;
             let blank = Inspection::blank(&set.roster, Time::default());
-            let configs = balancing::listed(set, blank);
+            let configs = listed(set, blank);
             pb::ModelConfiguration { model: Some(model_out(model)), revision, configs }
         });
         let defaults = found

@@ -1,7 +1,7 @@
 //! What the RPCs of InvokeService share: the engine, and how a call names its model and its deadline.
 
 use crate::{
-    api::{from_pb, pb, status},
+    api::{deadline::client_timeout, from_pb, pb, status},
     balance::OnBreak,
     catalog::{Caller, Catalog},
     invoke::{Call, CallOptions, Engine},
@@ -52,7 +52,7 @@ impl InvokeApi {
         tokens: u64,
     ) -> Result<Call, Status> {
         let began = Instant::now();
-        let given = client_timeout(metadata).unwrap_or(self.default_deadline);
+        let given = client_timeout(metadata.as_ref()).unwrap_or(self.default_deadline);
         let margin = (given / MARGIN_SHARE).max(LEAST_MARGIN);
         let key = key.unwrap_or_default();
         let Asked { tenant, max_attempts, on_break } = call_in(caller, &key, model_type, options)?;
@@ -104,51 +104,4 @@ pub(super) fn call_in(
     }
     let on_break = from_pb::on_break(options.on_break, "options.on_break")?;
     Ok(Asked { tenant, max_attempts, on_break })
-}
-
-/// Reads the client's deadline from the `grpc-timeout` header: at most 8 digits and a unit.
-///
-/// See the [gRPC over HTTP/2 protocol](https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
-fn client_timeout(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 {
-        return None;
-    }
-    let amount: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(amount * 3600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
-        "S" => Some(Duration::from_secs(amount)),
-        "m" => Some(Duration::from_millis(amount)),
-        "u" => Some(Duration::from_micros(amount)),
-        "n" => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn timeout(text: &str) -> Option<Duration> {
-        let mut metadata = MetadataMap::new();
-        metadata.insert("grpc-timeout", text.parse().unwrap());
-        client_timeout(&metadata)
-    }
-
-    #[test]
-    fn timeouts_of_the_protocol_are_read() {
-        assert_eq!(timeout("5S"), Some(Duration::from_secs(5)));
-        assert_eq!(timeout("250m"), Some(Duration::from_millis(250)));
-        assert_eq!(timeout("99999999H"), Some(Duration::from_secs(99_999_999 * 3600)));
-        for malformed in ["S", "5", "5x", "-1S", "123456789S", "5 S"] {
-            assert_eq!(timeout(malformed), None, "{malformed}");
-        }
-    }
-
-    #[test]
-    fn no_timeout_is_none() {
-        assert_eq!(client_timeout(&MetadataMap::new()), None);
-    }
 }

@@ -19,16 +19,46 @@ use std::sync::Arc;
 /// The length of a secret: `rota_` and 43 characters of base64url.
 const SECRET_LENGTH: usize = 48;
 
+/// What a replica knows of a secret without asking the database.
+#[derive(Debug)]
+pub enum Recognised {
+    /// Who it stands for. `None` for a wrong, revoked or expired one.
+    As(Option<Arc<Caller>>),
+    /// The database must be asked. This is the secret's SHA-256.
+    NotYet([u8; 32]),
+}
+
 impl Catalog {
     /// Who a secret stands for. `None` for a wrong, revoked or expired one.
     ///
     /// # Errors
     /// [`Error::DatabaseUnavailable`] for one that is not known here yet.
     pub async fn authenticate(&self, secret: &str) -> Result<Option<Arc<Caller>>, Error> {
-        if secret.len() != SECRET_LENGTH || !secret.starts_with("rota_") {
-            return Ok(None);
+        match self.authenticate_here(secret) {
+            Recognised::As(caller) => Ok(caller),
+            Recognised::NotYet(hash) => self.look_up_token(hash).await,
         }
-        self.recognise(sha256(secret.as_bytes())).await
+    }
+
+    /// The same, as far as this replica knows without asking the database.
+    #[must_use]
+    pub fn authenticate_here(&self, secret: &str) -> Recognised {
+        if secret.len() != SECRET_LENGTH || !secret.starts_with("rota_") {
+            return Recognised::As(None);
+        }
+        let hash = sha256(secret.as_bytes());
+        match self.cache().token(&hash) {
+            Some(cached) => Recognised::As(self.current(&cached)),
+            None => Recognised::NotYet(hash),
+        }
+    }
+
+    /// Asks the database for a token that is [not known yet](Recognised::NotYet).
+    ///
+    /// # Errors
+    /// [`Error::DatabaseUnavailable`].
+    pub async fn look_up_token(&self, hash: [u8; 32]) -> Result<Option<Arc<Caller>>, Error> {
+        self.recognise(hash).await
     }
 
     /// Whether the token that a call came with is neither revoked nor expired since. While the database is away, one
@@ -46,13 +76,18 @@ impl Catalog {
                 None => return Ok(None),
             },
         };
+        Ok(self.current(&cached))
+    }
+
+    /// Who uses that token, unless it has expired.
+    fn current(&self, cached: &CachedToken) -> Option<Arc<Caller>> {
         let now = now();
         if cached.expires_at.is_some_and(|at| at <= now) {
-            self.cache().forget_token(&hash);
-            return Ok(None);
+            self.cache().forget_token(&cached.caller.hash);
+            return None;
         }
         self.cache().used(cached.caller.token, now);
-        Ok(Some(Arc::clone(&cached.caller)))
+        Some(Arc::clone(&cached.caller))
     }
 
     /// Stores when tokens were last used here: one statement for each that was used since the last time. What fails is lost

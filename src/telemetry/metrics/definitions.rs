@@ -73,7 +73,7 @@ impl Metrics {
             self.sheds.clone(),
         );
         // They exist from the start, so that the first event shows as a step.
-        for shed in [Shed::Overloaded, Shed::TenantCalls, Shed::TenantRate] {
+        for shed in [Shed::Overloaded, Shed::TenantCalls, Shed::TenantRate, Shed::TenantBytes] {
             drop(self.sheds.get_or_create(&shed.labels()));
         }
         registry.register("rota_connections", "Connections to the gRPC port", self.connections.clone());

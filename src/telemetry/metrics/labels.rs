@@ -117,12 +117,14 @@ impl PickOutcome {
 /// Why a call is refused before any work is done for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shed {
-    /// The replica serves as many calls as it may.
+    /// The replica serves as much as it may.
     Overloaded,
     /// The tenant has as many calls at once as it may.
     TenantCalls,
     /// The tenant begins calls faster than it may.
     TenantRate,
+    /// The requests of the tenant are as large, together, as they may be.
+    TenantBytes,
 }
 
 impl Shed {
@@ -131,6 +133,7 @@ impl Shed {
             Self::Overloaded => "overloaded",
             Self::TenantCalls => "tenant_calls",
             Self::TenantRate => "tenant_rate",
+            Self::TenantBytes => "tenant_bytes",
         };
         ShedLabels { reason }
     }

@@ -4,6 +4,7 @@ mod admin;
 mod audit;
 mod bad_input;
 mod bad_names;
+mod malformed;
 mod overview;
 mod python;
 mod random_input;

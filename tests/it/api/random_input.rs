@@ -85,7 +85,7 @@ const NASTY: &[&str] = &[
 ];
 
 /// Makes random messages from the contract's own description.
-struct Maker {
+pub(super) struct Maker {
     random: StdRng,
     messages: HashMap<String, DescriptorProto>,
     /// What exists, so that some requests get past the first look-up.
@@ -95,7 +95,7 @@ struct Maker {
 }
 
 impl Maker {
-    fn new(known: Vec<String>) -> Self {
+    pub(super) fn new(known: Vec<String>) -> Self {
         let mut messages = HashMap::new();
         for file in contract().file {
             let package = format!(".{}", file.package());
@@ -111,7 +111,7 @@ impl Maker {
     }
 
     /// A request, now and then with fields that nobody knows.
-    fn request(&mut self, name: &str) -> Vec<u8> {
+    pub(super) fn request(&mut self, name: &str) -> Vec<u8> {
         self.density = self.random.random_range(1..9);
         let mut bytes = self.message(name, 0);
         if self.random.random_ratio(1, 20) {
@@ -148,7 +148,7 @@ impl Maker {
     fn field(&mut self, field: &FieldDescriptorProto, depth: usize, bytes: &mut Vec<u8>) {
         let number = u64::from(field.number().unsigned_abs());
         let value = match field.r#type() {
-            Type::String => self.text(field.name()).into_bytes(),
+            Type::String | Type::Bytes => self.text(field.name()).into_bytes(),
             Type::Message if depth < 5 => self.message(field.type_name(), depth + 1),
             Type::Message => return,
             // Numbers and switches: all varints.

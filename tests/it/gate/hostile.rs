@@ -296,9 +296,10 @@ async fn messages_that_are_not_what_they_say_are_refused() {
     const OUT_OF_RANGE: &str = "11";
     const RESOURCE_EXHAUSTED: &str = "8";
     const UNIMPLEMENTED: &str = "12";
-    const INTERNAL: &str = "13";
+    const INVALID_ARGUMENT: &str = "3";
     let call = "rota.v1.InvokeService/InvokeLlm";
     let check = "grpc.health.v1.Health/Check";
+    let reflection = "grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
     let siege = Siege::set(&["--max-message-size", "8MiB"]).await;
     let real = InvokeLlmRequest { key: Some(siege.scene.key.clone()), ..Default::default() }.encode_to_vec();
     let length = real.len() as u32;
@@ -308,23 +309,28 @@ async fn messages_that_are_not_what_they_say_are_refused() {
         (call, "identity", framed(0, 9 << 20, &vec![0; 9 << 20]), OUT_OF_RANGE),
         (check, "identity", framed(0, u32::MAX, &[]), OUT_OF_RANGE),
         // A length that is not the message's.
-        (call, "identity", framed(0, length + 1, &real), INTERNAL),
-        (call, "identity", framed(0, 8 << 20, &[]), INTERNAL),
-        (call, "identity", framed(7, length, &real), INTERNAL),
+        (call, "identity", framed(0, length + 1, &real), INVALID_ARGUMENT),
+        (call, "identity", framed(0, length - 1, &real), INVALID_ARGUMENT),
+        (call, "identity", framed(0, 8 << 20, &[]), INVALID_ARGUMENT),
+        (call, "identity", framed(7, length, &real), INVALID_ARGUMENT),
+        (call, "identity", vec![], INVALID_ARGUMENT),
+        (call, "identity", vec![0, 0], INVALID_ARGUMENT),
         // Compression that nobody named, that nobody knows, and that is none.
-        (call, "identity", framed(1, length, &real), INTERNAL),
+        (call, "identity", framed(1, length, &real), INVALID_ARGUMENT),
         (call, "zstd", framed(1, length, &real), UNIMPLEMENTED),
-        (call, "gzip", framed(1, length, &real), INTERNAL),
+        (call, "gzip", framed(1, length, &real), INVALID_ARGUMENT),
+        // What needs no token is small, and not compressed.
+        (check, "identity", framed(0, 5 << 10, &vec![0; 5 << 10]), OUT_OF_RANGE),
+        (check, "gzip", framed(1, length, &real), UNIMPLEMENTED),
+        (reflection, "gzip", framed(1, length, &real), UNIMPLEMENTED),
     ] {
         let told = post(&siege, rpc, encoding, body).await;
         assert_eq!(told, expected, "{rpc}, {encoding}");
     }
-    // 1 GiB of zeros where a call may have 8 MiB; and whoever has no token, where 4 MiB are the bound.
-    for (rpc, most) in [(call, 7 << 20), (check, 3 << 20)] {
-        let bomb = bomb(most);
-        let body = framed(1, bomb.len() as u32, &bomb);
-        assert_eq!(post(&siege, rpc, "gzip", body).await, RESOURCE_EXHAUSTED, "{rpc}");
-    }
+    // 1 GiB of zeros where a call may have 8 MiB.
+    let bomb = bomb(7 << 20);
+    let body = framed(1, bomb.len() as u32, &bomb);
+    assert_eq!(post(&siege, call, "gzip", body).await, RESOURCE_EXHAUSTED);
     // Many calls that say they bring much and bring nothing: a length alone must not cost memory.
     let mut wire = Wire::greeted(siege.address()).await.unwrap();
     for stream in (1..1000).step_by(2) {
@@ -438,10 +444,11 @@ async fn connections_leave_descriptors_for_calls() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn beyond_its_bound_a_replica_closes_connections_at_once() {
+async fn beyond_its_bound_strangers_give_way_and_callers_stay() {
     let rota = Rota::builder().arg("--max-connections").arg("8").start().await;
+    let token = rota.operator_token().await.to_owned();
     // What waited until it served is gone soon.
-    let held = eventually(Duration::from_secs(10), async || {
+    let mut held = eventually(Duration::from_secs(10), async || {
         let mut held = Vec::new();
         for _ in 0..8 {
             let mut wire = Wire::greeted(rota.address()).await.map_err(|error| error.to_string())?;
@@ -451,15 +458,50 @@ async fn beyond_its_bound_a_replica_closes_connections_at_once() {
         Ok(held)
     })
     .await;
+    // The oldest that has said nothing gives way to who has a token.
+    let mut callers = Vec::new();
+    for _ in 0..8 {
+        let call = wire::call(rota.address(), "ConfigService/ListProviderKinds", &token);
+        let headers = wire::frame(wire::HEADERS, wire::END_HEADERS, 1, &call);
+        let message = wire::frame(wire::DATA, wire::END_STREAM, 1, &framed(0, 0, &[]));
+        let mut caller = Wire::greeted(rota.address()).await.unwrap();
+        caller.send(&[headers, message].concat()).await.unwrap();
+        while !matches!(caller.next().await, Some((wire::DATA, ..))) {}
+        callers.push(caller);
+        held.remove(0).ended(Duration::from_secs(5)).await;
+    }
+    // Nobody of these does: the next is closed at once.
     let mut tcp = TcpStream::connect(rota.address()).await.unwrap();
     let read = timeout(Duration::from_secs(5), tcp.read(&mut [0; 1])).await.expect("not closed at once");
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     let text = rota.metrics().await;
     assert_eq!(value(&text, "rota_connections", &[]), 8);
-    assert!(value(&text, "rota_connections_refused_total", &[]) >= 1);
-    drop(held);
+    assert!(value(&text, "rota_connections_refused_total", &[]) >= 9);
+    drop(callers);
     eventually(Duration::from_secs(10), async || {
         rota.health("").await.map(drop).map_err(|status| status.to_string())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_fills_the_admin_port_keeps_no_probe_out() {
+    let rota = Rota::builder().start().await;
+    let address = rota.probes().await;
+    let mut held = Vec::new();
+    for _ in 0..400 {
+        let mut tcp = TcpStream::connect(&address).await.unwrap();
+        tcp.write_all(b"GET /livez HTTP/1.1\r\nhost: ").await.unwrap();
+        held.push(tcp);
+    }
+    for _ in 0..10 {
+        assert_eq!(reqwest::get(format!("http://{address}/readyz")).await.unwrap().status().as_u16(), 200);
+    }
+    // A head that is too large.
+    let mut tcp = TcpStream::connect(&address).await.unwrap();
+    let head = format!("GET /livez HTTP/1.1\r\nhost: x\r\nx-much: {}\r\n\r\n", "x".repeat(64 << 10));
+    let _ = tcp.write_all(head.as_bytes()).await;
+    let mut answer = String::new();
+    let _ = timeout(Duration::from_secs(10), tcp.read_to_string(&mut answer)).await.expect("it is read");
+    assert!(!answer.contains("alive"), "{answer}");
 }

@@ -12,15 +12,17 @@ use http_body_util::StreamBody;
 use prost::Message;
 use rota::{
     api::{
-        GateLayer,
+        self, Door, DoorOptions, ServerOptions,
         pb::{
             CountTokensRequest, ExplainRequest, InvokeTtsRequest, InvokeTtsResponse, ListTtsVoicesRequest,
             StreamLlmRequest, StreamLlmResponse, invoke_service_client::InvokeServiceClient,
         },
     },
     catalog::{Bounds, Catalog, DatabaseOptions, MasterKeySource, NewToken, OpenOptions, Role},
-    gate::{CallLimits, Drain, Gate},
+    gate::{Bound, CallLimits, Connections, Drain, Gate},
+    net::Port,
     provider::Networks,
+    tasks::Tasks,
     telemetry::{self, Metrics, Traces},
 };
 use secrecy::ExposeSecret;
@@ -35,14 +37,15 @@ use std::{
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
     body::Body,
     metadata::MetadataValue,
     server::NamedService,
-    service::interceptor::InterceptedService,
-    transport::{Endpoint, Server, server::TcpIncoming},
+    service::{Routes, interceptor::InterceptedService},
+    transport::Endpoint,
 };
 use tower::Service;
 
@@ -153,14 +156,36 @@ async fn a_panic_ends_its_own_call_and_no_other() {
     let new = NewToken { role: Some(Role::Operator), ..NewToken::default() };
     let (_, token) = catalog.by_command_line().create_token(new).await.unwrap();
     let metrics = Arc::new(Metrics::new(10));
-    let limits =
-        CallLimits { max_calls: 10, receive_timeout: Duration::from_secs(60), ..CallLimits::default() };
+    let some = Bound { most: 1 << 20, each: None };
+    let receive_timeout = Duration::from_secs(60);
+    let limits = CallLimits {
+        calls: some,
+        request_bytes: some,
+        connections: some,
+        tenant_calls_per_second: 0,
+        receive_timeout,
+    };
     let gate = Gate::new(catalog, Drain::default(), limits, metrics.clone(), Traces::default());
     let shaky = Shaky::default();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let server = Server::builder().layer(GateLayer::new(gate)).add_service(shaky.clone());
-    tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
+    let options = DoorOptions {
+        max_message_size: 1 << 20,
+        send_timeout: receive_timeout,
+        default_deadline: receive_timeout,
+    };
+    let door = Door::new(gate, Routes::new(shaky.clone()), options);
+    let options = ServerOptions {
+        door: options,
+        max_strangers: 10,
+        max_connections: 10,
+        max_connection_age: receive_timeout,
+        streams_per_connection: 10,
+        tls: None,
+    };
+    let port = Port::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    let tasks = Tasks::new(CancellationToken::new(), metrics.clone());
+    let connections = Connections::to(port, 10, 10, None, metrics.clone(), &tasks).await.unwrap();
+    let address = connections.address();
+    tokio::spawn(async move { api::serve(door, &connections, &options, CancellationToken::new()).await });
 
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let bearer: MetadataValue<_> = format!("Bearer {}", token.expose_secret()).parse().unwrap();

@@ -189,3 +189,14 @@ async fn beyond_its_bound_a_replica_turns_calls_away_at_once() {
     })
     .await;
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn no_core_is_dumped() {
+    let unlimited = ["sh", "-c", r#"ulimit -c unlimited 2>/dev/null; exec "$0" "$@""#];
+    let rota = Rota::builder().under(&unlimited).start().await;
+    let limits = fs::read_to_string(format!("/proc/{}/limits", rota.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    let bounds: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+    assert_eq!(bounds, ["0", "0"], "{core}");
+}

@@ -135,4 +135,32 @@ impl Wire {
         timeout(limit, reading).await.unwrap_or_else(|_| panic!("still open after {limit:?}"));
         code
     }
+
+    /// Reads until the answer of each of these streams has begun. Fails after `limit`.
+    pub async fn begun(&mut self, streams: &[u32], limit: Duration) {
+        let mut missing = streams.to_vec();
+        let reading = async {
+            while !missing.is_empty() {
+                let (kind, _, stream, _) = self.next().await.expect("closed before an answer");
+                if kind == HEADERS {
+                    missing.retain(|missing| *missing != stream);
+                }
+            }
+        };
+        timeout(limit, reading).await.unwrap_or_else(|_| panic!("no answer in {limit:?}"));
+    }
+
+    /// Reads until these streams have ended, whatever ends them. Fails after `limit`.
+    pub async fn ended_streams(&mut self, streams: &[u32], limit: Duration) {
+        let mut open = streams.to_vec();
+        let reading = async {
+            while !open.is_empty() {
+                let Some((kind, flags, stream, _)) = self.next().await else { return };
+                if kind == RST_STREAM || (matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0) {
+                    open.retain(|open| *open != stream);
+                }
+            }
+        };
+        timeout(limit, reading).await.unwrap_or_else(|_| panic!("still open after {limit:?}"));
+    }
 }
