@@ -3,7 +3,7 @@
 //!
 //! Health and reflection need no token, and only their panics are contained.
 
-use super::{operations, status};
+use super::{operations, room, status};
 use crate::gate::{Gate, Inside, Refusal};
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -82,16 +82,18 @@ where
                 Err(refusal) => return Ok(refuse(inside, refusal)),
             };
             request.extensions_mut().insert(caller);
-            let response = match gate.run(&inside, call(request)).await {
+            let mut response = match gate.run(&inside, call(request)).await {
                 Ok(response) => response?,
                 Err(refusal) => return Ok(refuse(inside, refusal)),
             };
             // An error before the first message has no trailers but these.
             note_status(&mut inside, response.headers());
+            let room = room::kept(response.extensions_mut());
             // A stream is inside until its last frame is out, or its reader gone.
             Ok(response.map(|body| {
                 let body = gate.contained_body(body, panicked);
                 Body::new(body.map_frame(move |frame| {
+                    let _until_dropped = &room;
                     if let Some(trailers) = frame.trailers_ref() {
                         note_status(&mut inside, trailers);
                     }

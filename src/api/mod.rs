@@ -6,6 +6,7 @@
 //! - `admin`, `config`, `invoke`: a file or a folder for each service.
 //! - `health`: `grpc.health.v1`.
 //! - `pb`: the generated contract. `from_pb` and `to_pb` turn its messages into domain values and back.
+//! - `room`: what an answer takes until its last frame is out.
 //! - `status`: every error's code, reason and details, in one place.
 
 mod admin;
@@ -19,6 +20,7 @@ mod json;
 mod layer;
 mod operations;
 pub mod pb;
+mod room;
 mod server;
 mod status;
 mod to_pb;

@@ -3,6 +3,7 @@
 use super::{
     budget::{RetryBudget, RetryBudgets},
     call::{Call, CallOptions},
+    counting::Counting,
     error::CallError,
     latencies::Latencies,
 };
@@ -22,6 +23,7 @@ pub struct Engine {
     pub(super) drivers: Registry,
     pub(super) budgets: RetryBudgets,
     pub(super) latencies: Arc<Latencies>,
+    pub(super) counting: Counting,
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Traces,
 }
@@ -38,7 +40,16 @@ impl Engine {
         traces: Traces,
     ) -> Self {
         let budgets = RetryBudgets::new(budget);
-        Self { catalog, state, drivers, budgets, latencies: Arc::default(), metrics, traces }
+        Self {
+            catalog,
+            state,
+            drivers,
+            budgets,
+            latencies: Arc::default(),
+            counting: Counting::default(),
+            metrics,
+            traces,
+        }
     }
 
     /// The state that calls are balanced by.

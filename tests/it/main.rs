@@ -14,6 +14,8 @@
 )]
 
 mod api;
+#[cfg(target_os = "linux")]
+mod attacks;
 mod balance;
 mod catalog;
 mod cli;
