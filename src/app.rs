@@ -83,6 +83,7 @@ impl App {
         };
         let connections = open_port(settings, metrics, &tasks).await?;
         let address = connections.address();
+        settings.upstream.reserved.port(address);
         let server = serve(settings, gate, services, connections, &tasks)?;
         // Nothing fails any more: calls may come.
         let serving = Serving { catalog: stores.catalog.clone(), state: stores.state.clone() };
@@ -161,6 +162,7 @@ async fn open_admin_port(
         }
         Err(error) => return Err(error).context(format!("cannot listen on {}", wanted.address)),
     };
+    settings.upstream.reserved.port(port.address());
     tracing::info!(address = %port.address(), "probes and metrics over HTTP");
     let (readiness, metrics, set) = (readiness.clone(), metrics.clone(), tasks.clone());
     tasks.spawn_endless(Task::AdminServer, move || {

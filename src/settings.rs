@@ -28,7 +28,7 @@ use crate::{
     redis::RedisOptions,
     telemetry::{LogFormat, TraceOptions},
 };
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use values::{Problems, address, choice, given, time};
 
@@ -167,7 +167,16 @@ impl Settings {
             retry_budget: retry_budget(&raw, &mut problems),
             max_leases: max_leases(&raw, &mut problems),
         };
+        settings.reserve_stores();
         (settings, problems.0)
+    }
+
+    /// Keeps providers' addresses away from the stores.
+    fn reserve_stores(&self) {
+        let reserved = &self.upstream.reserved;
+        let database = stores::database_servers(self.database_url.expose_secret());
+        let redis = self.redis.iter().flat_map(RedisOptions::servers);
+        database.into_iter().chain(redis).for_each(|(host, port)| reserved.server(host, port));
     }
 
     /// Where the first operator's token is written.

@@ -7,6 +7,7 @@
 //! - `admin`, `config`, `invoke`: a file or a folder for each service.
 //! - `health`: `grpc.health.v1`.
 //! - `pb`: the generated contract. `from_pb` and `to_pb` turn its messages into domain values and back.
+//! - `room`: what an answer takes until its last frame is out.
 //! - `status`: every error's code, reason and details, in one place.
 
 mod admin;
@@ -24,6 +25,7 @@ mod measure;
 mod operations;
 pub mod pb;
 mod receive;
+mod room;
 mod send;
 mod server;
 mod status;

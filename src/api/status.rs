@@ -5,7 +5,7 @@
 
 use super::to_pb;
 use crate::{
-    balance::ErrorClass,
+    balance::{ErrorClass, Failure, Full},
     catalog::{Error, ResourceKind, Violation},
     gate::Refusal,
     invoke::{CallError, Route},
@@ -130,6 +130,13 @@ pub(super) fn from_call(error: CallError) -> Status {
         }
         CallError::TooManyLeases { first_ends, .. } => {
             Reply::new(Code::ResourceExhausted, "TENANT_LIMIT", &text).retry(first_ends).into()
+        }
+        CallError::Upstream { failure: Failure { full: Some(full), .. }, route, .. } => {
+            let (code, reason) = match full {
+                Full::Replica => (Code::Unavailable, "OVERLOADED"),
+                Full::Tenant => (Code::ResourceExhausted, "TENANT_LIMIT"),
+            };
+            Reply::new(code, reason, &text).retry(SOON).route(route).into()
         }
         CallError::Upstream { failure, route, retry_after } => {
             let reason = format!("UPSTREAM_{}", failure.class.name());
@@ -285,7 +292,7 @@ fn shortened(text: &str, limit: usize) -> String {
 mod tests {
     use super::*;
     use crate::api::pb;
-    use crate::{balance::Failure, invoke::AttemptReport};
+    use crate::invoke::AttemptReport;
 
     fn details(status: &Status) -> tonic_types::Status {
         tonic_types::Status::decode(status.details()).unwrap()

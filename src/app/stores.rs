@@ -60,8 +60,9 @@ impl Stores {
             Some(options) => Traces::start(options, &replica, tasks)?,
             None => Traces::default(),
         };
-        let forgetful = state.clone();
+        let (forgetful, series) = (state.clone(), metrics.clone());
         catalog.on_gone(move |gone| {
+            series.forget_rows(&gone.pools);
             let state = forgetful.clone();
             // Apart, so that nobody who loads configuration waits for Redis.
             tokio::spawn(async move { state.forget(&gone).await });

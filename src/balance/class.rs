@@ -137,10 +137,21 @@ pub struct Failure {
     pub unsent: bool,
     /// Whether this replica had no means to connect, such as a descriptor: that says nothing of the member.
     pub ours: bool,
+    /// Where this replica had no room for the call: whose part of it was used up. Other members would not help.
+    pub full: Option<Full>,
     /// What the failure rests on, where that says little about the credential.
     pub doubt: Doubt,
     /// The provider's text, shortened and without secrets: callers see it.
     pub message: String,
+}
+
+/// Whose part of something that this replica's calls share is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// That of all.
+    Replica,
+    /// The tenant's.
+    Tenant,
 }
 
 /// What may be wrong with the verdict on a failure.
@@ -167,9 +178,19 @@ impl Failure {
             retry_after: None,
             unsent: false,
             ours: false,
+            full: None,
             doubt: Doubt::None,
             message: message.into(),
         }
+    }
+
+    /// This replica has no room for what the call needs.
+    pub fn no_room(full: Full, what: &str) -> Self {
+        let message = match full {
+            Full::Replica => format!("this replica has no room for {what}"),
+            Full::Tenant => format!("this replica has no more room for {what} of one tenant"),
+        };
+        Self { ours: true, full: Some(full), ..Self::new(ErrorClass::Connection, message) }
     }
 
     /// Whether it is a fact about the address, as this replica sees it: no resolver, connection, TLS or proxy led there.

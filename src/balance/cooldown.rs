@@ -160,6 +160,7 @@ mod tests {
             retry_after: hint.map(Duration::from_secs),
             unsent: false,
             ours: false,
+            full: None,
             doubt: Doubt::None,
             message: String::new(),
         }

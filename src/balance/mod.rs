@@ -35,7 +35,7 @@ mod time;
 
 pub use address::{AddressRecord, VOTE_WINDOW};
 pub use candidate::Candidate;
-pub use class::{Doubt, ErrorClass, Failure, Scope};
+pub use class::{Doubt, ErrorClass, Failure, Full, Scope};
 pub use cooldown::{Cooldown, Cooldowns};
 pub use gone::{Gone, GoneMembers};
 pub use limit::{Limits, Window};

@@ -78,10 +78,11 @@ impl Cli {
 
     /// Whether all is well. A command that has reported its problems itself returns false.
     async fn dispatch(self, given: &ArgMatches) -> Result<bool> {
-        let gathered = Gathered::read(Path::new(settings::FILE), given);
+        let file = Path::new(settings::FILE);
         if let Some(Command::Doctor(options)) = &self.command {
-            return Box::pin(doctor::run(options, gathered, self.settings)).await;
+            return Box::pin(doctor::run(options, file, given, self.settings)).await;
         }
+        let gathered = Gathered::read(file, given);
         let Gathered { settings: raw, warnings } = gathered?;
         let format = raw.log_format()?;
         let command = self.command.unwrap_or(Command::Serve);

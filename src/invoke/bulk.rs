@@ -58,6 +58,7 @@ impl Engine {
 fn join(mut one: Served<EmbeddingReply>, other: Served<EmbeddingReply>) -> Served<EmbeddingReply> {
     one.reply.vectors.extend(other.reply.vectors);
     one.reply.usage.add(other.reply.usage);
+    one.room = one.room.and(other.room);
     one.route.attempts.extend(other.route.attempts);
     one.route.degraded |= other.route.degraded;
     one.latency = one.latency.max(other.latency);

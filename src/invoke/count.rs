@@ -2,19 +2,20 @@
 
 use super::{
     call::Call,
+    counting::counted,
     engine::Engine,
     error::CallError,
     explain::{ExplainInput, explain},
 };
 use crate::{
     catalog::Pool,
-    provider::{Countable, Driver, TokenCount, Vocabulary, answer_limit, count, estimate_chat},
+    provider::{Countable, Driver, TokenCount, Vocabulary, answer_limit, estimate_chat},
     wire::{ChatRequest, Content, Message},
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use rand::seq::SliceRandom;
-use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use std::{sync::Arc, time::Duration};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How many configs ask the provider at most.
 const MAX_ASKED: usize = 2;
@@ -24,6 +25,8 @@ const MAX_TEXTS: usize = 64;
 const CONCURRENCY: usize = 8;
 /// How many bytes an estimate takes for a token.
 const ESTIMATED_BYTES: u64 = 4;
+/// How long a call that is to be served waits for its turn to count. Then it is estimated.
+const PATIENCE: Duration = Duration::from_millis(100);
 /// How long to wait for the provider.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -44,8 +47,19 @@ impl Engine {
         {
             return Ok(TokenCount { tokens, estimated: false });
         }
-        let estimate = TokenCount { tokens: Vec::new(), estimated: true };
-        Ok(tokio::task::spawn_blocking(move || count(&request, vocabulary)).await.unwrap_or(estimate))
+        let request = Arc::new(request);
+        // A guess needs no turn.
+        if vocabulary.is_some() {
+            let counted = async {
+                let place = self.counting.place(pool.roster.tenant).await;
+                counted(Some(place), request.clone(), vocabulary).await
+            };
+            if let Ok(Some(count)) = timeout_at(call.deadline, counted).await {
+                return Ok(count);
+            }
+        }
+        let guess = TokenCount { tokens: Vec::new(), estimated: true };
+        Ok(counted(None, request, None).await.unwrap_or(guess))
     }
 
     /// How many tokens a model must hold to serve the call, where a model of its chain says how many it does. Counted by
@@ -72,9 +86,12 @@ impl Engine {
         if vocabulary.is_none() || estimate > largest.saturating_mul(2) {
             return Some(estimate.saturating_add(answer));
         }
-        let request = Countable::Chat(Box::new(request.clone()));
-        let counted = tokio::task::spawn_blocking(move || count(&request, vocabulary)).await;
-        let tokens = counted.ok().and_then(|counted| counted.tokens.first().copied());
+        let counted = async {
+            let place = timeout(PATIENCE, self.counting.place(pool.roster.tenant)).await.ok()?;
+            let request = Arc::new(Countable::Chat(Box::new(request.clone())));
+            counted(Some(place), request, vocabulary).await
+        };
+        let tokens = counted.await.and_then(|counted| counted.tokens.first().copied());
         Some(tokens.unwrap_or(estimate).saturating_add(answer))
     }
 

@@ -3,6 +3,7 @@
 use super::{
     budget::{RetryBudget, RetryBudgets},
     call::{Call, CallOptions},
+    counting::Counting,
     error::CallError,
     latencies::Latencies,
 };
@@ -22,6 +23,7 @@ pub struct Engine {
     pub(super) drivers: Registry,
     pub(super) budgets: RetryBudgets,
     pub(super) latencies: Arc<Latencies>,
+    pub(super) counting: Counting,
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Traces,
     /// How many leases that end by themselves a model may have.
@@ -49,6 +51,7 @@ impl Engine {
             drivers,
             budgets,
             latencies: Arc::default(),
+            counting: Counting::default(),
             metrics,
             traces,
             max_leases: MAX_LEASES,

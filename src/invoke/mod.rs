@@ -18,6 +18,7 @@ mod budget;
 mod bulk;
 mod call;
 mod count;
+mod counting;
 mod engine;
 mod error;
 mod explain;

@@ -8,9 +8,12 @@ use super::{
     route::Route,
     walk::{ProviderRequest, Success},
 };
-use crate::wire::{
-    ChatReply, ChatRequest, ModerationReply, ModerationRequest, RerankReply, RerankRequest, SpeechReply,
-    SpeechRequest,
+use crate::{
+    provider::{Room, Whole},
+    wire::{
+        ChatReply, ChatRequest, ModerationReply, ModerationRequest, RerankReply, RerankRequest, SpeechReply,
+        SpeechRequest,
+    },
 };
 use std::time::Duration;
 
@@ -19,6 +22,8 @@ use std::time::Duration;
 pub struct Served<T> {
     /// The provider's answer.
     pub reply: T,
+    /// The room that the answer takes, until this is dropped.
+    pub room: Room,
     /// The way it took.
     pub route: Route,
     /// From the call's arrival until now.
@@ -79,11 +84,12 @@ impl Engine {
     pub(super) async fn unary<'a, T: Reply>(
         &'a self,
         call: &'a Call,
-        request: &'a ProviderRequest<'a, T>,
+        request: &'a ProviderRequest<'a, Whole<T>>,
     ) -> Result<Served<T>, CallError> {
         let Success { reply, mut attempt, route, .. } = self.run(call, CallMode::Unary, request).await?;
+        let Whole { reply, room } = reply;
         attempt.note(&reply);
         attempt.finish();
-        Ok(Served { reply, route, latency: call.began.elapsed() })
+        Ok(Served { reply, room, route, latency: call.began.elapsed() })
     }
 }

@@ -472,6 +472,7 @@ impl<'a, T: Send> Walk<'a, T> {
         let call = self.call;
         let is_too_long = failure.class == ErrorClass::ContextTooLong;
         let is_final = cut_short
+            || failure.full.is_some()
             || !(failure.class.moves_on() || is_too_long)
             || self.trail.billed > MAX_BILLED
             || !(call.repeatable || failure.is_before_work())

@@ -6,7 +6,7 @@
 mod errors;
 
 use super::{
-    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient, Whole,
     address::{join, with_version},
     call::Call,
     client, openai,
@@ -101,7 +101,7 @@ impl Driver for Anthropic {
         &ANTHROPIC
     }
 
-    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Box<ChatReply>, Failure> {
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Whole<Box<ChatReply>>, Failure> {
         let call = self.call(target);
         let body = request::chat(target.recipient(self.spec()), request, false)?;
         let response = call.post(url(target, &["messages"]), &body).await?;

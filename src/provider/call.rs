@@ -2,7 +2,7 @@
 //! that cannot be used becomes a [`Failure`] by the rules of the driver's kind.
 
 use super::{
-    ChatStream, Driver, Payload, Target, UpstreamClient, body,
+    ChatStream, Driver, Payload, Target, UpstreamClient, Whole, body,
     classify::Classifier,
     client::{Response, Sign},
     stamp::Stamp,
@@ -17,6 +17,10 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use serde::Serialize;
 use std::time::SystemTime;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::block_in_place,
+};
 use url::Url;
 
 /// A request on its way.
@@ -82,13 +86,26 @@ impl<'c> Call<'c> {
         Err(Box::pin(self.refusal(response)).await)
     }
 
-    /// Reads a whole answer.
+    /// Reads a whole answer of which nothing is kept but this.
     pub(super) async fn read<T>(
         &self,
         response: Response,
         read: impl FnOnce(&[u8]) -> Result<T, ReadError>,
     ) -> Result<T, Failure> {
-        read(unmarked(&self.client.read(response).await?)).map_err(|error| self.unread(error))
+        self.whole(response, read).await.map(|whole| whole.reply)
+    }
+
+    /// Reads a whole answer.
+    pub(super) async fn whole<T>(
+        &self,
+        response: Response,
+        read: impl FnOnce(&[u8]) -> Result<T, ReadError>,
+    ) -> Result<Whole<T>, Failure> {
+        let (body, reading) = self.client.read(response, self.target.tenant).await?;
+        let read = || read(unmarked(&body)).map_err(|error| self.unread(error));
+        let is_long = body.len() > LONG && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+        let reply = if is_long { block_in_place(read)? } else { read()? };
+        Ok(Whole { reply, room: reading.read() })
     }
 
     /// Reads a whole chat. Some servers stream whatever is asked: the first bytes tell.
@@ -97,16 +114,16 @@ impl<'c> Call<'c> {
         response: Response,
         read: impl FnOnce(&[u8]) -> Result<ChatReply, ReadError>,
         frames: F,
-    ) -> Result<Box<ChatReply>, Failure> {
+    ) -> Result<Whole<Box<ChatReply>>, Failure> {
         let stamp = Stamp::new(self.driver.spec().name, response.headers());
-        let body = self.client.read(response).await?;
-        let body = unmarked(&body);
-        let start = body.trim_ascii_start();
-        let is_stream = STREAMS.iter().any(|field| start.starts_with(field));
-        let reply = if is_stream { streamed(body, frames) } else { read(body) };
-        let mut reply = reply.map(Box::new).map_err(|error| self.unread(error))?;
-        stamp.reply(&mut reply);
-        Ok(reply)
+        let read = |body: &[u8]| {
+            let start = body.trim_ascii_start();
+            let is_stream = STREAMS.iter().any(|field| start.starts_with(field));
+            if is_stream { streamed(body, frames) } else { read(body) }
+        };
+        let mut whole = self.whole(response, read).await?.map(Box::new);
+        stamp.reply(&mut whole.reply);
+        Ok(whole)
     }
 
     /// Reads chat events from the answer to the request for a stream.
@@ -147,6 +164,9 @@ impl<'c> Call<'c> {
         self.refused(head.status, &head.headers, &body)
     }
 }
+
+/// Reading more bytes takes a while, in which other calls go on elsewhere.
+const LONG: usize = 256 << 10;
 
 /// How a stream of events begins.
 const STREAMS: &[&[u8]] = &[b"data:", b"event:", b"id:", b"retry:", b":"];

@@ -9,9 +9,12 @@ use super::{
     Payload, Proxies, Target,
     body::{Body, data, open},
     connect::{Connector, Origin, certificates},
-    guard::{Networks, check_host},
+    guard::{Networks, Reach, check_host},
     http_error::{failure_of_send, refused},
     pool::{Fate, Host, Limits, Pool, send},
+    reserved::Reserved,
+    shares::Shares,
+    whole::Reading,
 };
 use crate::balance::{ErrorClass, Failure};
 use bytes::Bytes;
@@ -23,6 +26,7 @@ use std::{
     time::{Duration, Instant},
 };
 use url::Url;
+use uuid::Uuid;
 
 /// Why there is no client: TLS cannot be set up, as where the machine has no root certificates.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +45,16 @@ pub(super) trait Sign: Send + Sync {
 /// No connection lasts longer, whatever is set: moments are counted in times that have an end.
 const LONGEST: Duration = Duration::from_secs(365 * 86_400);
 
+/// An answer that comes in one piece of at most so many bytes is not counted.
+const SMALL: usize = 64 << 10;
+
 /// How upstream servers are called.
 #[derive(Debug, Clone)]
 pub struct UpstreamOptions {
     /// Which networks are reached.
     pub networks: Networks,
+    /// What is left out of these: Rota's own ports and stores.
+    pub reserved: Reserved,
     /// How long a connection may take, TLS included, where a policy says nothing else.
     pub connect_timeout: Duration,
     /// How long an unused connection is kept over HTTP/1.1. A server that closes it in the same moment takes a request with
@@ -55,10 +64,16 @@ pub struct UpstreamOptions {
     pub pool_idle_h2: Duration,
     /// How many unused connections per server are kept.
     pub pool_size: usize,
+    /// How many connections there are to one host, those that are being made among them.
+    pub connections_of_host: usize,
+    /// How many there are in all.
+    pub connections: usize,
     /// How long a connection is used. A new one asks the resolver anew, and so finds a provider that has moved.
     pub connection_age: Duration,
     /// Bound of a whole answer, in bytes. 2048 embeddings of 3072 numbers in decimal stay below the default.
     pub max_answer: usize,
+    /// How many bytes the answers that are being read take together.
+    pub answer_room: usize,
     /// Authorities to trust beside the system's, in PEM.
     pub ca: Option<Vec<u8>>,
     /// Which proxy leads to which host.
@@ -71,12 +86,16 @@ impl UpstreamOptions {
     pub fn new(networks: Networks) -> Self {
         Self {
             networks,
+            reserved: Reserved::default(),
             connect_timeout: Duration::from_secs(5),
             pool_idle: Duration::from_secs(4),
             pool_idle_h2: Duration::from_secs(50),
             pool_size: 256,
+            connections_of_host: 5000,
+            connections: 10_000,
             connection_age: Duration::from_secs(300),
             max_answer: 96 << 20,
+            answer_room: 512 << 20,
             ca: None,
             proxies: Proxies::default(),
         }
@@ -95,12 +114,14 @@ pub struct UpstreamClient {
     pool: Arc<Pool>,
     networks: Networks,
     max_answer: usize,
+    answers: Arc<Shares>,
     on_resend: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// How one request is sent.
 pub(super) struct Sending {
     to: Arc<Host>,
+    tenant: Uuid,
     /// How long a new connection may take.
     within: Option<Duration>,
     /// Whether it may be sent twice without harm.
@@ -114,17 +135,21 @@ impl UpstreamClient {
     /// [`BuildError`].
     pub fn new(options: &UpstreamOptions) -> Result<Self, BuildError> {
         let authorities = options.ca.as_deref().and_then(certificates).unwrap_or_default();
-        let connector = Connector::new(options.networks, authorities)?;
+        let reach = Reach { networks: options.networks, reserved: options.reserved.clone() };
+        let connector = Connector::new(reach, authorities)?;
         let limits = Limits {
             connect: options.connect_timeout,
             idle: [options.pool_idle, options.pool_idle_h2].map(|time| time.min(LONGEST)),
             size: options.pool_size,
             age: options.connection_age.min(LONGEST),
+            of_host: options.connections_of_host,
+            in_all: options.connections,
         };
         Ok(Self {
             pool: Pool::new(connector, options.proxies.clone(), limits),
             networks: options.networks,
             max_answer: options.max_answer,
+            answers: Shares::new(options.answer_room),
             on_resend: Arc::new(|| ()),
         })
     }
@@ -142,14 +167,25 @@ impl UpstreamClient {
         self.networks
     }
 
-    /// Reads a whole answer.
-    pub(super) async fn read(&self, response: Response) -> Result<Bytes, Failure> {
+    /// Reads a whole answer to a tenant's request. Says what room it takes, packed or not.
+    pub(super) async fn read(
+        &self,
+        response: Response,
+        tenant: Uuid,
+    ) -> Result<(Bytes, Reading<'_>), Failure> {
         let mut body = response.into_body();
-        let first = match data(&mut body).await? {
-            Some(first) if body.is_at_end() && first.len() <= self.max_answer => return Ok(first),
-            first => first.unwrap_or_default(),
-        };
-        let expected = body.expected().min(1 << 20);
+        let mut reading = Reading::new(&self.answers, tenant);
+        let Some(first) = data(&mut body).await? else { return Ok((Bytes::new(), reading)) };
+        // Most answers: read at once, and no more than this for each call.
+        if body.is_at_end() && first.len() <= SMALL.min(self.max_answer) {
+            return Ok((first, reading));
+        }
+        reading.grow(first.len())?;
+        if body.is_at_end() && first.len() <= self.max_answer {
+            return Ok((first, reading));
+        }
+        // What was announced takes no memory before it is there.
+        let expected = body.expected().min(self.max_answer.saturating_sub(first.len()));
         let mut whole = Vec::with_capacity(first.len() + expected);
         let mut next = Some(first);
         while let Some(piece) = next {
@@ -157,9 +193,11 @@ impl UpstreamClient {
                 return Err(Failure::new(ErrorClass::ServerError, "the provider's answer is too large"));
             }
             whole.extend_from_slice(&piece);
+            drop(piece);
             next = data(&mut body).await?;
+            reading.grow(next.as_ref().map_or(0, Bytes::len))?;
         }
-        Ok(whole.into())
+        Ok((whole.into(), reading))
     }
 
     /// Sends a request to that address, signed, and returns whatever answer comes. What the request is made of takes no room
@@ -182,7 +220,7 @@ impl UpstreamClient {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
         }
         let to = self.pool.host(Origin { tls, authority });
-        let sending = Sending { to, within: target.connect_timeout, repeatable };
+        let sending = Sending { to, tenant: target.tenant, within: target.connect_timeout, repeatable };
         Ok(Box::pin(self.exchange(sending, request, signer)))
     }
 
@@ -199,7 +237,7 @@ impl UpstreamClient {
         loop {
             let mut signed = request.clone();
             signer.sign(&mut signed)?;
-            let lease = sending.to.lease(sending.within, after).await?;
+            let lease = sending.to.lease(sending.tenant, sending.within, after).await?;
             let broken = match send(lease, signed).await {
                 Ok(response) => return Ok(open(response)),
                 Err(broken) => broken,
@@ -271,7 +309,8 @@ mod tests {
             let options = UpstreamOptions { proxies, ..UpstreamOptions::new(networks) };
             let client = UpstreamClient::new(&options).unwrap();
             let origin = Origin { tls: false, authority: "localhost:1".parse().unwrap() };
-            let sending = Sending { to: client.pool.host(origin), within: None, repeatable: true };
+            let to = client.pool.host(origin);
+            let sending = Sending { to, tenant: Uuid::nil(), within: None, repeatable: true };
             let request = Request::new(Payload::default());
             let failure = client.exchange(sending, request, &Unsigned).await.err().unwrap();
             (failure.unsent, failure.message)

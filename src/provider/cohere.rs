@@ -6,7 +6,7 @@
 mod errors;
 
 use super::{
-    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient, Whole,
     address::{join, without_version},
     call::Call,
     client, openai,
@@ -67,7 +67,7 @@ impl Driver for Cohere {
         &COHERE
     }
 
-    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Box<ChatReply>, Failure> {
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Whole<Box<ChatReply>>, Failure> {
         let call = self.call(target);
         let body = request::chat(target.recipient(self.spec()), request, false)?;
         let response = call.post(url(target, &["v2", "chat"]), &body).await?;
@@ -81,18 +81,22 @@ impl Driver for Cohere {
         Ok(call.stream(response, StreamReader::of_events(Events::default())))
     }
 
-    async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
+    async fn embed(
+        &self,
+        target: &Target,
+        request: &EmbeddingRequest,
+    ) -> Result<Whole<EmbeddingReply>, Failure> {
         let call = self.call(target);
         let body = request::embeddings(target.recipient(self.spec()), request)?;
         let response = call.post(url(target, &["v2", "embed"]), &body).await?;
-        call.read(response, |body| answer::embeddings(body, request.inputs.len(), &request.encoding)).await
+        call.whole(response, |body| answer::embeddings(body, request.inputs.len(), &request.encoding)).await
     }
 
-    async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
+    async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<Whole<RerankReply>, Failure> {
         let call = self.call(target);
         let body = rerank::body(target.recipient(self.spec()), request);
         let response = call.post(url(target, &["v2", "rerank"]), &body).await?;
-        call.read(response, |body| answer::rerank(body, request)).await
+        call.whole(response, |body| answer::rerank(body, request)).await
     }
 
     /// At most 96 texts a call (<https://docs.cohere.com/reference/embed>).

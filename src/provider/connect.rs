@@ -6,7 +6,7 @@
 
 use super::{
     eyeballs,
-    guard::{Networks, resolve},
+    guard::{Reach, Unreachable, check_beyond_proxy, resolve},
     proxies::{Proxy, bare},
 };
 use bytes::Bytes;
@@ -81,7 +81,7 @@ impl Origin {
 
 /// Connects to providers.
 pub(super) struct Connector {
-    networks: Networks,
+    reach: Reach,
     /// To providers, with the choice of HTTP/2.
     to_provider: TlsConnector,
     to_proxy: TlsConnector,
@@ -93,13 +93,13 @@ impl Connector {
     /// # Errors
     /// Where TLS cannot be set up, as on a machine without root certificates.
     pub(super) fn new(
-        networks: Networks,
+        reach: Reach,
         authorities: Vec<CertificateDer<'static>>,
     ) -> Result<Self, rustls::Error> {
         let tls = tls(authorities)?;
         let mut with_choice = tls.clone();
         with_choice.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Self { networks, to_provider: Arc::new(with_choice).into(), to_proxy: Arc::new(tls).into() })
+        Ok(Self { reach, to_provider: Arc::new(with_choice).into(), to_proxy: Arc::new(tls).into() })
     }
 
     /// Connects to a provider, through that proxy where there is one. The time is divided over the addresses of a name,
@@ -111,11 +111,12 @@ impl Connector {
         within: Duration,
     ) -> Result<Connected, BoxError> {
         let Some(proxy) = proxy else {
-            let tcp = reach(origin.host(), origin.port(), Some(self.networks), within).await?;
+            let tcp = tcp(origin.host(), origin.port(), Some(&self.reach), within).await?;
             return if origin.tls { self.seal(tcp, origin).await } else { Ok(plain(tcp)) };
         };
-        // Nothing but the proxy's own name is resolved here, and it may be anywhere.
-        let tcp = reach(&proxy.host, proxy.port, None, within).await?;
+        check_beyond_proxy(origin.host(), origin.port(), &self.reach).await.map_err(Unreachable::Refused)?;
+        // The proxy itself may be anywhere.
+        let tcp = tcp(&proxy.host, proxy.port, None, within).await?;
         let io: Box<dyn Io> =
             if proxy.tls { Box::new(sealed(&self.to_proxy, tcp, &proxy.host).await?) } else { Box::new(tcp) };
         if !origin.tls {
@@ -138,13 +139,8 @@ fn plain(tcp: TcpStream) -> Connected {
 }
 
 /// A connection to one of the addresses of that host.
-async fn reach(
-    host: &str,
-    port: u16,
-    networks: Option<Networks>,
-    within: Duration,
-) -> Result<TcpStream, BoxError> {
-    let tcp = eyeballs::connect(resolve(host, port, networks).await?, within).await?;
+async fn tcp(host: &str, port: u16, reach: Option<&Reach>, within: Duration) -> Result<TcpStream, BoxError> {
+    let tcp = eyeballs::connect(resolve(host, port, reach).await?, within).await?;
     tcp.set_nodelay(true)?;
     Ok(tcp)
 }

@@ -1,6 +1,6 @@
 //! What every driver can be asked for.
 
-use super::{ByteStream, ChatStream, KindSpec, Payload, Target, Vocabulary};
+use super::{ByteStream, ChatStream, KindSpec, Payload, Target, Vocabulary, Whole};
 use crate::{
     balance::{ErrorClass, Failure},
     wire::{
@@ -18,13 +18,17 @@ pub trait Driver: Send + Sync + 'static {
     fn spec(&self) -> &'static KindSpec;
 
     /// One chat completion.
-    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Box<ChatReply>, Failure>;
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Whole<Box<ChatReply>>, Failure>;
 
     /// One streamed chat completion; returns when the provider has accepted the request.
     async fn chat_stream(&self, target: &Target, request: &ChatRequest) -> Result<ChatStream, Failure>;
 
     /// Embeds texts, one vector a text, in their order.
-    async fn embed(&self, _target: &Target, _request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
+    async fn embed(
+        &self,
+        _target: &Target,
+        _request: &EmbeddingRequest,
+    ) -> Result<Whole<EmbeddingReply>, Failure> {
         Err(unsupported(self.spec()))
     }
 
@@ -33,17 +37,25 @@ pub trait Driver: Send + Sync + 'static {
         &self,
         _target: &Target,
         _request: &ModerationRequest,
-    ) -> Result<ModerationReply, Failure> {
+    ) -> Result<Whole<ModerationReply>, Failure> {
         Err(unsupported(self.spec()))
     }
 
     /// Puts documents in order.
-    async fn rerank(&self, _target: &Target, _request: &RerankRequest) -> Result<RerankReply, Failure> {
+    async fn rerank(
+        &self,
+        _target: &Target,
+        _request: &RerankRequest,
+    ) -> Result<Whole<RerankReply>, Failure> {
         Err(unsupported(self.spec()))
     }
 
     /// Writes a recording down.
-    async fn transcribe(&self, _target: &Target, _request: &SpeechRequest) -> Result<SpeechReply, Failure> {
+    async fn transcribe(
+        &self,
+        _target: &Target,
+        _request: &SpeechRequest,
+    ) -> Result<Whole<SpeechReply>, Failure> {
         Err(unsupported(self.spec()))
     }
 

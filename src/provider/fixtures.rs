@@ -9,6 +9,7 @@ use std::sync::Arc;
 pub(super) fn target() -> Target {
     let fields = [("api_key".to_owned(), "hunter2hunter2".into())].into();
     Target {
+        tenant: uuid::Uuid::nil(),
         base_url: "http://a/".parse().unwrap(),
         model: "m".into(),
         fields,

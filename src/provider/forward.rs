@@ -35,10 +35,45 @@ const DROPPED: &[&str] = &[
     "content-length",
     "expect",
     "accept-encoding",
-    // The vendors' own names for a credential.
+    // The vendors' own names for a credential, and those of the gateways that stand before them.
     "api-key",
     "x-api-key",
     "x-goog-api-key",
+    "ocp-apim-subscription-key",
+    "x-auth-token",
+    // Whose account it is: OpenAI's (API reference, "Authentication"), Google's (<https://cloud.google.com/apis/docs/system-parameters>),
+    // Anthropic's. A credential that has one sets it when the request is signed.
+    "openai-organization",
+    "openai-project",
+    "x-goog-user-project",
+    "anthropic-organization-id",
+    "anthropic-workspace-id",
+    // What servers and proxies take for the request's own method, host or sender.
+    "forwarded",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-host",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+];
+
+/// The same, whatever follows: `X-Original-URL` and `X-Rewrite-URL` (IIS, Symfony, Spring), `X-Forwarded-Host`, what steers
+/// Envoy, and gateways of models that take a target or a key in a header (<https://docs.helicone.ai>, <https://portkey.ai/docs>,
+/// <https://developers.cloudflare.com/ai-gateway>).
+const DROPPED_BEGINNINGS: &[&str] = &[
+    "x-original-",
+    "x-rewrite-",
+    "x-forwarded-",
+    "x-envoy-",
+    "x-amz-",
+    "x-goog-iam-",
+    "cf-access-",
+    "cf-aig-",
+    "helicone-",
+    "x-portkey-",
 ];
 
 /// A longer path, in bytes, is no endpoint's, and would take long to decode again and again.
@@ -100,24 +135,23 @@ impl ForwardPath {
         if path.contains(['?', '#']) {
             return Err("must hold neither `?` nor `#`; the query has its own field");
         }
+        let decoded = percent_decode_str(path).decode_utf8().map_err(|_| "is not UTF-8 when decoded")?;
         // Some servers decode once more than they should.
-        let mut decoded = path.to_owned();
-        while decoded.contains('%') {
-            let once = percent_decode_str(&decoded).decode_utf8().map_err(|_| "is not UTF-8 when decoded")?;
-            if once == decoded {
-                break;
-            }
-            decoded = once.into_owned();
+        if percent_decode_str(&decoded).count() != decoded.len() {
+            return Err("must not be percent-encoded twice");
         }
         if decoded.chars().any(char::is_control) {
             return Err("must hold no control characters");
         }
-        if decoded.contains("://") || decoded.starts_with(['/', '\\']) {
+        if decoded.contains("://") || decoded.starts_with('/') {
             return Err("must be a path, without scheme and host");
         }
-        // Some servers take what stands before a `;` for the name, and blanks around it for nothing.
-        let dots = |part: &str| matches!(part.split(';').next().unwrap_or_default().trim(), "." | "..");
-        if decoded.split(['/', '\\']).any(dots) {
+        if decoded.contains('\\') {
+            return Err("must hold no backslashes");
+        }
+        // Some servers take what stands before one of these for the name, and blanks around it for nothing.
+        let name = |part: &str| part.split([';', '?', '#']).next().unwrap_or_default().trim().to_owned();
+        if decoded.split('/').any(|part| matches!(&*name(part), "." | "..")) {
             return Err("must not hold `.` or `..`");
         }
         Ok(Self(path.to_owned()))
@@ -141,6 +175,12 @@ pub fn forwarded_headers(mut headers: HeaderMap) -> HeaderMap {
     drop_hop_by_hop(&mut headers);
     for name in DROPPED {
         headers.remove(*name);
+    }
+    let is_dropped =
+        |name: &&HeaderName| DROPPED_BEGINNINGS.iter().any(|start| name.as_str().starts_with(start));
+    let dropped: Vec<HeaderName> = headers.keys().filter(is_dropped).cloned().collect();
+    for name in dropped {
+        headers.remove(name);
     }
     headers
 }
@@ -271,6 +311,15 @@ mod tests {
             "..;x=y/admin",
             " ../admin",
             "%20../admin",
+            "..%3f/admin",
+            "..%3Fx",
+            "a/..%23/admin",
+            "..%23",
+            ".%3f",
+            "a%5cb",
+            "a\\b",
+            "a%2541b",
+            "%25252e",
             "//evil.example/x",
             "/\\evil.example/x",
             "%2f%2fevil.example",
@@ -304,6 +353,8 @@ mod tests {
             ("https://h/v1", "models/m:generate", "", "https://h/v1/models/m:generate"),
             ("https://h/v1", "a..b/...", "", "https://h/v1/a..b/..."),
             ("https://h/v1", "100%", "", "https://h/v1/100%"),
+            ("https://h/v1", "100%25", "", "https://h/v1/100%25"),
+            ("https://h/v1", "what%3f", "", "https://h/v1/what%3f"),
             ("https://h/v1", "a@evil.example", "", "https://h/v1/a@evil.example"),
             ("https://h/v1", "a", "next=http://h/../x#y", "https://h/v1/a?next=http://h/../x%23y"),
         ];
@@ -338,8 +389,22 @@ mod tests {
             "proxy-authorization",
             "content-length",
             "accept-encoding",
+            "openai-organization",
+            "openai-project",
+            "x-goog-user-project",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-forwarded-host",
+            "x-forwarded-for",
+            "forwarded",
+            "x-http-method-override",
+            "helicone-target-url",
+            "x-portkey-config",
             "content-type",
             "x-kept",
+            "openai-beta",
+            "anthropic-beta",
+            "x-forwarding",
         ];
         let mut headers = HeaderMap::new();
         for name in names {
@@ -348,6 +413,6 @@ mod tests {
         let kept = forwarded_headers(headers);
         let mut kept: Vec<_> = kept.keys().map(HeaderName::as_str).collect();
         kept.sort_unstable();
-        assert_eq!(kept, ["content-type", "x-kept"]);
+        assert_eq!(kept, ["anthropic-beta", "content-type", "openai-beta", "x-forwarding", "x-kept"]);
     }
 }

@@ -273,6 +273,7 @@ fn classifier(name: &str) -> Classifier {
     let base_url = url::Url::parse("http://a/");
     #[expect(clippy::expect_used, reason = "it is a URL")]
     let target = Target {
+        tenant: uuid::Uuid::nil(),
         base_url: base_url.expect("a URL"),
         model: String::new(),
         fields: fields.into(),

@@ -6,7 +6,7 @@
 mod errors;
 
 use super::{
-    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient, Whole,
     address::{join, with_version},
     call::Call,
     client, openai,
@@ -72,7 +72,7 @@ impl Driver for Gemini {
         &GEMINI
     }
 
-    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Box<ChatReply>, Failure> {
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Whole<Box<ChatReply>>, Failure> {
         let call = self.call(target);
         let body = request::chat(self.recipient(target), request)?;
         let response = call.post(url(target, "generateContent"), &body).await?;
@@ -89,11 +89,15 @@ impl Driver for Gemini {
         Ok(call.stream(response, StreamReader::of_events(Chunks::default())))
     }
 
-    async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
+    async fn embed(
+        &self,
+        target: &Target,
+        request: &EmbeddingRequest,
+    ) -> Result<Whole<EmbeddingReply>, Failure> {
         let call = self.call(target);
         let body = request::embeddings(self.recipient(target), &full_name(target), request)?;
         let response = call.post(url(target, "batchEmbedContents"), &body).await?;
-        call.read(response, |body| answer::embeddings(body, request.inputs.len())).await
+        call.whole(response, |body| answer::embeddings(body, request.inputs.len())).await
     }
 
     async fn count_tokens(&self, target: &Target, request: &ChatRequest) -> Result<Option<u32>, Failure> {
@@ -168,6 +172,7 @@ mod tests {
         for (model, path) in table {
             let base_url = "http://h/v1beta".parse().unwrap();
             let target = Target {
+                tenant: uuid::Uuid::nil(),
                 base_url,
                 model: model.to_owned(),
                 fields: Fields::default(),

@@ -2,9 +2,10 @@
 //!
 //! A tenant writes `base_url`, and Rota sends requests there from inside the operator's network, so a URL is judged
 //! when it is saved ([`check_url`]) and when a request is sent ([`check_host`]), and a name's addresses when they are
-//! resolved. Invariant: an address inside another (IPv4-mapped, NAT64, 6to4) is judged as the inner one. When DNS is gone, resolving fails and the
+//! resolved. Rota's own ports and stores are left out of every network ([`Reserved`]). Invariant: an address inside another (IPv4-mapped, NAT64, 6to4) is judged as the inner one. When DNS is gone, resolving fails and the
 //! attempt is a `CONNECTION` failure.
 
+use super::reserved::Reserved;
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -25,6 +26,11 @@ pub enum Networks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("address not allowed: {0}")]
 pub struct Refused(pub &'static str);
+
+impl Refused {
+    /// It is one of Rota's ports or stores.
+    pub const OWN: Self = Self("it is Rota's own");
+}
 
 /// Why a host cannot be reached.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +64,15 @@ const METADATA_NAMES: &[&str] = &[
 const METADATA_V4: &[Ipv4Addr] =
     &[Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192), Ipv4Addr::new(168, 63, 129, 16)];
 
-/// The same over IPv6: AWS, Google.
-const METADATA_V6: &[Ipv6Addr] =
-    &[Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
+/// The same over IPv6: AWS, Google, Oracle, Scaleway.
+const METADATA_V6: &[Ipv6Addr] = &[
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    // Those of EKS Pod Identity.
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+];
 
 /// Reads a `base_url` and judges it as far as that is possible without DNS.
 ///
@@ -199,18 +211,31 @@ pub fn same_origin(a: &Url, b: &Url) -> bool {
     a.scheme() == b.scheme() && a.host() == b.host() && a.port_or_known_default() == b.port_or_known_default()
 }
 
+/// What upstream calls may reach.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// Which networks.
+    pub networks: Networks,
+    /// What is left out of these.
+    pub reserved: Reserved,
+}
+
 /// The addresses of a host, by the system's resolver, or its own where it is one. Those that are refused are dropped; it fails
-/// where none remains. Without networks nothing is refused, as for the operator's own proxy.
+/// where none remains. Without a reach nothing is refused, as for the operator's own proxy.
 pub(super) async fn resolve(
     host: &str,
     port: u16,
-    networks: Option<Networks>,
+    reach: Option<&Reach>,
 ) -> Result<Vec<SocketAddr>, Unreachable> {
     let found = lookup_host((host, port)).await.map_err(Unreachable::Name)?;
-    Ok(match networks {
-        Some(networks) => allowed(found, networks)?,
-        None => found.collect(),
-    })
+    let Some(reach) = reach else { return Ok(found.collect()) };
+    let found = allowed(found, reach.networks)?;
+    Ok(reach.reserved.allowed(found, port).await.ok_or(Refused::OWN)?)
+}
+
+/// Judges a host that a proxy leads to.
+pub(super) async fn check_beyond_proxy(host: &str, port: u16, reach: &Reach) -> Result<(), Refused> {
+    if reach.reserved.allow(host, port).await { Ok(()) } else { Err(Refused::OWN) }
 }
 
 /// Those that may be reached. Fails where there were some and all are refused.
@@ -251,6 +276,9 @@ mod tests {
         "ff02::1",
         "fd00:ec2::254",
         "fd20:ce::254",
+        "fd00:ec2::23",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
         "::ffff:169.254.169.254",
         "::ffff:0:169.254.169.254",
         "::169.254.169.254",

@@ -15,6 +15,7 @@ mod classify;
 mod client;
 mod cohere;
 mod connect;
+mod disguise;
 mod driver;
 mod eyeballs;
 #[cfg(test)]
@@ -34,11 +35,14 @@ mod probe;
 mod proxies;
 mod redact;
 mod registry;
+mod reserved;
 mod rules;
+mod shares;
 mod stamp;
 mod stream;
 mod target;
 mod tokens;
+mod whole;
 
 pub use crate::wire::Switches;
 pub use body::ByteStream;
@@ -46,16 +50,18 @@ pub use classification::classification;
 pub use client::{BuildError, UpstreamClient, UpstreamOptions};
 pub use driver::Driver;
 pub use forward::{ForwardPath, ForwardReply, ForwardRequest, Forwarded, forwarded_headers};
-pub use guard::{Networks, Unreachable, check_url, same_origin};
+pub use guard::{Networks, Reach, Refused, Unreachable, check_url, same_origin};
 pub use kind::{CredentialField, KindSpec, ModelType};
 pub use payload::Payload;
 pub use prefill::{PREFIX_KINDS, takes_prefill};
 pub use probe::probe;
 pub use proxies::{Misread, Proxies};
 pub use registry::{Registry, kind, kinds};
+pub use reserved::Reserved;
 pub use rules::{Pattern, Rule, Status};
 pub use stream::ChatStream;
 pub use target::{Fields, Target};
 pub use tokens::{
     Countable, TokenCount, Vocabulary, answer_limit, count, estimate_chat, estimate_inputs, estimate_text,
 };
+pub use whole::{Room, Whole};

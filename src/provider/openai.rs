@@ -8,7 +8,7 @@ pub(super) mod errors;
 pub(super) mod kinds;
 
 use super::{
-    ByteStream, ChatStream, Driver, KindSpec, Payload, Target, UpstreamClient, Vocabulary, call::Call,
+    ByteStream, ChatStream, Driver, KindSpec, Payload, Target, UpstreamClient, Vocabulary, Whole, call::Call,
 };
 use crate::{
     balance::Failure,
@@ -62,7 +62,7 @@ impl Driver for OpenAi {
         &self.kind.spec
     }
 
-    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Box<ChatReply>, Failure> {
+    async fn chat(&self, target: &Target, request: &ChatRequest) -> Result<Whole<Box<ChatReply>>, Failure> {
         let call = self.call(target);
         let body = request::chat(self.recipient(target), request, false)?;
         let response = call.post(self.url(target, CHAT), &body).await?;
@@ -78,11 +78,15 @@ impl Driver for OpenAi {
         Ok(call.stream(response, StreamReader::of_events(Chunks::new(target.switches.think_tags))))
     }
 
-    async fn embed(&self, target: &Target, request: &EmbeddingRequest) -> Result<EmbeddingReply, Failure> {
+    async fn embed(
+        &self,
+        target: &Target,
+        request: &EmbeddingRequest,
+    ) -> Result<Whole<EmbeddingReply>, Failure> {
         let call = self.call(target);
         let body = request::embeddings(self.recipient(target), request, self.kind.dialect.sends_input_type)?;
         let response = call.post(self.url(target, &["embeddings"]), &body).await?;
-        call.read(response, |body| embeddings::embeddings(body, request.inputs.len(), &request.encoding))
+        call.whole(response, |body| embeddings::embeddings(body, request.inputs.len(), &request.encoding))
             .await
     }
 
@@ -90,25 +94,29 @@ impl Driver for OpenAi {
         &self,
         target: &Target,
         request: &ModerationRequest,
-    ) -> Result<ModerationReply, Failure> {
+    ) -> Result<Whole<ModerationReply>, Failure> {
         let call = self.call(target);
         let body = request::moderation(self.recipient(target), request);
         let response = call.post(self.url(target, &["moderations"]), &body).await?;
-        call.read(response, judge::moderation).await
+        call.whole(response, judge::moderation).await
     }
 
-    async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<RerankReply, Failure> {
+    async fn rerank(&self, target: &Target, request: &RerankRequest) -> Result<Whole<RerankReply>, Failure> {
         let call = self.call(target);
         let body = rerank::body(self.recipient(target), request);
         let response = call.post(self.url(target, &["rerank"]), &body).await?;
-        call.read(response, |body| judge::rerank(body, request)).await
+        call.whole(response, |body| judge::rerank(body, request)).await
     }
 
-    async fn transcribe(&self, target: &Target, request: &SpeechRequest) -> Result<SpeechReply, Failure> {
+    async fn transcribe(
+        &self,
+        target: &Target,
+        request: &SpeechRequest,
+    ) -> Result<Whole<SpeechReply>, Failure> {
         let call = self.call(target);
         let form = form::transcription(self.recipient(target), request)?;
         let response = call.post_form(self.url(target, &["audio", "transcriptions"]), form).await?;
-        call.read(response, answer::transcription).await
+        call.whole(response, answer::transcription).await
     }
 
     /// The audio is the body itself. Text is none: an error, or a page of something in between.

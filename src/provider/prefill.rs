@@ -90,6 +90,7 @@ mod tests {
         ];
         for ((name, base_url), model, takes) in table {
             let target = Target {
+                tenant: uuid::Uuid::nil(),
                 base_url: base_url.parse().unwrap(),
                 model: model.to_owned(),
                 fields: [].into_iter().collect(),

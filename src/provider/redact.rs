@@ -3,18 +3,21 @@
 //! Providers echo keys in their errors. Invariant: [`Redactor::clean`] is the only way a provider's words get into a
 //! [`Failure`](crate::balance::Failure). Pure: it talks to no server.
 
-use super::{Fields, KindSpec, Target};
+use super::{
+    Fields, KindSpec, Target,
+    disguise::{disguises, undisguised},
+};
+use aho_corasick::{AhoCorasick, MatchKind};
 use bytes::Bytes;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
+use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// What stands where a secret was.
 const REMOVED: &str = "[removed]";
 
 /// Longest text that goes out, in characters.
 const MAX_CHARS: usize = 512;
-
-/// A field's value shorter than this is no secret worth the holes it would cut into every word.
-const MIN_SECRET: usize = 4;
 
 /// How keys of well-known vendors begin.
 const KEY_PREFIXES: &[&str] = &["sk-", "gsk_", "xai-", "pplx-", "nvapi-", "hf_", "AIza"];
@@ -36,23 +39,31 @@ impl Redactor {
     #[must_use]
     pub fn clean(&self, text: &str) -> String {
         let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let mut secrets: Vec<&str> = self.fields.iter().map(|(_, secret)| secret.expose_secret()).collect();
-        secrets.retain(|secret| secret.len() >= MIN_SECRET);
+        let forms = self.fields.iter().map(|(_, secret)| Zeroizing::new(disguises(secret.expose_secret())));
+        let forms: Vec<_> = forms.collect();
         // The longest first: one may be part of another.
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        for secret in secrets {
-            text = text.replace(secret, REMOVED);
+        let mut forms: Vec<&str> = forms.iter().flat_map(|forms| forms.iter()).map(String::as_str).collect();
+        forms.sort_by_key(|form| std::cmp::Reverse(form.len()));
+        let removed =
+            |text: &str| forms.iter().fold(text.to_owned(), |text, form| text.replace(form, REMOVED));
+        text = removed(&text);
+        for plain in undisguised(&text) {
+            if forms.iter().any(|form| plain.contains(form)) {
+                text = removed(&plain);
+            }
         }
         // Shortened last: a secret cut in two would no longer be recognised.
         shorten(strip_tokens(&strip_urls(&text)).trim())
     }
 }
 
-/// Blots a target's secrets out of bytes that are handed on as they come, wherever these are cut. Every byte of a secret
-/// becomes `*`, so that lengths stay.
+/// Blots a target's secrets out of bytes that are handed on as they come, wherever these are cut and however the secrets are
+/// written. Every byte of a secret becomes `*`, so that lengths stay.
 #[derive(Debug, Clone)]
 pub struct Blotter {
-    secrets: Vec<SecretString>,
+    /// The forms of the secrets; none: there is nothing to be found.
+    forms: Arc<Zeroizing<Vec<String>>>,
+    finder: Option<AhoCorasick>,
     /// The end of what has come, where it may be the start of a secret.
     held: Vec<u8>,
 }
@@ -62,20 +73,22 @@ impl Blotter {
     #[must_use]
     pub fn new(target: &Target, kind: &KindSpec) -> Self {
         let fields = kind.credential_fields.iter().filter(|field| field.secret);
-        let secrets = fields.filter_map(|field| target.fields.get(field.name));
-        // As it is sent: without blanks around it.
-        let secrets = secrets.map(|secret| SecretString::from(secret.expose_secret().trim()));
-        let secrets = secrets.filter(|secret| secret.expose_secret().len() >= MIN_SECRET).collect();
-        Self { secrets, held: Vec::new() }
+        Self::of(fields.filter_map(|field| target.fields.get(field.name)).map(ExposeSecret::expose_secret))
+    }
+
+    fn of<'s>(secrets: impl Iterator<Item = &'s str>) -> Self {
+        let forms = Zeroizing::new(secrets.flat_map(disguises).collect::<Vec<_>>());
+        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(forms.iter());
+        // It fails for more forms than memory can hold.
+        Self { finder: finder.ok().filter(|_| !forms.is_empty()), forms: Arc::new(forms), held: Vec::new() }
     }
 
     /// A text that is there as a whole.
     #[must_use]
     pub fn text(&self, text: &str) -> String {
-        self.secrets
-            .iter()
-            .map(ExposeSecret::expose_secret)
-            .fold(text.to_owned(), |text, secret| text.replace(secret, &"*".repeat(secret.len())))
+        let mut bytes = text.as_bytes().to_vec();
+        self.blot(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// What can be handed on now that this has come; may be empty.
@@ -85,11 +98,8 @@ impl Blotter {
         }
         let mut bytes = std::mem::take(&mut self.held);
         bytes.extend_from_slice(&chunk);
-        for secret in &self.secrets {
-            blot(&mut bytes, secret.expose_secret().as_bytes());
-        }
-        let held = self.secrets.iter().map(|secret| overlap(&bytes, secret.expose_secret().as_bytes())).max();
-        self.held = bytes.split_off(bytes.len() - held.unwrap_or_default());
+        self.blot(&mut bytes);
+        self.held = bytes.split_off(bytes.len() - self.overlap(&bytes));
         bytes.into()
     }
 
@@ -100,29 +110,29 @@ impl Blotter {
 
     /// Whether a secret stands in these bytes, or may begin at their end.
     fn touches(&self, bytes: &[u8]) -> bool {
-        self.secrets.iter().map(|secret| secret.expose_secret().as_bytes()).any(|secret| {
-            overlap(bytes, secret) > 0 || bytes.windows(secret.len()).any(|window| window == secret)
-        })
+        self.finder.as_ref().is_some_and(|finder| finder.is_match(bytes)) || self.overlap(bytes) > 0
     }
-}
 
-fn blot(bytes: &mut [u8], secret: &[u8]) {
-    let mut from = 0;
-    while let Some(found) =
-        bytes.get(from..).and_then(|rest| rest.windows(secret.len()).position(|w| w == secret))
-    {
-        let at = from + found;
-        from = at + secret.len();
-        if let Some(place) = bytes.get_mut(at..from) {
-            place.fill(b'*');
+    fn blot(&self, bytes: &mut [u8]) {
+        let Some(finder) = &self.finder else { return };
+        let found: Vec<_> = finder.find_iter(&*bytes).map(|found| found.range()).collect();
+        for place in found {
+            if let Some(place) = bytes.get_mut(place) {
+                place.fill(b'*');
+            }
         }
     }
+
+    /// How many bytes at the end may be the start of a secret.
+    fn overlap(&self, bytes: &[u8]) -> usize {
+        self.forms.iter().map(|form| overlap(bytes, form.as_bytes())).max().unwrap_or_default()
+    }
 }
 
-/// How many bytes at the end may be the start of the secret.
-fn overlap(bytes: &[u8], secret: &[u8]) -> usize {
-    let longest = bytes.len().min(secret.len().saturating_sub(1));
-    let starts = |length: &usize| secret.get(..*length).is_some_and(|start| bytes.ends_with(start));
+/// How many bytes at the end may be the start of that form.
+fn overlap(bytes: &[u8], form: &[u8]) -> usize {
+    let longest = bytes.len().min(form.len().saturating_sub(1));
+    let starts = |length: &usize| form.get(..*length).is_some_and(|start| bytes.ends_with(start));
     (1..=longest).rev().find(starts).unwrap_or_default()
 }
 
@@ -200,11 +210,14 @@ fn is_key_char(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use base64::{Engine as _, prelude::BASE64_STANDARD};
+    use secrecy::SecretString;
 
     fn redactor(secrets: &[&str]) -> Redactor {
         let fields =
             secrets.iter().enumerate().map(|(i, s)| (i.to_string(), SecretString::from(*s))).collect();
         Redactor::new(&Target {
+            tenant: uuid::Uuid::nil(),
             base_url: "http://a/".parse().unwrap(),
             model: String::new(),
             fields,
@@ -246,9 +259,38 @@ mod tests {
     }
 
     fn blotter(secrets: &[&str]) -> Blotter {
-        Blotter {
-            secrets: secrets.iter().map(|secret| SecretString::from(*secret)).collect(),
-            held: Vec::new(),
+        Blotter::of(secrets.iter().copied())
+    }
+
+    #[test]
+    fn a_secret_that_is_disguised_does_not_get_through() {
+        let secret = "hunter2/hunter2";
+        let encoded = BASE64_STANDARD.encode(format!("user:{secret}"));
+        for text in [
+            &encoded,
+            "Basic dXNlcjpodW50ZXIyL2h1bnRlcjI=",
+            "hunter2%2Fhunter2",
+            "hunter2%2fhunter2",
+            "%68%75nter2/hunter2",
+            "hunter2\\/hunter2",
+            "h\\u0075nter2/hunter2",
+            "68756e746572322f68756e74657232",
+            "68756E746572322F68756E74657232",
+        ] {
+            let cleaned = redactor(&[" hunter2/hunter2 "]).clean(&format!("you sent {text}!"));
+            assert!(cleaned.contains(REMOVED) && !cleaned.contains("hunter2"), "{text}: {cleaned}");
+        }
+        let body = format!("{{\"a\":\"{encoded}\"}}");
+        for cut in 0..body.len() {
+            let mut blotter = blotter(&[secret]);
+            let parts = [&body[..cut], &body[cut..]];
+            let mut out: Vec<u8> =
+                parts.iter().flat_map(|part| blotter.next(Bytes::copy_from_slice(part.as_bytes()))).collect();
+            out.extend(blotter.rest());
+            let out = String::from_utf8(out).unwrap();
+            assert!(out.len() == body.len() && out.contains("*****************"), "{cut}: {out}");
+            let shown = BASE64_STANDARD.decode(out.replace(['"', '{', '}', ':', 'a', '*'], "A"));
+            assert!(!format!("{shown:?}").contains("hunter"), "{out}");
         }
     }
 

@@ -5,10 +5,13 @@ use crate::wire::{Recipient, Switches};
 use secrecy::SecretString;
 use std::{sync::Arc, time::Duration};
 use url::Url;
+use uuid::Uuid;
 
 /// Where one attempt goes: an address, a model, and the credential for it.
 #[derive(Debug, Clone)]
 pub struct Target {
+    /// The tenant's row id: whose part of what all calls share it uses.
+    pub tenant: Uuid,
     /// The API's root, such as `https://api.openai.com/v1`; no trailing slash is needed.
     pub base_url: Url,
     /// The model's name as the provider knows it.

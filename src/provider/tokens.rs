@@ -2,8 +2,9 @@
 //! enough to stay off the runtime's threads.
 
 use crate::wire::{ChatRequest, Content, EmbeddingInputs, Part};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tiktoken_rs::{
-    CoreBPE, bpe_for_tokenizer,
+    bpe_for_tokenizer,
     tokenizer::{Tokenizer, get_tokenizer},
 };
 
@@ -16,6 +17,12 @@ const PER_NAME: u64 = 1;
 const PER_ANSWER: u64 = 3;
 /// Counting takes the better part of a second for this many bytes; more are estimated.
 const MAX_BYTES: usize = 4 << 20;
+/// A text is counted in pieces of about so many bytes, so that counting can end between two of them.
+const PIECE: usize = 16 << 10;
+/// What cannot be cut into pieces is estimated if it is longer, in bytes.
+const MAX_PIECE: usize = 256 << 10;
+/// So long a word, or row of signs, says nothing. It is estimated: putting it together takes long.
+const MAX_RUN: usize = 16 << 10;
 /// The vocabularies' patterns look back over blanks, and give up at some length.
 const MAX_BLANKS: usize = 4096;
 
@@ -49,14 +56,10 @@ impl Vocabulary {
     }
 }
 
-/// Counts, exactly where the vocabulary is known. Takes its time.
+/// Counts, exactly where the vocabulary is known. Takes its time. Once it is to stop, the rest is estimated.
 #[must_use]
-pub fn count(request: &Countable, vocabulary: Option<Vocabulary>) -> TokenCount {
-    let mut counter = Counter {
-        vocabulary: vocabulary.and_then(|vocabulary| bpe_for_tokenizer(vocabulary.0).ok()),
-        left: MAX_BYTES,
-        estimated: false,
-    };
+pub fn count(request: &Countable, vocabulary: Option<Vocabulary>, stop: &AtomicBool) -> TokenCount {
+    let mut counter = Counter { vocabulary, left: MAX_BYTES, estimated: false, stop };
     let tokens = match request {
         Countable::Chat(request) => vec![counter.chat(request)],
         Countable::Texts(texts) => texts.iter().map(|text| counter.text(text)).collect(),
@@ -67,7 +70,8 @@ pub fn count(request: &Countable, vocabulary: Option<Vocabulary>) -> TokenCount 
 /// About how many tokens a conversation is. Quick.
 #[must_use]
 pub fn estimate_chat(request: &ChatRequest) -> u64 {
-    Counter { vocabulary: None, left: 0, estimated: true }.chat(request)
+    let stop = AtomicBool::new(false);
+    Counter { vocabulary: None, left: 0, estimated: true, stop: &stop }.chat(request)
 }
 
 /// The most tokens that a request lets the model write, where it says so.
@@ -96,14 +100,15 @@ pub fn estimate_text(bytes: usize) -> u64 {
     u64::try_from(bytes / 4).unwrap_or(u64::MAX).saturating_add(1)
 }
 
-struct Counter {
-    vocabulary: Option<&'static CoreBPE>,
+struct Counter<'s> {
+    vocabulary: Option<Vocabulary>,
     /// How many bytes may still be counted.
     left: usize,
     estimated: bool,
+    stop: &'s AtomicBool,
 }
 
-impl Counter {
+impl Counter<'_> {
     fn chat(&mut self, request: &ChatRequest) -> u64 {
         let mut tokens = PER_ANSWER;
         for message in &request.messages {
@@ -147,26 +152,65 @@ impl Counter {
         if text.is_empty() {
             return 0;
         }
-        match self.vocabulary {
-            Some(vocabulary) if text.len() <= self.left && !has_wide_gap(text) => {
-                self.left -= text.len();
-                vocabulary.count_ordinary(text) as u64
+        self.exactly(text).unwrap_or_else(|| {
+            self.estimated = true;
+            estimate_text(text.len())
+        })
+    }
+
+    /// None where that would take too long.
+    fn exactly(&mut self, text: &str) -> Option<u64> {
+        let vocabulary = self.vocabulary.filter(|_| text.len() <= self.left && !has_long_run(text))?;
+        // Read at its first use, which takes a moment.
+        let vocabulary = bpe_for_tokenizer(vocabulary.0).ok()?;
+        let (mut tokens, mut rest) = (0, text);
+        while !rest.is_empty() {
+            let (piece, more) = rest.split_at(end_of_piece(rest));
+            if piece.len() > MAX_PIECE || self.stop.load(Ordering::Relaxed) {
+                return None;
             }
-            _ => {
-                self.estimated = true;
-                estimate_text(text.len())
-            }
+            self.left -= piece.len();
+            tokens += vocabulary.count_ordinary(piece) as u64;
+            rest = more;
         }
+        Some(tokens)
     }
 }
 
-/// Whether there are so many blanks in a row that the pattern would give up.
-fn has_wide_gap(text: &str) -> bool {
-    let mut blanks = 0;
+/// Where the first piece of a text ends: before a blank with a letter behind it and none before it, which every vocabulary
+/// takes for the start of a word.
+fn end_of_piece(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let is_end = |at: &usize| {
+        bytes.get(*at) == Some(&b' ')
+            && bytes.get(at + 1).is_some_and(u8::is_ascii_alphabetic)
+            && text
+                .get(..*at)
+                .and_then(|before| before.chars().next_back())
+                .is_some_and(|c| !c.is_whitespace())
+    };
+    (PIECE..bytes.len()).find(is_end).unwrap_or(bytes.len())
+}
+
+/// Whether there are so many blanks in a row that the pattern would give up, or a word of no end.
+fn has_long_run(text: &str) -> bool {
+    let (mut blanks, mut run, mut kind) = (0, 0, false);
     text.chars().any(|c| {
-        blanks = if c.is_whitespace() { blanks + 1 } else { 0 };
-        blanks > MAX_BLANKS
+        if c.is_whitespace() {
+            (blanks, run) = (blanks + 1, 0);
+        } else {
+            let same = is_of_word(c) == kind;
+            kind = is_of_word(c);
+            (blanks, run) = (0, if same { run + c.len_utf8() } else { c.len_utf8() });
+        }
+        blanks > MAX_BLANKS || run > MAX_RUN
     })
+}
+
+/// Whether a character belongs to a word for some vocabulary: marks as well, but not the signs between sentences.
+fn is_of_word(c: char) -> bool {
+    let is_sign = matches!(c, '\u{2000}'..='\u{206f}' | '\u{3000}'..='\u{303f}' | '\u{ff00}'..='\u{ff0f}' | '\u{ff1a}'..='\u{ff1f}');
+    c.is_alphanumeric() || (!c.is_ascii() && !is_sign)
 }
 
 #[cfg(test)]
@@ -176,7 +220,50 @@ mod tests {
 
     fn texts(texts: &[&str], model: &str) -> TokenCount {
         let texts = texts.iter().map(|text| (*text).to_owned()).collect();
-        count(&Countable::Texts(texts), Vocabulary::of_openai(model))
+        counted(&Countable::Texts(texts), model)
+    }
+
+    fn counted(request: &Countable, model: &str) -> TokenCount {
+        count(request, Vocabulary::of_openai(model), &AtomicBool::new(false))
+    }
+
+    #[test]
+    fn pieces_count_as_the_whole() {
+        let words =
+            "It's the end, (of) 1234 things…  and\n\n then \t don't stop. Über alles 錯誤。 x/y \r\n z ";
+        let text = words.repeat(5 * PIECE / words.len());
+        for model in ["gpt-4", "gpt-4o", "davinci", "text-davinci-003"] {
+            let vocabulary = Vocabulary::of_openai(model).unwrap();
+            let whole = bpe_for_tokenizer(vocabulary.0).unwrap().count_ordinary(&text) as u64;
+            assert_eq!(
+                texts(&[&text], model),
+                TokenCount { tokens: vec![whole], estimated: false },
+                "{model}"
+            );
+        }
+        assert!(end_of_piece(&text) < PIECE + 2 * words.len());
+    }
+
+    #[test]
+    fn a_word_of_no_end_takes_no_time() {
+        for letters in ["a", "ä", "!", "0", "錯", "ab", "a\u{301}"] {
+            for length in [4 << 10, 64 << 10, 1 << 20] {
+                let text = letters.repeat(length / letters.len());
+                let began = std::time::Instant::now();
+                let count = texts(&[&text], "gpt-4o");
+                let took = began.elapsed();
+                assert!(count.estimated == (length > MAX_RUN), "{letters}, {length}");
+                println!("{letters} {length} {took:?}");
+                assert!(took < std::time::Duration::from_millis(500), "{letters}, {length}: {took:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_to_stop_is_estimated() {
+        let request = Countable::Texts(vec!["one two ".repeat(PIECE)]);
+        let stop = AtomicBool::new(true);
+        assert!(count(&request, Vocabulary::of_openai("gpt-4o"), &stop).estimated);
     }
 
     #[test]
@@ -245,17 +332,16 @@ mod tests {
             ..ChatRequest::default()
         };
         for (model, tokens) in [("gpt-4", 129), ("gpt-4o", 124)] {
-            let counted = count(&Countable::Chat(Box::new(request.clone())), Vocabulary::of_openai(model));
+            let counted = counted(&Countable::Chat(Box::new(request.clone())), model);
             assert_eq!(counted, TokenCount { tokens: vec![tokens], estimated: false }, "{model}");
         }
-        let plain =
-            count(&Countable::Chat(Box::new(request.clone())), Vocabulary::of_openai("gpt-4o")).tokens;
+        let plain = counted(&Countable::Chat(Box::new(request.clone())), "gpt-4o").tokens;
         request.tools = vec![Tool { name: "f".into(), description: "does it".into(), ..Tool::default() }];
-        let with_tool = count(&Countable::Chat(Box::new(request.clone())), Vocabulary::of_openai("gpt-4o"));
+        let with_tool = counted(&Countable::Chat(Box::new(request.clone())), "gpt-4o");
         assert!(with_tool.estimated && with_tool.tokens > plain);
         let image = Part::from(PartKind::Image(Media::default()));
         request.tools.clear();
         request.messages = vec![Message { content: Content::Parts(vec![image]), ..Message::default() }];
-        assert!(count(&Countable::Chat(Box::new(request)), Vocabulary::of_openai("gpt-4o")).estimated);
+        assert!(counted(&Countable::Chat(Box::new(request)), "gpt-4o").estimated);
     }
 }

@@ -101,6 +101,17 @@ impl RedisOptions {
         Config::from_url(&format!("redis{kind}://{rest}")).ok()
     }
 
+    /// The servers that the URL names.
+    #[must_use]
+    pub fn servers(&self) -> Vec<(String, u16)> {
+        let servers = match self.server().map(|config| config.server) {
+            Some(ServerConfig::Centralized { server }) => vec![server],
+            Some(ServerConfig::Clustered { hosts, .. } | ServerConfig::Sentinel { hosts, .. }) => hosts,
+            _ => Vec::new(),
+        };
+        servers.into_iter().map(|server| (server.host.to_string(), server.port)).collect()
+    }
+
     fn tls(&self) -> Result<TlsConnector> {
         let Some(pem) = &self.ca else { return Ok(TlsConnector::default_rustls()?) };
         let roots = authorities(pem).ok_or_else(|| RedisError::new("no authority's certificate"))?;

@@ -97,6 +97,13 @@ pub struct RawSettings {
     /// The most idle connections to keep to each provider [default: 256]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_IDLE_CONNECTIONS", value_name = "COUNT", help_heading = PROVIDERS)]
     pub upstream_idle_connections: Option<usize>,
+    /// The most connections to one host of a provider. Further calls wait until one is free, by turns of the tenants. A
+    /// tenant gets at most three times what is free [default: 5000]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_CONNECTIONS_PER_HOST", value_name = "COUNT", help_heading = PROVIDERS)]
+    pub upstream_connections_per_host: Option<usize>,
+    /// The most connections to providers in all. A tenant gets at most three times what is free [default: 10000]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_CONNECTIONS", value_name = "COUNT", help_heading = PROVIDERS)]
+    pub upstream_connections: Option<usize>,
     /// How long to keep an idle connection to a provider [default: 4s, and 50s over HTTP/2]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_IDLE_TIME", value_name = "TIME", help_heading = PROVIDERS)]
     pub upstream_idle_time: Option<String>,
@@ -107,6 +114,10 @@ pub struct RawSettings {
     /// The largest answer of a provider, unless it is streamed, such as `96MiB` [default: 96MiB]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_MAX_ANSWER", value_name = "SIZE", help_heading = PROVIDERS)]
     pub upstream_max_answer: Option<String>,
+    /// The memory for answers that are read whole, until their callers have them. An answer counts five times its size
+    /// while it is read, and once and a fifth afterwards. A tenant gets at most three times what is free [default: 512MiB]
+    #[arg(long, global = true, env = "ROTA_UPSTREAM_ANSWER_MEMORY", value_name = "SIZE", help_heading = PROVIDERS)]
+    pub upstream_answer_memory: Option<String>,
     /// Authorities that sign providers' certificates, in PEM, beside those the system trusts
     #[arg(long, global = true, env = "ROTA_UPSTREAM_CA", value_name = "FILE", help_heading = PROVIDERS)]
     pub upstream_ca: Option<PathBuf>,

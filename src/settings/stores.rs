@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use url::Url;
 
 /// Where the master key ring comes from.
 #[derive(Clone)]
@@ -38,6 +39,22 @@ pub(super) fn database_url(
         problems.add("database-url", "begins with sqlite: or postgres:");
     }
     (url, embedded)
+}
+
+/// Where PostgreSQL is, by its URL, which may name it in its query too. None for SQLite, and for a socket of this machine.
+pub(super) fn database_servers(url: &str) -> Vec<(String, u16)> {
+    const PORT: u16 = 5432;
+    let Ok(url) = Url::parse(url) else { return Vec::new() };
+    if !url.scheme().starts_with("postgres") {
+        return Vec::new();
+    }
+    let query =
+        |name: &str| url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned());
+    let port = query("port").and_then(|port| port.parse().ok()).or(url.port()).unwrap_or(PORT);
+    let hosts = [query("host"), query("hostaddr"), url.host_str().map(str::to_owned)];
+    let is_host = |host: &String| !host.is_empty() && !host.starts_with(['/', '%']);
+    let bare = |host: String| host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    hosts.into_iter().flatten().filter(is_host).map(|host| (bare(host), port)).collect()
 }
 
 /// How the database is used.
@@ -120,4 +137,25 @@ pub(super) fn master_key(
         );
     }
     source.unwrap_or_else(|| MasterKey::Own(data_dir.join("master-key")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_databases_server_is_known() {
+        for (url, servers) in [
+            ("sqlite:///var/lib/rota.db", &[][..]),
+            ("postgres://u:p@db.internal/rota", &[("db.internal", 5432)]),
+            ("postgresql://u@[fd00::1]:6432/rota", &[("fd00::1", 6432)]),
+            ("postgres:///rota?host=10.0.0.5&port=6543", &[("10.0.0.5", 6543)]),
+            ("postgres:///rota?host=/run/postgresql", &[]),
+            ("postgres://db:1/rota?hostaddr=10.0.0.6", &[("10.0.0.6", 1), ("db", 1)]),
+        ] {
+            let found = database_servers(url);
+            let found: Vec<_> = found.iter().map(|(host, port)| (host.as_str(), *port)).collect();
+            assert_eq!(found, servers, "{url}");
+        }
+    }
 }

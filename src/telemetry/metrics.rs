@@ -22,7 +22,11 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 use uuid::Uuid;
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
@@ -54,9 +58,19 @@ pub struct Metrics {
     task_failures: Family<TaskLabels, Counter>,
     contained_panics: Family<TaskLabels, Counter>,
     models: DashMap<Uuid, ModelLabels>,
-    names: Mutex<HashSet<Arc<ModelNames>>>,
+    names: Mutex<Names>,
+    /// The classes of failures so far: what series a model may have.
+    classes: Mutex<BTreeSet<&'static str>>,
     most_models: usize,
     other: ModelLabels,
+}
+
+/// The names of the models that have labels of their own.
+#[derive(Default)]
+struct Names {
+    known: HashSet<Arc<ModelNames>>,
+    /// Those of models that are gone, while somebody may still write to their series.
+    leaving: Vec<ModelLabels>,
 }
 
 impl Metrics {
@@ -64,6 +78,7 @@ impl Metrics {
     #[must_use]
     pub fn render(&self) -> String {
         let mut text = String::new();
+        self.sweep();
         // Writing to a text does not fail.
         let _ = encode(&mut text, &self.registry);
         text
@@ -117,12 +132,13 @@ impl Metrics {
 
     /// The model of those names. Another row, of a model that was deleted, may have the same.
     fn with_names(&self, names: ModelNames) -> ModelLabels {
-        let mut known = self.names.lock();
-        if let Some(names) = known.get(&names) {
+        let mut all = self.names.lock();
+        if let Some(names) = all.known.get(&names) {
             return ModelLabels(names.clone());
         }
-        let names = Arc::new(names);
-        known.insert(names.clone());
+        let back = all.leaving.iter().position(|model| *model.0 == names);
+        let names = back.map_or_else(|| Arc::new(names), |at| all.leaving.swap_remove(at).0);
+        all.known.insert(names.clone());
         ModelLabels(names)
     }
 
@@ -134,6 +150,9 @@ impl Metrics {
 
     /// An attempt at a provider has ended; `error` names the class of its failure.
     pub fn attempt(&self, model: &ModelLabels, error: Option<&'static str>, took: Duration) {
+        if let Some(class) = error {
+            self.classes.lock().insert(class);
+        }
         let labels = ErrorLabels { model: model.clone(), error_type: error.unwrap_or_default() };
         self.attempts.get_or_create(&labels).observe(took.as_secs_f64());
     }
@@ -171,6 +190,7 @@ impl Metrics {
 
     /// A failure has asked for a cooldown.
     pub fn cooldown(&self, model: &ModelLabels, class: &'static str) {
+        self.classes.lock().insert(class);
         let labels = ErrorLabels { model: model.clone(), error_type: class };
         self.cooldowns.get_or_create(&labels).inc();
     }
@@ -187,12 +207,52 @@ impl Metrics {
         }
     }
 
-    /// A model was deleted: its pool is no longer reported. Its counters stay and keep its place, so that models that come
-    /// and go do not make ever more labels.
-    pub fn forget(&self, model: &ModelLabels) {
-        for standing in ["eligible", "cooling", "waiting"] {
-            self.members.remove(&MemberLabels { model: model.clone(), standing });
+    /// Models of those rows were deleted: their series end, and their places are free.
+    pub fn forget_rows(&self, rows: &[Uuid]) {
+        for (_, model) in rows.iter().filter_map(|row| self.models.remove(row)) {
+            // Another row may have the same names by now.
+            if !self.models.iter().any(|other| *other == model) {
+                self.leaves(model);
+            }
         }
+    }
+
+    /// A model of those names is no more.
+    pub fn forget(&self, model: &ModelLabels) {
+        self.models.retain(|_, other| other != model);
+        self.leaves(model.clone());
+    }
+
+    fn leaves(&self, model: ModelLabels) {
+        let mut names = self.names.lock();
+        if names.known.remove(&*model.0) {
+            names.leaving.push(model);
+        }
+    }
+
+    /// Ends the series of models that are gone. A call that was under way may write to one once more, so that they are looked
+    /// at until nobody can.
+    fn sweep(&self) {
+        let leaving = &mut self.names.lock().leaving;
+        if leaving.is_empty() {
+            return;
+        }
+        let classes = self.classes.lock().clone();
+        leaving.retain(|model| {
+            for error_type in classes.iter().copied().chain([""]) {
+                let labels = ErrorLabels { model: model.clone(), error_type };
+                self.attempts.remove(&labels);
+                self.cooldowns.remove(&labels);
+            }
+            for gen_ai_token_type in ["input", "output"] {
+                self.tokens.remove(&TokenLabels { model: model.clone(), gen_ai_token_type });
+            }
+            for standing in ["eligible", "cooling", "waiting"] {
+                self.members.remove(&MemberLabels { model: model.clone(), standing });
+            }
+            self.first.remove(model);
+            Arc::strong_count(&model.0) > 1
+        });
     }
 
     /// Whether calls are taken, whether the database answers, and whether it takes writes.

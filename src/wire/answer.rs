@@ -3,9 +3,12 @@
 use super::{Keys, ProviderError, ReadError, error::is_something};
 use serde_json::{Map, Value, json};
 
+/// An error is not longer, in bytes.
+const MAX_ERROR: usize = 64 << 10;
+
 /// The error that this JSON is, or that it is not the protocol: for bodies that hold no answer.
 pub(super) fn no_answer(body: &[u8]) -> ReadError {
-    let value = serde_json::from_slice::<Value>(body).ok();
+    let value = (body.len() <= MAX_ERROR).then(|| serde_json::from_slice::<Value>(body).ok()).flatten();
     match value.as_ref().and_then(ProviderError::in_place_of_answer) {
         Some(error) => ReadError::Reported(Box::new(error)),
         None => ReadError::MALFORMED,

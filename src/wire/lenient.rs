@@ -2,16 +2,18 @@
 //! a text as a number, `null` or `[]` for an object, one thing for a list of them, a key twice. A field that cannot be
 //! made sense of counts as absent. What is needed for an answer to be one is decided by the readers, not here.
 
-use super::{Keys, ReadError, answer::no_answer, mend::mend};
+use super::{
+    Keys, ReadError,
+    answer::no_answer,
+    mend::mend,
+    tree::{self, NUMBER, Tree, spend},
+};
 use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 use serde_json::Value;
 use std::{borrow::Cow, fmt, marker::PhantomData, ops::Deref};
-
-/// Under `arbitrary_precision` serde_json shows a number to a visitor as an object with this one key.
-pub(crate) const NUMBER: &str = "$serde_json::private::Number";
 
 /// Reads a JSON object. A text that is broken in one of the usual ways is mended first.
 pub(super) fn object<T: Object>(text: &[u8]) -> Result<T, ReadError> {
@@ -21,7 +23,10 @@ pub(super) fn object<T: Object>(text: &[u8]) -> Result<T, ReadError> {
 /// Reads a list of JSON objects, or one alone.
 pub(super) fn list<T: Object>(text: &[u8]) -> Result<Vec<T>, ReadError> {
     if text.trim_ascii_start().starts_with(b"[") {
-        let read = |text: &[u8]| serde_json::from_slice::<Lenient<Vec<T>>>(text);
+        let read = |text: &[u8]| {
+            tree::begin();
+            serde_json::from_slice::<Lenient<Vec<T>>>(text)
+        };
         return read(text)
             .or_else(|error| mend(text).map_or(Err(error), |text| read(text.as_bytes())))
             .map(|list| list.0)
@@ -31,7 +36,10 @@ pub(super) fn list<T: Object>(text: &[u8]) -> Result<Vec<T>, ReadError> {
 }
 
 fn value<T: Object>(text: &[u8]) -> Result<T, ReadError> {
-    let read = |text: &[u8]| serde_json::from_slice::<Lenient<Option<Box<T>>>>(text);
+    let read = |text: &[u8]| {
+        tree::begin();
+        serde_json::from_slice::<Lenient<Option<Box<T>>>>(text)
+    };
     read(text)
         .or_else(|error| mend(text).map_or(Err(error), |text| read(text.as_bytes())))
         .ok()
@@ -63,7 +71,7 @@ impl<'de, T: Read> Deserialize<'de> for Lenient<T> {
 
 impl Read for Value {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::deserialize(deserializer)
+        tree::tree(deserializer)
     }
 }
 
@@ -92,7 +100,7 @@ impl Deref for Any {
 
 impl Read for Any {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        let value = tree::tree(deserializer)?;
         Ok(Self((!value.is_null()).then(|| Box::new(value))))
     }
 }
@@ -335,6 +343,9 @@ impl<'de, T: Object> Visitor<'de> for One<T> {
     }
 }
 
+/// An object of ours takes about as much as so many values.
+const OF_OBJECT: usize = 4;
+
 struct Many<T>(PhantomData<T>);
 
 impl<'de, T: Object> Visitor<'de> for Many<T> {
@@ -345,6 +356,7 @@ impl<'de, T: Object> Visitor<'de> for Many<T> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut list = Vec::new();
         while let Some(Lenient(item)) = items.next_element::<Lenient<Option<Box<T>>>>()? {
+            spend(OF_OBJECT)?;
             list.extend(item.map(|item| *item));
         }
         Ok(list)
@@ -361,7 +373,7 @@ pub(super) fn unnamed<'de, A: MapAccess<'de>>(
     name: &str,
     map: &mut A,
 ) -> Result<(), A::Error> {
-    let value: Value = map.next_value()?;
+    let value = map.next_value_seed(Tree)?;
     let is_empty = match &value {
         Value::Null => true,
         Value::Array(list) => list.is_empty(),

@@ -3,8 +3,9 @@
 use super::{
     Extra, ReadError, Recipient, TokenUsage,
     lenient::{Number, Read},
+    tree::tree,
 };
-use serde::{Deserialize, Deserializer};
+use serde::Deserializer;
 use serde_json::{Map, Value};
 
 /// One reranking request.
@@ -68,7 +69,7 @@ pub(super) struct Places(pub(super) Option<Vec<Place>>);
 impl Read for Places {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // A list that is empty is one.
-        let value = Value::deserialize(deserializer)?;
+        let value = tree(deserializer)?;
         let Value::Array(items) = value else { return Ok(Self(None)) };
         let places = items.iter().map(|item| Place {
             index: item.get("index").or_else(|| item.get("corpus_id")).map(Number::of).unwrap_or_default(),

@@ -1,6 +1,9 @@
 //! Vectors of embeddings, as whoever sends them writes them.
 
-use super::lenient::{Number, Read};
+use super::{
+    lenient::{Number, Read},
+    tree::tree,
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{
     Deserialize, Deserializer,
@@ -8,6 +11,9 @@ use serde::{
 };
 use serde_json::Value;
 use std::fmt;
+
+/// No model's vector has more components.
+const MOST: usize = 1 << 20;
 
 /// A vector: numbers, perhaps in a list of their own, or in base64 (`encoding_format`).
 #[derive(Debug, Default)]
@@ -55,7 +61,11 @@ impl Read for Vector {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vector, A::Error> {
                 let mut numbers = Vec::with_capacity(1024);
-                while items.next_element_seed(Component(&mut numbers))?.is_some() {}
+                while items.next_element_seed(Component(&mut numbers))?.is_some() {
+                    if numbers.len() > MOST {
+                        return Err(de::Error::custom("too many components"));
+                    }
+                }
                 numbers.shrink_to_fit();
                 Ok(Vector::Numbers(numbers))
             }
@@ -80,7 +90,7 @@ impl<'de> DeserializeSeed<'de> for Component<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         if self.0.is_empty() {
-            match Value::deserialize(deserializer)? {
+            match tree(deserializer)? {
                 Value::Array(items) => self.0.extend(items.iter().map(component)),
                 item => self.0.push(component(&item)),
             }

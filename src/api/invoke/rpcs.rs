@@ -8,6 +8,7 @@ use super::{
 use crate::api::{
     from_pb,
     pb::{self, invoke_service_server::InvokeService},
+    room::keeping,
     status, to_pb,
 };
 use tonic::{Request, Response, Status, async_trait};
@@ -28,7 +29,7 @@ impl InvokeService for InvokeApi {
         let mut response = chat::reply_out(served.reply);
         response.usage = Some(to_pb::usage(usage, served.latency, None));
         response.route = Some(to_pb::route(served.route));
-        Ok(Response::new(response))
+        Ok(keeping(response, served.room))
     }
 
     async fn stream_llm(
@@ -77,21 +78,21 @@ impl InvokeService for InvokeApi {
         &self,
         request: Request<pb::InvokeTextEmbeddingRequest>,
     ) -> Result<Response<pb::InvokeTextEmbeddingResponse>, Status> {
-        self.embedded(request).await.map(Response::new)
+        self.embedded(request).await
     }
 
     async fn invoke_rerank(
         &self,
         request: Request<pb::InvokeRerankRequest>,
     ) -> Result<Response<pb::InvokeRerankResponse>, Status> {
-        self.reranked(request).await.map(Response::new)
+        self.reranked(request).await
     }
 
     async fn invoke_speech_to_text(
         &self,
         request: Request<pb::InvokeSpeechToTextRequest>,
     ) -> Result<Response<pb::InvokeSpeechToTextResponse>, Status> {
-        self.transcribed(request).await.map(Response::new)
+        self.transcribed(request).await
     }
 
     async fn invoke_tts(
@@ -126,6 +127,6 @@ impl InvokeService for InvokeApi {
         &self,
         request: Request<pb::InvokeModerationRequest>,
     ) -> Result<Response<pb::InvokeModerationResponse>, Status> {
-        self.moderated(request).await.map(Response::new)
+        self.moderated(request).await
     }
 }

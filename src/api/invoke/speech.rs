@@ -2,12 +2,12 @@
 
 use super::{pieces::Pieces, pieces::pieces, service::InvokeApi};
 use crate::{
-    api::{from_pb, json, pb, status, to_pb},
+    api::{from_pb, json, pb, room::keeping, status, to_pb},
     provider::{ModelType, estimate_text},
     wire::{SpeechRequest, SpokenRequest},
 };
 use bytes::Bytes;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 const MAX_NAME: usize = 256;
 
@@ -18,17 +18,18 @@ impl InvokeApi {
     pub(super) async fn transcribed(
         &self,
         request: Request<pb::InvokeSpeechToTextRequest>,
-    ) -> Result<pb::InvokeSpeechToTextResponse, Status> {
+    ) -> Result<Response<pb::InvokeSpeechToTextResponse>, Status> {
         let caller = from_pb::caller(&request)?;
         let (metadata, _, mut request) = request.into_parts();
         let (key, options) = (request.key.take(), request.options.take());
         let speech = speech_in(request)?;
         let call = self.call(&metadata, &caller, key, ModelType::SpeechToText, options.as_ref(), 0).await?;
         let served = self.engine.transcribe(&call, &speech).await.map_err(status::from_call)?;
-        Ok(pb::InvokeSpeechToTextResponse {
+        let response = pb::InvokeSpeechToTextResponse {
             text: served.reply.text,
             route: Some(to_pb::route(served.route)),
-        })
+        };
+        Ok(keeping(response, served.room))
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::{chat, service::InvokeApi};
 use crate::{
-    api::{from_pb, json, pb, status, to_pb},
+    api::{from_pb, json, pb, room::keeping, status, to_pb},
     provider::{ModelType, estimate_inputs, estimate_text},
     wire::{
         EmbeddingInputs, EmbeddingRequest, Judgement, ModerationInputs, ModerationRequest, Part,
         RerankRequest,
     },
 };
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 /// More texts than any provider takes in one request.
 const MAX_TEXTS: usize = 10_000;
@@ -24,7 +24,7 @@ impl InvokeApi {
     pub(super) async fn embedded(
         &self,
         request: Request<pb::InvokeTextEmbeddingRequest>,
-    ) -> Result<pb::InvokeTextEmbeddingResponse, Status> {
+    ) -> Result<Response<pb::InvokeTextEmbeddingResponse>, Status> {
         let caller = from_pb::caller(&request)?;
         let (metadata, _, mut request) = request.into_parts();
         let (key, options) = (request.key.take(), request.options.take());
@@ -33,17 +33,18 @@ impl InvokeApi {
         let call =
             self.call(&metadata, &caller, key, ModelType::TextEmbedding, options.as_ref(), tokens).await?;
         let served = self.engine.embed(&call, embedding).await.map_err(status::from_call)?;
-        Ok(pb::InvokeTextEmbeddingResponse {
+        let response = pb::InvokeTextEmbeddingResponse {
             embeddings: served.reply.vectors.into_iter().map(|values| pb::Embedding { values }).collect(),
             usage: Some(to_pb::usage(served.reply.usage, served.latency, None)),
             route: Some(to_pb::route(served.route)),
-        })
+        };
+        Ok(keeping(response, served.room))
     }
 
     pub(super) async fn reranked(
         &self,
         request: Request<pb::InvokeRerankRequest>,
-    ) -> Result<pb::InvokeRerankResponse, Status> {
+    ) -> Result<Response<pb::InvokeRerankResponse>, Status> {
         let caller = from_pb::caller(&request)?;
         let (metadata, _, mut request) = request.into_parts();
         let (key, options) = (request.key.take(), request.options.take());
@@ -59,17 +60,18 @@ impl InvokeApi {
             score: ranked.score,
             text: rerank.documents.get(ranked.index).cloned().unwrap_or_default(),
         });
-        Ok(pb::InvokeRerankResponse {
+        let response = pb::InvokeRerankResponse {
             results: results.collect(),
             usage: Some(to_pb::usage(served.reply.usage, served.latency, None)),
             route: Some(to_pb::route(served.route)),
-        })
+        };
+        Ok(keeping(response, served.room))
     }
 
     pub(super) async fn moderated(
         &self,
         request: Request<pb::InvokeModerationRequest>,
-    ) -> Result<pb::InvokeModerationResponse, Status> {
+    ) -> Result<Response<pb::InvokeModerationResponse>, Status> {
         let caller = from_pb::caller(&request)?;
         let (metadata, _, mut request) = request.into_parts();
         let (key, options) = (request.key.take(), request.options.take());
@@ -82,12 +84,13 @@ impl InvokeApi {
             self.call(&metadata, &caller, key, ModelType::Moderation, options.as_ref(), tokens).await?;
         let served = self.engine.moderate(&call, &moderation).await.map_err(status::from_call)?;
         let results: Vec<_> = served.reply.results.into_iter().map(judgement_out).collect();
-        Ok(pb::InvokeModerationResponse {
+        let response = pb::InvokeModerationResponse {
             flagged: results.iter().any(|result| result.flagged),
             categories: results.first().map(|result| result.categories.clone()).unwrap_or_default(),
             route: Some(to_pb::route(served.route)),
             results,
-        })
+        };
+        Ok(keeping(response, served.room))
     }
 }
 

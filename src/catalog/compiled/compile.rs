@@ -19,7 +19,7 @@ use crate::{
         },
         types::{Config, ConfigFrom, ConfigSet, INHERIT, PolicySettings, Pool, PoolMember},
     },
-    provider::{KindSpec, Switches, Target},
+    provider::{KindSpec, Target},
 };
 use secrecy::SecretString;
 use std::{
@@ -164,8 +164,7 @@ fn compile(parts: &Parts, draft: &Draft<'_>, source: &str) -> Row {
         .into_iter()
         .find(|name| !name.is_empty())
         .unwrap_or(&parts.model.name);
-    let switches = switches(&parts.provider.switches);
-    let target = target(switches, values, base_url, upstream);
+    let target = target(parts, values, base_url, upstream);
     let digest = hex(&sha256_of(&[&credential, base_url, upstream]), 8);
     let address = target.as_ref().map(|target| address_digest(&target.base_url)).unwrap_or_default();
     let warning = if target.is_none() { UNREADABLE } else { "" };
@@ -206,17 +205,18 @@ fn address_digest(url: &Url) -> Arc<str> {
 }
 
 fn target(
-    switches: Switches,
+    parts: &Parts,
     values: Result<BTreeMap<String, SecretString>, fields::Unreadable>,
     base_url: &str,
     upstream: &str,
 ) -> Option<Target> {
     let base_url = Url::parse(base_url).ok()?;
     Some(Target {
+        tenant: parts.tenant.id,
         base_url,
         model: upstream.to_owned(),
         fields: values.ok()?.into_iter().collect(),
-        switches,
+        switches: switches(&parts.provider.switches),
         connect_timeout: None,
     })
 }

@@ -78,7 +78,14 @@ impl Catalog {
         let switches = switches(&parts.provider.switches);
         Ok((
             kind,
-            Target { base_url, model, fields: fields.into_iter().collect(), switches, connect_timeout: None },
+            Target {
+                tenant: parts.tenant.id,
+                base_url,
+                model,
+                fields: fields.into_iter().collect(),
+                switches,
+                connect_timeout: None,
+            },
         ))
     }
 }

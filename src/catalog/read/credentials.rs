@@ -120,6 +120,7 @@ impl Catalog {
         Ok((
             kind,
             Target {
+                tenant: owner.id,
                 base_url,
                 model: String::new(),
                 fields: fields.into_iter().collect(),

@@ -155,19 +155,31 @@ fn spec<'a>(kind: &'a KindSpec, name: &str) -> Option<&'a CredentialField> {
 const SHORT_MASK: &str = "********************";
 /// The middle of the others.
 const MASK: &str = "************";
+/// A shorter value, in characters, is not shown at all. Of the others a quarter is shown at most.
+const LONG: usize = 32;
+/// Releases before 0.2 showed some of values that are not shorter.
+const WAS_LONG: usize = 16;
 
-/// What answers show of a secret: first 6, 12 asterisks, last 2; of fewer than 16 characters 20 asterisks.
+/// What answers show of a secret: first 6, 12 asterisks, last 2; of fewer than 32 characters 20 asterisks.
 pub fn mask(value: &str) -> String {
-    let count = value.chars().count();
-    match count {
+    masked_from(LONG, value)
+}
+
+fn masked_from(long: usize, value: &str) -> String {
+    match value.chars().count() {
         0 => String::new(),
-        1..16 => SHORT_MASK.to_owned(),
-        _ => {
+        count if count < long => SHORT_MASK.to_owned(),
+        count => {
             let first: String = value.chars().take(6).collect();
             let last: String = value.chars().skip(count - 2).collect();
             format!("{first}{MASK}{last}")
         }
     }
+}
+
+/// Whether a text is the mask of that secret, of this release or of one that may run beside it.
+fn is_mask(text: &str, value: &str) -> bool {
+    !value.is_empty() && (text == mask(value) || text == masked_from(WAS_LONG, value))
 }
 
 /// Where new fields go.
@@ -229,8 +241,9 @@ impl Writing<'_> {
                 (None | Some(""), _) if field.default_value.is_empty() => None,
                 (None | Some(""), _) => Some(self.store(field, field.default_value)?),
                 (Some(value), _) => {
+                    let value = trimmed(field, value);
                     check_value(field, value, &at, check);
-                    Some(self.store(field, value)?)
+                    (!value.is_empty()).then(|| self.store(field, value)).transpose()?
                 }
             };
             match value {
@@ -244,7 +257,11 @@ impl Writing<'_> {
     }
 
     fn stands_for(&self, value: &str, name: &str, old: &Stored) -> bool {
-        value == HIDDEN || value == masked_field(Some(self.kind), name, old, self.holder, self.keys)
+        value == HIDDEN
+            || match open(old, self.holder.field(name), self.keys) {
+                Ok(secret) => is_mask(value, secret.expose_secret()),
+                Err(Unreadable) => value == SHORT_MASK,
+            }
     }
 
     fn store(&self, field: &CredentialField, value: &str) -> Result<Stored, Error> {
@@ -254,6 +271,11 @@ impl Writing<'_> {
         let sealed = self.seal_with.seal(self.holder.field(field.name), value)?;
         Ok(Stored::Sealed { key: self.seal_with.id, sealed })
     }
+}
+
+/// A secret without the blanks that come along when one is copied: they are never meant.
+fn trimmed<'v>(field: &CredentialField, value: &'v str) -> &'v str {
+    if field.secret { value.trim_matches(|c: char| c.is_whitespace() && !c.is_control()) } else { value }
 }
 
 fn check_value(field: &CredentialField, value: &str, at: &str, check: &mut Check) {
@@ -291,14 +313,14 @@ pub fn to_validate(
         let value = match (given.get(field.name).map(String::as_str), stored.get(field.name)) {
             (None, old) => old.cloned(),
             (Some(value), Some(old))
-                if field.secret && (value == HIDDEN || value == mask(old.expose_secret())) =>
+                if field.secret && (value == HIDDEN || is_mask(value, old.expose_secret())) =>
             {
                 Some(old.clone())
             }
-            (Some(""), _) => None,
             (Some(value), _) => {
+                let value = trimmed(field, value);
                 check_value(field, value, &at, check);
-                Some(SecretString::from(value))
+                (!value.is_empty()).then(|| SecretString::from(value))
             }
         };
         let default = || (!field.default_value.is_empty()).then(|| SecretString::from(field.default_value));
@@ -314,7 +336,14 @@ pub fn to_validate(
 
 #[cfg(test)]
 mod tests {
-    use super::mask;
+    use super::{is_mask, mask};
+
+    #[test]
+    fn a_mask_of_the_release_before_is_known() {
+        let key = "sk-1234567890abcdef";
+        assert!(is_mask(&mask(key), key) && is_mask("sk-123************ef", key));
+        assert!(!is_mask("sk-123************xx", key) && !is_mask("", key));
+    }
 
     #[test]
     fn masks() {
@@ -322,9 +351,11 @@ mod tests {
             ("", ""),
             ("x", "********************"),
             ("123456789012345", "********************"),
-            ("1234567890123456", "123456************56"),
+            ("1234567890123456", "********************"),
+            ("1234567890123456789012345678901", "********************"),
+            ("12345678901234567890123456789012", "123456************12"),
             ("sk-proj-abcdefghijklmnopqrstuvwxyz", "sk-pro************yz"),
-            ("äöüßäöüßäöüßäöüß", "äöüßäö************üß"),
+            ("äöüßäöüßäöüßäöüßäöüßäöüßäöüßäöüß", "äöüßäö************üß"),
         ] {
             assert_eq!(mask(value), expected, "{value}");
         }

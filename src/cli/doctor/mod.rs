@@ -1,6 +1,9 @@
 //! `rota doctor`: checks everything that serving needs, and says what is wrong and what to do.
 //!
 //! It changes nothing that Rota reads. Each check has a time limit. A check that fails does not stop the others.
+//!
+//! People run it wherever they stand, with more rights than they need. So it runs no command unless it is told to, and reads no
+//! file of settings that somebody else may have put there.
 
 mod model;
 mod places;
@@ -14,10 +17,11 @@ use crate::{
 };
 use anyhow::Result;
 use chrono::Utc;
-use clap::Args;
+use clap::{ArgMatches, Args};
 use report::Report;
 use secrecy::ExposeSecret;
-use shared::{LIMIT, clock, open_to_others};
+use shared::{LIMIT, changeable_by_others, clock, open_to_others};
+use std::path::Path;
 use tokio::time::timeout;
 
 #[derive(Args)]
@@ -40,21 +44,41 @@ pub(super) struct Options {
     /// Ask the provider with the config that would serve next, as cheaply as it can be asked
     #[arg(long, requires = "model")]
     probe: bool,
+    /// Run the command of --master-key-command, if that is where the master key comes from
+    #[arg(long)]
+    run_command: bool,
 }
 
 /// Prints what it finds. True if nothing is a failure.
 ///
-/// `without_file` is what counts if `gathered` failed because of `rota.toml`.
+/// `given` is the command line with the environment, and `without_file` what it says if there is no `rota.toml` to be read.
 pub(super) async fn run(
     options: &Options,
-    gathered: Result<Gathered, SettingsError>,
+    file: &Path,
+    given: &ArgMatches,
     without_file: RawSettings,
 ) -> Result<bool> {
     let mut report = Report::default();
+    let gathered = match changeable_by_others(file) {
+        Some(what) => {
+            let found = format!("{} is not read: {what}", file.display());
+            report.failure(
+                "settings file",
+                found,
+                "chmod go-w it and its folder, or run the doctor elsewhere",
+            );
+            Ok(Gathered { settings: without_file.clone(), warnings: Vec::new() })
+        }
+        None => Gathered::read(file, given),
+    };
     let settings = examine(gathered, without_file, &mut report);
+    for address in [settings.listen, settings.admin_listen.address] {
+        settings.upstream.reserved.port(address);
+    }
     places::data_directory(&settings, &mut report);
     let (facts, mut redis) = tokio::join!(database(&settings, &mut report), places::redis(&settings));
-    let ring = master_key(&settings, facts.as_ref().map(|(facts, _)| facts), &mut report).await;
+    let facts_of_database = facts.as_ref().map(|(facts, _)| facts);
+    let ring = master_key(&settings, options.run_command, facts_of_database, &mut report).await;
     // What an older or later schema holds cannot be read.
     let facts = facts.and_then(|(facts, current)| current.then_some(facts));
     report.append(std::mem::take(&mut redis));
@@ -178,10 +202,16 @@ async fn database(settings: &Settings, report: &mut Report) -> Option<(DatabaseF
 /// The master key: whether it can be read, opens this database, and is its owner's alone.
 async fn master_key(
     settings: &Settings,
+    run_command: bool,
     facts: Option<&DatabaseFacts>,
     report: &mut Report,
 ) -> Option<KeyRing> {
     const NAME: &str = "master key";
+    if matches!(settings.master_key, MasterKey::Command(_)) && !run_command {
+        let found = "comes from a command, which was not run";
+        report.warning(NAME, found, "give --run-command to run --master-key-command");
+        return None;
+    }
     let (setting, source, file) = match settings.master_key.clone() {
         MasterKey::Value(ring) => ("ROTA_MASTER_KEY", MasterKeySource::Value(ring), None),
         MasterKey::File(path) => ("--master-key-file", MasterKeySource::File(path.clone()), Some(path)),

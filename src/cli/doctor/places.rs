@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     catalog::DatabaseFacts,
-    provider::{Networks, Unreachable, check_url, probe},
+    provider::{Networks, Reach, Refused, Unreachable, check_url, probe},
     redis::{RedisFacts, RedisOptions},
     settings::Settings,
     state::RedisStore,
@@ -154,6 +154,7 @@ pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report
         return report.failure("providers", "their addresses cannot be read", "see the database");
     };
     let networks = settings.upstream.networks;
+    let reach = &Reach { networks, reserved: settings.upstream.reserved.clone() };
     let mut origins: BTreeMap<String, (Url, String)> = BTreeMap::new();
     for address in addresses {
         let who = format!("{}/{}", address.tenant, address.provider);
@@ -185,7 +186,7 @@ pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report
     let end = Instant::now() + ALL_PROVIDERS;
     let asked = futures::stream::iter(origins).map(|(origin, (url, who))| async move {
         let limit = end.min(Instant::now() + LIMIT);
-        (origin, who, timeout_at(limit, probe(&url, Some(networks), LIMIT)).await)
+        (origin, who, timeout_at(limit, probe(&url, Some(reach), LIMIT)).await)
     });
     let mut asked = asked.buffered(AT_ONCE);
     while let Some((origin, who, outcome)) = asked.next().await {
@@ -193,7 +194,9 @@ pub(super) async fn providers(settings: &Settings, facts: &DatabaseFacts, report
             Ok(Ok(address)) => report.ok(origin, format!("{address} takes connections")),
             Ok(Err(error)) => {
                 let next = match error {
-                    Unreachable::Refused(_) => elsewhere(networks == Networks::Public),
+                    Unreachable::Refused(why) => {
+                        elsewhere(networks == Networks::Public && why != Refused::OWN)
+                    }
                     _ => {
                         "see that it runs and that no firewall is between, or UpdateProvider with another base_url"
                     }

@@ -2,7 +2,7 @@
 
 use super::report::Report;
 use std::{
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,6 +16,24 @@ const CLOCKS_APART: i64 = 2000;
 pub(super) fn open_to_others(path: &Path) -> Option<(PathBuf, u32)> {
     let mode = path.metadata().ok()?.permissions().mode() & 0o777;
     (mode & 0o077 != 0).then(|| (path.to_owned(), mode))
+}
+
+/// Why somebody else than the user and root could have written that file, where it is there.
+pub(super) fn changeable_by_others(file: &Path) -> Option<String> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let user = rustix::process::geteuid().as_raw();
+    file.metadata().ok()?;
+    for (place, what) in [(file, "it"), (folder, "its folder")] {
+        let facts = place.metadata().ok()?;
+        if facts.uid() != user && facts.uid() != 0 {
+            return Some(format!("{what} belongs to another user"));
+        }
+        let mode = facts.permissions().mode() & 0o777;
+        if mode & 0o022 != 0 {
+            return Some(format!("others may write {what}: mode {mode:o}"));
+        }
+    }
+    None
 }
 
 /// How far another clock is ahead of ours, in milliseconds.

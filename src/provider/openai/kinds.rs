@@ -212,6 +212,7 @@ mod tests {
 
     fn target(base_url: &str, fields: &[(&str, &str)]) -> Target {
         Target {
+            tenant: uuid::Uuid::nil(),
             base_url: base_url.parse().unwrap(),
             model: "my gpt".into(),
             fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect(),

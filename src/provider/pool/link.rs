@@ -1,6 +1,9 @@
 //! One connection to a provider, and what became of a request that broke on it.
 
-use super::signs::{Signs, Watched};
+use super::{
+    open::Open,
+    signs::{Signs, Watched},
+};
 use crate::provider::{connect::Io, payload::Outgoing};
 use futures::task::AtomicWaker;
 use http::{Request, Response};
@@ -77,6 +80,11 @@ impl Single {
         Ok(Self { sender, signs })
     }
 
+    /// Waits until it can take a request. False: it never will.
+    pub(super) async fn ready(&mut self) -> bool {
+        self.sender.ready().await.is_ok()
+    }
+
     /// Whether it can take a request now.
     pub(super) fn is_ready(&self) -> bool {
         self.sender.is_ready()
@@ -112,7 +120,7 @@ pub(super) struct Multiple {
 
 impl Multiple {
     /// Begins to speak over these bytes.
-    pub(super) async fn new(io: Box<dyn Io>) -> hyper::Result<Self> {
+    pub(super) async fn new(io: Box<dyn Io>, open: Open) -> hyper::Result<Self> {
         let driver = Arc::new(AtomicWaker::new());
         let io = TokioIo::new(Watched::new(io, Arc::default(), Some(driver.clone())));
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -126,7 +134,7 @@ impl Multiple {
             .handshake(io)
             .await?;
         let (said, streams) = watch::channel(UNKNOWN);
-        tokio::spawn(Driven { connection, driver, said });
+        tokio::spawn(Driven { connection, driver, said, _open: open });
         Ok(Self { sender, streams, ends: AtomicBool::new(false) })
     }
 
@@ -190,6 +198,7 @@ struct Driven {
     /// Wakes it for the provider's first word, which another task reads.
     driver: Arc<AtomicWaker>,
     said: watch::Sender<usize>,
+    _open: Open,
 }
 
 impl Future for Driven {

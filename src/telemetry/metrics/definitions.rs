@@ -52,6 +52,7 @@ impl Metrics {
             contained_panics: Family::default(),
             models: DashMap::new(),
             names: Mutex::default(),
+            classes: Mutex::default(),
             most_models,
             other: ModelLabels::other(),
         };

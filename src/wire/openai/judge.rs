@@ -6,6 +6,7 @@ use crate::wire::{
     answer::{check_error, no_answer},
     lenient::{Flag, Number, Read, fields, object},
     rerank::{Places, order},
+    tree,
 };
 use serde_json::{Map, Value};
 
@@ -25,6 +26,7 @@ pub fn moderation(body: &[u8]) -> Result<ModerationReply, ReadError> {
 /// <https://huggingface.github.io/text-embeddings-inference/>).
 pub fn rerank(body: &[u8], request: &RerankRequest) -> Result<RerankReply, ReadError> {
     if body.trim_ascii_start().starts_with(b"[") {
+        tree::begin();
         let places = Places::read(&mut serde_json::Deserializer::from_slice(body))
             .map_err(|_| ReadError::MALFORMED)?;
         let results = order(places.0.unwrap_or_default(), request)?;

@@ -5,3 +5,4 @@ mod beside;
 mod catalog;
 mod door;
 mod store;
+mod upstream;

@@ -4,7 +4,7 @@ use std::{
     fs::{self, Permissions},
     net::TcpListener,
     os::unix::fs::PermissionsExt,
-    process::Output,
+    process::{Command, Output},
 };
 
 use rota::{
@@ -250,4 +250,46 @@ async fn a_collector_of_traces_is_asked_where_there_is_one() {
     let found = examined(&rota, &["--otlp-endpoint", &gone]);
     found.has("trace collector", "warning", "takes no connection");
     assert_eq!(found.status, Some(0), "{}", found.text);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_runs_no_command_unless_it_is_told_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = folder.path().join("ran");
+    let command = format!("touch {}; head -c 32 /dev/urandom | base64", ran.display());
+    let doctor = |args: &[&str]| {
+        let settings = ["doctor", "--json", "--master-key-command", command.as_str()];
+        Findings::of(&Rota::builder().output(&[&settings, args].concat()))
+    };
+    doctor(&[]).has("master key", "warning", "was not run");
+    assert!(!ran.exists());
+    doctor(&["--run-command"]).has("master key", "warning", "not tried");
+    assert!(ran.exists());
+}
+
+#[test]
+fn it_reads_no_settings_that_somebody_else_may_have_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rota.toml");
+    let ran = folder.path().join("ran");
+    let settings = format!("master-key-command = \"touch {}\"\nlisten = \"nowhere\"\n", ran.display());
+    fs::write(&file, settings).unwrap();
+    let doctor = |of_folder: u32, of_file: u32| {
+        fs::set_permissions(folder.path(), Permissions::from_mode(of_folder)).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(of_file)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rota"));
+        let data = folder.path().join("data");
+        command.args(["doctor", "--json", "--run-command", "--data-dir"]).arg(data);
+        Findings::of(&command.current_dir(folder.path()).output().unwrap())
+    };
+    for (of_folder, of_file) in
+        [(0o777, 0o600), (0o1777, 0o600), (0o775, 0o600), (0o700, 0o666), (0o700, 0o620)]
+    {
+        let found = doctor(of_folder, of_file);
+        found.has("settings file", "failure", "is not read");
+        assert!(!ran.exists() && !found.text.contains("nowhere"), "{}", found.text);
+        assert_eq!(found.status, Some(1));
+    }
+    doctor(0o755, 0o644).has("settings", "failure", "--listen");
+    assert!(ran.exists());
 }

@@ -18,7 +18,7 @@ use crate::support::{
     on_both_states, read,
     refusal::invalid_fields,
     rota::Rota,
-    world::Scene,
+    world::{Scene, config},
 };
 
 on_both_states!(
@@ -323,4 +323,39 @@ async fn an_answer_that_is_packed_unasked_is_unpacked_and_holds_no_key() {
     assert!(
         !answer.headers.contains_key("content-encoding") && !answer.headers.contains_key("content-length")
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_header_of_the_caller_says_who_pays_or_where_it_goes() {
+    let upstream = Upstream::start().await.unwrap();
+    let mut scene = Scene::tenant(Rota::shared().await).await;
+    scene.add_model(&upstream.base_url()).await;
+    let mut own = config("one", "key-one");
+    own.credentials.insert("organization".to_owned(), "org-own".to_owned());
+    scene.put_configs(vec![own, config("two", "key-two")]).await;
+    scene.enable().await;
+    let dropped = [
+        "OpenAI-Organization",
+        "OpenAI-Project",
+        "x-goog-user-project",
+        "X-Original-URL",
+        "X-Rewrite-URL",
+        "X-Forwarded-Host",
+        "Forwarded",
+        "X-HTTP-Method-Override",
+    ];
+    let headers = dropped.iter().map(|name| ((*name).to_owned(), "theirs".to_owned()));
+    for _ in 0..2 {
+        let mut request = request(&scene, "GET", "anything");
+        request.headers = headers.clone().chain([("x-kept".to_owned(), "kept".to_owned())]).collect();
+        forward(&scene, request).await.unwrap();
+        let got = upstream.requests().pop().unwrap();
+        for name in dropped {
+            let value = got.headers.get(name).map(|value| value.to_str().unwrap());
+            let own = (name == "OpenAI-Organization" && got.key == "key-one").then_some("org-own");
+            assert_eq!(value, own, "{name} with {}", got.key);
+        }
+        assert_eq!(got.headers["x-kept"], "kept");
+    }
+    assert_eq!((upstream.hits("key-one"), upstream.hits("key-two")), (1, 1));
 }

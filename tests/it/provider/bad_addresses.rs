@@ -3,14 +3,18 @@
 use std::{fs, sync::Arc};
 
 use rota::{
-    api::pb::{DeleteCredentialRequest, LoadBalancingConfig, Provider},
+    api::pb::{DeleteCredentialRequest, ForwardRequest, LoadBalancingConfig, Provider},
     scripted::Upstream,
 };
 use tonic::Code;
 
 use crate::support::{
+    failure::{error, route, told},
     listing::{api_key_field, link},
+    postgres::Postgres,
+    process::free_port,
     raw::Raw,
+    redis::Redis,
     refusal::refused,
     rota::{Rota, on_both_databases},
     stage::Stage,
@@ -231,4 +235,60 @@ async fn under_public_nothing_private_is_reached() {
     }
     let public = |provider: &mut Provider| provider.base_url = "https://api.example.com/v1".to_owned();
     stage.send(stage.create_provider(public)).await.unwrap();
+}
+
+/// What a call of such an address comes to: the message of its only attempt.
+async fn refusal(rota: &Rota, base_url: &str) -> String {
+    let mut scene = Scene::tenant(rota).await;
+    scene.add_model(base_url).await;
+    scene.add_credential("only", "key-only").await;
+    let status = scene.ask().await.unwrap_err();
+    assert_eq!(told(&status), error(Code::Unavailable, "UPSTREAM_CONNECTION"), "{base_url}: {status:?}");
+    let forward = ForwardRequest {
+        key: Some(scene.key.clone()),
+        method: "GET".to_owned(),
+        path: "x".to_owned(),
+        ..ForwardRequest::default()
+    };
+    let forwarded = scene.clients.invoke.clone().forward(forward).await.map(drop).unwrap_err();
+    assert_eq!(
+        told(&forwarded),
+        error(Code::Unavailable, "UPSTREAM_CONNECTION"),
+        "{base_url}: {forwarded:?}"
+    );
+    route(&status).attempts[0].message.clone()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_ports_and_stores_are_reached_under_no_setting() {
+    const OWN: &str = "address not allowed: it is Rota's own";
+    let (postgres, redis) = (Postgres::shared().await, Redis::start().await);
+    let database = postgres.fresh_database();
+    let store = url::Url::parse(&database).unwrap().port().unwrap();
+    let admin = free_port();
+    let settings = Rota::builder()
+        .database(&database)
+        .redis(redis.url())
+        .arg("--upstream-networks")
+        .arg("private")
+        .arg("--admin-listen")
+        .arg(format!("127.0.0.1:{admin}"));
+    let rota = settings.start().await;
+    let own = rota.address().rsplit(':').next().unwrap().to_owned();
+    for port in [own, admin.to_string(), store.to_string(), redis.port().to_string()] {
+        for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "127.1"] {
+            assert_eq!(refusal(&rota, &format!("http://{host}:{port}/v1")).await, OWN, "{host}:{port}");
+        }
+    }
+    let other = format!("http://127.0.0.1:{}/v1", free_port());
+    assert_ne!(refusal(&rota, &other).await, OWN);
+    // The operator's proxy does not lead there either.
+    let through = Rota::builder()
+        .redis(redis.url())
+        .arg("--upstream-proxy")
+        .arg(format!("http://127.0.0.1:{}", free_port()))
+        .start()
+        .await;
+    assert_eq!(refusal(&through, &format!("http://localhost:{}/v1", redis.port())).await, OWN);
+    assert_eq!(refusal(&through, &format!("http://{}/v1", through.address())).await, OWN);
 }

@@ -10,7 +10,7 @@ use rota::{
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time::Instant,
 };
 use tonic::{Code, Status};
@@ -189,6 +189,55 @@ async fn calls_beyond_a_connections_limit_make_another() {
         assert!(expected.contains(&made), "{made} connections");
     }
     all_well(&scene).await;
+}
+
+/// What becomes of the first connections to a provider over TLS.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum First {
+    Hangs,
+    Ends,
+}
+
+/// A way by TLS and HTTP/2 whose first connection comes to nothing.
+async fn stumbling(first: First, upstream: &Upstream) -> (Sealed, Rota, TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let sealed = Sealed::to(upstream, Allows::default(), &file).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base_url = format!("https://{}/v1", listener.local_addr().unwrap());
+    let behind = sealed.address();
+    tokio::spawn(async move {
+        let mut held = None;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if held.is_some() {
+                tokio::spawn(async move {
+                    let mut there = TcpStream::connect(behind).await.unwrap();
+                    tokio::io::copy_bidirectional(&mut stream, &mut there).await
+                });
+                continue;
+            }
+            held = Some((first == First::Hangs).then_some(stream));
+        }
+    });
+    let rota = Rota::builder().arg("--upstream-ca").arg(file.to_string_lossy()).start().await;
+    (sealed, rota, folder, base_url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rush_does_not_share_the_fate_of_its_first_connection() {
+    let upstream = Upstream::start().await.unwrap();
+    for first in [First::Hangs, First::Ends] {
+        let (sealed, rota, _folder, base_url) = stumbling(first, &upstream).await;
+        let scene = scene(&rota, &base_url, 1).await;
+        let began = Instant::now();
+        let calls = futures::future::join_all((0..30).map(|_| scene.send(scene.bounded(1)))).await;
+        let took = began.elapsed();
+        let failed: Vec<_> = calls.into_iter().filter_map(Result::err).collect();
+        // One that ends takes the call with it that it was made for; one that hangs takes nobody.
+        assert!(failed.len() <= usize::from(first == First::Ends), "{first:?}: {failed:?}");
+        assert!(took < Duration::from_secs(3), "{first:?}: {took:?}");
+        assert!(sealed.made() <= 10, "{first:?}: {} connections", sealed.made());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

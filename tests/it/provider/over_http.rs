@@ -45,6 +45,7 @@ impl Rig {
 
     fn target(&self) -> Target {
         Target {
+            tenant: uuid::Uuid::nil(),
             base_url: self.upstream.base_url().parse().unwrap(),
             model: "m".into(),
             fields: [("api_key".to_owned(), KEY.into()), ("organization".to_owned(), "org-1234".into())]
@@ -55,7 +56,7 @@ impl Rig {
     }
 
     async fn chat(&self) -> Result<Box<ChatReply>, Failure> {
-        self.driver().chat(&self.target(), &hello()).await
+        self.driver().chat(&self.target(), &hello()).await.map(|whole| whole.reply)
     }
 
     async fn stream(&self) -> Result<Vec<Result<ChatEvent, Failure>>, Failure> {

@@ -65,6 +65,11 @@ impl Sealed {
         format!("https://{}/v1", self.address)
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// How many connections were made to it.
     pub fn made(&self) -> usize {
         self.made.load(Ordering::SeqCst)

@@ -82,10 +82,43 @@ fn many_models_do_not_make_many_labels() {
     let lines = text.lines().filter(|line| line.contains("operation_duration_seconds_count"));
     assert_eq!(lines.count(), 3);
     assert!(text.contains("gen_ai_request_model=\"other\""));
-    // One that is gone keeps its place.
-    for model in metrics.models() {
-        metrics.forget(&model);
+}
+
+#[test]
+fn a_model_that_is_gone_leaves_its_place_and_no_series() {
+    let metrics = Metrics::new(2);
+    for row in 0..100u128 {
+        let (name, row) = (row.to_string(), Uuid::from_u128(row));
+        let model = metrics.model(row, || names(&name));
+        assert_eq!(model.model, name);
+        metrics.attempt(&model, Some("TIMEOUT"), Duration::ZERO);
+        metrics.attempt(&model, None, Duration::ZERO);
+        metrics.cooldown(&model, "TIMEOUT");
+        metrics.tokens(&model, 1, 1);
+        metrics.first_content(&model, Duration::ZERO);
+        metrics.pool(&model, Standings { eligible: 1, cooling: 1, waiting: 1 });
+        let shown = format!("gen_ai_request_model=\"{name}\"");
+        assert!(metrics.render().contains(&shown));
+        if row.as_u128() % 2 == 0 {
+            metrics.forget_rows(&[row]);
+        } else {
+            metrics.forget(&model);
+        }
+        assert!(!metrics.render().contains(&shown), "{name}");
+        // A call that was under way ends.
+        metrics.attempt(&model, None, Duration::ZERO);
+        drop(model);
+        assert!(!metrics.render().contains(&shown), "{name}");
     }
-    let model = metrics.model(Uuid::from_u128(5000), || names("late"));
-    assert_eq!(model.model, "other");
+    // One that is made again meanwhile goes on.
+    let held = metrics.model(Uuid::from_u128(1), || names("again"));
+    metrics.forget_rows(&[Uuid::from_u128(1)]);
+    let again = metrics.model(Uuid::from_u128(2), || names("again"));
+    metrics.attempt(&held, None, Duration::ZERO);
+    metrics.attempt(&again, None, Duration::ZERO);
+    let count = "gen_ai_client_operation_duration_seconds_count";
+    let lines: Vec<_> =
+        metrics.render().lines().filter(|line| line.starts_with(count)).map(str::to_owned).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].ends_with(" 2"), "{lines:?}");
 }
