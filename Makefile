@@ -7,7 +7,7 @@ SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help check test fmt demo rules sbom footprint bench scale growth streams faults soak peers fuzz
+.PHONY: help check test fmt demo rules sbom footprint bench scale growth streams faults soak attacks peers fuzz
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ faults: ## Run the fault matrix at length and write its table into docs/measurem
 soak: ## Steady load with edits and failures for SOAK_SECONDS (1800); writes docs/measurements/reliability.md.
 	@scripts/test-setup.sh
 	SOAK_SECONDS=$(SOAK_SECONDS) cargo test --locked --test it -- --ignored --nocapture nothing_grows_over_a_long_time
+
+attacks: ## Attack what tenants share in full size, one attack after the other. Takes a quarter of an hour.
+	@scripts/test-setup.sh
+	cargo test --locked --test it -- --ignored --nocapture --test-threads 1 attacks::
 
 peers: target/peers/requirements.txt ## Call LiteLLM's proxy through Rota. Installs 750 MB under target/.
 	cargo test --locked --test it -- --ignored peers

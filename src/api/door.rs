@@ -8,10 +8,14 @@ use super::{
     deadline::client_timeout,
     operations,
     receive::{self, Limits, mended},
+    room,
     send::{Patience, send},
     status,
 };
-use crate::gate::{Gate, Inside, Operation, PartysCall, Peer, PublicCall, Refusal};
+use crate::{
+    gate::{Gate, Inside, Operation, PartysCall, Peer, PublicCall, Refusal},
+    provider::Room,
+};
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{HeaderMap, HeaderName, Request, Response, header::AUTHORIZATION, request::Parts};
@@ -75,6 +79,8 @@ struct Answer {
     inside: Option<(Inside, Option<PartysCall>)>,
     /// A call without a token. Its request ends with it.
     public: Option<(PublicCall, DropGuard)>,
+    /// What the answer of a provider takes.
+    room: Option<Arc<Room>>,
 }
 
 impl Door {
@@ -100,7 +106,7 @@ impl Door {
             })
             .await
         };
-        let Some(Answer { response, patience, mut inside, public }) = answer else { return };
+        let Some(Answer { response, patience, mut inside, public, room }) = answer else { return };
         let response = response.map(|body| door.gate.contained_body(body, panicked));
         send(respond, response, &peer, patience, |headers| {
             if let Some((inside, _)) = &mut inside {
@@ -109,7 +115,7 @@ impl Door {
         })
         .await;
         // Until its last frame is out, or its reader gone.
-        drop((inside, public));
+        drop((inside, public, room));
     }
 }
 
@@ -154,7 +160,7 @@ impl Inner {
             Some(given) => timeout(given, called).await.unwrap_or(Err(Refusal::Late)),
             None => called.await,
         };
-        let response = match outcome {
+        let mut response = match outcome {
             Ok(Ok(response)) => response,
             Ok(Err(status)) => return Answer::refused(status, Some(inside)),
             Err(refusal) => return Answer::refused(status::from_refusal(refusal), Some(inside)),
@@ -165,7 +171,8 @@ impl Inner {
         } else {
             Patience { unread: Some(self.options.send_timeout), ..Patience::default() }
         };
-        Answer { response, patience, inside: Some((inside, Some(counted))), public: None }
+        let room = room::kept(response.extensions_mut());
+        Answer { response, patience, inside: Some((inside, Some(counted))), public: None, room }
     }
 
     /// The request, as soon as it is there and may be read.
@@ -234,7 +241,7 @@ impl Inner {
             silence: is_reflection.then_some(REFLECTION_SILENCE),
             life: is_reflection.then(|| Instant::now() + REFLECTION_LIFE),
         };
-        Answer { response, patience, inside: None, public: Some((counted, over.drop_guard())) }
+        Answer { response, patience, inside: None, public: Some((counted, over.drop_guard())), room: None }
     }
 }
 
@@ -246,6 +253,7 @@ impl Answer {
             patience,
             inside: inside.map(|inside| (inside, None)),
             public: None,
+            room: None,
         }
     }
 }

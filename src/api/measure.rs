@@ -100,7 +100,7 @@ impl Contract {
             .map(|(name, message)| Kind {
                 fields: message.field.iter().filter_map(|field| Field::read(field, &numbers)).collect(),
                 size: 0,
-                is_pair: message.options.as_ref().is_some_and(|options| options.map_entry()),
+                is_pair: message.options.as_ref().is_some_and(prost_types::MessageOptions::map_entry),
                 is_key: name == ".rota.v1.ModelKey",
             })
             .collect();

@@ -1,6 +1,10 @@
 //! The documents: their links lead somewhere, and the page of settings has every setting.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use crate::support::{root, rota::Rota};
 
@@ -65,4 +69,39 @@ fn the_page_of_settings_has_every_setting() {
     // The rows of the tables, without the commands' own flags.
     let rows: String = page.lines().filter(|line| line.starts_with("| ") && line.contains("ROTA_")).collect();
     assert_eq!(settings(&rows), settings(&help));
+}
+
+#[test]
+fn the_pages_of_limits_and_security_name_tests_that_exist() {
+    let code = sources(&root().join("tests/it")) + &sources(&root().join("src"));
+    for page in ["limits", "security"] {
+        let text = fs::read_to_string(root().join(format!("docs/reference/{page}.md"))).unwrap();
+        // Names of settings, reasons and methods have other letters, or none of these.
+        let named: Vec<_> = text
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|word| word.matches('_').count() > 1 && *word == word.to_lowercase())
+            .collect();
+        assert!(named.len() > 10, "{page}: {} tests", named.len());
+        let unknown: Vec<_> =
+            named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+        // A field of the contract looks the same.
+        let unknown: Vec<_> = unknown.iter().filter(|name| !code.contains(&format!("{name}:"))).collect();
+        assert!(unknown.is_empty(), "{page}: {unknown:#?}");
+    }
+}
+
+/// All that is written in Rust below a folder.
+fn sources(folder: &Path) -> String {
+    let mut all = String::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all += &sources(&path);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            all += &fs::read_to_string(path).unwrap();
+        }
+    }
+    all
 }

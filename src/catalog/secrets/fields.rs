@@ -155,12 +155,13 @@ fn spec<'a>(kind: &'a KindSpec, name: &str) -> Option<&'a CredentialField> {
 const SHORT_MASK: &str = "********************";
 /// The middle of the others.
 const MASK: &str = "************";
-/// A shorter value, in characters, is not shown at all. Of the others a quarter is shown at most.
-const LONG: usize = 32;
+/// A shorter value, in characters, is not shown at all. Of the others at least twelve characters stay unknown: more than
+/// anybody can try.
+const LONG: usize = 20;
 /// Releases before 0.2 showed some of values that are not shorter.
 const WAS_LONG: usize = 16;
 
-/// What answers show of a secret: first 6, 12 asterisks, last 2; of fewer than 32 characters 20 asterisks.
+/// What answers show of a secret: first 6, 12 asterisks, last 2; of fewer than 20 characters 20 asterisks.
 pub fn mask(value: &str) -> String {
     masked_from(LONG, value)
 }
@@ -351,9 +352,8 @@ mod tests {
             ("", ""),
             ("x", "********************"),
             ("123456789012345", "********************"),
-            ("1234567890123456", "********************"),
-            ("1234567890123456789012345678901", "********************"),
-            ("12345678901234567890123456789012", "123456************12"),
+            ("1234567890123456789", "********************"),
+            ("12345678901234567890", "123456************90"),
             ("sk-proj-abcdefghijklmnopqrstuvwxyz", "sk-pro************yz"),
             ("äöüßäöüßäöüßäöüßäöüßäöüßäöüßäöüß", "äöüßäö************üß"),
         ] {

@@ -68,9 +68,10 @@ async fn malformed(rota: &Rota, requests: usize) {
     let answers = stream::iter(cases).map(|(rpc, bytes)| {
         let raw = raw.clone();
         async move {
-            let answer = match rpc.contains("/Watch") {
-                true => raw.first(&rpc, bytes.clone()).await,
-                false => raw.call(&rpc, bytes.clone()).await,
+            let answer = if rpc.contains("/Watch") {
+                raw.first(&rpc, bytes.clone()).await
+            } else {
+                raw.call(&rpc, bytes.clone()).await
             };
             (rpc, bytes, answer)
         }
@@ -86,7 +87,6 @@ async fn malformed(rota: &Rota, requests: usize) {
         assert!(!matches!(code, Code::Internal | Code::Unknown), "{shown}");
         assert!(!refusal(&status).reason.is_empty(), "{shown}");
     }
-    println!("{codes:?}");
     assert!(codes[&Code::InvalidArgument] > requests / 4, "{codes:?}");
     assert_eq!(rota.health("").await.unwrap(), ServingStatus::Serving);
     untouched.ask().await.unwrap();

@@ -63,11 +63,10 @@ async fn case_66_the_listing_shows_what_cools_and_writes_nothing() {
     let rota = Rota::builder().start().await;
     let scene = scene(&rota, &upstream).await;
     scene.create_credential("provider's", "key-provider").await;
-    let set =
-        vec![config("cools", "sk-proj-0123456789-0123456789-cools"), config("idle", "short"), inherit(true)];
+    let set = vec![config("cools", "sk-proj-0123456789-cools"), config("idle", "short"), inherit(true)];
     let mut scene = Scene { configs: scene.save(set).await.unwrap().configs, ..scene };
     scene.enable().await;
-    upstream.script("sk-proj-0123456789-0123456789-cools", Script::fail_for(429, "60"));
+    upstream.script("sk-proj-0123456789-cools", Script::fail_for(429, "60"));
     scene.served_by(2).await;
     // Another model, whose set nobody ever saved: reading it must not make the virtual entry a row.
     let unsaved = Scene { key: ModelKey { model: "unsaved".into(), ..scene.key.clone() }, ..scene.clone() };
@@ -100,12 +99,10 @@ async fn case_67_secrets_are_masked_by_their_length(rota: &'static Rota) {
     let table = [
         ("", ""),
         ("12345678", &*stars),
-        ("123456789012345", &*stars),
-        ("12345678901234567890", &*stars),
-        ("1234567890123456789012345678901", &*stars),
-        ("12345678901234567890123456789012", "123456************12"),
-        ("äöüßäöüßäöüßäöüßäöüßäöüßäöüßäöüß", "äöüßäö************üß"),
-        ("äöüßäöüßäöüßäöüßäöüßäöüßäöüßäöü", &*stars),
+        ("1234567890123456789", &*stars),
+        ("12345678901234567890", "123456************90"),
+        ("äöüßäöüßäöüßäöüßäöüß", "äöüßäö************üß"),
+        ("äöüßäöüßäöüßäöüßäöü", &*stars),
     ];
     // An address makes an entry without a key.
     let entry = |(key, _): &(&str, &str)| LoadBalancingConfig {
@@ -287,8 +284,7 @@ async fn case_71_what_the_vendor_refuses_is_told_and_not_stored(rota: &'static R
 async fn case_75_one_entry_is_shown_by_the_mask_of_its_plain_text(rota: &'static Rota) {
     let upstream = Upstream::start().await.unwrap();
     let scene = scene(rota, &upstream).await;
-    let saved =
-        scene.save(vec![config("one", "sk-first-0123456789-0123456789-st"), config("two", "short")]).await;
+    let saved = scene.save(vec![config("one", "sk-first-0123456789-st"), config("two", "short")]).await;
     for (stored, mask) in saved.unwrap().configs.into_iter().zip(["sk-fir************st", &"*".repeat(20)]) {
         let request = GetLoadBalancingConfigRequest { key: Some(scene.key.clone()), id: stored.id.clone() };
         let answer = scene.clients.config.clone().get_load_balancing_config(request).await.unwrap();
