@@ -95,7 +95,7 @@ impl UpstreamOptions {
             connections: 10_000,
             connection_age: Duration::from_secs(300),
             max_answer: 96 << 20,
-            answer_room: 512 << 20,
+            answer_room: 640 << 20,
             ca: None,
             proxies: Proxies::default(),
         }
@@ -180,22 +180,25 @@ impl UpstreamClient {
         if body.is_at_end() && first.len() <= SMALL.min(self.max_answer) {
             return Ok((first, reading));
         }
+        let too_large = || Failure::new(ErrorClass::ServerError, "the provider's answer is too large");
+        if first.len() > self.max_answer {
+            return Err(too_large());
+        }
         reading.grow(first.len())?;
-        if body.is_at_end() && first.len() <= self.max_answer {
+        if body.is_at_end() {
             return Ok((first, reading));
         }
         // What was announced takes no memory before it is there.
         let expected = body.expected().min(self.max_answer.saturating_sub(first.len()));
         let mut whole = Vec::with_capacity(first.len() + expected);
-        let mut next = Some(first);
-        while let Some(piece) = next {
+        whole.extend_from_slice(&first);
+        drop(first);
+        while let Some(piece) = data(&mut body).await? {
             if whole.len() + piece.len() > self.max_answer {
-                return Err(Failure::new(ErrorClass::ServerError, "the provider's answer is too large"));
+                return Err(too_large());
             }
+            reading.grow(piece.len())?;
             whole.extend_from_slice(&piece);
-            drop(piece);
-            next = data(&mut body).await?;
-            reading.grow(next.as_ref().map_or(0, Bytes::len))?;
         }
         Ok((whole.into(), reading))
     }

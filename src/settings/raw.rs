@@ -115,7 +115,7 @@ pub struct RawSettings {
     #[arg(long, global = true, env = "ROTA_UPSTREAM_MAX_ANSWER", value_name = "SIZE", help_heading = PROVIDERS)]
     pub upstream_max_answer: Option<String>,
     /// The memory for answers that are read whole, until their callers have them. An answer counts five times its size
-    /// while it is read, and once and a fifth afterwards. A tenant gets at most three times what is free [default: 512MiB]
+    /// while it is read, and once and a fifth afterwards. A tenant gets at most three times what is free [default: 640MiB]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_ANSWER_MEMORY", value_name = "SIZE", help_heading = PROVIDERS)]
     pub upstream_answer_memory: Option<String>,
     /// Authorities that sign providers' certificates, in PEM, beside those the system trusts

@@ -225,7 +225,7 @@ async fn case_58_credentials_are_required_of_a_new_entry(rota: &'static Rota) {
     let bytes = [request.encode_to_vec(), vec![4 << 3 | 2, 2, 4 << 3, 1]].concat();
     let rpc = "ConfigService/UpdateLoadBalancingConfigs";
     let malformed = Raw::new(&scene.clients).call(rpc, bytes).await.unwrap_err();
-    assert_eq!(malformed.code(), Code::Internal, "{malformed:?}");
+    assert_eq!(malformed.code(), Code::InvalidArgument, "{malformed:?}");
     assert_eq!(scene.listing().await, before);
     assert_eq!(scene.served_by(2).await, ["a", "b"]);
 }

@@ -12,7 +12,7 @@ use tokio::{
     sync::watch,
     time::Instant,
 };
-use tonic::{Code, codec::CompressionEncoding, transport::Endpoint};
+use tonic::{Code, transport::Endpoint};
 use tonic_health::pb::{
     HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus,
     health_client::HealthClient,
@@ -382,8 +382,7 @@ async fn reflection_lists_our_services_in_both_versions() {
             "rota.v1.InvokeService".into(),
         )),
     ];
-    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone())
-        .send_compressed(CompressionEncoding::Gzip);
+    let mut client = v1::server_reflection_client::ServerReflectionClient::new(channel.clone());
     let answers = client.server_reflection_info(tokio_stream::iter(requests)).await;
     let mut answers = answers.unwrap().into_inner();
     let listed = match answers.message().await.unwrap().unwrap().message_response {
