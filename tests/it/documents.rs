@@ -84,8 +84,7 @@ fn the_pages_of_limits_and_security_name_tests_that_exist() {
             .filter(|word| word.matches('_').count() > 1 && *word == word.to_lowercase())
             .collect();
         assert!(named.len() > 10, "{page}: {} tests", named.len());
-        let unknown: Vec<_> =
-            named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
+        let unknown: Vec<_> = named.iter().filter(|name| !code.contains(&format!("fn {name}("))).collect();
         // A field of the contract looks the same.
         let unknown: Vec<_> = unknown.iter().filter(|name| !code.contains(&format!("{name}:"))).collect();
         assert!(unknown.is_empty(), "{page}: {unknown:#?}");
