@@ -273,8 +273,8 @@ async fn one_large_answer(size: u64) {
     }
     let peak = memory(&rota, "VmHWM").saturating_sub(before);
     println!("an answer of {size} MiB: {} MiB at most", peak >> 10);
-    let slack = 16 << 10;
-    // As it is counted.
+    // As it is counted, and what the allocator has not given back yet.
+    let slack = 64 << 10;
     assert!(peak <= ((size * 5) << 10) + slack, "{peak} KiB at most for {size} MiB");
     let whole = answer.message().await.unwrap().unwrap();
     assert!(whole.message.unwrap().content.len() as u64 > (size << 20) - 100);

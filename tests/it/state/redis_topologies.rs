@@ -375,6 +375,14 @@ async fn a_primary_that_becomes_a_replica_is_away() {
     // Of nobody: it keeps its data and takes no writes.
     redis.command(&["REPLICAOF", "127.0.0.1", "1"]).await;
     fleet.is_degraded(true, Duration::from_secs(10)).await;
+    // One command that fails puts its pool in doubt. Probes tell of Redis.
+    for rota in &fleet.rotas {
+        eventually(Duration::from_secs(10), async || match rota.logs() {
+            logs if logs.contains("Redis is away") => Ok(()),
+            logs => Err(logs),
+        })
+        .await;
+    }
     redis.command(&["REPLICAOF", "NO", "ONE"]).await;
     fleet.recovers(Instant::now(), load).await;
 }
