@@ -126,7 +126,7 @@ async fn permissions(options: &RedisOptions, report: &mut Report) {
         store.probe().await?;
         store.change_feed().try_out(options).await
     };
-    match timeout(LIMIT * 2, asked).await {
+    match timeout(2 * LIMIT.max(options.command_timeout), asked).await {
         Ok(Ok(())) => report.ok(NAME, "all that is needed"),
         Ok(Err(error)) if error.is_refusal() => report.failure(NAME, error.to_string(), next),
         Ok(Err(error)) => report.warning(NAME, error.to_string(), "see Redis"),
