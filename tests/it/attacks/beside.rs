@@ -44,11 +44,19 @@ pub async fn ordinary(scene: &Scene, callers: usize, how_long: Duration) {
     futures::future::join_all(callers).await;
 }
 
+/// A time below this says nothing.
+pub fn floor() -> Duration {
+    if in_full() { FLOOR } else { BESIDE_TESTS }
+}
+
+/// Whether attacks run in full, with nothing beside them.
+pub fn in_full() -> bool {
+    std::env::args().any(|arg| arg == "--ignored")
+}
+
 /// The slowest hundredth beside an attack is at most twice that beside ordinary load.
 pub fn assert_undisturbed(attacked: Duration, ordinary: Duration) {
     let text = format!("{attacked:?} beside the attack, {ordinary:?} beside ordinary calls");
     println!("the slowest hundredth: {text}");
-    let in_full = std::env::args().any(|arg| arg == "--ignored");
-    let floor = if in_full { FLOOR } else { BESIDE_TESTS };
-    assert!(attacked <= 2 * ordinary.max(floor), "{text}");
+    assert!(attacked <= 2 * ordinary.max(floor()), "{text}");
 }

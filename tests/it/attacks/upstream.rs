@@ -20,6 +20,7 @@ use tonic::{Code, Request, Status, client::Grpc, transport::Endpoint};
 use tonic_prost::ProstCodec;
 use uuid::Uuid;
 
+use super::beside::floor;
 use crate::support::{
     eventually,
     failure::{error, told},
@@ -28,9 +29,6 @@ use crate::support::{
     sealed::{Allows, Sealed},
     world::{Scene, config},
 };
-
-/// On a machine that is busy with other tests, a slowest hundredth below this says nothing.
-const FLOOR: Duration = Duration::from_millis(100);
 
 /// What the other tenant's slowest of a hundred calls took, of those that several callers made in that time.
 async fn p99(other: &Scene, beside: Option<&Scene>, time: Duration) -> Duration {
@@ -47,7 +45,7 @@ async fn p99(other: &Scene, beside: Option<&Scene>, time: Duration) -> Duration 
 
 fn assert_unharmed(ordinary: Duration, attacked: Duration) {
     println!("p99 {ordinary:?} beside ordinary calls, {attacked:?} beside the attack");
-    assert!(attacked <= 2 * ordinary.max(FLOOR), "{attacked:?} beside the attack, {ordinary:?} before");
+    assert!(attacked <= 2 * ordinary.max(floor()), "{attacked:?} beside the attack, {ordinary:?} before");
 }
 
 /// A field of `/proc/<pid>/status`, in KiB.
