@@ -1,13 +1,9 @@
 //! JSON that stands as text in a message: an object whose keys keep their order, and numbers their digits.
 
 use super::status;
-use crate::wire::{Extra, NUMBER};
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor},
-};
-use serde_json::{Map, Value};
-use std::fmt;
+use crate::wire::{Extra, Tree};
+use serde::de::DeserializeSeed;
+use serde_json::{Deserializer, Map, Value};
 use tonic::Status;
 
 /// Keys of requests that Rota writes itself, for whatever provider.
@@ -22,7 +18,7 @@ pub(super) fn object(text: &str, field: &str, reserved: &[&str]) -> Result<Map<S
     if text.is_empty() {
         return Ok(Map::new());
     }
-    let Ok(Once(object)) = serde_json::from_str::<Once>(text) else {
+    let Ok(Value::Object(object)) = strict(text) else {
         return Err(status::invalid(field, "must be a JSON object in which no key stands twice"));
     };
     match object.keys().find(|name| reserved.contains(&name.as_str())) {
@@ -35,9 +31,7 @@ pub(super) fn object(text: &str, field: &str, reserved: &[&str]) -> Result<Map<S
 
 /// Reads any JSON.
 pub(super) fn value(text: &str, field: &str) -> Result<Value, Status> {
-    serde_json::from_str::<Strict>(text)
-        .map(|value| value.0)
-        .map_err(|_| status::invalid(field, "must be JSON in which no key stands twice"))
+    strict(text).map_err(|_| status::invalid(field, "must be JSON in which no key stands twice"))
 }
 
 /// Reads more keys for a vendor's object. Where no kinds are named, it is for those of the request.
@@ -63,76 +57,12 @@ pub(super) fn value_text(value: Option<&Value>) -> String {
     value.map(ToString::to_string).unwrap_or_default()
 }
 
-/// An object in which no key stands twice, at any depth.
-struct Once(Map<String, Value>);
-
-/// Such a value.
-struct Strict(Value);
-
-impl<'de> Deserialize<'de> for Once {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match Strict::deserialize(deserializer)?.0 {
-            Value::Object(object) => Ok(Self(object)),
-            _ => Err(D::Error::custom("no object")),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader;
-        impl<'de> Visitor<'de> for Reader {
-            type Value = Value;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("JSON")
-            }
-
-            fn visit_unit<E>(self) -> Result<Value, E> {
-                Ok(Value::Null)
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-                Ok(value.into())
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-                Ok(value.into())
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-                Ok(value.into())
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-                Ok(text.into())
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
-                let mut list = Vec::new();
-                while let Some(Strict(item)) = items.next_element()? {
-                    list.push(item);
-                }
-                Ok(list.into())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-                let mut object = Map::new();
-                while let Some(name) = map.next_key::<String>()? {
-                    if name == NUMBER {
-                        let digits: String = map.next_value()?;
-                        return digits.parse().map(Value::Number).map_err(A::Error::custom);
-                    }
-                    let Strict(value) = map.next_value()?;
-                    if object.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a key stands twice"));
-                    }
-                }
-                Ok(object.into())
-            }
-        }
-        deserializer.deserialize_any(Reader).map(Self)
-    }
+/// Any JSON in which no key stands twice, at any depth.
+fn strict(text: &str) -> serde_json::Result<Value> {
+    let mut json = Deserializer::from_str(text);
+    let value = Tree::Strict.deserialize(&mut json)?;
+    json.end()?;
+    Ok(value)
 }
 
 #[cfg(test)]

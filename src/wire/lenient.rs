@@ -373,7 +373,7 @@ pub(super) fn unnamed<'de, A: MapAccess<'de>>(
     name: &str,
     map: &mut A,
 ) -> Result<(), A::Error> {
-    let value = map.next_value_seed(Tree)?;
+    let value = map.next_value_seed(Tree::Counted)?;
     let is_empty = match &value {
         Value::Null => true,
         Value::Array(list) => list.is_empty(),

@@ -54,4 +54,4 @@ pub use reply::*;
 pub use rerank::{Ranked, RerankReply, RerankRequest};
 pub use speech::*;
 pub use stream::{Decoder, Frame, ReadFrames, Said, StreamReader};
-pub(crate) use tree::NUMBER;
+pub(crate) use tree::Tree;

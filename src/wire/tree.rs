@@ -10,7 +10,7 @@ use serde_json::{Map, Number, Value};
 use std::{cell::Cell, fmt};
 
 /// Under `arbitrary_precision` serde_json shows a number to a visitor as an object with this one key.
-pub(crate) const NUMBER: &str = "$serde_json::private::Number";
+pub(super) const NUMBER: &str = "$serde_json::private::Number";
 
 /// So many values are kept of one answer. 4096 tokens with the probabilities of 20 others each are half a million.
 const MOST: usize = 1 << 20;
@@ -32,19 +32,27 @@ pub(super) fn spend<E: Error>(values: usize) -> Result<(), E> {
     Ok(())
 }
 
-/// Reads any JSON.
+/// Reads any JSON of an answer.
 pub(super) fn tree<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, D::Error> {
-    Tree.deserialize(deserializer)
+    Tree::Counted.deserialize(deserializer)
 }
 
 /// Reads any JSON, value by value.
-pub(super) struct Tree;
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tree {
+    /// Of an answer: there are only so many values.
+    Counted,
+    /// Of a request: no key stands twice in an object.
+    Strict,
+}
 
 impl<'de> DeserializeSeed<'de> for Tree {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        spend(1)?;
+        if self == Self::Counted {
+            spend(1)?;
+        }
         deserializer.deserialize_any(self)
     }
 }
@@ -86,7 +94,7 @@ impl<'de> Visitor<'de> for Tree {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
-        while let Some(item) = items.next_element_seed(Self)? {
+        while let Some(item) = items.next_element_seed(self)? {
             list.push(item);
         }
         Ok(list.into())
@@ -99,7 +107,10 @@ impl<'de> Visitor<'de> for Tree {
                 let digits: String = map.next_value()?;
                 return digits.parse::<Number>().map(Value::Number).map_err(A::Error::custom);
             }
-            object.insert(name, map.next_value_seed(Self)?);
+            let twice = object.insert(name, map.next_value_seed(self)?).is_some();
+            if twice && self == Self::Strict {
+                return Err(A::Error::custom("a key stands twice"));
+            }
         }
         Ok(object.into())
     }
