@@ -30,7 +30,7 @@ pub async fn beside<T>(scene: &Scene, other: impl Future<Output = T>) -> (Durati
     };
     assert!(took.len() >= 2, "{} calls", took.len());
     took.sort();
-    (took[took.len() * 99 / 100], outcome)
+    (p99(&took), outcome)
 }
 
 /// So many callers of `scene`, for so long.
@@ -42,6 +42,11 @@ pub async fn ordinary(scene: &Scene, callers: usize, how_long: Duration) {
         }
     });
     futures::future::join_all(callers).await;
+}
+
+/// The slowest hundredth of times in order.
+pub fn p99(sorted: &[Duration]) -> Duration {
+    sorted[sorted.len() * 99 / 100]
 }
 
 /// A time below this says nothing.

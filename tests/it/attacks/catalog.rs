@@ -23,7 +23,7 @@ use tokio::{
 };
 use tonic::Code;
 
-use super::beside::floor;
+use super::beside::{floor, p99};
 use crate::support::{
     eventually,
     load::Load,
@@ -76,10 +76,6 @@ impl Flood {
         took.sort_unstable();
         took
     }
-}
-
-fn p99(sorted: &[Duration]) -> Duration {
-    sorted[(sorted.len() * 99 / 100).min(sorted.len() - 1)]
 }
 
 /// What a tenant sees of the service.

@@ -13,7 +13,7 @@ use std::{
 use futures::future::join_all;
 use rota::{
     api::pb::{AcquireRequest, ReleaseRequest},
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Roster, Scope, Strategy},
+    balance::{LeaseId, Limits, Member, MemberKey, Roster, Scope, Strategy},
     redis::RedisOptions,
     scripted::{Script, Upstream},
     state::{Acquire, Acquired, Hold, Lease, Outcome, Override},
@@ -22,14 +22,14 @@ use tokio::time::{Instant, sleep};
 use tonic::{Code, Request};
 use uuid::Uuid;
 
-use super::beside::{floor, in_full};
+use super::beside::{floor, in_full, p99};
 use crate::support::{
     eventually,
     failure::{error, retry_after, told},
     proxy::Proxy,
     redis::{Redis, patient},
     rota::Rota,
-    store::{Store, asking, ring},
+    store::{Store, asking, cooldown, ring},
     world::Scene,
 };
 
@@ -41,19 +41,6 @@ const PICK: u64 = 3_000;
 const DEARER: u64 = 8;
 /// How often a cost is measured.
 const BATCHES: usize = 5;
-
-fn cooldown(scope: Scope, duration: Duration) -> Cooldown {
-    Cooldown {
-        class: ErrorClass::RateLimited,
-        scope,
-        duration,
-        max: duration,
-        grows: false,
-        hinted: true,
-        trip_after: 1,
-        is_guess: false,
-    }
-}
 
 /// What each run costs Redis, in microseconds of its processor. Other tests on the machine take some of what it has in its
 /// caches, so the cheapest of some batches counts.
@@ -87,10 +74,6 @@ async fn calls(store: &Store, pool: &Arc<Roster>, end: impl Fn() -> bool) -> Vec
     }
     took.sort_unstable();
     took
-}
-
-fn p99(took: &[Duration]) -> Duration {
-    took[took.len() * 99 / 100]
 }
 
 /// A pool of another kind, of the same tenant where one is given.

@@ -20,7 +20,7 @@ use tonic::{Code, Request, Status, client::Grpc, transport::Endpoint};
 use tonic_prost::ProstCodec;
 use uuid::Uuid;
 
-use super::beside::{floor, in_full};
+use super::beside::{floor, in_full, p99};
 use crate::support::{
     eventually,
     failure::{error, told},
@@ -31,7 +31,7 @@ use crate::support::{
 };
 
 /// What the other tenant's slowest of a hundred calls took, of those that several callers made in that time.
-async fn p99(other: &Scene, beside: Option<&Scene>, time: Duration) -> Duration {
+async fn p99_of(other: &Scene, beside: Option<&Scene>, time: Duration) -> Duration {
     let ordinary = beside.map(|scene| Load::on([scene], 4));
     let load = Load::on([other], 4);
     sleep(time).await;
@@ -40,7 +40,7 @@ async fn p99(other: &Scene, beside: Option<&Scene>, time: Duration) -> Duration 
         ordinary.end().await;
     }
     assert!(took.len() > if in_full() { 20 } else { 4 }, "{} calls", took.len());
-    took[took.len() * 99 / 100]
+    p99(&took)
 }
 
 fn assert_unharmed(ordinary: Duration, attacked: Duration) {
@@ -94,7 +94,7 @@ async fn unread_streams(count: usize, streams: Option<u32>) {
     let rota = with_authority(&file, &[]).await;
     let (attacker, other) =
         (tenant(&rota, &sealed.base_url(), 2).await, tenant(&rota, &sealed.base_url(), 2).await);
-    let ordinary = p99(&other, Some(&attacker), Duration::from_secs(1)).await;
+    let ordinary = p99_of(&other, Some(&attacker), Duration::from_secs(1)).await;
     script(&upstream, &attacker, &Script::Long { chunks: 2048, bytes: 8 << 10 });
     let before = memory(&rota, "VmRSS");
     let mut unread = JoinSet::new();
@@ -111,7 +111,7 @@ async fn unread_streams(count: usize, streams: Option<u32>) {
         if sent == last { Ok(()) } else { Err(format!("{sent} pieces sent")) }
     })
     .await;
-    let attacked = p99(&other, None, Duration::from_secs(1)).await;
+    let attacked = p99_of(&other, None, Duration::from_secs(1)).await;
     let grown = memory(&rota, "VmRSS").saturating_sub(before);
     println!("{count} unread streams over {} connections: {} MiB", sealed.made(), grown >> 10);
     assert_unharmed(ordinary, attacked);
@@ -150,7 +150,7 @@ async fn a_crowd_at_one_host_holds_nobody_back() {
         .await;
     let base_url = upstream.base_url();
     let (attacker, other) = (tenant(&rota, &base_url, 2).await, tenant(&rota, &base_url, 2).await);
-    let ordinary = p99(&other, Some(&attacker), Duration::from_secs(1)).await;
+    let ordinary = p99_of(&other, Some(&attacker), Duration::from_secs(1)).await;
     script(&upstream, &attacker, &Script::Answer.after(Duration::from_secs(3)));
     let mut crowd = JoinSet::new();
     for _ in 0..400 {
@@ -162,7 +162,7 @@ async fn a_crowd_at_one_host_holds_nobody_back() {
         few => Err(format!("{few} calls there")),
     })
     .await;
-    let attacked = p99(&other, None, Duration::from_secs(1)).await;
+    let attacked = p99_of(&other, None, Duration::from_secs(1)).await;
     let served = crowd.join_all().await;
     let refused: Vec<_> = served.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
     assert!(refused.len() > 300, "{} of 400 were refused", refused.len());
@@ -199,7 +199,7 @@ async fn many_hosts(hosts: usize) {
     };
     attacker.put_configs((0..hosts).map(of_host).collect()).await;
     attacker.enable().await;
-    let ordinary = p99(&other, None, Duration::from_secs(1)).await;
+    let ordinary = p99_of(&other, None, Duration::from_secs(1)).await;
     let before = rota.descriptors().unwrap();
     let mut crowd = JoinSet::new();
     for _ in 0..hosts {
@@ -207,7 +207,7 @@ async fn many_hosts(hosts: usize) {
         crowd.spawn(async move { timeout(Duration::from_secs(6), attacker.ask()).await });
     }
     sleep(Duration::from_secs(1)).await;
-    let attacked = p99(&other, None, Duration::from_secs(1)).await;
+    let attacked = p99_of(&other, None, Duration::from_secs(1)).await;
     let opened = rota.descriptors().unwrap().saturating_sub(before);
     let outcomes = crowd.join_all().await;
     let refused: Vec<_> = outcomes.into_iter().flatten().filter_map(Result::err).collect();
@@ -295,7 +295,7 @@ async fn large_answers(calls: usize, size: u64, room: u64) {
     let rota = Rota::builder().arg("--upstream-answer-memory").arg(format!("{room}MiB")).start().await;
     let base_url = upstream.base_url();
     let (attacker, other) = (tenant(&rota, &base_url, 2).await, tenant(&rota, &base_url, 2).await);
-    let ordinary = p99(&other, Some(&attacker), Duration::from_secs(1)).await;
+    let ordinary = p99_of(&other, Some(&attacker), Duration::from_secs(1)).await;
     script(&upstream, &attacker, &Script::Raw(long_answer((size << 20) as usize)));
     let before = memory(&rota, "VmRSS");
     forget_peak(&rota);
@@ -305,7 +305,7 @@ async fn large_answers(calls: usize, size: u64, room: u64) {
         attacker.clients.invoke = attacker.clients.invoke.max_decoding_message_size(usize::MAX);
         crowd.spawn(async move { attacker.ask().await.map(drop) });
     }
-    let attacked = p99(&other, None, Duration::from_secs(2)).await;
+    let attacked = p99_of(&other, None, Duration::from_secs(2)).await;
     let outcomes = crowd.join_all().await;
     let peak = memory(&rota, "VmHWM").saturating_sub(before);
     let refused: Vec<&Status> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
@@ -382,7 +382,7 @@ async fn counting_one_letter_holds_nobody_up() {
     attacker.add_configs(2).await;
     attacker.enable().await;
     let other = tenant(&rota, &upstream.base_url(), 2).await;
-    let ordinary = p99(&other, Some(&attacker), Duration::from_secs(1)).await;
+    let ordinary = p99_of(&other, Some(&attacker), Duration::from_secs(1)).await;
     let count = async |scene: &Scene, key: ModelKey, text: String| {
         let request = CountTokensRequest { key: Some(key), texts: vec![text], ..Default::default() };
         let began = Instant::now();
@@ -416,7 +416,7 @@ async fn counting_one_letter_holds_nobody_up() {
             counted
         });
     }
-    let attacked = p99(&other, None, Duration::from_millis(1500)).await;
+    let attacked = p99_of(&other, None, Duration::from_millis(1500)).await;
     // Another's count waits for one of the attacker's at most.
     let key = ModelKey { tenant_id: other.tenant.clone(), model: "gpt-4o".to_owned(), ..other.key.clone() };
     other.put_model(&key).await;

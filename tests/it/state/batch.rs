@@ -11,7 +11,7 @@ use std::{
 
 use futures::future::join_all;
 use rota::{
-    balance::{Cooldown, ErrorClass, Limits, Member, MemberKey, Roster, Scope, Strategy},
+    balance::{Limits, Member, MemberKey, Roster, Scope, Strategy},
     redis::RedisOptions,
     scripted::{Script, Upstream},
     state::{Acquire, Acquired, Hold, Lease},
@@ -26,7 +26,7 @@ use crate::support::{
     postgres::Postgres,
     redis::{Redis, patient},
     rota::Rota,
-    store::{self, Store, ring},
+    store::{self, Store, cooldown, ring},
     world::Scene,
 };
 
@@ -324,17 +324,7 @@ async fn when_a_cooldown_ends_under_load_one_trial_goes_over_all_replicas() {
     let (index, lease) = replicas[0].store.take(&pool).await;
     assert_eq!(index, 0);
     let short = Duration::from_millis(300);
-    let cooldown = Cooldown {
-        class: ErrorClass::RateLimited,
-        scope: Scope::Member,
-        duration: short,
-        max: short,
-        grows: false,
-        hinted: true,
-        trip_after: 1,
-        is_guess: false,
-    };
-    replicas[0].store.fails(&lease, &cooldown).await;
+    replicas[0].store.fails(&lease, &cooldown(Scope::Member, short)).await;
     // The one trial is held open: whoever else gets that member would be a second one.
     let trials = Arc::new(AtomicU64::new(0));
     let mut pickers = JoinSet::new();

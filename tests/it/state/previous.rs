@@ -3,7 +3,7 @@
 
 use crate::support::{
     redis::Redis,
-    store::{Store, ring},
+    store::{Store, cooldown, ring},
 };
 use fred::{
     interfaces::ClientLike,
@@ -162,20 +162,6 @@ async fn in_flight(store: &Store, pool: &Roster) -> Vec<u32> {
     store.inspect(pool).await.members.iter().map(|member| member.in_flight).collect()
 }
 
-fn cooldown(duration: Duration) -> Cooldown {
-    let (class, scope) = (ErrorClass::RateLimited, Scope::Member);
-    Cooldown {
-        class,
-        scope,
-        duration,
-        max: duration,
-        grows: false,
-        hinted: true,
-        trip_after: 1,
-        is_guess: false,
-    }
-}
-
 async fn both(pool: &Arc<Roster>) -> (Previous, Store) {
     let url = Redis::shared().await.url();
     (Previous::start(&url, pool).await, Store::redis_at(url).await)
@@ -235,7 +221,7 @@ async fn cooldowns_and_trials_are_shared_with_the_previous_release() {
         let (left, class) = new.cooling(&pool, first.index).await.unwrap();
         assert!(class == ErrorClass::RateLimited && left > LONG / 2, "{scope}: {left:?}");
         let (second, lease) = new.take(&pool).await;
-        new.fails(&lease, &cooldown(LONG)).await;
+        new.fails(&lease, &cooldown(Scope::Member, LONG)).await;
         for _ in 0..4 {
             let pick = old.pick().await;
             assert_eq!((pick.index, pick.cooling), (2, vec![first.index, second]), "{scope}");
@@ -295,7 +281,12 @@ async fn limits_are_shared_with_the_previous_release() {
 async fn a_guess_that_the_previous_release_has_written_over_is_none() {
     let pool = ring([1]);
     let (mut old, new) = both(&pool).await;
-    let guess = Cooldown { hinted: false, is_guess: true, class: ErrorClass::ServerError, ..cooldown(LONG) };
+    let guess = Cooldown {
+        hinted: false,
+        is_guess: true,
+        class: ErrorClass::ServerError,
+        ..cooldown(Scope::Member, LONG)
+    };
     let (_, lease) = new.take(&pool).await;
     let late = old.pick().await;
     new.fails(&lease, &guess).await;

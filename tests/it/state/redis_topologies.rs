@@ -5,7 +5,7 @@ use std::{fs, iter, sync::Arc, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use fred::util::redis_keyslot;
 use rota::{
-    balance::{Cooldown, ErrorClass, Roster, Scope},
+    balance::{Roster, Scope},
     scripted::{Script, Upstream},
 };
 use tokio::time::{Instant, sleep};
@@ -19,7 +19,7 @@ use crate::support::{
     redis_sentinel::RedisSentinel,
     redis_tls::RedisTls,
     rota::{Builder, Rota},
-    store::{Store, ring},
+    store::{Store, cooldown, ring},
     world::Scene,
 };
 
@@ -34,7 +34,7 @@ async fn two_stores_are_one(one: Store, two: Store, pools: &[Arc<Roster>]) {
         }
         assert_eq!(served, [0, 1, 2, 3, 0, 1, 2, 3]);
         let (index, lease) = one.take(pool).await;
-        one.fails(&lease, &cooldown()).await;
+        one.fails(&lease, &cooldown(Scope::Member, LONG)).await;
         assert_eq!((index, two.picks(pool, 4).await), (0, vec![1, 2, 3, 1]));
         assert!(two.cooling(pool, 0).await.is_some());
     }
@@ -52,20 +52,6 @@ async fn two_stores_are_one(one: Store, two: Store, pools: &[Arc<Roster>]) {
     one.flush().await;
     for pool in pools {
         assert_eq!(in_flight(&two, pool).await, 0);
-    }
-}
-
-fn cooldown() -> Cooldown {
-    let (class, scope) = (ErrorClass::RateLimited, Scope::Member);
-    Cooldown {
-        class,
-        scope,
-        duration: LONG,
-        max: LONG,
-        grows: false,
-        hinted: true,
-        trip_after: 1,
-        is_guess: false,
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::support::{
     eventually,
     redis::Redis,
-    store::{Store, TRIAL, asking, member, on_both_stores, ring},
+    store::{self, Store, TRIAL, asking, member, on_both_stores, ring},
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rota::{
@@ -63,17 +63,7 @@ fn pool(members: u32) -> Arc<Roster> {
 }
 
 fn cooldown(duration: Duration) -> Cooldown {
-    let (class, scope) = (ErrorClass::RateLimited, Scope::Member);
-    Cooldown {
-        class,
-        scope,
-        duration,
-        max: LONG * 24,
-        grows: false,
-        hinted: true,
-        trip_after: 1,
-        is_guess: false,
-    }
+    Cooldown { max: LONG * 24, ..store::cooldown(Scope::Member, duration) }
 }
 
 const LONG: Duration = Duration::from_secs(3600);

@@ -3,7 +3,9 @@
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 use rota::{
-    balance::{Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Members, Roster, Strategy, Time},
+    balance::{
+        Cooldown, ErrorClass, LeaseId, Limits, Member, MemberKey, Members, Roster, Scope, Strategy, Time,
+    },
     redis::RedisOptions,
     state::{
         Acquire, Acquired, Answer, Lease, MemoryStore, Override, RedisStore, ResilientStore, Stand,
@@ -16,6 +18,20 @@ use super::redis::{Redis, patient};
 
 /// Longer than any trial here takes.
 pub const TRIAL: Duration = Duration::from_secs(30);
+
+/// What a provider asks for that names a time.
+pub fn cooldown(scope: Scope, duration: Duration) -> Cooldown {
+    Cooldown {
+        class: ErrorClass::RateLimited,
+        scope,
+        duration,
+        max: duration,
+        grows: false,
+        hinted: true,
+        trip_after: 1,
+        is_guess: false,
+    }
+}
 
 /// Asks for any member of `pool`.
 pub fn asking(pool: &Arc<Roster>) -> Acquire<'_> {
