@@ -4,4 +4,5 @@ pub mod answer;
 mod blocks;
 mod parameters;
 pub mod request;
+pub mod server;
 pub mod stream;

@@ -5,4 +5,5 @@ mod contents;
 mod parameters;
 mod parts;
 pub mod request;
+pub mod server;
 pub mod stream;

@@ -8,6 +8,7 @@ mod message;
 mod parts;
 pub mod request;
 mod said;
+pub mod server;
 pub mod speech;
 pub mod stream;
 mod think;
