@@ -17,6 +17,7 @@
 //! Beside them:
 //!
 //! - [`app`]: the composition root. It builds and starts everything.
+//! - [`problem`]: what every door tells of a call that was not served.
 //! - [`tasks`]: the long-lived tasks of the process, supervised.
 //! - [`net`]: the accept loop of every listener.
 //! - [`health`]: liveness, readiness and active health checks.
@@ -43,6 +44,7 @@ pub mod gate;
 pub mod health;
 pub mod invoke;
 pub mod net;
+pub mod problem;
 pub mod provider;
 pub mod redis;
 pub mod scripted;
