@@ -12,6 +12,8 @@ const MAX_HEAD: usize = 8 << 10;
 /// The longest boundary (RFC 2046, section 5.1.1).
 const MAX_BOUNDARY: usize = 70;
 
+const FORM_DATA: &str = "form-data";
+
 /// A field of a form.
 pub struct Part {
     /// Where its content stands.
@@ -62,7 +64,7 @@ pub fn parts(
         let start = at + 2 + end + 4;
         // Nowhere else, since some readers take it for one wherever it stands in a line.
         let next = start + finder.find(from(start)).ok_or_else(|| broken("its end"))?;
-        let content = start..next.checked_sub(2).unwrap_or_default();
+        let content = start..next.saturating_sub(2);
         if body.get(content.end..next) != Some(b"\r\n") || content.end < start {
             return Err(broken("a boundary"));
         }
@@ -131,8 +133,10 @@ impl Head {
 
 /// Reads the name of a field, and whether it is a file.
 fn disposition(value: &str) -> Option<Head> {
-    let mut rest =
-        value.get(..9).filter(|kind| kind.eq_ignore_ascii_case("form-data")).map(|_| &value[9..])?;
+    let (kind, mut rest) = value.split_at_checked(FORM_DATA.len())?;
+    if !kind.eq_ignore_ascii_case(FORM_DATA) {
+        return None;
+    }
     let (mut name, mut special) = (None, false);
     loop {
         rest = rest.trim_start();

@@ -64,7 +64,8 @@ impl<'t> Scan<'t> {
     ) -> Result<(), E> {
         self.open(b'{')?;
         if self.next() == Some(b'}') {
-            return Ok(self.close());
+            self.close();
+            return Ok(());
         }
         loop {
             self.next();
@@ -90,7 +91,8 @@ impl<'t> Scan<'t> {
     ) -> Result<(), E> {
         self.open(b'[')?;
         if self.next() == Some(b']') {
-            return Ok(self.close());
+            self.close();
+            return Ok(());
         }
         loop {
             self.next();
