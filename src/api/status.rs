@@ -170,6 +170,7 @@ const fn not_found_reason(kind: ResourceKind) -> &'static str {
         ResourceKind::Provider => "PROVIDER_NOT_FOUND",
         ResourceKind::Credential => "CREDENTIAL_NOT_FOUND",
         ResourceKind::Model => "MODEL_NOT_FOUND",
+        ResourceKind::Alias => "ALIAS_NOT_FOUND",
         ResourceKind::Config => "CONFIG_NOT_FOUND",
         ResourceKind::Token => "TOKEN_NOT_FOUND",
         ResourceKind::Lease => "LEASE_NOT_FOUND",
