@@ -194,6 +194,7 @@ const fn not_found_reason(kind: ResourceKind) -> &'static str {
         ResourceKind::Config => "CONFIG_NOT_FOUND",
         ResourceKind::Token => "TOKEN_NOT_FOUND",
         ResourceKind::Lease => "LEASE_NOT_FOUND",
+        ResourceKind::Alias => "ALIAS_NOT_FOUND",
     }
 }
 

@@ -204,6 +204,9 @@ pub struct RawSettings {
     /// The most models of one tenant [default: 5000]
     #[arg(long, global = true, env = "ROTA_TENANT_MAX_MODELS", value_name = "COUNT", help_heading = STORED)]
     pub tenant_max_models: Option<u64>,
+    /// The most aliases of one tenant [default: 1000]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_ALIASES", value_name = "COUNT", help_heading = STORED)]
+    pub tenant_max_aliases: Option<u64>,
     /// The most configs of one tenant, over all of its models [default: 50000]
     #[arg(long, global = true, env = "ROTA_TENANT_MAX_CONFIGS", value_name = "COUNT", help_heading = STORED)]
     pub tenant_max_configs: Option<u64>,
