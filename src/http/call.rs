@@ -261,15 +261,32 @@ fn reader(
     })
 }
 
-fn asked(endpoint: Endpoint, _content_type: &str, array: bool, body: &[u8]) -> Result<Asked, FieldError> {
-    let _ = array;
+fn asked(endpoint: Endpoint, content_type: &str, array: bool, body: &[u8]) -> Result<Asked, FieldError> {
+    use openai::server as openai;
     match endpoint {
-        Endpoint::ChatCompletions => openai::server::chat::read(body),
-        Endpoint::Responses => openai::server::responses::read(body),
+        Endpoint::ChatCompletions => openai::chat::read(body),
+        Endpoint::Completions => openai::completions::read(body),
+        Endpoint::Responses => openai::responses::read(body),
+        Endpoint::Embeddings => openai::embeddings::read(body),
+        Endpoint::Rerank => openai::rerank::read(body),
+        Endpoint::Moderations => openai::moderations::read(body),
+        Endpoint::Transcriptions => openai::audio::transcription(form_fields(body, content_type)?),
+        Endpoint::Translations => openai::audio::translation(form_fields(body, content_type)?),
+        Endpoint::Speech => openai::audio::speech(body),
+        Endpoint::Images => openai::images::read(body),
         Endpoint::Messages => anthropic::server::read(body),
-        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => gemini::server::read(body),
-        _ => Err(FieldError::new("model", "is of a provider that cannot be asked in this protocol")),
+        Endpoint::MessagesCountTokens => anthropic::server::read_count(body),
+        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => {
+            gemini::server::read(body, framing(array))
+        }
+        Endpoint::CountTokens => gemini::server::read_count(body),
+        Endpoint::EmbedContent => gemini::server::read_embed(body),
+        Endpoint::BatchEmbedContents => gemini::server::read_batch_embed(body),
     }
+}
+
+fn framing(array: bool) -> gemini::server::Framing {
+    if array { gemini::server::Framing::Array } else { gemini::server::Framing::Events }
 }
 
 /// Those of a caller's headers that go on to a provider that speaks the same protocol.
@@ -312,8 +329,12 @@ fn answered(
 
 /// A writer of what a provider of the same protocol says, for a request that was not read.
 pub(super) fn passing(endpoint: Endpoint, array: bool) -> Box<dyn WriteAnswer> {
-    let _ = (endpoint, array);
-    unreachable!()
+    match endpoint.protocol() {
+        Protocol::Anthropic => Box::new(anthropic::server::Writer::default()),
+        Protocol::Gemini => gemini::server::writer(framing(array)),
+        Protocol::OpenAi if endpoint == Endpoint::Responses => openai::server::responses::passing(),
+        Protocol::OpenAi => openai::server::chat::passing(),
+    }
 }
 
 const CONFIG: HeaderName = HeaderName::from_static("x-rota-config");

@@ -79,7 +79,7 @@ impl Fault {
 
     /// Tells a client of that protocol.
     pub fn response(self, protocol: Protocol) -> Response<Body> {
-        let body = body(protocol, &self.report);
+        let body = body(protocol, &self.report, self.retry_after);
         let mut response = Response::new(Body::small(body));
         *response.status_mut() =
             StatusCode::from_u16(self.report.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -104,11 +104,11 @@ impl Fault {
 }
 
 /// An error in the words of a protocol.
-pub fn body(protocol: Protocol, report: &ErrorReport) -> Vec<u8> {
+fn body(protocol: Protocol, report: &ErrorReport, retry_after: Option<Duration>) -> Vec<u8> {
     match protocol {
         Protocol::OpenAi => openai::server::error::body(report),
         Protocol::Anthropic => anthropic::server::error::body(report),
-        Protocol::Gemini => gemini::server::error::body(report),
+        Protocol::Gemini => gemini::server::body_with(report, retry_after),
     }
 }
 
@@ -283,9 +283,4 @@ fn shortened(text: String) -> String {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
         None => text,
     }
-}
-
-/// Marks what is no answer of a model's as not to be kept.
-pub fn uncached(headers: &mut HeaderMap) {
-    headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

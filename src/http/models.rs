@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     catalog::Callable,
+    provider::ModelType,
     wire::{ListedModel, Protocol, anthropic, gemini, openai},
 };
 use http::{HeaderMap, StatusCode};
@@ -23,7 +24,7 @@ pub(super) async fn all(
     let body = match protocol {
         Protocol::OpenAi => openai::server::models::all(&listed),
         Protocol::Anthropic => anthropic::server::models::all(&listed),
-        Protocol::Gemini => gemini::server::models::all(&listed),
+        Protocol::Gemini => gemini::server::models(&listed),
     };
     Ok(Answer::Whole(Whole::json(body)))
 }
@@ -54,7 +55,7 @@ fn written(protocol: Protocol, model: &ListedModel) -> Vec<u8> {
     match protocol {
         Protocol::OpenAi => openai::server::models::one(model),
         Protocol::Anthropic => anthropic::server::models::one(model),
-        Protocol::Gemini => gemini::server::models::one(model),
+        Protocol::Gemini => gemini::server::model(model),
     }
 }
 
@@ -66,6 +67,10 @@ async fn listed(door: &Inner, asker: &Asker, headers: &HeaderMap) -> Result<Vec<
 }
 
 fn listed_model(callable: Callable) -> ListedModel {
-    let Callable { name, .. } = callable;
-    ListedModel { name, ..ListedModel::default() }
+    ListedModel {
+        name: callable.name,
+        provider: callable.target.provider,
+        context_window: callable.context_window.map_or(0, u32::from),
+        embeds: callable.target.model_type == ModelType::TextEmbedding,
+    }
 }

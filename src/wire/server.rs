@@ -196,4 +196,6 @@ pub struct ListedModel {
     pub provider: String,
     /// How many tokens it takes; 0: not known.
     pub context_window: u32,
+    /// Whether it makes embeddings.
+    pub embeds: bool,
 }

@@ -12,6 +12,7 @@ mod count_tokens;
 pub mod error;
 mod foreign;
 mod messages;
+pub mod models;
 mod object;
 mod request;
 mod stream;
