@@ -11,12 +11,17 @@ use serde_json::{Map, Value, json};
 const NUMBERS: &[(&str, &str)] = &[
     ("temperature", "temperature"),
     ("topP", "top_p"),
+    ("presencePenalty", "presence_penalty"),
+    ("frequencyPenalty", "frequency_penalty"),
+];
+
+/// The same, for whole numbers. SDKs write `3.0`, which others refuse.
+const WHOLE: &[(&str, &str)] = &[
     ("topK", "top_k"),
     ("maxOutputTokens", "max_completion_tokens"),
     ("seed", "seed"),
-    ("presencePenalty", "presence_penalty"),
-    ("frequencyPenalty", "frequency_penalty"),
     ("logprobs", "top_logprobs"),
+    ("candidateCount", "n"),
 ];
 
 /// The same answer is one without them, if perhaps a worse one. Gemini gets them.
@@ -37,8 +42,14 @@ pub(super) fn read(
             parameters.insert((*ours).to_owned(), number);
         }
     }
-    if let Some(count) = config.number("candidateCount")?.filter(|count| count.as_u64() != Some(1)) {
-        parameters.insert("n".into(), count);
+    for (theirs, ours) in WHOLE {
+        if let Some(number) = config.whole(theirs)? {
+            parameters.insert((*ours).to_owned(), number);
+        }
+    }
+    // One is what everybody gives.
+    if parameters.get("n").is_some_and(|count| count.as_u64() == Some(1)) {
+        parameters.shift_remove("n");
     }
     if config.flag("responseLogprobs")? {
         parameters.insert("logprobs".into(), true.into());
@@ -88,7 +99,7 @@ fn read_thinking(
     parameters: &mut Map<String, Value>,
     kept: &mut Map<String, Value>,
 ) -> Result<bool, FieldError> {
-    let (budget, level) = (thinking.number("thinkingBudget")?, thinking.choice("thinkingLevel")?);
+    let (budget, level) = (thinking.whole("thinkingBudget")?, thinking.choice("thinkingLevel")?);
     let mut own = Map::new();
     let effort = match level.as_str() {
         "" | "THINKING_LEVEL_UNSPECIFIED" => budget.as_ref().and_then(Value::as_u64).and_then(effort),
@@ -144,12 +155,12 @@ mod tests {
             (json!({}), json!({})),
             (
                 json!({
-                    "temperature": 0.50, "topP": 0.9, "top_k": 40, "maxOutputTokens": "7", "candidateCount": 2, "seed": 3,
+                    "temperature": 0.50, "topP": 0.9, "top_k": 40.0, "maxOutputTokens": "7", "candidateCount": 2, "seed": 3,
                     "presencePenalty": 0.1, "frequency_penalty": 0.2, "responseLogprobs": true, "logprobs": 2,
                 }),
                 json!({
-                    "temperature": 0.50, "top_p": 0.9, "top_k": 40, "max_completion_tokens": 7, "seed": 3,
-                    "presence_penalty": 0.1, "frequency_penalty": 0.2, "top_logprobs": 2, "n": 2, "logprobs": true,
+                    "temperature": 0.50, "top_p": 0.9, "presence_penalty": 0.1, "frequency_penalty": 0.2, "top_k": 40,
+                    "max_completion_tokens": 7, "seed": 3, "top_logprobs": 2, "n": 2, "logprobs": true,
                 }),
             ),
             (json!({"candidateCount": 1, "responseLogprobs": false, "responseModalities": ["text"]}), json!({})),
@@ -201,6 +212,7 @@ mod tests {
             (json!({"responseMimeType": "text/x.enum", "responseSchema": {"enum": ["a"]}}), "responseMimeType"),
             (json!({"thinkingConfig": {"thinkingLevel": "MUCH"}}), "thinkingConfig.thinkingLevel"),
             (json!({"temperature": "warm"}), "temperature"),
+            (json!({"topK": 1.5}), "topK"),
             (json!({"tomorrow": 1}), "tomorrow"),
         ] {
             assert_eq!(config(given).unwrap_err().field, format!("generationConfig.{field}"));

@@ -84,10 +84,10 @@ fn read(request: &mut Fields) -> Result<Asked, FieldError> {
     if !task.is_empty() {
         asked.task = task;
     }
-    if let Some(dimensions) = request.number("outputDimensionality")? {
+    if let Some(dimensions) = request.whole("outputDimensionality")? {
         let read = dimensions.as_u64().and_then(|dimensions| u32::try_from(dimensions).ok());
         asked.dimensions =
-            read.ok_or_else(|| request.wrong("outputDimensionality", "must be a whole number"))?;
+            read.ok_or_else(|| request.wrong("outputDimensionality", "must be a length"))?;
     }
     Ok(asked)
 }
@@ -157,4 +157,74 @@ pub(super) fn answer(reply: &EmbeddingReply, batch: bool) -> Vec<u8> {
     let answer = Answer { embedding, embeddings, usage_metadata: (prompt > 0).then_some(usage) };
     // Numbers are all that it holds.
     serde_json::to_vec(&answer).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(body: Value) -> Result<EmbeddingRequest, FieldError> {
+        batch(Fields::of(body, String::new())?)
+    }
+
+    fn text(text: &str) -> Value {
+        json!({"model": "models/m", "content": {"parts": [{"text": text}]}})
+    }
+
+    #[test]
+    fn texts_and_media_are_read() {
+        let mut first = text("a");
+        first["taskType"] = "RETRIEVAL_DOCUMENT".into();
+        first["output_dimensionality"] = 7.into();
+        let mut second = first.clone();
+        second["content"] = json!({"parts": [{"text": "b"}, {"text": "c"}]});
+        second["title"] = "t".into();
+        let request = read(json!({"requests": [first.clone(), second]})).unwrap();
+        assert_eq!(request.inputs, EmbeddingInputs::Texts(vec!["a".into(), "b\nc".into()]));
+        assert_eq!((request.input_type.as_str(), request.dimensions), ("document", 7));
+        assert_eq!(Value::from(request.extra.fields), json!({"taskType": "RETRIEVAL_DOCUMENT"}));
+        first["title"] = "t".into();
+        let request = one(Fields::of(first, String::new()).unwrap()).unwrap();
+        assert_eq!(Value::from(request.extra.fields), json!({"title": "t", "taskType": "RETRIEVAL_DOCUMENT"}));
+        let image = json!({"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "YWJj"}}]}});
+        let EmbeddingInputs::Parts(parts) = read(json!({"requests": [image, text("a")]})).unwrap().inputs else {
+            panic!()
+        };
+        assert_eq!((parts.len(), parts[1].text()), (2, Some("a")));
+        let config = json!({"content": {"parts": [{"text": "a"}]}, "embedContentConfig": {"taskType": "RETRIEVAL_QUERY"}});
+        assert_eq!(read(json!({"requests": [config]})).unwrap().input_type, "query");
+    }
+
+    #[test]
+    fn what_cannot_be_embedded_is_named() {
+        let with = |name: &str, value: Value| {
+            let mut request = text("a");
+            request[name] = value;
+            request
+        };
+        let two = json!({"parts": [{"text": "a"}, {"inlineData": {"mimeType": "image/png", "data": "YWJj"}}]});
+        let table = [
+            (json!([]), "requests"),
+            (json!([{}]), "requests[0].content"),
+            (json!([{"content": {"parts": []}}]), "requests[0].content"),
+            (json!([{"content": two}]), "requests[0].content.parts"),
+            (json!([text("a"), with("taskType", json!("CLUSTERING"))]), "requests[1].taskType"),
+            (json!([text("a"), with("outputDimensionality", json!(3))]), "requests[1].outputDimensionality"),
+            (json!([with("outputDimensionality", json!(-1))]), "requests[0].outputDimensionality"),
+            (json!([with("tomorrow", json!(1))]), "requests[0].tomorrow"),
+        ];
+        for (requests, field) in table {
+            assert_eq!(read(json!({ "requests": requests })).unwrap_err().field, field, "{requests}");
+        }
+    }
+
+    #[test]
+    fn vectors_are_written_with_their_digits() {
+        let reply = EmbeddingReply { vectors: vec![vec![0.1, -2.5], vec![1e-7]], ..EmbeddingReply::default() };
+        assert_eq!(answer(&reply, true), br#"{"embeddings":[{"values":[0.1,-2.5]},{"values":[1e-7]}]}"#);
+        let usage = TokenUsage { prompt: 3, total: 3, ..TokenUsage::default() };
+        let expected = br#"{"embedding":{"values":[0.1,-2.5]},"usageMetadata":{"promptTokenCount":3,"totalTokenCount":3}}"#;
+        assert_eq!(answer(&EmbeddingReply { usage, ..reply }, false), expected);
+    }
 }

@@ -117,6 +117,16 @@ impl Fields {
         number.map(|number| Some(number.into())).ok_or_else(|| self.wrong(name, "must be a number"))
     }
 
+    /// Takes a whole number, which may be written as `3.0`.
+    pub(super) fn whole(&mut self, name: &str) -> Result<Option<Value>, FieldError> {
+        let Some(number) = self.number(name)? else { return Ok(None) };
+        if number.is_i64() || number.is_u64() {
+            return Ok(Some(number));
+        }
+        let whole = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15);
+        whole.map(|float| Some((float as i64).into())).ok_or_else(|| self.wrong(name, "must be a whole number"))
+    }
+
     /// Takes a truth value; an absent one is false.
     pub(super) fn flag(&mut self, name: &str) -> Result<bool, FieldError> {
         match self.any(name) {
