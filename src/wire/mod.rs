@@ -55,7 +55,7 @@ pub use glance::{Glance, glance};
 pub use moderation::*;
 pub use nesting::Nesting;
 pub use overheard::UsageListener;
-pub use passing::{AnyEvents, Passed, Passing};
+pub use passing::{AnyEvents, AnyPassing, Passed, Passing, passing};
 pub use recipient::{Recipient, Switches};
 pub use reply::*;
 pub use rerank::{Ranked, RerankReply, RerankRequest};

@@ -4,9 +4,11 @@
 //! Invariants: those of [`StreamReader`](super::StreamReader). What is no frame of the protocol is skipped.
 
 use super::{
-    ChatEvent, Decoder, Frame, ProviderError, ReadError, ReadFrames, ReadStream, Said,
+    ChatEvent, Decoder, Endpoint, Frame, ProviderError, ReadError, ReadFrames, ReadStream, Said, anthropic,
+    gemini,
     glance::reported,
     mend::Halves,
+    openai,
     overheard::counts,
     scan::{Broken, Scan},
     sse::EventStream,
@@ -54,6 +56,25 @@ pub struct Passing<F> {
     done: bool,
     ended: bool,
     closed: bool,
+}
+
+/// A [`Passing`] of any protocol.
+pub type AnyPassing = Box<dyn ReadStream<Said = Passed, Item = Result<Passed, ReadError>>>;
+
+/// Reads a stream from that endpoint. See [`Passing::new`].
+#[must_use]
+pub fn passing(endpoint: Endpoint, hides_usage: bool) -> AnyPassing {
+    match endpoint {
+        Endpoint::ChatCompletions | Endpoint::Completions => {
+            Box::new(Passing::new(openai::stream::Chunks::default(), hides_usage))
+        }
+        Endpoint::Responses => Box::new(Passing::new(openai::responses::Events::default(), hides_usage)),
+        Endpoint::Messages => Box::new(Passing::new(anthropic::stream::Events::default(), hides_usage)),
+        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => {
+            Box::new(Passing::new(gemini::stream::Chunks::default(), hides_usage))
+        }
+        _ => Box::new(Passing::new(AnyEvents, hides_usage)),
+    }
 }
 
 #[derive(Default)]
@@ -270,7 +291,6 @@ impl ReadFrames for AnyEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::{anthropic, gemini, openai};
 
     fn read<F: ReadFrames>(
         text: &str,

@@ -221,6 +221,26 @@ impl<D: Decoder, F: ReadFrames> StreamReader<D, F> {
     }
 }
 
+impl<R: ReadStream + ?Sized> ReadStream for Box<R> {
+    type Said = R::Said;
+
+    fn push(&mut self, bytes: &[u8]) {
+        R::push(self, bytes);
+    }
+
+    fn end(&mut self) {
+        R::end(self);
+    }
+
+    fn is_finished(&self) -> bool {
+        R::is_finished(self)
+    }
+
+    fn is_closed(&self) -> bool {
+        R::is_closed(self)
+    }
+}
+
 impl<D: Decoder, F: ReadFrames> ReadStream for StreamReader<D, F> {
     type Said = ChatEvent;
 
