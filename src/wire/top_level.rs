@@ -5,11 +5,12 @@
 //! <https://pkg.go.dev/encoding/json#Unmarshal>), and forms that are framed in any but the usual way.
 
 mod form;
-mod scan;
 
-use super::{FieldError, Protocol};
+use super::{
+    FieldError, Protocol,
+    scan::{self, Broken, Scan},
+};
 use bytes::Bytes;
-use scan::{Broken, Scan};
 use std::ops::Range;
 
 /// What a request says of where it goes, and where in its body it says so.
