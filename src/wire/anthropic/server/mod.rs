@@ -3,7 +3,7 @@
 //!
 //! - [`read`] and [`read_count`] read a request for providers that speak another protocol.
 //! - [`Writer`] writes what comes of it. It needs no request: where bytes are handed on as they are, one is made by default.
-//! - [`error`] words errors.
+//! - [`error`] words errors, and [`models`] lists models.
 //! - [`without_foreign`] takes out of a request what Anthropic cannot read, because Rota wrote it for another provider.
 
 mod answer;

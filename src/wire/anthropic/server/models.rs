@@ -24,6 +24,7 @@ fn object(model: &ListedModel) -> Value {
         "id": model.name,
         "display_name": model.name,
         "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
     })
 }
 
@@ -34,7 +35,7 @@ mod tests {
     #[test]
     fn models_are_listed_as_anthropic_lists_them() {
         let model = ListedModel { name: "fast".into(), ..ListedModel::default() };
-        let object = json!({"type": "model", "id": "fast", "display_name": "fast", "created_at": "1970-01-01T00:00:00Z"});
+        let object = json!({"type": "model", "id": "fast", "display_name": "fast", "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active"});
         let all: Value = serde_json::from_slice(&all(&[model])).unwrap();
         assert_eq!(all, json!({"data": [object], "has_more": false, "first_id": "fast", "last_id": "fast"}));
         let none: Value = serde_json::from_slice(&super::all(&[])).unwrap();

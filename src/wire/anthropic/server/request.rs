@@ -45,10 +45,10 @@ const TOP_K_KINDS: &[&str] = &["anthropic", "gemini", "cohere", "openai_compatib
 /// What cannot be read, or said to another kind of provider.
 pub fn read(body: &[u8]) -> Result<Asked, FieldError> {
     let mut asked = Object::new(tree::request(body).map_err(|_| malformed())?, "")?;
-    let shows_thinking = asked.object("thinking")?.map(|thinking| thinking.rest());
+    let thinking = asked.object("thinking")?.map(Object::rest).unwrap_or_default();
     let mut request = conversation(&mut asked)?;
     bounds(&mut asked, &mut request.parameters)?;
-    let shown = effort(&mut asked, shows_thinking, &mut request.parameters)?;
+    let shown = effort(&mut asked, &thinking, &mut request.parameters)?;
     request.stop = stop_sequences(&mut asked)?;
     request.user = user(&mut asked)?;
     rest(asked, &mut request)?;
@@ -129,7 +129,7 @@ fn bounds(asked: &mut Object, parameters: &mut Map<String, Value>) -> Result<(),
 /// Reads how hard the model thinks, and the form of its answer. Returns whether thinking was asked for.
 fn effort(
     asked: &mut Object,
-    thinking: Option<Map<String, Value>>,
+    thinking: &Map<String, Value>,
     parameters: &mut Map<String, Value>,
 ) -> Result<bool, FieldError> {
     let mut config = asked.object("output_config")?;
@@ -140,7 +140,6 @@ fn effort(
     if let Some(format) = format.or(older) {
         parameters.insert("response_format".into(), response_format(format)?);
     }
-    let thinking = thinking.unwrap_or_default();
     let budget = thinking.get("budget_tokens").and_then(Value::as_u64);
     let level = match thinking.get("type").and_then(Value::as_str) {
         None if thinking.is_empty() => return Ok(false),

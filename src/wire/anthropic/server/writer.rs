@@ -9,7 +9,7 @@ use crate::wire::{
     AnswerHead, ChatEvent, ErrorReport, Output, RareEvent, Reasoning, Stamp, TokenUsage, WriteAnswer,
 };
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// Writes what comes of one request.
 ///

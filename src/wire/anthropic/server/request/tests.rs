@@ -374,7 +374,73 @@ fn block_of_assistant() -> impl Strategy<Value = Value> {
     ]
 }
 
+/// A conversation with everything in it.
+fn rich() -> Value {
+    let image =
+        json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "YWJj"}});
+    hello(json!({
+        "system": [{"type": "text", "text": "s", "cache_control": {"type": "ephemeral"}}],
+        "messages": [
+            {"role": "user", "content": [
+                image,
+                {"type": "document", "title": "t", "context": "c", "citations": {"enabled": false},
+                    "source": {"type": "content", "content": [{"type": "text", "text": "x"}]}},
+                {"type": "document", "source": {"type": "url", "url": "https://h/a.pdf"}},
+                {"type": "search_result", "title": "t", "source": "s", "content": [{"type": "text", "text": "r"}]},
+            ]},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "rota1.gemini.e30"},
+                {"type": "redacted_thinking", "data": "x"},
+                {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}},
+            ]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": [image], "is_error": true}]},
+        ],
+        "tools": [{"name": "f", "description": "d", "input_schema": {"type": "object"}, "strict": true}],
+        "tool_choice": {"type": "tool", "name": "f", "disable_parallel_tool_use": true},
+        "thinking": {"type": "enabled", "budget_tokens": 2048},
+        "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}},
+        "stop_sequences": ["x"], "metadata": {"user_id": "u"}, "top_k": 3,
+    }))
+}
+
+/// Puts a value at the n-th place of a tree, counted from its root.
+fn put(tree: &mut Value, n: &mut usize, value: &Value) {
+    if *n == 0 {
+        *tree = value.clone();
+    }
+    *n = n.wrapping_sub(1);
+    match tree {
+        Value::Array(items) => items.iter_mut().for_each(|item| put(item, n, value)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| put(field, n, value)),
+        _ => {}
+    }
+}
+
 proptest! {
+    /// Whatever stands anywhere: an error with its place, or a request that every kind is told or refuses.
+    #[test]
+    fn no_value_breaks_it(
+        mut n in 0..120_usize,
+        value in prop_oneof![
+            Just(json!(null)), Just(json!(true)), Just(json!(-1)), Just(json!(1e300)), Just(json!("")), Just(json!("x")),
+            Just(json!([])), Just(json!([null])), Just(json!({})), Just(json!({"type": "text"})), Just(json!({"type": "text", "text": "x"})),
+            Just(json!("rota1.gemini.e30")), Just(json!("tool_use")), Just(json!("assistant")),
+        ],
+    ) {
+        let mut body = rich();
+        put(&mut body, &mut n, &value);
+        if let Ok(request) = asked(&body) {
+            let to = |kind| Recipient { kind, model: "m", switches: Switches::NONE };
+            let _ = anthropic::request::chat(to("anthropic"), &request, true);
+            let _ = crate::wire::gemini::request::chat(to("gemini"), &request);
+            let _ = crate::wire::cohere::request::chat(to("cohere"), &request, true);
+            let written = crate::wire::openai::request::chat(to("openai"), &request, true);
+            if let Ok(written) = written {
+                prop_assert!(serde_json::to_string(&written).is_ok_and(|text| !text.contains("cache_control")));
+            }
+        }
+    }
+
     #[test]
     fn no_bytes_break_it(bytes: Vec<u8>) {
         prop_assert!(read(&bytes).is_err());
