@@ -7,9 +7,9 @@ use super::{Target, classify::Classifier, kind, kinds, stamp::Stamp, stream::cha
 use crate::{
     balance::{ErrorClass, Failure},
     wire::{
-        ChatEvent, ChatReply, ChatRequest, Choice, Decoder, EmbeddingReply, Frame, ProviderError, ReadError,
-        ReadFrames, Recipient, RerankReply, RerankRequest, StreamReader, Switches, anthropic, cohere, gemini,
-        openai, retry_after, sse::EventStream,
+        Asked, ChatEvent, ChatReply, ChatRequest, Choice, Decoder, EmbeddingReply, FieldError, Frame, Input,
+        ProviderError, ReadError, ReadFrames, Recipient, RerankReply, RerankRequest, StreamReader, Switches,
+        anthropic, cohere, gemini, openai, retry_after, sse::EventStream,
     },
 };
 use futures::{StreamExt, future::ready, stream as streams};
@@ -130,6 +130,28 @@ pub fn bodies(request: &ChatRequest) {
                 assert!(!error.why.is_empty() && !error.field.is_empty(), "a refusal without a reason");
             }
         }
+    }
+}
+
+/// What reads the requests of clients that speak a vendor's protocol, from their bodies.
+const DOORS: &[fn(&[u8]) -> Result<Asked, FieldError>] = &[
+    openai::server::chat::read,
+    openai::server::completions::read,
+    openai::server::embeddings::read,
+    openai::server::rerank::read,
+    openai::server::moderations::read,
+    openai::server::audio::speech,
+];
+
+/// Requests in the words of a vendor's protocol: read, or refused with a reason. A conversation that is read becomes a body
+/// of each vendor.
+pub fn doors(data: &[u8]) {
+    let Some((number, body)) = data.split_first() else { return };
+    let Some(read) = DOORS.get(usize::from(*number) % DOORS.len()) else { return };
+    match read(body).map(|asked| asked.input) {
+        Ok(Input::Chat(request)) => bodies(&request),
+        Ok(_) => {}
+        Err(error) => assert!(!error.why.is_empty(), "a refusal without a reason"),
     }
 }
 

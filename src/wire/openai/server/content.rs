@@ -94,15 +94,11 @@ fn file(fields: &mut Fields<'_>, at: &Path<'_>) -> Result<Media, FieldError> {
     let mut file = inner(fields, "file", &here)?;
     file.refuse("file_id", "names a file that lies at one provider: send its data")?;
     let (data, filename) = (file.required("file_data")?, file.text("filename")?.unwrap_or_default());
-    let not_base64 = || here.key("file_data").wrong("is not base64");
-    let (mime_type, bytes) = match data_url(&data) {
-        Some((mime_type, data)) => (mime_type, BASE64_STANDARD.decode(data).map_err(|_| not_base64())?),
-        None => {
-            let bytes = BASE64_STANDARD.decode(&data).map_err(|_| not_base64())?;
-            let kind = if bytes.starts_with(b"%PDF-") { "application/pdf" } else { "text/plain" };
-            (kind.to_owned(), bytes)
-        }
-    };
+    let url = data_url(&data);
+    let packed = url.as_ref().map_or(data.as_str(), |(_, packed)| packed);
+    let bytes = BASE64_STANDARD.decode(packed).map_err(|_| here.key("file_data").wrong("is not base64"))?;
+    let by_content = || if bytes.starts_with(b"%PDF-") { "application/pdf" } else { "text/plain" }.to_owned();
+    let mime_type = url.map_or_else(by_content, |(mime_type, _)| mime_type);
     Ok(Media { source: MediaSource::Data(bytes), mime_type, filename, ..Media::default() })
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// What is asked for.
 pub(super) struct Tools {
     /// The functions.
-    pub(super) tools: Vec<Tool>,
+    pub(super) functions: Vec<Tool>,
     /// Which of them shall be called, as `tool_choice` says it.
     pub(super) choice: Option<Value>,
     /// Whether they were given as `functions`: then the answer has a `function_call`.
@@ -38,7 +38,7 @@ pub(super) fn tools(fields: &mut Fields<'_>, at: &Path<'_>) -> Result<Tools, Fie
         Some(Value::Object(named)) => Some(json!({"type": "function", "function": named})),
         other => other,
     };
-    Ok(Tools { tools, choice: choice.or(old), are_functions })
+    Ok(Tools { functions: tools, choice: choice.or(old), are_functions })
 }
 
 fn tool(mut fields: Fields<'_>, at: &Path<'_>) -> Result<Tool, FieldError> {
@@ -95,11 +95,14 @@ mod tests {
         let new =
             read(&json!({"tools": [{"type": "function", "function": function}], "tool_choice": "required"}));
         let new = new.unwrap();
-        assert_eq!((new.tools.as_slice(), new.choice), (&[expected.clone()][..], Some(json!("required"))));
+        assert_eq!(
+            (new.functions.as_slice(), new.choice),
+            (&[expected.clone()][..], Some(json!("required")))
+        );
         assert!(!new.are_functions);
         let old = read(&json!({"functions": [function], "function_call": {"name": "f"}})).unwrap();
         let choice = json!({"type": "function", "function": {"name": "f"}});
-        assert_eq!((old.tools.as_slice(), old.choice), (&[expected][..], Some(choice)));
+        assert_eq!((old.functions.as_slice(), old.choice), (&[expected][..], Some(choice)));
         assert!(old.are_functions);
         assert_eq!(read(&json!({"function_call": "none"})).unwrap().choice, Some(json!("none")));
     }
