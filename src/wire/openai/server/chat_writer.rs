@@ -300,5 +300,4 @@ fn some(text: &str) -> Value {
 }
 
 #[cfg(test)]
-#[path = "chat_writer_tests.rs"]
 mod tests;
