@@ -3,7 +3,9 @@
 
 pub use crate::{
     api::fuzzing::requests,
-    provider::fuzzing::{answers, doors, error_body, reset_headers, sse, stream},
+    provider::fuzzing::{
+        answers, doors, error_body, form, passing, reset_headers, sse, stream, top_level,
+    },
 };
 
 #[cfg(test)]
@@ -17,10 +19,13 @@ mod tests {
         ("answers", super::answers),
         ("doors", super::doors),
         ("error_body", super::error_body),
+        ("form", super::form),
+        ("passing", super::passing),
         ("requests", super::requests),
         ("reset_headers", super::reset_headers),
         ("sse", super::sse),
         ("stream", super::stream),
+        ("top_level", super::top_level),
     ];
 
     #[test]

@@ -200,3 +200,16 @@ pub struct Asked {
     /// Writes what comes of it.
     pub writer: Box<dyn WriteAnswer>,
 }
+
+/// A model, as lists of models name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListedModel {
+    /// `provider/model`, or an alias.
+    pub name: String,
+    /// Whose it is: the name of the provider.
+    pub provider: String,
+    /// How many tokens it takes; 0: not known.
+    pub context_window: u32,
+    /// Whether it makes embeddings.
+    pub embeds: bool,
+}

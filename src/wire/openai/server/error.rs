@@ -7,19 +7,34 @@ use super::head::write;
 use crate::wire::ErrorReport;
 use serde_json::{Value, json};
 
-/// The body of an error. Rota's reason stands beside OpenAI's fields.
+/// The body of an error.
 #[must_use]
 pub fn body(report: &ErrorReport) -> Vec<u8> {
+    write(&json!({ "error": error(report) }))
+}
+
+/// What stands under `error`. Rota's reason stands beside OpenAI's fields.
+#[must_use]
+pub fn error(report: &ErrorReport) -> Value {
     let (kind, code) = words(report);
     let param = if report.field.is_empty() { Value::Null } else { param(&report.field).into() };
-    let error = json!({
+    json!({
         "message": message(&report.message, code),
         "type": kind,
         "param": param,
         "code": if code.is_empty() { Value::Null } else { code.into() },
         "reason": report.reason,
-    });
-    write(&json!({ "error": error }))
+    })
+}
+
+/// The code of an error of which OpenAI always tells one.
+#[must_use]
+pub fn code(report: &ErrorReport) -> &'static str {
+    match words(report) {
+        (_, "") if report.status < 500 => "invalid_prompt",
+        (_, "" | "service_unavailable" | "timeout") => "server_error",
+        (_, code) => code,
+    }
 }
 
 /// The code for a context that is too long.

@@ -12,6 +12,7 @@ mod fields;
 mod head;
 pub mod images;
 mod messages;
+pub mod models;
 pub mod moderations;
 mod once;
 pub mod rerank;
