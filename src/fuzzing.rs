@@ -3,9 +3,7 @@
 
 pub use crate::{
     api::fuzzing::requests,
-    provider::fuzzing::{
-        answers, doors, error_body, form, passing, reset_headers, sse, stream, top_level,
-    },
+    provider::fuzzing::{answers, doors, error_body, form, passing, reset_headers, sse, stream, top_level},
 };
 
 #[cfg(test)]
