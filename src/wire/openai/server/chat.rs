@@ -151,14 +151,14 @@ mod tests {
                 ]},
                 {"role": "assistant", "content": null, "tool_calls": [
                     {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"z\": 1, \"a\":2}"}},
-                ]},
+                ], "reasoning_content": "hm", "vendors_own": 1},
                 {"role": "tool", "content": "42", "tool_call_id": "c"},
             ],
             "temperature": 0.5, "max_tokens": 7, "n": 2, "seed": 12_345_678_901_234_567_890_u64, "logprobs": true, "top_logprobs": 2,
             "response_format": {"type": "json_object"}, "reasoning_effort": "low", "parallel_tool_calls": false,
             "logit_bias": {"1": 2}, "chat_template_kwargs": {"enable_thinking": false},
             "tool_choice": "auto",
-            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "z": 1, "a": 2}}}],
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "z": 1, "a": 2}, "strict": true}}],
             "stop": ["a", "b"], "user": "u", "stream": false,
         });
         let request = chat(&body).unwrap();
