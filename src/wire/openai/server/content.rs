@@ -60,12 +60,11 @@ fn cache(fields: &mut Fields<'_>) -> Extra {
 /// where they take it in other words.
 pub(super) fn extra(mut fields: Fields<'_>) -> Extra {
     let mark = cache(&mut fields);
-    if mark.fields.is_empty() {
-        let kinds = OF_OPENAI.iter().map(|kind| (*kind).to_owned()).collect();
-        Extra { fields: fields.rest().into(), kinds }
-    } else {
-        mark
+    let rest = fields.rest();
+    if rest.is_empty() || !mark.fields.is_empty() {
+        return mark;
     }
+    Extra { fields: rest.into(), kinds: OF_OPENAI.iter().map(|kind| (*kind).to_owned()).collect() }
 }
 
 fn inner<'p>(fields: &mut Fields<'_>, name: &str, at: &'p Path<'p>) -> Result<Fields<'p>, FieldError> {
