@@ -56,8 +56,8 @@ fn cache(fields: &mut Fields<'_>) -> Extra {
     mark.map(|mark| Extra { fields: mark.into(), kinds: vec!["anthropic".to_owned()] }).unwrap_or_default()
 }
 
-/// What else an object has: where to cache, or keys for servers that speak OpenAI's API, which a request is written for anew
-/// where they take it in other words.
+/// What else an object has: where to cache, or keys that only servers of OpenAI's API know. Such a server gets a request that
+/// is written anew where it does not take all of its words.
 pub(super) fn extra(mut fields: Fields<'_>) -> Extra {
     let mark = cache(&mut fields);
     let rest = fields.rest();
