@@ -16,7 +16,7 @@ use crate::{
 };
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use std::time::Duration;
 use tonic::Code;
@@ -92,6 +92,9 @@ impl Fault {
             // Whole seconds (RFC 9110, section 10.2.3), never too early; OpenAI's clients know milliseconds too.
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000) as u64));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(after.as_millis() as u64));
+        }
+        if self.outcome == "UNAUTHENTICATED" {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -218,7 +218,7 @@ impl Cache {
     }
 
     /// What a tenant calls its models.
-    pub(super) fn names(&self, tenant: &str) -> Names {
+    pub(super) fn names<'t>(&self, tenant: &'t str) -> Names<'t> {
         self.index.of(tenant)
     }
 

@@ -50,9 +50,9 @@ pub struct Index {
 
 impl Index {
     /// A tenant's names as they are now.
-    pub fn of(&self, tenant: &str) -> Names {
+    pub fn of<'t>(&self, tenant: &'t str) -> Names<'t> {
         Names {
-            tenant: tenant.to_owned(),
+            tenant,
             models: self.models.get(tenant).map(|models| Arc::clone(&models)).unwrap_or_default(),
             aliases: self.aliases.get(tenant).map(|aliases| Arc::clone(&aliases)).unwrap_or_default(),
         }
@@ -100,13 +100,13 @@ impl Index {
 
 /// A snapshot of what one tenant calls its models.
 #[derive(Debug)]
-pub struct Names {
-    tenant: String,
+pub struct Names<'t> {
+    tenant: &'t str,
     models: Arc<Models>,
     aliases: Arc<Aliases>,
 }
 
-impl Names {
+impl Names<'_> {
     /// The model that an alias means.
     pub fn alias(&self, name: &str) -> Option<&ModelKey> {
         self.aliases.by_name.get(name)
@@ -172,7 +172,7 @@ impl Names {
     }
 
     fn key(&self, provider: &str, model_type: ModelType, model: &str) -> ModelKey {
-        let (tenant, provider, model) = (self.tenant.clone(), provider.to_owned(), model.to_owned());
+        let (tenant, provider, model) = (self.tenant.to_owned(), provider.to_owned(), model.to_owned());
         ModelKey { tenant, provider, model_type, model }
     }
 }

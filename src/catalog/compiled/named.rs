@@ -43,14 +43,17 @@ impl Catalog {
             similar: self.names(tenant).similar(name, model_type),
         };
         match found {
-            Found::Model(key) => {
-                let pool = self.resolve(tenant, &key.provider, key.model_type, &key.model).await;
-                pool.map_err(|error| match error {
-                    // Deleted meanwhile.
-                    Error::NotFound(ResourceKind::Provider | ResourceKind::Model, _) => unknown(),
-                    error => error.into(),
-                })
-            }
+            Found::Model(key) => match self.cache().pool(&key) {
+                Some(pool) => Ok(pool),
+                None => {
+                    let load = Box::pin(self.resolve(tenant, &key.provider, key.model_type, &key.model));
+                    load.await.map_err(|error| match error {
+                        // Deleted meanwhile.
+                        Error::NotFound(ResourceKind::Provider | ResourceKind::Model, _) => unknown(),
+                        error => error.into(),
+                    })
+                }
+            },
             Found::Several(candidates) => Err(NameError::Ambiguous { name: names::shown(name), candidates }),
             Found::Nothing => Err(unknown()),
         }
@@ -144,7 +147,7 @@ impl Catalog {
         }
     }
 
-    fn names(&self, tenant: &str) -> Names {
+    fn names<'t>(&self, tenant: &'t str) -> Names<'t> {
         self.cache().names(tenant)
     }
 }

@@ -123,7 +123,10 @@ async fn strange_names_are_refused(rota: &'static Rota) {
                 stage.put_model(|model| model.key.as_mut().unwrap().provider = name.to_owned()),
                 "model.key.provider",
             ),
-            (stage.put_alias(|alias| alias.tenant_id = name.to_owned()), "alias.target.tenant_id"),
+            (
+                stage.put_alias(|alias| alias.target.as_mut().unwrap().provider = name.to_owned()),
+                "alias.target.provider",
+            ),
             (stage.call(|call| call.key.as_mut().unwrap().provider = name.to_owned()), "key.provider"),
         ];
         stage.refuses(table).await;

@@ -84,7 +84,7 @@ async fn aliases_are_put_listed_and_deleted(rota: &'static Rota) {
     assert_eq!(moved, ModelAlias { target: Some(other.clone()), revision: 2, ..made.clone() });
     assert_eq!(scene.answers(&made.name).await.unwrap(), "other");
     refused(scene.put_alias(made.clone()).await, Code::Aborted, "STALE_REVISION");
-    let own = ModelAlias { name: format!("{}/chat", scene.provider), ..made.clone() };
+    let own = ModelAlias { name: format!("{}/chat", scene.provider), revision: 0, ..made.clone() };
     let taken = refused(scene.put_alias(own.clone()).await, Code::AlreadyExists, "ALREADY_EXISTS");
     assert_eq!(taken.resource, Some(("model".to_owned(), own.name)));
     let later = scene.alias(&format!("{}/later", scene.provider), &other).await;
