@@ -3,7 +3,7 @@
 
 pub use crate::{
     api::fuzzing::requests,
-    provider::fuzzing::{answers, error_body, form, passing, reset_headers, sse, stream, top_level},
+    provider::fuzzing::{answers, doors, error_body, form, passing, reset_headers, sse, stream, top_level},
 };
 
 #[cfg(test)]
@@ -15,6 +15,7 @@ mod tests {
     /// By the name of their folder in `fuzz/corpus`.
     const TARGETS: &[(&str, Target)] = &[
         ("answers", super::answers),
+        ("doors", super::doors),
         ("error_body", super::error_body),
         ("form", super::form),
         ("passing", super::passing),

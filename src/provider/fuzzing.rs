@@ -7,10 +7,10 @@ use super::{Target, classify::Classifier, kind, kinds, stamp::Stamp, stream::cha
 use crate::{
     balance::{ErrorClass, Failure},
     wire::{
-        self, ChatEvent, ChatReply, ChatRequest, Choice, Decoder, Edit, EmbeddingReply, Endpoint, Frame,
-        Passed, Protocol, ProviderError, ReadError, ReadFrames, ReadStream, Recipient, RerankReply,
-        RerankRequest, StreamReader, Switches, TopLevel, anthropic, cohere, gemini, glance, openai,
-        retry_after, sse::EventStream,
+        self, Asked, ChatEvent, ChatReply, ChatRequest, Choice, Decoder, Edit, EmbeddingReply, Endpoint,
+        FieldError, Frame, Input, Passed, Protocol, ProviderError, ReadError, ReadFrames, ReadStream,
+        Recipient, RerankReply, RerankRequest, StreamReader, Switches, TopLevel, anthropic, cohere, gemini,
+        glance, openai, retry_after, sse::EventStream,
     },
 };
 use bytes::Bytes;
@@ -208,6 +208,35 @@ pub fn bodies(request: &ChatRequest) {
                 assert!(!error.why.is_empty() && !error.field.is_empty(), "a refusal without a reason");
             }
         }
+    }
+}
+
+/// What reads the requests of clients that speak a vendor's protocol, from their bodies.
+const DOORS: &[fn(&[u8]) -> Result<Asked, FieldError>] = &[
+    openai::server::chat::read,
+    openai::server::completions::read,
+    openai::server::embeddings::read,
+    openai::server::rerank::read,
+    openai::server::moderations::read,
+    openai::server::audio::speech,
+    openai::server::responses::read,
+    anthropic::server::read,
+    anthropic::server::read_count,
+    |body| gemini::server::read(body, gemini::server::Framing::Events),
+    gemini::server::read_count,
+    gemini::server::read_embed,
+    gemini::server::read_batch_embed,
+];
+
+/// Requests in the words of a vendor's protocol: read, or refused with a reason. A conversation that is read becomes a body
+/// of each vendor.
+pub fn doors(data: &[u8]) {
+    let Some((number, body)) = data.split_first() else { return };
+    let Some(read) = DOORS.get(usize::from(*number) % DOORS.len()) else { return };
+    match read(body).map(|asked| asked.input) {
+        Ok(Input::Chat(request) | Input::CountTokens(request)) => bodies(&request),
+        Ok(_) => {}
+        Err(error) => assert!(!error.why.is_empty(), "a refusal without a reason"),
     }
 }
 

@@ -63,7 +63,7 @@ pub fn transcription(fields: Vec<FormField>) -> Result<Asked, FieldError> {
         Output::Transcription(said) => write(&json!({"text": said.text})),
         _ => Vec::new(),
     });
-    Ok(Asked { input: Input::Transcription(request), writer })
+    Ok(Asked { input: Input::Transcription(request), writer: Box::new(writer) })
 }
 
 /// Reads a recording that shall be translated into English. No other protocol has a call for it.
@@ -128,7 +128,7 @@ pub fn speech(body: &[u8]) -> Result<Asked, FieldError> {
     fields.take("model");
     let parameters: Map<_, _> = fields.rest();
     let request = SpokenRequest { text, voice, format, parameters, ..SpokenRequest::default() };
-    Ok(Asked { input: Input::Speech(request), writer: Once::new(media_type, |_, _| Vec::new()) })
+    Ok(Asked { input: Input::Speech(request), writer: Box::new(Once::new(media_type, |_, _| Vec::new())) })
 }
 
 #[cfg(test)]

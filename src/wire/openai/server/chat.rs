@@ -88,7 +88,7 @@ pub fn read(body: &[u8]) -> Result<Asked, FieldError> {
     let writer = ChatWriter::new(usage_wanted(&mut fields)?, tools.are_functions);
     let mut request = parameters(fields)?;
     request.messages = messages;
-    request.tools = tools.tools;
+    request.tools = tools.functions;
     if let Some(choice) = tools.choice {
         request.parameters.insert("tool_choice".to_owned(), choice);
     }
@@ -151,14 +151,14 @@ mod tests {
                 ]},
                 {"role": "assistant", "content": null, "tool_calls": [
                     {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{\"z\": 1, \"a\":2}"}},
-                ]},
+                ], "reasoning_content": "hm", "vendors_own": 1},
                 {"role": "tool", "content": "42", "tool_call_id": "c"},
             ],
-            "temperature": 0.5, "max_tokens": 7, "n": 2, "seed": 12345678901234567890u64, "logprobs": true, "top_logprobs": 2,
+            "temperature": 0.5, "max_tokens": 7, "n": 2, "seed": 12_345_678_901_234_567_890_u64, "logprobs": true, "top_logprobs": 2,
             "response_format": {"type": "json_object"}, "reasoning_effort": "low", "parallel_tool_calls": false,
             "logit_bias": {"1": 2}, "chat_template_kwargs": {"enable_thinking": false},
             "tool_choice": "auto",
-            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "z": 1, "a": 2}}}],
+            "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "z": 1, "a": 2}, "strict": true}}],
             "stop": ["a", "b"], "user": "u", "stream": false,
         });
         let request = chat(&body).unwrap();
@@ -284,8 +284,13 @@ mod tests {
         }
 
         #[test]
-        fn no_json_breaks_it_or_a_driver(message in any_json(), mut body in any_json()) {
-            if let Some(fields) = body.as_object_mut() {
+        fn no_json_breaks_it_or_a_driver(
+            role in prop::sample::select(vec!["system", "user", "assistant", "tool", "function"]),
+            mut message in any_json(),
+            mut body in any_json(),
+        ) {
+            if let (Some(fields), Some(message)) = (body.as_object_mut(), message.as_object_mut()) {
+                message.insert("role".to_owned(), role.into());
                 fields.insert("messages".to_owned(), json!([message]));
                 if let Ok(request) = chat(&body) {
                     drop(openai::request::chat(TO, &request, true));

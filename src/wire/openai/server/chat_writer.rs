@@ -201,13 +201,12 @@ impl WriteAnswer for ChatWriter {
     }
 
     fn event(&mut self, stamp: &Stamp, event: ChatEvent, out: &mut Vec<u8>) {
-        let begun = if event.is_content() { self.begun(event.index) } else { Vec::new() };
         self.keep(&event);
         let logprobs = event.rare.as_ref().and_then(|rare| rare.logprobs.as_deref());
         if !event.is_content() && logprobs.is_none() {
             return;
         }
-        for index in begun {
+        for index in self.begun(event.index) {
             self.choices.entry(index).or_default().begun = true;
             let delta = [("role".to_owned(), "assistant".into()), ("content".to_owned(), "".into())];
             self.chunk(stamp, choice(index, Map::from_iter(delta), &Value::Null, None), out);
@@ -300,5 +299,4 @@ fn some(text: &str) -> Value {
 }
 
 #[cfg(test)]
-#[path = "chat_writer_tests.rs"]
 mod tests;

@@ -1,7 +1,10 @@
 //! The content of a message or of a call to judge, as clients of OpenAI's API write it (API reference, "Create chat
 //! completion", `messages`: <https://platform.openai.com/docs/api-reference/chat/create>).
 
-use super::fields::{Fields, Path};
+use super::{
+    fields::{Fields, Path},
+    thoughts::OF_OPENAI,
+};
 use crate::wire::{Content, Extra, FieldError, Media, MediaSource, Part, PartKind, media::data_url};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
@@ -43,14 +46,25 @@ fn part(mut fields: Fields<'_>, at: &Path<'_>, refusal: &mut String) -> Result<O
         "thinking" | "reasoning" => return Ok(None),
         _ => return Err(fields.wrong("type", "is of no sort that other protocols know")),
     };
-    Ok(Some(Part { kind, extra: cache(&mut fields) }))
+    Ok(Some(Part { kind, extra: extra(fields) }))
 }
 
 /// Where Anthropic shall cache, as OpenRouter and LiteLLM take it in OpenAI's words
 /// (<https://openrouter.ai/docs/guides/best-practices/prompt-caching>). Nobody else gets it.
-pub(super) fn cache(fields: &mut Fields<'_>) -> Extra {
+fn cache(fields: &mut Fields<'_>) -> Extra {
     let mark = fields.take("cache_control").map(|mark| Map::from_iter([("cache_control".to_owned(), mark)]));
     mark.map(|mark| Extra { fields: mark.into(), kinds: vec!["anthropic".to_owned()] }).unwrap_or_default()
+}
+
+/// What else an object has: where to cache, or keys that only servers of OpenAI's API know. Such a server gets a request that
+/// is written anew where it does not take all of its words.
+pub(super) fn extra(mut fields: Fields<'_>) -> Extra {
+    let mark = cache(&mut fields);
+    let rest = fields.rest();
+    if rest.is_empty() || !mark.fields.is_empty() {
+        return mark;
+    }
+    Extra { fields: rest.into(), kinds: OF_OPENAI.iter().map(|kind| (*kind).to_owned()).collect() }
 }
 
 fn inner<'p>(fields: &mut Fields<'_>, name: &str, at: &'p Path<'p>) -> Result<Fields<'p>, FieldError> {
@@ -59,11 +73,13 @@ fn inner<'p>(fields: &mut Fields<'_>, name: &str, at: &'p Path<'p>) -> Result<Fi
 
 fn image(fields: &mut Fields<'_>, at: &Path<'_>) -> Result<Media, FieldError> {
     let here = at.key("image_url");
-    // Some clients write the address alone.
-    if let Some(Value::String(url)) = fields.get("image_url") {
-        return Ok(Media { source: MediaSource::Url(url.clone()), ..Media::default() });
-    }
-    let mut image = inner(fields, "image_url", &here)?;
+    let mut image = match fields.take("image_url") {
+        // Some clients write the address alone.
+        Some(Value::String(url)) => {
+            return Ok(Media { source: MediaSource::Url(url), ..Media::default() });
+        }
+        image => Fields::of(image.ok_or_else(|| here.wrong("is required"))?, &here)?,
+    };
     let source = MediaSource::Url(image.required("url")?);
     Ok(Media { source, detail: image.text("detail")?.unwrap_or_default(), ..Media::default() })
 }
@@ -94,15 +110,11 @@ fn file(fields: &mut Fields<'_>, at: &Path<'_>) -> Result<Media, FieldError> {
     let mut file = inner(fields, "file", &here)?;
     file.refuse("file_id", "names a file that lies at one provider: send its data")?;
     let (data, filename) = (file.required("file_data")?, file.text("filename")?.unwrap_or_default());
-    let not_base64 = || here.key("file_data").wrong("is not base64");
-    let (mime_type, bytes) = match data_url(&data) {
-        Some((mime_type, data)) => (mime_type, BASE64_STANDARD.decode(data).map_err(|_| not_base64())?),
-        None => {
-            let bytes = BASE64_STANDARD.decode(&data).map_err(|_| not_base64())?;
-            let kind = if bytes.starts_with(b"%PDF-") { "application/pdf" } else { "text/plain" };
-            (kind.to_owned(), bytes)
-        }
-    };
+    let url = data_url(&data);
+    let packed = url.as_ref().map_or(data.as_str(), |(_, packed)| packed);
+    let bytes = BASE64_STANDARD.decode(packed).map_err(|_| here.key("file_data").wrong("is not base64"))?;
+    let by_content = || if bytes.starts_with(b"%PDF-") { "application/pdf" } else { "text/plain" }.to_owned();
+    let mime_type = url.map_or_else(by_content, |(mime_type, _)| mime_type);
     Ok(Media { source: MediaSource::Data(bytes), mime_type, filename, ..Media::default() })
 }
 
@@ -151,8 +163,9 @@ mod tests {
             ),
         ];
         for (value, kind) in table {
-            let expected = Content::Parts(vec![kind.into()]);
-            assert_eq!(read(json!([value])).unwrap(), (expected, String::new()), "{value}");
+            let (Content::Parts(mut parts), refusal) = read(json!([value])).unwrap() else { panic!() };
+            let part = parts.remove(0);
+            assert_eq!((part.kind, part.extra.fields.len(), &*refusal), (kind, 0, ""), "{value}");
         }
         assert_eq!(read(json!("x")).unwrap().0, Content::Text("x".into()));
         let refusal = json!([{"type": "refusal", "refusal": "no"}, {"type": "thinking", "thinking": []}]);

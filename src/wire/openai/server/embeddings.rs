@@ -51,7 +51,7 @@ pub fn read(body: &[u8]) -> Result<Asked, FieldError> {
         Output::Embeddings(reply) => answer(stamp, &reply, packed),
         _ => Vec::new(),
     });
-    Ok(Asked { input: Input::Embeddings(request), writer })
+    Ok(Asked { input: Input::Embeddings(request), writer: Box::new(writer) })
 }
 
 /// A text, its tokens, or a list of either.

@@ -18,9 +18,12 @@ pub fn body(report: &ErrorReport) -> Vec<u8> {
 pub fn error(report: &ErrorReport) -> Value {
     let (kind, code) = words(report);
     let param = if report.field.is_empty() { Value::Null } else { param(&report.field).into() };
-    let code = if code.is_empty() { Value::Null } else { code.into() };
     json!({
-        "message": report.message, "type": kind, "param": param, "code": code, "reason": report.reason,
+        "message": message(&report.message, code),
+        "type": kind,
+        "param": param,
+        "code": if code.is_empty() { Value::Null } else { code.into() },
+        "reason": report.reason,
     })
 }
 
@@ -34,6 +37,18 @@ pub fn code(report: &ErrorReport) -> &'static str {
     }
 }
 
+/// The code for a context that is too long.
+const TOO_LONG: &str = "context_length_exceeded";
+
+/// LangChain looks for that code in the text of the error, and OpenAI's client puts nothing but the message there.
+fn message(message: &str, code: &str) -> String {
+    if code == TOO_LONG && !message.contains(TOO_LONG) {
+        format!("{message} ({TOO_LONG})")
+    } else {
+        message.to_owned()
+    }
+}
+
 /// OpenAI's type and code: by the reason, or else by the status.
 fn words(report: &ErrorReport) -> (&'static str, &'static str) {
     const INVALID: &str = "invalid_request_error";
@@ -42,7 +57,7 @@ fn words(report: &ErrorReport) -> (&'static str, &'static str) {
         "MODEL_NOT_FOUND" | "PROVIDER_NOT_FOUND" | "UPSTREAM_MODEL_UNAVAILABLE" => {
             (INVALID, "model_not_found")
         }
-        "UPSTREAM_CONTEXT_TOO_LONG" => (INVALID, "context_length_exceeded"),
+        "UPSTREAM_CONTEXT_TOO_LONG" => (INVALID, TOO_LONG),
         "UPSTREAM_CONTENT_FILTERED" => (INVALID, "content_filter"),
         "UPSTREAM_QUOTA_EXHAUSTED" => ("insufficient_quota", "insufficient_quota"),
         _ => match report.status {
@@ -69,7 +84,7 @@ fn param(field: &str) -> String {
             return format!("input{place}");
         }
     }
-    field.replace(".parts[", ".content[")
+    field.replace(".parts", ".content")
 }
 
 #[cfg(test)]
@@ -114,10 +129,18 @@ mod tests {
     }
 
     #[test]
+    fn who_looks_for_the_code_in_the_message_finds_it() {
+        assert_eq!(message("too long", TOO_LONG), "too long (context_length_exceeded)");
+        assert_eq!(message("context_length_exceeded: 9", TOO_LONG), "context_length_exceeded: 9");
+        assert_eq!(message("slow down", "rate_limit_exceeded"), "slow down");
+    }
+
+    #[test]
     fn a_field_has_openais_name() {
         for (theirs, ours) in [
             ("parameters.n", "n"),
             ("messages[0].parts[1]", "messages[0].content[1]"),
+            ("messages[0].parts", "messages[0].content"),
             ("messages[0].tool_calls[0].function.arguments", "messages[0].tool_calls[0].function.arguments"),
             ("contents[3]", "input[3]"),
             ("token_arrays", "input"),

@@ -1,10 +1,7 @@
 //! A request's JSON, read with the path of each field at hand. An error names the field as OpenAI's do:
 //! `messages[2].content`. A field that is null counts as absent, as it does there.
 
-use crate::wire::{
-    FieldError,
-    tree::{self, tree},
-};
+use crate::wire::{FieldError, tree};
 use serde_json::{Map, Value};
 use std::fmt;
 
@@ -52,12 +49,10 @@ pub(super) struct Fields<'p> {
 }
 
 impl<'p> Fields<'p> {
-    /// The request as a whole. It holds only so many values: a tree of JSON takes up to a hundred times what its text does.
+    /// The request as a whole. No key stands twice in it.
     pub(super) fn body(body: &[u8]) -> Result<Self, FieldError> {
-        tree::begin();
-        let mut text = serde_json::Deserializer::from_slice(body);
-        let value = tree(&mut text).and_then(|value| text.end().map(|()| value));
-        let value = value.map_err(|error| Path::Root.wrong(format!("the body cannot be read: {error}")))?;
+        let value = tree::request(body)
+            .map_err(|error| Path::Root.wrong(format!("the body cannot be read: {error}")))?;
         match value {
             Value::Object(fields) => Ok(Self { at: &Path::Root, fields }),
             _ => Err(Path::Root.wrong("the body is not a JSON object")),
@@ -180,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_refused() {
-        for body in ["", "[]", "1", "null", "{", "{} x", "{\"a\":}", "\u{feff}{}"] {
+        for body in ["", "[]", "1", "null", "{", "{} x", "{\"a\":}", "\u{feff}{}", "{\"a\":1,\"a\":2}"] {
             assert!(Fields::body(body.as_bytes()).is_err(), "{body}");
         }
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000));

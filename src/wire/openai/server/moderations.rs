@@ -45,7 +45,7 @@ pub fn read(body: &[u8]) -> Result<Asked, FieldError> {
         Output::Moderation(reply) => answer(stamp, &reply),
         _ => Vec::new(),
     });
-    Ok(Asked { input: Input::Moderation(request), writer })
+    Ok(Asked { input: Input::Moderation(request), writer: Box::new(writer) })
 }
 
 /// Texts, each by itself, or parts, all together.

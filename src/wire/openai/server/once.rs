@@ -11,13 +11,13 @@ pub(super) struct Once<F> {
 
 impl<F: FnMut(&Stamp, Output) -> Vec<u8> + Send + Sync> Once<F> {
     /// JSON.
-    pub(super) fn json(write: F) -> Box<Self> {
+    pub(super) fn json(write: F) -> Self {
         Self::new("application/json", write)
     }
 
     /// Of another type.
-    pub(super) fn new(content_type: &'static str, write: F) -> Box<Self> {
-        Box::new(Self { content_type, write })
+    pub(super) fn new(content_type: &'static str, write: F) -> Self {
+        Self { content_type, write }
     }
 }
 

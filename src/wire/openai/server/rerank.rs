@@ -35,7 +35,7 @@ pub fn read(body: &[u8]) -> Result<Asked, FieldError> {
         Output::Rerank(reply) => answer(stamp, &reply, &shown),
         _ => Vec::new(),
     });
-    Ok(Asked { input: Input::Rerank(request), writer })
+    Ok(Asked { input: Input::Rerank(request), writer: Box::new(writer) })
 }
 
 /// Texts, or objects with one.

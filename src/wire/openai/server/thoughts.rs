@@ -8,23 +8,29 @@
 //! and the signatures that Gemini puts at tool calls where it speaks OpenAI's API
 //! (<https://ai.google.dev/gemini-api/docs/thought-signatures>).
 
-use super::fields::{Fields, Path};
+use super::{
+    super::message::FIELD,
+    fields::{Fields, Path},
+};
 use crate::wire::{FieldError, Reasoning};
 use serde_json::{Map, Value};
 
 /// OpenRouter's names of formats, and the kinds of provider whose they are.
 const FORMATS: &[(&str, &str)] = &[("anthropic-claude-v1", "anthropic"), ("google-gemini-v1", "gemini")];
 
-/// In a detail: the place of the piece among the parts of the message, where that is not its place among the details.
+/// In a detail: the place of the piece among the parts of the message. Rota alone writes it, once a piece.
 const PLACE: &str = "place";
+
+/// The kinds whose servers speak OpenAI's API. They get back what such a server may have sent.
+pub(super) const OF_OPENAI: &[&str] = &["openai", "openai_compatible", "azure_openai"];
 
 /// Reads the reasoning of a message: its text, and its pieces.
 pub(super) fn read(fields: &mut Fields<'_>, at: &Path<'_>) -> Result<(String, Vec<Reasoning>), FieldError> {
-    let mut text = String::new();
+    let (mut text, mut field) = (String::new(), "");
     for name in ["reasoning_content", "reasoning"] {
         // Beside the first the other says the same again.
         if let Some(said) = fields.text(name)?.filter(|_| text.is_empty()) {
-            text = said;
+            (text, field) = (said, name);
         }
     }
     let mut pieces = all(fields, "reasoning_details", at, detail)?;
@@ -32,14 +38,30 @@ pub(super) fn read(fields: &mut Fields<'_>, at: &Path<'_>) -> Result<(String, Ve
     if pieces.is_empty() {
         pieces = blocks;
     }
+    if pieces.is_empty() && !text.is_empty() {
+        pieces = of_openai(&plain(&text, field));
+    }
     Ok((text, pieces))
+}
+
+/// Reasoning that is text alone, with the name of its field where that is not the common one.
+fn plain(text: &str, field: &str) -> Reasoning {
+    let mut piece = Reasoning { text: text.to_owned(), ..Reasoning::default() };
+    if field != "reasoning_content" {
+        piece.extra.insert(FIELD.to_owned(), field.into());
+    }
+    piece
+}
+
+fn of_openai(piece: &Reasoning) -> Vec<Reasoning> {
+    OF_OPENAI.iter().map(|kind| Reasoning { kind: (*kind).to_owned(), ..piece.clone() }).collect()
 }
 
 fn all(
     fields: &mut Fields<'_>,
     name: &str,
     at: &Path<'_>,
-    read: impl Fn(Fields<'_>, i32) -> Result<Option<Reasoning>, FieldError>,
+    read: impl Fn(Fields<'_>, i32) -> Result<Vec<Reasoning>, FieldError>,
 ) -> Result<Vec<Reasoning>, FieldError> {
     let at = at.key(name);
     let mut pieces = Vec::new();
@@ -50,38 +72,50 @@ fn all(
     Ok(pieces)
 }
 
-/// None where its format is nobody's that Rota gives it back to.
-fn detail(mut fields: Fields<'_>, place: i32) -> Result<Option<Reasoning>, FieldError> {
+/// For the kind whose format it has. What Rota has not written itself is for the servers that speak OpenAI's API too.
+fn detail(mut fields: Fields<'_>, place: i32) -> Result<Vec<Reasoning>, FieldError> {
     let format = fields.text("format")?.unwrap_or_default();
+    let (ours, index) = (fields.count(PLACE)?, fields.count("index")?);
     let mut text = |name: &str| Ok::<_, FieldError>(fields.text(name)?.unwrap_or_default());
-    let mut piece = Reasoning {
-        text: text("text")?,
+    let (said, summary) = (text("text")?, text("summary")?);
+    let piece = Reasoning {
+        text: if said.is_empty() { summary } else { said },
         signature: text("signature")?,
         data: text("data")?,
         id: text("id")?,
+        index: ours.or(index).and_then(|index| i32::try_from(index).ok()).unwrap_or(place),
         ..Reasoning::default()
     };
-    let given = fields.count(PLACE)?.or(fields.count("index")?);
-    piece.index = given.and_then(|index| i32::try_from(index).ok()).unwrap_or(place);
-    let kind = FORMATS.iter().find(|(name, _)| *name == format).map(|(_, kind)| *kind);
-    // What Gemini signs with is what OpenRouter calls encrypted.
-    if kind == Some("gemini") && piece.signature.is_empty() {
-        piece.signature = std::mem::take(&mut piece.data);
+    let mut pieces = Vec::new();
+    if let Some((_, kind)) = FORMATS.iter().find(|(name, _)| *name == format) {
+        let mut own = Reasoning { kind: (*kind).to_owned(), ..piece.clone() };
+        // What Gemini signs with is what OpenRouter calls encrypted.
+        if *kind == "gemini" && own.signature.is_empty() {
+            own.signature = std::mem::take(&mut own.data);
+        }
+        pieces.push(own);
     }
-    Ok(kind.map(|kind| Reasoning { kind: kind.to_owned(), ..piece }))
+    if ours.is_none() {
+        let mut extra = fields.rest();
+        if !format.is_empty() {
+            extra.insert("format".to_owned(), format.into());
+        }
+        pieces.extend(of_openai(&Reasoning { extra: extra.into(), ..piece }));
+    }
+    Ok(pieces)
 }
 
 /// A block as Anthropic has it.
-fn block(mut fields: Fields<'_>, place: i32) -> Result<Option<Reasoning>, FieldError> {
+fn block(mut fields: Fields<'_>, place: i32) -> Result<Vec<Reasoning>, FieldError> {
     let mut text = |name: &str| Ok::<_, FieldError>(fields.text(name)?.unwrap_or_default());
-    Ok(Some(Reasoning {
+    Ok(vec![Reasoning {
         text: text("thinking")?,
         signature: text("signature")?,
         data: text("data")?,
         kind: "anthropic".to_owned(),
         index: place,
         ..Reasoning::default()
-    }))
+    }])
 }
 
 /// The signature that stands at a tool call, in Google's place or in LiteLLM's
@@ -96,6 +130,11 @@ pub(super) fn of_call(call: &Map<String, Value>, id: &str) -> Option<Reasoning> 
         kind: "gemini".to_owned(),
         ..Reasoning::default()
     })
+}
+
+/// Whether Rota has written this detail, for an answer that it has translated.
+pub(super) fn is_ours(detail: &Value) -> bool {
+    detail.get(PLACE).is_some()
 }
 
 /// What a choice has told of its pieces of reasoning.
@@ -129,9 +168,7 @@ impl Told {
         if known.is_none() {
             self.pieces.push((piece.index, false));
             out.insert("format".to_owned(), (*format).into());
-            if usize::try_from(piece.index).ok() != Some(number) {
-                out.insert(PLACE.to_owned(), piece.index.into());
-            }
+            out.insert(PLACE.to_owned(), piece.index.into());
         }
         for (name, text) in [("text", &piece.text), ("data", &piece.data), ("signature", &piece.signature)] {
             if !text.is_empty() {
@@ -214,6 +251,8 @@ mod tests {
         let encrypted =
             json!([{"type": "reasoning.encrypted", "data": "s", "format": "google-gemini-v1", "id": "c"}]);
         let (_, pieces) = read_message(json!({ "reasoning_details": encrypted })).unwrap();
+        let kinds: Vec<_> = pieces.iter().map(|piece| &*piece.kind).collect();
+        assert_eq!(kinds, ["gemini", "openai", "openai_compatible", "azure_openai"]);
         assert_eq!((&*pieces[0].signature, &*pieces[0].id, &*pieces[0].kind), ("s", "c", "gemini"));
         for call in [
             json!({"extra_content": {"google": {"thought_signature": "s"}}}),
@@ -223,6 +262,8 @@ mod tests {
             assert_eq!((&*piece.signature, &*piece.id, &*piece.kind), ("s", "c", "gemini"));
         }
         assert!(of_call(&Map::new(), "c").is_none());
+        let (_, pieces) = read_message(json!({"reasoning": "hm"})).unwrap();
+        assert_eq!((pieces.len(), &pieces[1].extra[FIELD]), (OF_OPENAI.len(), &json!("reasoning")));
         assert_eq!(
             read_message(json!({"reasoning_details": [1]})).unwrap_err().field,
             "reasoning_details[0]"

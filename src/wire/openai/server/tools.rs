@@ -2,7 +2,7 @@
 //! completion", `tools`, `tool_choice`, and what came before them: `functions`, `function_call`).
 
 use super::{
-    content::cache,
+    content::extra,
     fields::{Fields, Path},
 };
 use crate::wire::{FieldError, Tool};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// What is asked for.
 pub(super) struct Tools {
     /// The functions.
-    pub(super) tools: Vec<Tool>,
+    pub(super) functions: Vec<Tool>,
     /// Which of them shall be called, as `tool_choice` says it.
     pub(super) choice: Option<Value>,
     /// Whether they were given as `functions`: then the answer has a `function_call`.
@@ -38,7 +38,7 @@ pub(super) fn tools(fields: &mut Fields<'_>, at: &Path<'_>) -> Result<Tools, Fie
         Some(Value::Object(named)) => Some(json!({"type": "function", "function": named})),
         other => other,
     };
-    Ok(Tools { tools, choice: choice.or(old), are_functions })
+    Ok(Tools { functions: tools, choice: choice.or(old), are_functions })
 }
 
 fn tool(mut fields: Fields<'_>, at: &Path<'_>) -> Result<Tool, FieldError> {
@@ -51,14 +51,14 @@ fn tool(mut fields: Fields<'_>, at: &Path<'_>) -> Result<Tool, FieldError> {
     let here = at.key("function");
     let tool = fields.take("function").ok_or_else(|| here.wrong("is required"))?;
     let mut tool = function(Fields::of(tool, &here)?)?;
-    let mark = cache(&mut fields);
-    if !mark.fields.is_empty() {
-        tool.extra = mark;
+    let outer = extra(fields);
+    if !outer.fields.is_empty() {
+        tool.extra = outer;
     }
     Ok(tool)
 }
 
-/// `strict` is left out, as Anthropic's own translation does
+/// `strict` goes to servers that speak OpenAI's API alone, and is left out for others as in Anthropic's own translation
 /// (<https://platform.claude.com/docs/en/cli-sdks-libraries/libraries/openai-sdk>): models that do not know it refuse it.
 fn function(mut fields: Fields<'_>) -> Result<Tool, FieldError> {
     let parameters = match fields.take("parameters") {
@@ -66,17 +66,15 @@ fn function(mut fields: Fields<'_>) -> Result<Tool, FieldError> {
         Some(Value::Object(schema)) => Some(schema),
         Some(_) => return Err(fields.wrong("parameters", "is not an object")),
     };
-    Ok(Tool {
-        name: fields.required("name")?,
-        description: fields.text("description")?.unwrap_or_default(),
-        parameters,
-        extra: cache(&mut fields),
-    })
+    let (name, description) = (fields.required("name")?, fields.text("description")?.unwrap_or_default());
+    Ok(Tool { name, description, parameters, extra: extra(fields) })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::thoughts::OF_OPENAI, *};
+    use crate::wire::Extra;
+    use serde_json::Map;
 
     fn read(body: &Value) -> Result<Tools, FieldError> {
         let root = Path::Root;
@@ -90,16 +88,22 @@ mod tests {
             name: "f".into(),
             description: "d".into(),
             parameters: json!({"type": "object", "z": 1}).as_object().cloned(),
-            ..Tool::default()
+            extra: Extra {
+                fields: Map::from_iter([("strict".to_owned(), true.into())]).into(),
+                kinds: OF_OPENAI.iter().map(|kind| (*kind).to_owned()).collect(),
+            },
         };
         let new =
             read(&json!({"tools": [{"type": "function", "function": function}], "tool_choice": "required"}));
         let new = new.unwrap();
-        assert_eq!((new.tools.as_slice(), new.choice), (&[expected.clone()][..], Some(json!("required"))));
+        assert_eq!(
+            (new.functions.as_slice(), new.choice),
+            (&[expected.clone()][..], Some(json!("required")))
+        );
         assert!(!new.are_functions);
         let old = read(&json!({"functions": [function], "function_call": {"name": "f"}})).unwrap();
         let choice = json!({"type": "function", "function": {"name": "f"}});
-        assert_eq!((old.tools.as_slice(), old.choice), (&[expected][..], Some(choice)));
+        assert_eq!((old.functions.as_slice(), old.choice), (&[expected][..], Some(choice)));
         assert!(old.are_functions);
         assert_eq!(read(&json!({"function_call": "none"})).unwrap().choice, Some(json!("none")));
     }

@@ -100,7 +100,7 @@ fn a_stream_is_told_in_the_order_of_openai() {
         detail.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         json!([detail])
     };
-    let first = detail(json!({"format": "anthropic-claude-v1", "text": "h"}));
+    let first = detail(json!({"format": "anthropic-claude-v1", "place": 0, "text": "h"}));
     let begun = |index: i32, id: &str, name: &str, arguments: &str| {
         let function = json!({"name": name, "arguments": arguments});
         json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]})
@@ -278,7 +278,7 @@ fn a_whole_answer_is_openais() {
                 "message": {
                     "role": "assistant", "content": "ab", "refusal": null, "reasoning_content": "hm",
                     "audio": {"id": "audio_1", "data": "YWJj", "expires_at": 7, "transcript": "hi"},
-                    "reasoning_details": [{"type": "reasoning.text", "index": 0, "format": "anthropic-claude-v1", "text": "hm", "signature": "s"}],
+                    "reasoning_details": [{"type": "reasoning.text", "index": 0, "format": "anthropic-claude-v1", "place": 0, "text": "hm", "signature": "s"}],
                     "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
                     "annotations": [{"type": "url_citation", "url_citation": {"url": "https://h", "title": "", "start_index": 0, "end_index": 0}}],
                 },
