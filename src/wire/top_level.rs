@@ -5,11 +5,12 @@
 //! <https://pkg.go.dev/encoding/json#Unmarshal>), and forms that are framed in any but the usual way.
 
 mod form;
-mod scan;
 
-use super::{FieldError, Protocol};
+use super::{
+    FieldError, FormField, Protocol,
+    scan::{self, Broken, Scan},
+};
 use bytes::Bytes;
-use scan::{Broken, Scan};
 use std::ops::Range;
 
 /// What a request says of where it goes, and where in its body it says so.
@@ -145,6 +146,25 @@ impl TopLevel {
             Ok(())
         })?;
         Ok(read)
+    }
+
+    /// All fields of a form, which share its body.
+    ///
+    /// # Errors
+    /// What is no form.
+    pub fn fields(body: &Bytes, content_type: &str) -> Result<Vec<FormField>, FieldError> {
+        let mut fields = Vec::new();
+        form::parts(body, content_type, |name, part| {
+            let form::Part { content, filename, content_type, .. } = part;
+            fields.push(FormField {
+                name: name.to_owned(),
+                filename,
+                content_type,
+                data: body.slice(content),
+            });
+            Ok(())
+        })?;
+        Ok(fields)
     }
 
     /// The model that it names.

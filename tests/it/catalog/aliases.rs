@@ -46,7 +46,7 @@ impl Scene {
     }
 
     /// The model that answers a call by that alias.
-    async fn served_by(&self, alias: &str) -> Result<String, Status> {
+    async fn answers(&self, alias: &str) -> Result<String, Status> {
         let request =
             InvokeLlmRequest { key: Some(named(alias)), messages: vec![hi()], ..Default::default() };
         Ok(self.send(request).await?.route.expect("a route").model)
@@ -79,10 +79,10 @@ async fn aliases_are_put_listed_and_deleted(rota: &'static Rota) {
         revision: 1,
     };
     assert_eq!(made, stored);
-    assert_eq!(scene.served_by(&made.name).await.unwrap(), "chat");
+    assert_eq!(scene.answers(&made.name).await.unwrap(), "chat");
     let moved = scene.put_alias(ModelAlias { target: Some(other.clone()), ..made.clone() }).await.unwrap();
     assert_eq!(moved, ModelAlias { target: Some(other.clone()), revision: 2, ..made.clone() });
-    assert_eq!(scene.served_by(&made.name).await.unwrap(), "other");
+    assert_eq!(scene.answers(&made.name).await.unwrap(), "other");
     refused(scene.put_alias(made.clone()).await, Code::Aborted, "STALE_REVISION");
     let own = ModelAlias { name: format!("{}/chat", scene.provider), ..made.clone() };
     let taken = refused(scene.put_alias(own.clone()).await, Code::AlreadyExists, "ALREADY_EXISTS");
@@ -117,13 +117,13 @@ async fn aliases_are_put_listed_and_deleted(rota: &'static Rota) {
     let in_use = client.delete_model(DeleteModelRequest { key: Some(other.clone()) }).await;
     refused(in_use, Code::FailedPrecondition, "IN_USE");
     client.disable_model(DisableModelRequest { key: Some(other.clone()) }).await.unwrap();
-    refused(scene.served_by("a").await, Code::FailedPrecondition, "MODEL_DISABLED");
+    refused(scene.answers("a").await, Code::FailedPrecondition, "MODEL_DISABLED");
     for name in listed {
         let request = DeleteModelAliasRequest { name, ..Default::default() };
         client.delete_model_alias(request.clone()).await.unwrap();
         refused(client.delete_model_alias(request).await, Code::NotFound, "ALIAS_NOT_FOUND");
     }
-    assert_eq!(invalid_fields(scene.served_by("a").await), ["key.provider"]);
+    assert_eq!(invalid_fields(scene.answers("a").await), ["key.provider"]);
     client.delete_model(DeleteModelRequest { key: Some(other) }).await.unwrap();
     // Only calls take aliases.
     scene.alias("chat", &scene.key).await;
@@ -249,7 +249,7 @@ async fn an_alias_is_its_tenants_alone(rota: &'static Rota) {
     let upstream = Upstream::start().await.unwrap();
     let (mine, theirs) = (Scene::set(rota, &upstream, 2).await, Scene::set(rota, &upstream, 2).await);
     theirs.alias("fast", &theirs.key).await;
-    assert_eq!(invalid_fields(mine.served_by("fast").await), ["key.provider"]);
+    assert_eq!(invalid_fields(mine.answers("fast").await), ["key.provider"]);
     let key = ModelKey { tenant_id: theirs.tenant.clone(), ..named("fast") };
     let call = InvokeLlmRequest { key: Some(key), messages: vec![hi()], ..Default::default() };
     refused(mine.send(call).await, Code::NotFound, "TENANT_NOT_FOUND");
@@ -265,7 +265,7 @@ async fn an_alias_is_its_tenants_alone(rota: &'static Rota) {
     refused(client.delete_model_alias(delete).await, Code::NotFound, "TENANT_NOT_FOUND");
     // The same name means another model for another tenant.
     mine.alias("fast", &mine.key).await;
-    mine.served_by("fast").await.unwrap();
+    mine.answers("fast").await.unwrap();
     assert_eq!((mine.hits(&upstream).iter().sum(), theirs.hits(&upstream).iter().sum()), (1_u64, 0_u64));
 
     // Viewers read them, invokers call by them, neither changes them.
@@ -274,7 +274,7 @@ async fn an_alias_is_its_tenants_alone(rota: &'static Rota) {
         let token = create_token(&mut operator, &mine.tenant, role).await;
         let scene = Scene { clients: rota.clients(&token).await, ..mine.clone() };
         let list = scene.clients.config.clone().list_model_aliases(ListModelAliasesRequest::default()).await;
-        assert_eq!((list.is_ok(), scene.served_by("fast").await.is_ok()), (reads, calls), "{role:?}");
+        assert_eq!((list.is_ok(), scene.answers("fast").await.is_ok()), (reads, calls), "{role:?}");
         let alias =
             ModelAlias { name: "new".to_owned(), target: Some(scene.key.clone()), ..ModelAlias::default() };
         refused(scene.put_alias(alias).await, Code::PermissionDenied, "ROLE_NOT_ALLOWED");
@@ -322,25 +322,25 @@ async fn an_alias_set_at_one_replica_is_served_by_the_other_and_without_the_data
     for turn in 0..10 {
         let name = format!("alias-{turn}");
         scene.alias(&name, &scene.key).await;
-        assert_eq!(there.served_by(&name).await.unwrap(), "chat", "at once");
+        assert_eq!(there.answers(&name).await.unwrap(), "chat", "at once");
     }
     scene.alias("alias-0", &other).await;
     let request = DeleteModelAliasRequest { name: "alias-1".to_owned(), ..Default::default() };
     scene.clients.config.clone().delete_model_alias(request).await.unwrap();
     crate::support::until("the changes of aliases", async || {
-        there.served_by("alias-0").await.is_ok_and(|model| model == "other")
-            && there.served_by("alias-1").await.is_err()
+        there.answers("alias-0").await.is_ok_and(|model| model == "other")
+            && there.answers("alias-1").await.is_err()
     })
     .await;
 
     postgres.crash();
-    assert_eq!(there.served_by("alias-0").await.unwrap(), "other");
-    assert_eq!(scene.served_by("alias-2").await.unwrap(), "chat");
+    assert_eq!(there.answers("alias-0").await.unwrap(), "other");
+    assert_eq!(scene.answers("alias-2").await.unwrap(), "chat");
     // Another replica may have set it since.
-    refused(there.served_by("alias-1").await, Code::Unavailable, "DATABASE_UNAVAILABLE");
+    refused(there.answers("alias-1").await, Code::Unavailable, "DATABASE_UNAVAILABLE");
     postgres.restart().await;
     crate::support::until("the database", async || {
-        there.served_by("alias-1").await.is_err_and(|status| status.code() == Code::InvalidArgument)
+        there.answers("alias-1").await.is_err_and(|status| status.code() == Code::InvalidArgument)
     })
     .await;
 }

@@ -1,9 +1,12 @@
 //! A message of the assistant as Anthropic sends it (API reference, "Create a Message", "Response").
 
-use super::{KIND, thought, tool_id};
+use super::{
+    thought::{self, KIND},
+    tool_id,
+};
 use crate::wire::{
-    Annotation, AnswerHead, ChatReply, Choice, Content, Message, Part, PartKind, Reasoning, Stamp, TokenUsage,
-    ToolCall,
+    Annotation, AnswerHead, ChatReply, Choice, Content, Message, Part, PartKind, Reasoning, Stamp,
+    TokenUsage, ToolCall,
 };
 use serde_json::{Map, Value, json};
 
@@ -22,7 +25,9 @@ pub(super) fn whole(stamp: &Stamp, reply: ChatReply, thinks_late: bool) -> Value
     out.extend(ending.delta());
     let mut usage = counts(usage.unwrap_or_default());
     // Anthropic knows three.
-    if let Some(tier) = Some(head.service_tier).filter(|tier| ["standard", "priority", "batch"].contains(&&**tier)) {
+    if let Some(tier) =
+        Some(head.service_tier).filter(|tier| ["standard", "priority", "batch"].contains(&&**tier))
+    {
         usage.insert("service_tier".into(), tier.into());
     }
     out.insert("usage".into(), usage.into());

@@ -3,8 +3,14 @@
 //! Anthropic's own tools leave blocks in what the assistant said. They go back to Anthropic alone. In what a user says, a
 //! block that has no word for others is an error: the answer would be another without it.
 
-use super::{KIND, object::Object, thought, tool_id};
-use crate::wire::{Content, Extra, FieldError, Media, MediaSource, Message, Part, PartKind, Reasoning, ToolCall};
+use super::{
+    object::Object,
+    thought::{self, KIND},
+    tool_id,
+};
+use crate::wire::{
+    Content, Extra, FieldError, Media, MediaSource, Message, Part, PartKind, Reasoning, ToolCall,
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value};
 

@@ -21,6 +21,3 @@ mod tool_id;
 mod writer;
 
 pub use {count_tokens::read as read_count, foreign::without_foreign, request::read, writer::Writer};
-
-/// The kind of provider that speaks this protocol. What it signs goes back to it as it came.
-const KIND: &str = "anthropic";

@@ -75,7 +75,9 @@ fn tools(asked: &mut Object) -> Result<Vec<Tool>, FieldError> {
         .map(|(place, tool)| {
             let mut tool = Object::new(tool, format!("tools[{place}]"))?;
             if tool.text("type")?.is_some_and(|kind| kind != "custom") {
-                return Err(tool.wrong("type", "is a tool of Anthropic's own, which other providers do not have"));
+                return Err(
+                    tool.wrong("type", "is a tool of Anthropic's own, which other providers do not have")
+                );
             }
             Ok(Tool {
                 name: tool.required_text("name")?,
@@ -255,3 +257,6 @@ fn rest(mut asked: Object, request: &mut ChatRequest) -> Result<(), FieldError> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

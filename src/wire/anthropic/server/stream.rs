@@ -193,7 +193,8 @@ impl Blocks {
     fn keep_late(&mut self, mut piece: Reasoning, out: &mut Vec<u8>) {
         self.held = self.held.saturating_add(piece.text.len() + piece.signature.len() + piece.data.len());
         let same = |own: &&mut Reasoning| {
-            (own.index, &own.kind) == (piece.index, &piece.kind) && (piece.id.is_empty() || own.id == piece.id)
+            (own.index, &own.kind) == (piece.index, &piece.kind)
+                && (piece.id.is_empty() || own.id == piece.id)
         };
         match self.late.iter_mut().rev().find(same) {
             Some(own) => {
@@ -223,7 +224,8 @@ impl Blocks {
     }
 
     fn call(&mut self, fragment: &ToolCall, out: &mut Vec<u8>) {
-        let is_open = matches!(&self.open, Some(Open { what: What::Call(index, ..), .. }) if *index == fragment.index);
+        let is_open =
+            matches!(&self.open, Some(Open { what: What::Call(index, ..), .. }) if *index == fragment.index);
         if !is_open {
             // What comes behind a call that has ended belongs to none.
             if !self.calls.insert(fragment.index) {

@@ -7,10 +7,12 @@
 //! What comes back is a client's word like any other. It says no more than a caller of gRPC may say in `reasoning`. What
 //! cannot be read is left out, as the thinking of another kind is.
 
-use super::KIND;
 use crate::wire::{Keys, Reasoning, tree};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
+
+/// The kind of provider that speaks this protocol. What it signs goes back to it as it came.
+pub(super) const KIND: &str = "anthropic";
 
 /// What such a signature begins with.
 pub(super) const TAG: &str = "rota1.";

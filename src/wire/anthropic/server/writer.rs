@@ -175,3 +175,6 @@ impl WriteAnswer for Writer {
         b"event: ping\ndata: {\"type\": \"ping\"}\n\n"
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,7 @@
 //! Recordings and speech: `POST /v1/audio/transcriptions`, `/v1/audio/translations`, `/v1/audio/speech`
 //! (<https://platform.openai.com/docs/api-reference/audio>).
 
-use super::{
-    fields::Fields,
-    head::write,
-    once::Once,
-};
+use super::{fields::Fields, head::write, once::Once};
 use crate::wire::{Asked, FieldError, FormField, Input, Output, SpeechRequest, SpokenRequest};
 use serde_json::{Map, Value, json};
 
@@ -28,7 +24,8 @@ pub fn transcription(fields: Vec<FormField>) -> Result<Asked, FieldError> {
         match name.as_str() {
             "file" => {
                 request.filename = named(&field.filename, "audio", |c| c == '/' || c == '\\')?;
-                request.mime_type = named(&field.content_type, "application/octet-stream", |c| !c.is_ascii())?;
+                request.mime_type =
+                    named(&field.content_type, "application/octet-stream", |c| !c.is_ascii())?;
                 request.audio = field.data;
             }
             "model" => {}
@@ -40,7 +37,10 @@ pub fn transcription(fields: Vec<FormField>) -> Result<Asked, FieldError> {
             "response_format" => plain = is_plain(&text(field)?)?,
             "stream" => {
                 if text(field)? == "true" {
-                    return Err(FieldError::new("stream", "other providers write a recording down as a whole"));
+                    return Err(FieldError::new(
+                        "stream",
+                        "other providers write a recording down as a whole",
+                    ));
                 }
             }
             _ if REFUSED.contains(&name.as_str()) => {
@@ -113,7 +113,9 @@ pub fn speech(body: &[u8]) -> Result<Asked, FieldError> {
     let mut fields = Fields::body(body)?;
     let text = fields.required("input")?;
     let voice = match fields.get("voice") {
-        Some(Value::Object(_)) => return Err(fields.wrong("voice", "names a voice that lies at one provider")),
+        Some(Value::Object(_)) => {
+            return Err(fields.wrong("voice", "names a voice that lies at one provider"));
+        }
         _ => fields.text("voice")?.unwrap_or_default(),
     };
     if fields.text("stream_format")?.is_some_and(|format| format != "audio") {
@@ -159,7 +161,10 @@ mod tests {
             ];
             let Asked { input, mut writer } = transcription(fields).unwrap();
             let Input::Transcription(request) = input else { panic!("a recording") };
-            assert_eq!((&*request.audio, &*request.filename, &*request.mime_type), (&b"sound"[..], "a.mp3", "audio/mpeg"));
+            assert_eq!(
+                (&*request.audio, &*request.filename, &*request.mime_type),
+                (&b"sound"[..], "a.mp3", "audio/mpeg")
+            );
             assert_eq!((&*request.language, Value::from(request.parameters)), ("en", json!({"prompt": "p"})));
             let said = Output::Transcription(SpeechReply { text: "hi".into() });
             assert_eq!(writer.content_type(), content_type);
@@ -180,10 +185,7 @@ mod tests {
             (vec![file(), field("stream", "true")], "stream"),
             (vec![file(), field("timestamp_granularities[]", "word")], "timestamp_granularities"),
             (vec![file(), field("language", "e\nn")], "language"),
-            (
-                vec![file(), FormField { data: Bytes::from_static(b"\xff"), ..field("prompt", "") }],
-                "prompt",
-            ),
+            (vec![file(), FormField { data: Bytes::from_static(b"\xff"), ..field("prompt", "") }], "prompt"),
         ];
         for (fields, name) in table {
             assert_eq!(transcription(fields).err().unwrap().field, name);
@@ -194,7 +196,9 @@ mod tests {
     #[test]
     fn a_text_is_read_aloud() {
         let asked = |body: Value| speech(body.to_string().as_bytes());
-        let spoken = asked(json!({"model": "m", "input": "hi", "voice": "alloy", "speed": 2, "instructions": "softly"}));
+        let spoken = asked(
+            json!({"model": "m", "input": "hi", "voice": "alloy", "speed": 2, "instructions": "softly"}),
+        );
         let Asked { input, writer } = spoken.unwrap();
         let Input::Speech(request) = input else { panic!("a text") };
         assert_eq!((&*request.text, &*request.voice, &*request.format), ("hi", "alloy", "mp3"));

@@ -7,7 +7,7 @@ use super::{
     messages::messages,
     tools::tools,
 };
-use crate::wire::{Asked, ChatRequest, FieldError, Input};
+use crate::wire::{Asked, ChatRequest, FieldError, Input, WriteAnswer};
 use serde_json::{Value, json};
 
 /// The types of OpenAI's parameters, as far as the drivers do not look at them.
@@ -61,6 +61,12 @@ impl Type {
             Self::Object => "is not an object",
         }
     }
+}
+
+/// Writes the answer to a chat that is not translated: frames as they came, and errors.
+#[must_use]
+pub fn passing() -> Box<dyn WriteAnswer> {
+    Box::new(ChatWriter::default())
 }
 
 /// Reads a request for translation.
@@ -125,8 +131,7 @@ mod tests {
         }
     }
 
-    const TO: Recipient<'_> =
-        Recipient { kind: "openai_compatible", model: "m", switches: Switches::NONE };
+    const TO: Recipient<'_> = Recipient { kind: "openai_compatible", model: "m", switches: Switches::NONE };
 
     fn hello() -> Value {
         json!([{"role": "user", "content": "hi"}])
@@ -212,25 +217,62 @@ mod tests {
     /// JSON that is nearly a request.
     fn any_json() -> impl Strategy<Value = Value> {
         let names = prop::sample::select(vec![
-            "role", "content", "type", "text", "tool_calls", "function", "name", "arguments", "id", "image_url", "url",
-            "file", "file_data", "input_audio", "data", "format", "reasoning_details", "thinking_blocks", "tools",
-            "messages", "stop", "user", "stream_options", "function_call", "refusal", "index", "signature",
+            "role",
+            "content",
+            "type",
+            "text",
+            "tool_calls",
+            "function",
+            "name",
+            "arguments",
+            "id",
+            "image_url",
+            "url",
+            "file",
+            "file_data",
+            "input_audio",
+            "data",
+            "format",
+            "reasoning_details",
+            "thinking_blocks",
+            "tools",
+            "messages",
+            "stop",
+            "user",
+            "stream_options",
+            "function_call",
+            "refusal",
+            "index",
+            "signature",
         ]);
         let leaf = prop_oneof![
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
             any::<i64>().prop_map(Value::from),
             prop::sample::select(vec![
-                "", "user", "assistant", "tool", "function", "text", "image_url", "file", "YWJj", "data:a/b;base64,YQ==",
-                "google-gemini-v1", "anthropic-claude-v1", "{}",
+                "",
+                "user",
+                "assistant",
+                "tool",
+                "function",
+                "text",
+                "image_url",
+                "file",
+                "YWJj",
+                "data:a/b;base64,YQ==",
+                "google-gemini-v1",
+                "anthropic-claude-v1",
+                "{}",
             ])
             .prop_map(Value::from),
         ];
         leaf.prop_recursive(6, 64, 6, move |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-                prop::collection::vec((names.clone(), inner), 0..6)
-                    .prop_map(|fields| fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()),
+                prop::collection::vec((names.clone(), inner), 0..6).prop_map(|fields| fields
+                    .into_iter()
+                    .map(|(name, value)| (name.to_owned(), value))
+                    .collect()),
             ]
         })
     }

@@ -9,7 +9,8 @@ use super::{
     thoughts::Told,
 };
 use crate::wire::{
-    ChatEvent, ChatReply, Choice, Content, ErrorReport, Output, RareEvent, Stamp, TokenUsage, ToolCall, WriteAnswer,
+    ChatEvent, ChatReply, Choice, Content, ErrorReport, Output, RareEvent, Stamp, TokenUsage, ToolCall,
+    WriteAnswer,
 };
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;

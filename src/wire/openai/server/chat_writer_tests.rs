@@ -29,7 +29,15 @@ fn thought(text: &str, signature: &str) -> ChatEvent {
 }
 
 fn usage() -> TokenUsage {
-    TokenUsage { prompt: 10, completion: 5, total: 15, cached: 4, cache_write: 1, reasoning: 2, ..TokenUsage::default() }
+    TokenUsage {
+        prompt: 10,
+        completion: 5,
+        total: 15,
+        cached: 4,
+        cache_write: 1,
+        reasoning: 2,
+        ..TokenUsage::default()
+    }
 }
 
 /// All that the events are as a stream.
@@ -50,7 +58,10 @@ fn chunks(stream: &str) -> Vec<Value> {
         assert!(!block.contains('\n'), "one line: {block}");
         let chunk: Value = serde_json::from_str(block.strip_prefix("data: ").unwrap()).unwrap();
         let same = [&chunk["id"], &chunk["object"], &chunk["created"], &chunk["model"]];
-        assert_eq!(same, [&json!("chatcmpl-1"), &json!("chat.completion.chunk"), &json!(7), &json!("claude")]);
+        assert_eq!(
+            same,
+            [&json!("chatcmpl-1"), &json!("chat.completion.chunk"), &json!(7), &json!("claude")]
+        );
         match chunk["choices"].as_array().unwrap().as_slice() {
             [] => chunk["usage"].clone(),
             [choice] => choice.clone(),
@@ -94,9 +105,7 @@ fn a_stream_is_told_in_the_order_of_openai() {
         let function = json!({"name": name, "arguments": arguments});
         json!({"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]})
     };
-    let more = |index: i32, arguments: &str| {
-        json!({"tool_calls": [{"index": index, "function": {"arguments": arguments}}]})
-    };
+    let more = |index: i32, arguments: &str| json!({"tool_calls": [{"index": index, "function": {"arguments": arguments}}]});
     let expected = [
         role(),
         json!({"reasoning_content": "h", "reasoning_details": first}),
@@ -137,7 +146,8 @@ fn usage_comes_last_where_it_is_asked_for() {
 #[test]
 fn a_choice_begins_behind_those_before_it() {
     let told = stream(ChatWriter::default(), vec![ChatEvent { index: 2, ..content("c") }, content("a")]);
-    let seen: Vec<_> = chunks(&told).iter().map(|choice| (choice["index"].clone(), choice["delta"].clone())).collect();
+    let seen: Vec<_> =
+        chunks(&told).iter().map(|choice| (choice["index"].clone(), choice["delta"].clone())).collect();
     let expected = [
         (json!(0), role()),
         (json!(1), role()),
@@ -159,7 +169,11 @@ fn references_and_pictures_are_told_once() {
         ChatEvent { rare: Some(Box::new(rare)), ..ChatEvent::default() }
     };
     let picture = || {
-        let media = Media { source: MediaSource::Data(b"abc".to_vec()), mime_type: "image/png".into(), ..Media::default() };
+        let media = Media {
+            source: MediaSource::Data(b"abc".to_vec()),
+            mime_type: "image/png".into(),
+            ..Media::default()
+        };
         let rare = RareEvent { parts: vec![PartKind::Image(media).into()], ..RareEvent::default() };
         ChatEvent { rare: Some(Box::new(rare)), ..ChatEvent::default() }
     };
@@ -168,14 +182,16 @@ fn references_and_pictures_are_told_once() {
     let image = |index: i32| json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,YWJj"}, "index": index});
     assert_eq!(told[..2], [role(), json!({"content": "x"})]);
     assert_eq!((&told[2]["images"], &told[3]["images"]), (&json!([image(0)]), &json!([image(1)])));
-    let urls: Vec<_> = told[4]["annotations"].as_array().unwrap().iter().map(|one| &one["url_citation"]["url"]).collect();
+    let urls: Vec<_> =
+        told[4]["annotations"].as_array().unwrap().iter().map(|one| &one["url_citation"]["url"]).collect();
     assert_eq!(urls, ["https://a", "https://b"]);
     assert_eq!(told[5], json!({}));
 }
 
 #[test]
 fn what_functions_were_asked_for_is_a_function_call() {
-    let events = vec![call(0, "a", "f", ""), call(0, "", "", "{}"), call(1, "b", "g", "{}"), end("tool_calls")];
+    let events =
+        vec![call(0, "a", "f", ""), call(0, "", "", "{}"), call(1, "b", "g", "{}"), end("tool_calls")];
     let told = stream(ChatWriter::new(false, true), events);
     let expected = [
         role(),
@@ -206,11 +222,20 @@ fn what_follows_the_provider_s_own_frames_fits_them() {
 #[test]
 fn a_failure_and_a_sign_of_life_are_events_of_their_own() {
     let mut out = Vec::new();
-    let report = ErrorReport { status: 503, reason: "UPSTREAM_CONNECTION".into(), message: "m\nn".into(), field: String::new() };
+    let report = ErrorReport {
+        status: 503,
+        reason: "UPSTREAM_CONNECTION".into(),
+        message: "m\nn".into(),
+        field: String::new(),
+    };
     ChatWriter::default().error(&stamp(), &report, &mut out);
     let text = String::from_utf8(out).unwrap();
-    let error: Value = serde_json::from_str(text.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap()).unwrap();
-    assert_eq!((&error["error"]["message"], &error["error"]["type"]), (&json!("m\nn"), &json!("server_error")));
+    let error: Value =
+        serde_json::from_str(text.strip_prefix("data: ").unwrap().strip_suffix("\n\n").unwrap()).unwrap();
+    assert_eq!(
+        (&error["error"]["message"], &error["error"]["type"]),
+        (&json!("m\nn"), &json!("server_error"))
+    );
     assert_eq!(ChatWriter::default().keep_alive(), b": keep-alive\n\n");
 }
 
@@ -226,7 +251,11 @@ fn a_whole_answer_is_openais() {
     };
     let choice = Choice {
         message: Message {
-            content: Content::Parts(vec![PartKind::Text("a".into()).into(), audio, PartKind::Text("b".into()).into()]),
+            content: Content::Parts(vec![
+                PartKind::Text("a".into()).into(),
+                audio,
+                PartKind::Text("b".into()).into(),
+            ]),
             tool_calls: call(0, "c", "f", "{}").tool_calls,
             reasoning_content: "hm".into(),
             reasoning: thought("hm", "s").reasoning,
@@ -239,7 +268,8 @@ fn a_whole_answer_is_openais() {
     };
     let head = AnswerHead { id: "msg_1".into(), service_tier: "standard".into(), ..AnswerHead::default() };
     let second = Choice { index: 1, finish_reason: "length".into(), ..Choice::default() };
-    let reply = ChatReply { head, choice, more_choices: vec![second], usage: Some(usage()), ..ChatReply::default() };
+    let reply =
+        ChatReply { head, choice, more_choices: vec![second], usage: Some(usage()), ..ChatReply::default() };
     let expected = json!({
         "id": "msg_1", "object": "chat.completion", "created": 7, "model": "claude", "service_tier": "standard",
         "choices": [

@@ -154,8 +154,14 @@ mod tests {
         for prompt in [json!("hi"), json!(["hi"])] {
             let body = json!({"model": "m", "prompt": prompt, "max_tokens": 5, "echo": false, "best_of": 1, "suffix": null, "stop": "x"});
             let Input::Chat(request) = asked(&body).unwrap().input else { panic!("a chat") };
-            assert_eq!((&*request.messages[0].role, request.messages[0].content.text()), ("user", "hi".into()));
-            assert_eq!((Value::from(request.parameters), request.stop), (json!({"max_tokens": 5}), vec!["x".into()]));
+            assert_eq!(
+                (&*request.messages[0].role, request.messages[0].content.text()),
+                ("user", "hi".into())
+            );
+            assert_eq!(
+                (Value::from(request.parameters), request.stop),
+                (json!({"max_tokens": 5}), vec!["x".into()])
+            );
         }
     }
 
@@ -187,23 +193,37 @@ mod tests {
         let whole: Value =
             serde_json::from_slice(&writer.whole(&stamp(), Output::Chat(Box::new(reply)))).unwrap();
         let choices = json!([{"index": 0, "text": "ho", "logprobs": null, "finish_reason": "stop"}]);
-        assert_eq!((&whole["object"], &whole["id"], &whole["choices"]), (&json!("text_completion"), &json!("cmpl-1"), &choices));
+        assert_eq!(
+            (&whole["object"], &whole["id"], &whole["choices"]),
+            (&json!("text_completion"), &json!("cmpl-1"), &choices)
+        );
     }
 
     #[test]
     fn a_stream_is_pieces_of_text() {
         let body = json!({"prompt": "a", "stream": true, "stream_options": {"include_usage": true}});
         let (mut writer, mut out) = (asked(&body).unwrap().writer, Vec::new());
-        writer.event(&stamp(), ChatEvent { reasoning_content: "hm".into(), ..ChatEvent::default() }, &mut out);
+        writer.event(
+            &stamp(),
+            ChatEvent { reasoning_content: "hm".into(), ..ChatEvent::default() },
+            &mut out,
+        );
         writer.event(&stamp(), ChatEvent { content: "h".into(), ..ChatEvent::default() }, &mut out);
         let usage = Some(TokenUsage { prompt: 2, ..TokenUsage::default() });
-        writer.event(&stamp(), ChatEvent { finish_reason: "length".into(), usage, ..ChatEvent::default() }, &mut out);
+        writer.event(
+            &stamp(),
+            ChatEvent { finish_reason: "length".into(), usage, ..ChatEvent::default() },
+            &mut out,
+        );
         writer.end(&stamp(), &mut out);
         let text = String::from_utf8(out).unwrap();
-        let chunks: Vec<_> = text.split_terminator("\n\n").map(|block| block.strip_prefix("data: ").unwrap()).collect();
+        let chunks: Vec<_> =
+            text.split_terminator("\n\n").map(|block| block.strip_prefix("data: ").unwrap()).collect();
         assert_eq!(chunks.len(), 4);
         assert!(chunks[0].contains(r#""text":"h","logprobs":null,"finish_reason":null"#), "{text}");
-        assert!(chunks[1].contains(r#""finish_reason":"length""#) && chunks[2].contains(r#""prompt_tokens":2"#));
+        assert!(
+            chunks[1].contains(r#""finish_reason":"length""#) && chunks[2].contains(r#""prompt_tokens":2"#)
+        );
         assert_eq!(chunks[3], "[DONE]");
     }
 }

@@ -27,7 +27,9 @@ pub(super) fn content(value: Option<Value>, at: &Path<'_>) -> Result<(Content, S
 /// None where the part says nothing that another protocol could be told.
 fn part(mut fields: Fields<'_>, at: &Path<'_>, refusal: &mut String) -> Result<Option<Part>, FieldError> {
     let kind = match fields.required("type")?.as_str() {
-        "text" | "input_text" | "output_text" => PartKind::Text(fields.text("text")?.ok_or_else(|| fields.wrong("text", "is required"))?),
+        "text" | "input_text" | "output_text" => {
+            PartKind::Text(fields.text("text")?.ok_or_else(|| fields.wrong("text", "is required"))?)
+        }
         "image_url" => PartKind::Image(image(&mut fields, at)?),
         "input_audio" => PartKind::Audio(audio(&mut fields, at)?),
         "file" => PartKind::Document(file(&mut fields, at)?),
@@ -44,7 +46,7 @@ fn part(mut fields: Fields<'_>, at: &Path<'_>, refusal: &mut String) -> Result<O
     Ok(Some(Part { kind, extra: cache(&mut fields) }))
 }
 
-/// Where Anthropic shall cache, as `OpenRouter` and `LiteLLM` take it in OpenAI's words
+/// Where Anthropic shall cache, as OpenRouter and LiteLLM take it in OpenAI's words
 /// (<https://openrouter.ai/docs/guides/best-practices/prompt-caching>). Nobody else gets it.
 pub(super) fn cache(fields: &mut Fields<'_>) -> Extra {
     let mark = fields.take("cache_control").map(|mark| Map::from_iter([("cache_control".to_owned(), mark)]));
@@ -116,7 +118,8 @@ mod tests {
 
     #[test]
     fn every_part_is_read() {
-        let media = |source, mime_type: &str| Media { source, mime_type: mime_type.into(), ..Media::default() };
+        let media =
+            |source, mime_type: &str| Media { source, mime_type: mime_type.into(), ..Media::default() };
         let url = |url: &str| MediaSource::Url(url.into());
         let data = || MediaSource::Data(b"abc".to_vec());
         let named = |media: Media| Media { filename: "a".into(), ..media };
@@ -170,8 +173,14 @@ mod tests {
             (json!([{"type": "text", "text": "a"}, {"type": "text", "text": 1}]), "content[1].text"),
             (json!([{"type": "image_url"}]), "content[0].image_url"),
             (json!([{"type": "image_url", "image_url": {}}]), "content[0].image_url.url"),
-            (json!([{"type": "input_audio", "input_audio": {"data": "!", "format": "wav"}}]), "content[0].input_audio.data"),
-            (json!([{"type": "input_audio", "input_audio": {"data": "YWJj", "format": "a/b"}}]), "content[0].input_audio.format"),
+            (
+                json!([{"type": "input_audio", "input_audio": {"data": "!", "format": "wav"}}]),
+                "content[0].input_audio.data",
+            ),
+            (
+                json!([{"type": "input_audio", "input_audio": {"data": "YWJj", "format": "a/b"}}]),
+                "content[0].input_audio.format",
+            ),
             (json!([{"type": "file", "file": {"file_id": "f"}}]), "content[0].file.file_id"),
             (json!([{"type": "file", "file": {"file_data": "!"}}]), "content[0].file.file_data"),
         ];

@@ -5,7 +5,9 @@ use super::{
     head::write,
     once::Once,
 };
-use crate::wire::{Asked, EmbeddingInputs, EmbeddingReply, EmbeddingRequest, FieldError, Input, Output, Stamp};
+use crate::wire::{
+    Asked, EmbeddingInputs, EmbeddingReply, EmbeddingRequest, FieldError, Input, Output, Stamp,
+};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -149,7 +151,8 @@ mod tests {
 
     #[test]
     fn inputs_are_texts_or_tokens() {
-        let texts = |texts: &[&str]| EmbeddingInputs::Texts(texts.iter().map(|text| (*text).to_owned()).collect());
+        let texts =
+            |texts: &[&str]| EmbeddingInputs::Texts(texts.iter().map(|text| (*text).to_owned()).collect());
         let table = [
             (json!("a"), texts(&["a"])),
             (json!(["a", "b"]), texts(&["a", "b"])),
@@ -191,7 +194,8 @@ mod tests {
         let reply = EmbeddingReply { vectors: vec![vec![0.1, -2.5], vec![1e-8, 3.0]], usage };
         let stamp = Stamp { model: "m".into(), ..Stamp::default() };
         for encoding in [Value::Null, "float".into(), "base64".into()] {
-            let mut writer = asked(&json!({"input": ["a", "b"], "encoding_format": encoding})).unwrap().writer;
+            let mut writer =
+                asked(&json!({"input": ["a", "b"], "encoding_format": encoding})).unwrap().writer;
             let body = writer.whole(&stamp, Output::Embeddings(reply.clone()));
             assert_eq!(openai::embeddings::embeddings(&body, 2, "").unwrap(), reply);
             let value: Value = serde_json::from_slice(&body).unwrap();

@@ -1,6 +1,6 @@
 //! Errors as OpenAI words them: `{"error": {"message", "type", "param", "code"}}`
 //! (<https://platform.openai.com/docs/guides/error-codes>). Its clients choose their class by the status, and programs look
-//! at `code`: `LangChain` for `context_length_exceeded` (`langchain_openai/chat_models/base.py`), others for
+//! at `code`: LangChain for `context_length_exceeded` (`langchain_openai/chat_models/base.py`), others for
 //! `insufficient_quota`, which no waiting helps against (<https://github.com/langchain-ai/langchainjs/issues/1929>).
 
 use super::head::write;
@@ -39,7 +39,9 @@ fn words(report: &ErrorReport) -> (&'static str, &'static str) {
     const INVALID: &str = "invalid_request_error";
     match report.reason.as_str() {
         "TOKEN_INVALID" => (INVALID, "invalid_api_key"),
-        "MODEL_NOT_FOUND" | "PROVIDER_NOT_FOUND" | "UPSTREAM_MODEL_UNAVAILABLE" => (INVALID, "model_not_found"),
+        "MODEL_NOT_FOUND" | "PROVIDER_NOT_FOUND" | "UPSTREAM_MODEL_UNAVAILABLE" => {
+            (INVALID, "model_not_found")
+        }
         "UPSTREAM_CONTEXT_TOO_LONG" => (INVALID, "context_length_exceeded"),
         "UPSTREAM_CONTENT_FILTERED" => (INVALID, "content_filter"),
         "UPSTREAM_QUOTA_EXHAUSTED" => ("insufficient_quota", "insufficient_quota"),
@@ -61,7 +63,9 @@ fn words(report: &ErrorReport) -> (&'static str, &'static str) {
 fn param(field: &str) -> String {
     let field = field.strip_prefix("parameters.").unwrap_or(field);
     for name in ["token_arrays", "contents", "texts"] {
-        if let Some(place) = field.strip_prefix(name).filter(|place| place.is_empty() || place.starts_with('[')) {
+        if let Some(place) =
+            field.strip_prefix(name).filter(|place| place.is_empty() || place.starts_with('['))
+        {
             return format!("input{place}");
         }
     }
@@ -102,7 +106,10 @@ mod tests {
         ];
         for (status, reason, kind, code) in table {
             let error = read(status, reason, "");
-            assert_eq!((&error["type"], &error["code"], &error["param"]), (&json!(kind), &code, &Value::Null));
+            assert_eq!(
+                (&error["type"], &error["code"], &error["param"]),
+                (&json!(kind), &code, &Value::Null)
+            );
         }
     }
 

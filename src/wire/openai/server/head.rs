@@ -55,10 +55,9 @@ impl Head {
         out.insert("object".to_owned(), kind.object.into());
         out.insert("created".to_owned(), self.created.into());
         out.insert("model".to_owned(), self.told.model.clone().into());
-        for (name, text) in [
-            ("service_tier", &self.told.service_tier),
-            ("system_fingerprint", &self.told.system_fingerprint),
-        ] {
+        for (name, text) in
+            [("service_tier", &self.told.service_tier), ("system_fingerprint", &self.told.system_fingerprint)]
+        {
             if !text.is_empty() {
                 out.insert(name.to_owned(), text.clone().into());
             }
@@ -160,6 +159,9 @@ mod tests {
         head.learn(&AnswerHead { id: "late".into(), model: "late".into(), ..AnswerHead::default() });
         let later = Stamp { created: 8, ..Stamp::default() };
         assert_eq!(head.piece(&later, kind, Vec::new()), first);
-        assert_eq!(Value::from(first), json!({"id": "p-1", "object": "o", "created": 7, "model": "m", "choices": []}));
+        assert_eq!(
+            Value::from(first),
+            json!({"id": "p-1", "object": "o", "created": 7, "model": "m", "choices": []})
+        );
     }
 }

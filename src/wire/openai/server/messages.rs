@@ -183,11 +183,17 @@ mod tests {
             (json!([{"content": "x"}]), "messages[0].role"),
             (json!([{"role": "model"}]), "messages[0].role"),
             (json!([{"role": "user", "content": 1}]), "messages[0].content"),
-            (json!([{"role": "user", "content": "a"}, {"role": "user", "content": {}}]), "messages[1].content"),
+            (
+                json!([{"role": "user", "content": "a"}, {"role": "user", "content": {}}]),
+                "messages[1].content",
+            ),
             (json!([{"role": "user", "name": 1}]), "messages[0].name"),
             (json!([{"role": "assistant", "audio": {"id": "a"}}]), "messages[0].audio"),
             (json!([{"role": "assistant", "tool_calls": {}}]), "messages[0].tool_calls"),
-            (json!([{"role": "assistant", "tool_calls": [{"id": "a"}]}]), "messages[0].tool_calls[0].function"),
+            (
+                json!([{"role": "assistant", "tool_calls": [{"id": "a"}]}]),
+                "messages[0].tool_calls[0].function",
+            ),
             (
                 json!([{"role": "assistant", "tool_calls": [{"id": "a", "type": "custom", "custom": {}}]}]),
                 "messages[0].tool_calls[0].type",

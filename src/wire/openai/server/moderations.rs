@@ -7,8 +7,8 @@ use super::{
     once::Once,
 };
 use crate::wire::{
-    Asked, Content, FieldError, Input, Judgement, ModerationInputs, ModerationReply, ModerationRequest, Output,
-    PartKind, Stamp,
+    Asked, Content, FieldError, Input, Judgement, ModerationInputs, ModerationReply, ModerationRequest,
+    Output, PartKind, Stamp,
 };
 use serde_json::{Map, Value, json};
 
@@ -111,7 +111,8 @@ mod tests {
 
     #[test]
     fn inputs_are_texts_or_parts() {
-        let texts = |texts: &[&str]| ModerationInputs::Texts(texts.iter().map(|text| (*text).to_owned()).collect());
+        let texts =
+            |texts: &[&str]| ModerationInputs::Texts(texts.iter().map(|text| (*text).to_owned()).collect());
         let image = Media { source: MediaSource::Url("https://h/i".into()), ..Media::default() };
         let parts = vec![PartKind::Text("a".into()).into(), PartKind::Image(image).into()];
         let table = [
@@ -123,7 +124,8 @@ mod tests {
             ),
         ];
         for (input, expected) in table {
-            let Input::Moderation(request) = asked(&json!({"model": "m", "input": input})).unwrap().input else {
+            let Input::Moderation(request) = asked(&json!({"model": "m", "input": input})).unwrap().input
+            else {
                 panic!("a judgement")
             };
             assert_eq!((request.inputs, request.parameters.len()), (expected, 0));
@@ -155,8 +157,14 @@ mod tests {
         let value: Value = serde_json::from_slice(&body).unwrap();
         let result = &value["results"][0];
         assert_eq!((&value["id"], &result["flagged"]), (&json!("modr-1"), &json!(true)));
-        assert_eq!((&result["categories"]["violence"], &result["categories"]["hate"]), (&json!(true), &json!(false)));
-        assert_eq!((&result["category_scores"]["violence"], &result["category_scores"]["hate"]), (&json!(0.5), &json!(0.0)));
+        assert_eq!(
+            (&result["categories"]["violence"], &result["categories"]["hate"]),
+            (&json!(true), &json!(false))
+        );
+        assert_eq!(
+            (&result["category_scores"]["violence"], &result["category_scores"]["hate"]),
+            (&json!(0.5), &json!(0.0))
+        );
         for name in ["categories", "category_scores", "category_applied_input_types"] {
             assert_eq!(result[name].as_object().unwrap().len(), CATEGORIES.len());
         }

@@ -92,7 +92,10 @@ mod tests {
             body["return_documents"] = shown.into();
             let Asked { input, mut writer } = asked(&body).unwrap();
             let Input::Rerank(request) = input else { panic!("an order") };
-            assert_eq!((request.documents.as_slice(), request.top_n), (&["a".to_owned(), "b".to_owned()][..], 2));
+            assert_eq!(
+                (request.documents.as_slice(), request.top_n),
+                (&["a".to_owned(), "b".to_owned()][..], 2)
+            );
             assert_eq!(Value::from(request.parameters.clone()), json!({"max_tokens_per_doc": 9}));
             let usage = TokenUsage { prompt: 4, total: 4, ..TokenUsage::default() };
             let results = vec![Ranked { index: 1, score: 0.9 }, Ranked { index: 0, score: 0.25 }];

@@ -21,7 +21,8 @@ pub(super) fn annotation(annotation: &Annotation) -> Option<Value> {
         return Some(annotation.json.clone());
     }
     (!annotation.url.is_empty()).then(|| {
-        let mut citation = json!({"url": annotation.url, "title": annotation.title, "start_index": 0, "end_index": 0});
+        let mut citation =
+            json!({"url": annotation.url, "title": annotation.title, "start_index": 0, "end_index": 0});
         // OpenRouter's (<https://openrouter.ai/docs/guides/features/plugins/web-search>).
         if !annotation.text.is_empty() {
             citation["content"] = annotation.text.clone().into();
@@ -30,14 +31,17 @@ pub(super) fn annotation(annotation: &Annotation) -> Option<Value> {
     })
 }
 
-/// The pictures of an answer, as `OpenRouter` has them
+/// The pictures of an answer, as OpenRouter has them
 /// (<https://openrouter.ai/docs/guides/overview/multimodal/image-generation>). The first has that index.
 pub(super) fn images(parts: &[Part], first: usize) -> Vec<Value> {
     let images = parts.iter().filter_map(|part| match &part.kind {
         PartKind::Image(media) => url(media),
         _ => None,
     });
-    (first..).zip(images).map(|(index, url)| json!({"type": "image_url", "image_url": {"url": url}, "index": index})).collect()
+    (first..)
+        .zip(images)
+        .map(|(index, url)| json!({"type": "image_url", "image_url": {"url": url}, "index": index}))
+        .collect()
 }
 
 fn url(media: &Media) -> Option<String> {
@@ -120,9 +124,11 @@ mod tests {
             "topCandidates": [{"candidates": [{"token": "b", "logProbability": -1.5}]}],
         });
         let cohere = json!([{"token_ids": [1, 2], "text": "a", "logprobs": [-0.25, -0.25]}]);
-        let expected = |top: Value| json!({"content": [
+        let expected = |top: Value| {
+            json!({"content": [
             {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": top},
-        ], "refusal": null});
+        ], "refusal": null})
+        };
         let top = json!([{"token": "b", "logprob": -1.5, "bytes": [98]}]);
         assert_eq!(logprobs(Some(&gemini)), expected(top));
         assert_eq!(logprobs(Some(&cohere)), expected(json!([])));
@@ -136,9 +142,12 @@ mod tests {
     #[test]
     fn references_need_an_address() {
         let own = json!({"type": "url_citation", "url_citation": {"url": "https://h", "start_index": 3}});
-        let read = |url: &str, json: Value| annotation(&Annotation { url: url.into(), text: "t".into(), json, ..Annotation::default() });
+        let read = |url: &str, json: Value| {
+            annotation(&Annotation { url: url.into(), text: "t".into(), json, ..Annotation::default() })
+        };
         assert_eq!(read("https://h", own.clone()), Some(own));
-        let citation = json!({"url": "https://h", "title": "", "start_index": 0, "end_index": 0, "content": "t"});
+        let citation =
+            json!({"url": "https://h", "title": "", "start_index": 0, "end_index": 0, "content": "t"});
         assert_eq!(
             read("https://h", json!({"type": "page"})),
             Some(json!({"type": "url_citation", "url_citation": citation}))

@@ -1,10 +1,10 @@
 //! The model's reasoning, which OpenAI's chat has no field for. Its text goes out as `reasoning_content`, DeepSeek's name
-//! (<https://api-docs.deepseek.com/guides/reasoning_model>), which Dify, `LangChain` and `LiteLLM` read. What the provider needs
-//! back goes out as `reasoning_details`, as `OpenRouter` has it
+//! (<https://api-docs.deepseek.com/guides/reasoning_model>), which Dify, LangChain and LiteLLM read. What the provider needs
+//! back goes out as `reasoning_details`, as OpenRouter has it
 //! (<https://openrouter.ai/docs/guides/best-practices/reasoning-tokens#preserving-reasoning>): who sends a message back as it
 //! came keeps the signatures.
 //!
-//! The same is read in a request, and so are `LiteLLM`'s `thinking_blocks` (<https://docs.litellm.ai/docs/reasoning_content>)
+//! The same is read in a request, and so are LiteLLM's `thinking_blocks` (<https://docs.litellm.ai/docs/reasoning_content>)
 //! and the signatures that Gemini puts at tool calls where it speaks OpenAI's API
 //! (<https://ai.google.dev/gemini-api/docs/thought-signatures>).
 
@@ -12,7 +12,7 @@ use super::fields::{Fields, Path};
 use crate::wire::{FieldError, Reasoning};
 use serde_json::{Map, Value};
 
-/// `OpenRouter`'s names of formats, and the kinds of provider whose they are.
+/// OpenRouter's names of formats, and the kinds of provider whose they are.
 const FORMATS: &[(&str, &str)] = &[("anthropic-claude-v1", "anthropic"), ("google-gemini-v1", "gemini")];
 
 /// In a detail: the place of the piece among the parts of the message, where that is not its place among the details.
@@ -53,7 +53,7 @@ fn all(
 /// None where its format is nobody's that Rota gives it back to.
 fn detail(mut fields: Fields<'_>, place: i32) -> Result<Option<Reasoning>, FieldError> {
     let format = fields.text("format")?.unwrap_or_default();
-    let mut text = |name: &str| Ok(fields.text(name)?.unwrap_or_default());
+    let mut text = |name: &str| Ok::<_, FieldError>(fields.text(name)?.unwrap_or_default());
     let mut piece = Reasoning {
         text: text("text")?,
         signature: text("signature")?,
@@ -73,7 +73,7 @@ fn detail(mut fields: Fields<'_>, place: i32) -> Result<Option<Reasoning>, Field
 
 /// A block as Anthropic has it.
 fn block(mut fields: Fields<'_>, place: i32) -> Result<Option<Reasoning>, FieldError> {
-    let mut text = |name: &str| Ok(fields.text(name)?.unwrap_or_default());
+    let mut text = |name: &str| Ok::<_, FieldError>(fields.text(name)?.unwrap_or_default());
     Ok(Some(Reasoning {
         text: text("thinking")?,
         signature: text("signature")?,
@@ -84,7 +84,7 @@ fn block(mut fields: Fields<'_>, place: i32) -> Result<Option<Reasoning>, FieldE
     }))
 }
 
-/// The signature that stands at a tool call, in Google's place or in `LiteLLM`'s
+/// The signature that stands at a tool call, in Google's place or in LiteLLM's
 /// (<https://docs.litellm.ai/blog/gemini_3>).
 pub(super) fn of_call(call: &Map<String, Value>, id: &str) -> Option<Reasoning> {
     let google = call.get("extra_content").and_then(|extra| extra.pointer("/google/thought_signature"));
@@ -192,7 +192,8 @@ mod tests {
             kind: "anthropic".into(),
             ..Reasoning::default()
         };
-        let said = [text("h", ""), text("m", ""), text("", "s")].map(|piece| told.details(&[piece]).remove(0));
+        let said =
+            [text("h", ""), text("m", ""), text("", "s")].map(|piece| told.details(&[piece]).remove(0));
         let expected = json!([
             {"type": "reasoning.text", "index": 0, "format": "anthropic-claude-v1", "place": 1, "text": "h"},
             {"type": "reasoning.text", "index": 0, "text": "m"},
@@ -210,7 +211,8 @@ mod tests {
         let (_, pieces) = read_message(json!({ "thinking_blocks": blocks })).unwrap();
         let seen: Vec<_> = pieces.iter().map(|piece| (&*piece.text, &*piece.data, piece.index)).collect();
         assert_eq!(seen, [("hm", "", 0), ("", "x", 1)]);
-        let encrypted = json!([{"type": "reasoning.encrypted", "data": "s", "format": "google-gemini-v1", "id": "c"}]);
+        let encrypted =
+            json!([{"type": "reasoning.encrypted", "data": "s", "format": "google-gemini-v1", "id": "c"}]);
         let (_, pieces) = read_message(json!({ "reasoning_details": encrypted })).unwrap();
         assert_eq!((&*pieces[0].signature, &*pieces[0].id, &*pieces[0].kind), ("s", "c", "gemini"));
         for call in [
@@ -221,6 +223,9 @@ mod tests {
             assert_eq!((&*piece.signature, &*piece.id, &*piece.kind), ("s", "c", "gemini"));
         }
         assert!(of_call(&Map::new(), "c").is_none());
-        assert_eq!(read_message(json!({"reasoning_details": [1]})).unwrap_err().field, "reasoning_details[0]");
+        assert_eq!(
+            read_message(json!({"reasoning_details": [1]})).unwrap_err().field,
+            "reasoning_details[0]"
+        );
     }
 }

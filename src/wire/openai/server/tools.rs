@@ -44,7 +44,9 @@ pub(super) fn tools(fields: &mut Fields<'_>, at: &Path<'_>) -> Result<Tools, Fie
 fn tool(mut fields: Fields<'_>, at: &Path<'_>) -> Result<Tool, FieldError> {
     // A custom tool takes any text, and what OpenAI runs itself others do not have.
     if fields.required("type")? != "function" {
-        return Err(fields.wrong("type", "is of no sort that other protocols know: only functions can be told"));
+        return Err(
+            fields.wrong("type", "is of no sort that other protocols know: only functions can be told")
+        );
     }
     let here = at.key("function");
     let tool = fields.take("function").ok_or_else(|| here.wrong("is required"))?;
@@ -90,7 +92,8 @@ mod tests {
             parameters: json!({"type": "object", "z": 1}).as_object().cloned(),
             ..Tool::default()
         };
-        let new = read(&json!({"tools": [{"type": "function", "function": function}], "tool_choice": "required"}));
+        let new =
+            read(&json!({"tools": [{"type": "function", "function": function}], "tool_choice": "required"}));
         let new = new.unwrap();
         assert_eq!((new.tools.as_slice(), new.choice), (&[expected.clone()][..], Some(json!("required"))));
         assert!(!new.are_functions);
