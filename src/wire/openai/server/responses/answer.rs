@@ -84,6 +84,7 @@ impl Writer {
     /// Why it is incomplete, where it is.
     fn cut(&self) -> Option<&'static str> {
         match self.finish_reason.as_str() {
+            _ if self.items.is_full() => Some("max_output_tokens"),
             "length" => Some("max_output_tokens"),
             "content_filter" => Some("content_filter"),
             _ => None,
@@ -211,6 +212,7 @@ impl WriteAnswer for Writer {
         }
         self.stamp(stamp);
         let mut pen = Pen::new(out, self.sequence);
+        let report = &ErrorReport { field: super::field(&report.field), ..report.clone() };
         let error = error::error(report);
         let mut body = error.clone();
         if let Some(body) = body.as_object_mut() {

@@ -5,10 +5,10 @@ use super::{
     sealed,
 };
 use crate::wire::{
-    Content, FieldError, Media, MediaSource, Message, Part, PartKind, ToolCall, media::data_url,
+    Content, Extra, FieldError, Media, MediaSource, Message, Part, PartKind, ToolCall, media::data_url,
 };
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 const ROLES: &[&str] = &["user", "assistant", "system", "developer"];
 
@@ -51,6 +51,7 @@ fn item(mut fields: Fields<'_>, at: &Path<'_>, messages: &mut Vec<Message>) -> R
             messages.push(Message { tool_call_id, ..says("tool", content) });
             Ok(())
         }
+        Some("image_generation_call") => drawn(fields, messages),
         Some("item_reference") => {
             Err(fields.wrong("type", "names an item that lies at one provider: send the item itself"))
         }
@@ -141,6 +142,21 @@ fn reasoning(mut fields: Fields<'_>, at: &Path<'_>, messages: &mut Vec<Message>)
     if let Some(turn) = turn(messages) {
         turn.reasoning_content.push_str(&text);
         turn.reasoning.extend(pieces);
+    }
+    Ok(())
+}
+
+/// An image that the model has made. Only Gemini gets its own back (<https://ai.google.dev/gemini-api/docs/image-generation>):
+/// others take no images of the assistant. Some clients send an id alone.
+fn drawn(mut fields: Fields<'_>, messages: &mut Vec<Message>) -> Result<(), FieldError> {
+    let format = fields.text("output_format")?.unwrap_or_else(|| "png".to_owned());
+    if let Some(data) = fields.text("result")?
+        && let Some(turn) = turn(messages)
+    {
+        let image = json!({"mimeType": format!("image/{format}"), "data": data});
+        let keys = Map::from_iter([("inlineData".to_owned(), image)]);
+        let extra = Extra { fields: keys.into(), kinds: vec!["gemini".to_owned()] };
+        add(&mut turn.content, Content::Parts(vec![Part { kind: PartKind::Opaque, extra }]));
     }
     Ok(())
 }

@@ -34,6 +34,23 @@ pub fn read(body: &[u8]) -> Result<Asked, FieldError> {
     Ok(Asked { input: Input::Chat(Box::new(chat)), writer: Box::new(Writer::new(echo)) })
 }
 
+/// A field as this API names it, where a driver names it in the words of chat completions.
+#[must_use]
+pub fn field(name: &str) -> String {
+    let name = name.strip_prefix("parameters.").unwrap_or(name);
+    let ours = match name {
+        "max_completion_tokens" | "max_tokens" => "max_output_tokens",
+        "reasoning_effort" => "reasoning.effort",
+        "response_format" => "text.format",
+        "verbosity" => "text.verbosity",
+        "logprobs" => "top_logprobs",
+        // Which item it was, a message does not say.
+        messages if messages.starts_with("messages") => "input",
+        other => other,
+    };
+    ours.to_owned()
+}
+
 /// Writes the answer to a request that is not read, because it goes to a provider that has this API.
 #[must_use]
 pub fn passing() -> Box<dyn WriteAnswer> {

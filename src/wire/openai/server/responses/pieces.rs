@@ -1,5 +1,6 @@
 //! What an event says, piece by piece, in the order in which it is told.
 
+use super::super::said;
 use crate::wire::{Annotation, ChatEvent, Media, MediaSource, PartKind, Reasoning, ToolCall};
 use serde_json::{Value, json};
 
@@ -20,6 +21,30 @@ pub(super) enum Piece {
     Call(ToolCall),
 }
 
+/// A value takes about so many bytes beside its text.
+const OF_VALUE: usize = 1 << 10;
+
+impl Piece {
+    /// About how many bytes are kept of it.
+    pub(super) fn size(&self) -> usize {
+        let of_reasoning = |piece: &Reasoning| {
+            OF_VALUE
+                + piece.text.len()
+                + piece.signature.len()
+                + piece.data.len()
+                + piece.extra.len() * OF_VALUE
+        };
+        match self {
+            Self::Reasoning(text, pieces) => text.len() + pieces.iter().map(of_reasoning).sum::<usize>(),
+            Self::Text(text, logprobs) => text.len() + logprobs.len() * OF_VALUE,
+            Self::Refusal(text) => text.len(),
+            Self::Annotation(_) => OF_VALUE,
+            Self::Image(bytes, _) => bytes.len() / 3 * 4,
+            Self::Call(call) => call.name.len() + call.arguments.len(),
+        }
+    }
+}
+
 /// The pieces of an event. Media that the protocol has no item for are left out.
 pub(super) fn pieces(event: ChatEvent) -> Vec<Piece> {
     let ChatEvent { content, reasoning_content, reasoning, refusal, tool_calls, rare, .. } = event;
@@ -29,9 +54,7 @@ pub(super) fn pieces(event: ChatEvent) -> Vec<Piece> {
         pieces.push(Piece::Reasoning(reasoning_content, reasoning));
     }
     if !content.is_empty() {
-        let logprobs = rare.logprobs.and_then(|mut all| all.get_mut("content").map(Value::take));
-        let logprobs = logprobs.and_then(|all| if let Value::Array(all) = all { Some(all) } else { None });
-        pieces.push(Piece::Text(content, logprobs.unwrap_or_default()));
+        pieces.push(Piece::Text(content, logprobs(rare.logprobs.as_deref())));
     }
     if !refusal.is_empty() {
         pieces.push(Piece::Refusal(refusal));
@@ -44,6 +67,14 @@ pub(super) fn pieces(event: ChatEvent) -> Vec<Piece> {
     }
     pieces.extend(tool_calls.into_iter().map(Piece::Call));
     pieces
+}
+
+/// Log probabilities of whichever vendor.
+fn logprobs(given: Option<&Value>) -> Vec<Value> {
+    match said::logprobs(given).get_mut("content").map(Value::take) {
+        Some(Value::Array(tokens)) => tokens,
+        _ => Vec::new(),
+    }
 }
 
 /// A reference to an address; others are ids at one provider. Where in the text it belongs, few providers say.

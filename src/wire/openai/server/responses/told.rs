@@ -76,6 +76,12 @@ struct Delta<'d> {
     logprobs: Option<&'d [Value]>,
 }
 
+/// So many bytes of an answer are kept until its last event says all of them again. Those of an event may be an image.
+const MOST: usize = 64 << 20;
+
+/// An item takes about so many bytes beside what it says.
+const OF_ITEM: usize = 2 << 10;
+
 /// All that is told.
 #[derive(Default)]
 pub(super) struct Items {
@@ -92,6 +98,8 @@ pub(super) struct Items {
     begun: BTreeSet<i32>,
     /// The items that are done.
     output: Vec<Value>,
+    /// How many bytes are kept.
+    kept: usize,
     /// The place of the next item.
     place: usize,
     /// The place and the id of the next item, where another has written that it begins.
@@ -129,6 +137,11 @@ impl Items {
         &self.output
     }
 
+    /// Whether no more can be taken: the answer is cut there.
+    pub(super) fn is_full(&self) -> bool {
+        self.kept > MOST
+    }
+
     /// Takes note of an item that another has begun: one that can be gone on with, or not.
     pub(super) fn adopt(&mut self, place: usize, id: Option<String>) {
         self.place = place.saturating_add(1);
@@ -137,6 +150,10 @@ impl Items {
 
     /// Takes what is new.
     pub(super) fn take(&mut self, piece: Piece, pen: &mut Pen<'_>) {
+        self.kept = self.kept.saturating_add(piece.size());
+        if self.is_full() {
+            return;
+        }
         if !(self.is_over() || self.open.as_ref().is_some_and(|open| open.item.takes(&piece))) {
             self.wait(piece);
             return;
@@ -340,6 +357,7 @@ impl Items {
             .take()
             .unwrap_or_else(|| (self.place, format!("{prefix}_{}_{}", self.answer, self.place)));
         self.place = place.saturating_add(1);
+        self.kept = self.kept.saturating_add(OF_ITEM);
         (place, id)
     }
 

@@ -147,6 +147,22 @@ fn text_behind_a_call_belongs_to_its_message() {
 }
 
 #[test]
+fn an_image_goes_back_to_gemini_alone() {
+    let input = json!([
+        {"role": "user", "content": "a"},
+        {"type": "message", "role": "assistant", "content": "b"},
+        {"type": "image_generation_call", "id": "ig_1", "status": "completed", "output_format": "png", "result": "YWJj"},
+        {"type": "image_generation_call", "id": "ig_2"},
+    ]);
+    let messages = conversation(input).unwrap();
+    let Content::Parts(parts) = &messages[1].content else { panic!("{messages:?}") };
+    let image = json!({"inlineData": {"mimeType": "image/png", "data": "YWJj"}});
+    assert_eq!((messages.len(), parts.len(), parts[0].text()), (2, 2, Some("b")));
+    assert_eq!(Value::from(parts[1].extra.fields.clone()), image);
+    assert!(parts[1].extra.is_for("gemini") && !parts[1].extra.is_for("openai"));
+}
+
+#[test]
 fn every_part_is_read() {
     let data = |mime_type: &str, bytes: &[u8]| Media {
         source: MediaSource::Data(bytes.to_vec()),

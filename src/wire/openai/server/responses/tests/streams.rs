@@ -151,6 +151,17 @@ fn references_stand_at_the_text() {
 }
 
 #[test]
+fn probabilities_stand_at_the_text() {
+    let mut said = text("a");
+    let gemini = json!({"chosenCandidates": [{"token": "a", "logProbability": -0.5}]});
+    said.rare().logprobs = Some(Box::new(gemini));
+    let written = written([said, text("b"), ends("stop")]);
+    let token = "logprobs:[{token:a,logprob:-0.5,bytes:[97],top_logprobs:[]}]";
+    assert!(written.contains(&format!("delta:a,{token}")), "{written}");
+    assert!(written.contains(&format!("text:ab,{token}")), "{written}");
+}
+
+#[test]
 fn a_signature_does_not_cut_a_message_in_two() {
     let sign =
         Reasoning { signature: "s".into(), kind: "gemini".into(), id: "c1".into(), ..Reasoning::default() };
@@ -188,6 +199,32 @@ fn an_image_is_an_item() {
     let written = written([text("a"), image, ends("stop")]);
     let item = "item:{id:ig_1_1,type:image_generation_call,status:completed,output_format:png,result:YWJj}";
     assert!(written.contains(item), "{written}");
+}
+
+#[test]
+fn an_endless_answer_is_cut() {
+    let (mut writer, mut most) = (passing(), 0);
+    let long = "x".repeat(1 << 20);
+    for _ in 0..80 {
+        let mut out = Vec::new();
+        writer.event(&stamp(), text(&long), &mut out);
+        most += usize::from(out.len() > long.len());
+    }
+    let mut out = Vec::new();
+    writer.end(&stamp(), &mut out);
+    assert_eq!(most, 63, "an item takes some room itself");
+    let last = out.split(|byte| *byte == b'\n').rev().find(|line| line.starts_with(b"data: ")).unwrap();
+    let last: Value = serde_json::from_slice(&last["data: ".len()..]).unwrap();
+    assert_eq!(last["response"]["incomplete_details"]["reason"], "max_output_tokens");
+    // So is one of many small items.
+    let mut writer = passing();
+    let mut out = Vec::new();
+    for _ in 0..20_000 {
+        out.clear();
+        writer.event(&stamp(), text("a"), &mut out);
+        writer.event(&stamp(), thought("b"), &mut out);
+    }
+    assert!(out.is_empty());
 }
 
 #[test]
@@ -243,7 +280,7 @@ fn an_error_ends_the_stream() {
         status: 429,
         reason: "UPSTREAM_RATE_LIMITED".into(),
         message: "slow down".into(),
-        field: String::new(),
+        field: "parameters.reasoning_effort".into(),
     };
     for begun in [true, false] {
         let (mut writer, mut out) = (passing(), Vec::new());
@@ -257,7 +294,7 @@ fn an_error_ends_the_stream() {
         let [.., (error, body), (failed, response)] = frames.as_slice() else { panic!("{frames:?}") };
         assert_eq!((error.as_str(), failed.as_str()), ("error", "response.failed"));
         assert_eq!((&body["code"], &body["error"]["code"]), (&json!("rate_limit_exceeded"), &body["code"]));
-        assert_eq!((&body["message"], &body["param"]), (&json!("slow down"), &Value::Null));
+        assert_eq!((&body["message"], &body["param"]), (&json!("slow down"), &json!("reasoning.effort")));
         assert_eq!(
             response["response"]["error"],
             json!({"code": "rate_limit_exceeded", "message": "slow down"})
