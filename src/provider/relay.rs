@@ -177,12 +177,12 @@ fn clean(mut passed: Passed, blotter: &Blotter) -> Passed {
     passed
 }
 
-fn send<'c>(
-    call: &'c Call<'_>,
+fn send<'a, 'c>(
+    call: &'a Call<'c>,
     target: &Target,
     to: RelayTo<'_>,
     request: RelayBody<'_>,
-) -> impl Future<Output = Result<Response, Failure>> + use<'c> {
+) -> impl Future<Output = Result<Response, Failure>> + use<'a, 'c> {
     let edit = Edit { model: &to.model, include_usage: asks_for_usage(target, request) };
     let body = request.top.edited(request.body, edit);
     let mut url = to.url;
