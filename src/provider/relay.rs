@@ -5,8 +5,8 @@
 //! gone, it fails with `CONNECTION` or `TIMEOUT`.
 
 use super::{
-    ByteStream, Driver, Target, UpstreamClient, Whole, call::Call, client::Response, forward::blotted,
-    judge::is_of, redact::Blotter, stamp::request_id, stream::read_stream,
+    ByteStream, Driver, RelayTo, Target, UpstreamClient, Whole, call::Call, client::Response,
+    forward::blotted, judge::is_of, redact::Blotter, stamp::request_id, stream::read_stream,
 };
 use crate::{
     balance::Failure,
@@ -18,17 +18,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use std::borrow::Cow;
 use url::Url;
-
-/// Where a target takes requests of an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayTo<'t> {
-    /// The address.
-    pub url: Url,
-    /// The model's name, as the bodies want it.
-    pub model: Cow<'t, str>,
-}
 
 /// One request to hand on.
 #[derive(Debug, Clone, Copy)]
