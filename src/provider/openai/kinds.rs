@@ -183,7 +183,7 @@ fn azure_url(target: &Target, path: &[&str]) -> Url {
         return join(&root, &[&["openai", "v1"], path].concat());
     }
     match path {
-        ["models"] | ["responses"] => join(&root, &[&["openai"], path].concat()),
+        ["models" | "responses"] => join(&root, &[&["openai"], path].concat()),
         _ => join(&root, &[&["openai", "deployments", target.model.as_str()], path].concat()),
     }
 }
