@@ -34,6 +34,8 @@ const NAMES: &[&str] = &[
     "id",
     "config_id",
     "credential",
+    "alias",
+    "target",
     "policy",
     "tenant",
     "token",
