@@ -201,7 +201,8 @@ mod tests {
             request.headers_mut().insert(ANTHROPIC_BETA, HeaderValue::from_static("x,y"));
             driver.sign(&Target { fields, ..target() }, &mut request).unwrap();
             let sent = request.headers();
-            assert_eq!((&sent[ANTHROPIC_VERSION], &sent[ANTHROPIC_BETA]), (version, beta));
+            assert_eq!(sent[ANTHROPIC_VERSION], version);
+            assert_eq!(sent[ANTHROPIC_BETA], beta);
         }
     }
 }

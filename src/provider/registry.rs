@@ -210,6 +210,11 @@ mod tests {
             let relayed = relays(kind, "https://h/v1", switches, Endpoint::ChatCompletions, body);
             assert_eq!(relayed.is_some(), taken, "{kind} {body}");
         }
+        for (kind, responses) in [("openai", false), ("openai_compatible", true)] {
+            let switches = Switches { responses: Some(responses), ..none };
+            let relayed = relays(kind, "https://h/v1", switches, Endpoint::Responses, "{}");
+            assert_eq!(relayed.is_some(), responses, "{kind}");
+        }
         let refused = Switches { no_developer_role: true, ..none };
         let body = r#"{"input":"developer"}"#;
         assert!(relays("openai", "https://h/v1", refused, Endpoint::Embeddings, body).is_some());

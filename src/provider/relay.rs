@@ -40,6 +40,7 @@ pub struct RelayBody<'r> {
 }
 
 /// A whole answer.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and the small one is rare")]
 pub enum RelayedWhole {
     /// As it came.
     Same {
@@ -196,8 +197,8 @@ fn add_query(url: &mut Url, query: &str) {
     let own = url.query().map(str::to_owned).unwrap_or_default();
     let goes_on = |pair: &&str| {
         let given = name(pair);
-        !(given.is_empty() || given == "key" || given == "alt")
-            && !own.split('&').any(|own| name(own) == given)
+        let is_own = own.split('&').any(|own| name(own) == given);
+        !(is_own || matches!(given.as_str(), "" | "key" | "alt"))
     };
     let more = query.split('&').filter(goes_on);
     let pairs: Vec<&str> = own.split('&').filter(|pair| !pair.is_empty()).chain(more).collect();
