@@ -45,11 +45,14 @@ impl Engine {
         let call = &Call { chain: vec![pool], repeatable, ..call };
         // An answer that counts as a failure and ends the call is the caller's all the same.
         let refused = Mutex::new(None);
-        let attempt = async |driver, target| match self.drivers.forward(driver, target, request).await? {
-            Forwarded::Answer(reply) => Ok(reply),
-            Forwarded::Refused(reply, failure) => {
-                *refused.lock() = Some(reply);
-                Err(failure)
+        let attempt = async |driver, target| {
+            *refused.lock() = None;
+            match self.drivers.forward(driver, target, request).await? {
+                Forwarded::Answer(reply) => Ok(reply),
+                Forwarded::Refused(reply, failure) => {
+                    *refused.lock() = Some(reply);
+                    Err(failure)
+                }
             }
         };
         let served =

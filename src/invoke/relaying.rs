@@ -155,7 +155,7 @@ impl Engine {
         let open = async |driver: &dyn Driver, target: &Target| {
             let (headers, opened) = self.open_relayed(driver, target, &request).await?;
             *head.lock() = headers;
-            Ok(opened)
+            Ok::<_, Failure>(opened)
         };
         let (mut pieces, trail) =
             self.streaming(&call, &|driver, target| Box::pin(open(driver, target))).await?;

@@ -165,7 +165,10 @@ impl Driver for Anthropic {
 mod tests {
     use super::*;
     use crate::balance::ErrorClass;
-    use crate::provider::fixtures::signed;
+    use crate::provider::{
+        Networks, UpstreamOptions,
+        fixtures::{signed, target},
+    };
 
     #[test]
     fn credentials_become_headers() {
@@ -182,5 +185,24 @@ mod tests {
         let failure = signed(driver, &[("api_key", "se\ncret")]).unwrap_err();
         assert_eq!(failure.class, ErrorClass::Authentication);
         assert!(!failure.message.contains("cret"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_callers_version_gives_way_and_its_beta_features_are_added() {
+        let client = UpstreamClient::new(&UpstreamOptions::new(Networks::Private)).unwrap();
+        let driver = driver(client);
+        for (own, version, beta) in [
+            (&[][..], "2024-01-01", "x,y"),
+            (&[("anthropic_version", "2099-01-01"), ("anthropic_beta", "a,b")], "2099-01-01", "a,b,x,y"),
+        ] {
+            let fields = own.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+            let mut request = Request::new(Payload::default());
+            request.headers_mut().insert(ANTHROPIC_VERSION, HeaderValue::from_static("2024-01-01"));
+            request.headers_mut().insert(ANTHROPIC_BETA, HeaderValue::from_static("x,y"));
+            driver.sign(&Target { fields, ..target() }, &mut request).unwrap();
+            let sent = request.headers();
+            assert_eq!(sent[ANTHROPIC_VERSION], version);
+            assert_eq!(sent[ANTHROPIC_BETA], beta);
+        }
     }
 }

@@ -66,13 +66,13 @@ impl<'c> Call<'c> {
     }
 
     /// Posts a body as it is, with these headers, and returns the answer when the status is 2xx.
-    pub(super) fn post_as_is(
-        &self,
+    pub(super) fn post_as_is<'a>(
+        &'a self,
         url: &Url,
         headers: &HeaderMap,
         content_type: HeaderValue,
         body: Payload,
-    ) -> impl Future<Output = Result<Response, Failure>> + use<'_, 'c> {
+    ) -> impl Future<Output = Result<Response, Failure>> + use<'a, 'c> {
         let mut request = Request::new(body);
         *request.method_mut() = Method::POST;
         request.headers_mut().clone_from(headers);

@@ -421,6 +421,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn endpoints_that_ask_a_model_are_known() {
+        let azure = "openai/deployments/my-gpt/chat/completions";
+        let table = [
+            (Protocol::OpenAi, "chat/completions", Some(Endpoint::ChatCompletions)),
+            (Protocol::OpenAi, "/v1/responses/", Some(Endpoint::Responses)),
+            (Protocol::OpenAi, azure, Some(Endpoint::ChatCompletions)),
+            (Protocol::OpenAi, "responses/resp_1/cancel", None),
+            (Protocol::OpenAi, "files", None),
+            (Protocol::OpenAi, "messages", None),
+            (Protocol::Anthropic, "v1/messages", Some(Endpoint::Messages)),
+            (Protocol::Anthropic, "messages/batches", None),
+            (Protocol::Gemini, "models/m:generateContent", Some(Endpoint::GenerateContent)),
+            (
+                Protocol::Gemini,
+                "v1beta/models/m:streamGenerateContent",
+                Some(Endpoint::StreamGenerateContent),
+            ),
+            (Protocol::Gemini, "models/m", None),
+        ];
+        for (protocol, path, endpoint) in table {
+            let mut request = ForwardRequest {
+                method: Method::POST,
+                path: ForwardPath::new(path).unwrap(),
+                query: String::new(),
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+                repeatable: false,
+            };
+            assert_eq!(request.endpoint(protocol), endpoint, "{path}");
+            request.method = Method::GET;
+            assert_eq!(request.endpoint(protocol), None);
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn whatever_is_taken_stays_below(path in "[a-z./\\\\%25eEfFcC2; ?#:@]{0,24}", query in ".{0,8}") {

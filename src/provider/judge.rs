@@ -23,7 +23,8 @@ pub(super) async fn judged(
     if is_of(response.headers(), "event-stream") {
         return begun(response.into_body().into_stream(), endpoint, call).await;
     }
-    if !is_of(response.headers(), "json") {
+    // Gemini's stream as an array is handed on as it comes.
+    if endpoint == Endpoint::StreamGenerateContent || !is_of(response.headers(), "json") {
         return Ok(response.into_body().into_stream());
     }
     let whole = call

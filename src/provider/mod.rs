@@ -59,11 +59,11 @@ pub use prefill::{PREFIX_KINDS, takes_prefill};
 pub use probe::probe;
 pub use proxies::{Misread, Proxies};
 pub use registry::{Registry, kind, kinds};
-pub use relay::{RelayBody, RelayPiece, RelayTo, RelayedFrames, RelayedWhole, relayed_headers};
+pub use relay::{RelayBody, RelayPiece, RelayedFrames, RelayedWhole, relayed_headers};
 pub use reserved::Reserved;
 pub use rules::{Pattern, Rule, Status};
 pub use stream::ChatStream;
-pub use target::{Fields, Target};
+pub use target::{Fields, RelayTo, Target};
 pub use tokens::{
     Countable, TokenCount, Vocabulary, answer_limit, count, estimate_chat, estimate_inputs, estimate_text,
 };

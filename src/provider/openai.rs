@@ -58,8 +58,8 @@ impl OpenAi {
     }
 
     /// Whether the target has `/responses`: few servers beside OpenAI's do.
-    fn has_responses(&self, _target: &Target) -> bool {
-        self.kind.dialect.has_responses
+    fn has_responses(&self, target: &Target) -> bool {
+        target.switches.responses.unwrap_or(self.kind.dialect.has_responses)
     }
 }
 
@@ -176,8 +176,8 @@ impl Driver for OpenAi {
             _ => return None,
         };
         let is_chat = endpoint == Endpoint::ChatCompletions;
-        let takes = if endpoint == Endpoint::Responses { self.has_responses(target) } else { true };
-        if !takes || (is_chat && refuses(self.recipient(target).switches, body)) {
+        let lacks = endpoint == Endpoint::Responses && !self.has_responses(target);
+        if lacks || (is_chat && refuses(self.recipient(target).switches, body)) {
             return None;
         }
         Some(RelayTo { url: self.url(target, path), model: Cow::Borrowed(&target.model) })

@@ -20,8 +20,8 @@ impl Payload {
 
     /// The body to send.
     pub(super) fn outgoing(self) -> Outgoing {
-        let [a, b, c, d, e] = self.0;
-        Full::new(a.chain(b).chain(c.chain(d).chain(e)))
+        let [first, second, third, fourth, last] = self.0;
+        Full::new(first.chain(second).chain(third.chain(fourth).chain(last)))
     }
 }
 

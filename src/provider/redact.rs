@@ -135,7 +135,7 @@ impl Blotter {
 
     /// Where secrets stand.
     fn places<'b>(&'b self, bytes: &'b [u8]) -> impl Iterator<Item = Range<usize>> + 'b {
-        let found = |form: &'b String| memmem::find_iter(bytes, form).map(|at| at..at + form.len());
+        let found = move |form: &'b String| memmem::find_iter(bytes, form).map(move |at| at..at + form.len());
         self.forms.iter().flat_map(found)
     }
 

@@ -105,3 +105,118 @@ impl Registry {
         self.drivers.iter().map(AsRef::as_ref).find(|driver| driver.spec().name == kind)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        provider::{Networks, Switches, UpstreamOptions, fixtures},
+        wire::Endpoint,
+    };
+
+    /// Where a target of that kind takes a request, and under which name of the model.
+    fn relays(
+        kind: &str,
+        base_url: &str,
+        switches: Switches,
+        endpoint: Endpoint,
+        body: &str,
+    ) -> Option<(String, String)> {
+        let client = UpstreamClient::new(&UpstreamOptions::new(Networks::Private)).unwrap();
+        let target = Target { base_url: base_url.parse().unwrap(), switches, ..fixtures::target() };
+        let registry = Registry::new(client);
+        let to = registry.get(kind).unwrap().relays(&target, endpoint, body.as_bytes())?;
+        Some((to.url.to_string(), to.model.into_owned()))
+    }
+
+    #[test]
+    fn each_kind_takes_its_own_protocol() {
+        use Endpoint::{
+            ChatCompletions, GenerateContent, Images, Messages, MessagesCountTokens, Rerank, Responses,
+            StreamGenerateContent, Translations,
+        };
+        let table = [
+            ("openai", "https://h/v1", ChatCompletions, Some(("https://h/v1/chat/completions", "m"))),
+            ("openai", "https://h/v1", Responses, Some(("https://h/v1/responses", "m"))),
+            ("openai", "https://h/v1", Images, Some(("https://h/v1/images/generations", "m"))),
+            ("openai", "https://h/v1", Messages, None),
+            ("openai_compatible", "https://h/v1", Responses, None),
+            ("openai_compatible", "https://h/v1", Rerank, Some(("https://h/v1/rerank", "m"))),
+            (
+                "azure_openai",
+                "https://h",
+                Translations,
+                Some(("https://h/openai/deployments/m/audio/translations", "m")),
+            ),
+            ("anthropic", "https://h", Messages, Some(("https://h/v1/messages", "m"))),
+            (
+                "anthropic",
+                "https://h",
+                MessagesCountTokens,
+                Some(("https://h/v1/messages/count_tokens", "m")),
+            ),
+            ("anthropic", "https://h", ChatCompletions, None),
+            (
+                "gemini",
+                "https://h",
+                GenerateContent,
+                Some(("https://h/v1beta/models/m:generateContent", "models/m")),
+            ),
+            (
+                "gemini",
+                "https://h",
+                StreamGenerateContent,
+                Some(("https://h/v1beta/models/m:streamGenerateContent?alt=sse", "models/m")),
+            ),
+            ("cohere", "https://h", Rerank, None),
+            ("cohere", "https://h", ChatCompletions, None),
+        ];
+        for (kind, base_url, endpoint, expected) in table {
+            let relayed = relays(kind, base_url, Switches::NONE, endpoint, "{}");
+            let expected = expected.map(|(url, model)| (url.to_owned(), model.to_owned()));
+            assert_eq!(relayed, expected, "{kind} {endpoint:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_switch_refuses_is_not_taken_as_it_is() {
+        let none = Switches::NONE;
+        let table = [
+            ("openai", Switches { no_developer_role: true, ..none }, r#"{"role":"developer"}"#, false),
+            (
+                "openai",
+                Switches { no_developer_role: true, ..none },
+                r#"{"content":"a \"developer\""}"#,
+                true,
+            ),
+            ("openai", none, r#"{"role":"developer"}"#, true),
+            ("openai_compatible", none, r#"{"role":"developer"}"#, false),
+            (
+                "openai",
+                Switches { no_max_completion_tokens: true, ..none },
+                r#"{"max_completion_tokens":1}"#,
+                false,
+            ),
+            (
+                "openai",
+                Switches { no_parallel_tool_calls: true, ..none },
+                r#"{"parallel_tool_calls":true}"#,
+                false,
+            ),
+            ("openai", Switches { no_stream_options: true, ..none }, r#"{"stream_options":null}"#, false),
+            ("openai", Switches { think_tags: true, ..none }, "{}", true),
+        ];
+        for (kind, switches, body, taken) in table {
+            let relayed = relays(kind, "https://h/v1", switches, Endpoint::ChatCompletions, body);
+            assert_eq!(relayed.is_some(), taken, "{kind} {body}");
+        }
+        for (kind, responses) in [("openai", false), ("openai_compatible", true)] {
+            let switches = Switches { responses: Some(responses), ..none };
+            let relayed = relays(kind, "https://h/v1", switches, Endpoint::Responses, "{}");
+            assert_eq!(relayed.is_some(), responses, "{kind}");
+        }
+        let refused = Switches { no_developer_role: true, ..none };
+        let body = r#"{"input":"developer"}"#;
+        assert!(relays("openai", "https://h/v1", refused, Endpoint::Embeddings, body).is_some());
+    }
+}

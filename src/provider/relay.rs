@@ -5,8 +5,8 @@
 //! gone, it fails with `CONNECTION` or `TIMEOUT`.
 
 use super::{
-    ByteStream, Driver, Target, UpstreamClient, Whole, call::Call, client::Response, forward::blotted,
-    judge::is_of, redact::Blotter, stamp::request_id, stream::read_stream,
+    ByteStream, Driver, RelayTo, Target, UpstreamClient, Whole, call::Call, client::Response,
+    forward::blotted, judge::is_of, redact::Blotter, stamp::request_id, stream::read_stream,
 };
 use crate::{
     balance::Failure,
@@ -18,17 +18,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
-use std::borrow::Cow;
 use url::Url;
-
-/// Where a target takes requests of an endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayTo<'t> {
-    /// The address.
-    pub url: Url,
-    /// The model's name, as the bodies want it.
-    pub model: Cow<'t, str>,
-}
 
 /// One request to hand on.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +40,7 @@ pub struct RelayBody<'r> {
 }
 
 /// A whole answer.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and the small one is rare")]
 pub enum RelayedWhole {
     /// As it came.
     Same {
@@ -177,12 +168,12 @@ fn clean(mut passed: Passed, blotter: &Blotter) -> Passed {
     passed
 }
 
-fn send<'c>(
-    call: &'c Call<'_>,
+fn send<'a, 'c>(
+    call: &'a Call<'c>,
     target: &Target,
     to: RelayTo<'_>,
     request: RelayBody<'_>,
-) -> impl Future<Output = Result<Response, Failure>> + use<'c> {
+) -> impl Future<Output = Result<Response, Failure>> + use<'a, 'c> {
     let edit = Edit { model: &to.model, include_usage: asks_for_usage(target, request) };
     let body = request.top.edited(request.body, edit);
     let mut url = to.url;
@@ -206,8 +197,8 @@ fn add_query(url: &mut Url, query: &str) {
     let own = url.query().map(str::to_owned).unwrap_or_default();
     let goes_on = |pair: &&str| {
         let given = name(pair);
-        !(given.is_empty() || given == "key" || given == "alt")
-            && !own.split('&').any(|own| name(own) == given)
+        let is_own = own.split('&').any(|own| name(own) == given);
+        !(is_own || matches!(given.as_str(), "" | "key" | "alt"))
     };
     let more = query.split('&').filter(goes_on);
     let pairs: Vec<&str> = own.split('&').filter(|pair| !pair.is_empty()).chain(more).collect();

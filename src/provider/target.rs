@@ -4,6 +4,7 @@ use super::KindSpec;
 use crate::wire::{Recipient, Switches};
 use secrecy::SecretString;
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -35,6 +36,15 @@ impl Target {
     pub fn recipient<'t>(&'t self, kind: &'t KindSpec) -> Recipient<'t> {
         Recipient { kind: kind.name, model: &self.model, switches: self.switches }
     }
+}
+
+/// Where a target takes requests of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayTo<'t> {
+    /// The address.
+    pub url: Url,
+    /// The model's name, as the bodies want it.
+    pub model: Cow<'t, str>,
 }
 
 /// A credential's fields by name. Clones share them: an attempt copies no secret.

@@ -49,7 +49,7 @@ fn of_chat(reply: ChatReply) -> Glance {
 }
 
 /// Whether JSON is an error in place of an answer, of whatever sort that is.
-pub(super) fn error_in(body: &[u8]) -> Option<ReadError> {
+fn error_in(body: &[u8]) -> Option<ReadError> {
     let mut blamed = false;
     let mut scan = Scan::new(body);
     let whole = scan.object(|scan, name| {

@@ -6,6 +6,8 @@
 //!   reads the frames of a streamed answer.
 //! - [`StreamReader`] reads a stream in two steps: a [`Decoder`] such as [`sse`] cuts the bytes into frames, and a
 //!   protocol's [`ReadFrames`] says what they mean.
+//! - A request or an answer that is handed on as it came is read beside: [`TopLevel`] says where a request goes and changes
+//!   it in place, [`glance`] whether a whole answer is one, and [`Passing`] what each frame of a stream means.
 //! - [`ProviderError`] is an error as the provider words it, and `retry_after` reads how long it asks callers to stay
 //!   away. What an error means for the provider is decided in `provider/`, and so is the removal of secrets.
 //!

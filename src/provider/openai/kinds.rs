@@ -118,6 +118,7 @@ pub(in crate::provider) static AZURE_OPENAI: Kind = Kind {
 };
 
 /// In what a kind differs from the others.
+#[expect(clippy::struct_excessive_bools, reason = "independent of each other")]
 pub(super) struct Dialect {
     /// The header of the key, and what stands before it.
     key: (&'static str, &'static str),
@@ -183,7 +184,7 @@ fn azure_url(target: &Target, path: &[&str]) -> Url {
         return join(&root, &[&["openai", "v1"], path].concat());
     }
     match path {
-        ["models"] | ["responses"] => join(&root, &[&["openai"], path].concat()),
+        ["models" | "responses"] => join(&root, &[&["openai"], path].concat()),
         _ => join(&root, &[&["openai", "deployments", target.model.as_str()], path].concat()),
     }
 }
