@@ -75,7 +75,8 @@ impl Cohere {
                 event
             };
             let calls = called.iter().enumerate().flat_map(|(index, own)| {
-                let before = index.checked_sub(1).map(|index| json!({"type": "tool-call-end", "index": index}));
+                let before =
+                    index.checked_sub(1).map(|index| json!({"type": "tool-call-end", "index": index}));
                 let begin = event("tool-call-start", json!({ "tool_calls": call(own, "") }));
                 let more = own.pieces().map(|text| {
                     event("tool-call-delta", json!({"tool_calls": {"function": {"arguments": text}}}))

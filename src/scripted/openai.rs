@@ -38,7 +38,9 @@ impl Dialect for OpenAi {
             "audio/transcriptions" | "audio/translations" => transcription(body),
             "completions" if wants_stream(request) => return Some(Answer::Pieces(self.texts(request))),
             "completions" => text_completion(request, &content(request).concat(), Some("stop")),
-            "images/generations" => json!({"created": 0, "data": [{"b64_json": BASE64_STANDARD.encode(&request.key)}]}),
+            "images/generations" => {
+                json!({"created": 0, "data": [{"b64_json": BASE64_STANDARD.encode(&request.key)}]})
+            }
             "models" => json!({
                 "object": "list",
                 "data": [{"id": "scripted", "object": "model", "created": 0, "owned_by": "rota"}],

@@ -138,8 +138,7 @@ fn in_events(place: usize, item: &Value, texts: &[String]) -> Vec<Value> {
     let id = item.get("id");
     let mut empty = item.clone();
     let event = |kind: &str, fields: Value| {
-        let mut event =
-            json!({"type": format!("response.{kind}"), "item_id": id, "output_index": place});
+        let mut event = json!({"type": format!("response.{kind}"), "item_id": id, "output_index": place});
         if let (Some(event), Value::Object(fields)) = (event.as_object_mut(), fields) {
             event.extend(fields);
         }
@@ -155,9 +154,8 @@ fn in_events(place: usize, item: &Value, texts: &[String]) -> Vec<Value> {
                 fields["content_index"] = 0.into();
                 fields
             };
-            let delta = |text: &String| {
-                event("output_text.delta", at(json!({"delta": text, "logprobs": []})))
-            };
+            let delta =
+                |text: &String| event("output_text.delta", at(json!({"delta": text, "logprobs": []})));
             let done = item.pointer("/content/0/text");
             [event("content_part.added", at(json!({ "part": text })))]
                 .into_iter()
@@ -190,9 +188,7 @@ fn in_events(place: usize, item: &Value, texts: &[String]) -> Vec<Value> {
             ]
         }
     };
-    let whole = |kind: &str, item: &Value| {
-        json!({"type": format!("response.output_item.{kind}"), "output_index": place, "item": item})
-    };
+    let whole = |kind: &str, item: &Value| json!({"type": format!("response.output_item.{kind}"), "output_index": place, "item": item});
     [whole("added", &empty)].into_iter().chain(content).chain([whole("done", item)]).collect()
 }
 

@@ -16,7 +16,7 @@ mod judging;
 mod leases;
 mod patience;
 mod reservations;
-mod sixteen_faults;
+pub mod sixteen_faults;
 mod speech;
 mod speech_out;
 pub mod streaming;
