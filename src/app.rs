@@ -7,13 +7,14 @@ pub use stores::{open_catalog, operator};
 use crate::{
     api::{self, Admin, ConfigApi, HealthApi, InvokeApi, Services},
     catalog::{Catalog, DatabaseState},
-    gate::{Connections, Drain, Gate},
+    gate::{Connections, Drain, Gate, Versions},
     health::{self, CheckSlots, Readiness, RedisNeed, Serving},
+    http,
     invoke::Engine,
     net::Port,
     provider::{Registry, UpstreamClient},
     redis::ChangeFeed,
-    settings::Settings,
+    settings::{OptionalListen, Settings},
     tasks::{Task, Tasks},
     telemetry::Metrics,
 };
@@ -31,13 +32,14 @@ const CLOSING: Duration = Duration::from_secs(1);
 /// A service that is up.
 pub struct App {
     address: SocketAddr,
+    http_address: Option<SocketAddr>,
     stores: Stores,
     tasks: Tasks,
     drain: Drain,
     drain_delay: Duration,
     drain_limit: Duration,
-    /// Ends when the last connection has.
-    server: JoinHandle<()>,
+    /// Each ends when the last connection to its door has.
+    servers: Vec<JoinHandle<()>>,
     /// Cancelled at the very end: until then calls that are inside need the tasks of their stores.
     end: CancellationToken,
 }
@@ -69,6 +71,7 @@ impl App {
             metrics.clone(),
             stores.traces.clone(),
         );
+        let engine = engine(settings, &stores, drivers.clone(), metrics.clone());
         let services = Services {
             health,
             admin: Admin::new(stores.catalog.clone(), stores.state.clone()),
@@ -79,26 +82,48 @@ impl App {
                 settings.tenant_max_watches,
                 drain.draining.clone(),
             ),
-            invoke: invoke_api(settings, &stores, drivers.clone(), metrics.clone(), &drain),
+            invoke: InvokeApi::new(
+                stores.catalog.clone(),
+                engine.clone(),
+                settings.default_deadline,
+                drain.stop.clone(),
+            ),
         };
         let connections = open_port(settings, metrics, &tasks).await?;
         let address = connections.address();
         settings.upstream.reserved.port(address);
-        let server = serve(settings, gate, services, connections, &tasks)?;
+        let http = open_http_port(settings, &connections).await?;
+        let http_address = http.as_ref().map(Connections::address);
+        let mut servers = vec![serve(settings, gate.clone(), services, connections, &tasks)?];
+        if let Some(connections) = http {
+            settings.upstream.reserved.port(connections.address());
+            let (catalog, options) = (stores.catalog.clone(), settings.http.clone());
+            let door = http::Door::new(gate, catalog, engine, options, drain.stop.clone());
+            servers.push(serve_http(settings, door, connections, &tasks));
+        }
         // Nothing fails any more: calls may come.
         let serving = Serving { catalog: stores.catalog.clone(), state: stores.state.clone() };
         let _ = readiness.serving.set(serving);
         health::begin(&reporter, &readiness).await;
         start_background(settings, &stores, &tasks, reporter, &readiness, drivers);
         tracing::info!(%address, "listening");
+        if let Some(address) = http_address {
+            tracing::info!(%address, "HTTP listening");
+        }
         let (drain_delay, drain_limit) = (settings.drain_delay, settings.drain_limit);
-        Ok(Self { address, stores, tasks, drain, drain_delay, drain_limit, server, end })
+        Ok(Self { address, http_address, stores, tasks, drain, drain_delay, drain_limit, servers, end })
     }
 
     /// Where gRPC is served.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where vendors' protocols are served over HTTP.
+    #[must_use]
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
     }
 
     /// The catalog served.
@@ -116,12 +141,9 @@ impl App {
     /// Says NOT_SERVING, then, after the drain delay, asks connections to end, turns new calls away a moment later, waits
     /// for those in flight up to the drain limit, and ends the rest.
     pub async fn shut_down(mut self) {
-        let shut = async {
-            let _ = (&mut self.server).await;
-        };
-        self.drain.run(self.drain_delay, self.drain_limit, shut).await;
-        if !self.server.is_finished() && timeout(CLOSING, &mut self.server).await.is_err() {
-            self.server.abort();
+        self.drain.run(self.drain_delay, self.drain_limit, all_shut(&mut self.servers)).await;
+        if timeout(CLOSING, all_shut(&mut self.servers)).await.is_err() {
+            self.servers.iter().for_each(JoinHandle::abort);
         }
         // Leases of calls that were cut off give themselves back above; this writes it.
         self.stores.state.flush().await;
@@ -129,6 +151,15 @@ impl App {
         self.stores.traces.flush().await;
         self.end.cancel();
         tracing::info!("stopped");
+    }
+}
+
+/// Waits until the last connection to each door has ended.
+async fn all_shut(servers: &mut [JoinHandle<()>]) {
+    for server in servers {
+        if !server.is_finished() {
+            let _ = server.await;
+        }
     }
 }
 
@@ -152,15 +183,9 @@ async fn open_admin_port(
     metrics: &Arc<Metrics>,
     tasks: &Tasks,
 ) -> Result<()> {
-    let wanted = settings.admin_listen;
-    let port = match Port::bind(wanted.address).await {
-        Ok(port) => Arc::new(port),
-        // A second service on one machine, which nobody has told where to be asked.
-        Err(error) if !wanted.given => {
-            tracing::warn!(address = %wanted.address, %error, "no probes and metrics over HTTP: see --admin-listen");
-            return Ok(());
-        }
-        Err(error) => return Err(error).context(format!("cannot listen on {}", wanted.address)),
+    let without = "no probes and metrics over HTTP: see --admin-listen";
+    let Some(port) = bind_optional(settings.admin_listen, without).await?.map(Arc::new) else {
+        return Ok(());
     };
     settings.upstream.reserved.port(port.address());
     tracing::info!(address = %port.address(), "probes and metrics over HTTP");
@@ -171,13 +196,7 @@ async fn open_admin_port(
     Ok(())
 }
 
-fn invoke_api(
-    settings: &Settings,
-    stores: &Stores,
-    drivers: Registry,
-    metrics: Arc<Metrics>,
-    drain: &Drain,
-) -> InvokeApi {
+fn engine(settings: &Settings, stores: &Stores, drivers: Registry, metrics: Arc<Metrics>) -> Arc<Engine> {
     let engine = Engine::new(
         stores.catalog.clone(),
         stores.state.clone(),
@@ -187,8 +206,46 @@ fn invoke_api(
         stores.traces.clone(),
     )
     .with_max_leases(settings.max_leases);
-    let (catalog, engine) = (stores.catalog.clone(), Arc::new(engine));
-    InvokeApi::new(catalog, engine, settings.default_deadline, drain.stop.clone())
+    Arc::new(engine)
+}
+
+/// Listens on an address that a start can do without. None where it is taken and was not given.
+async fn bind_optional(wanted: OptionalListen, without: &str) -> Result<Option<Port>> {
+    match Port::bind(wanted.address).await {
+        Ok(port) => Ok(Some(port)),
+        // A second service on one machine, which nobody has told where to listen.
+        Err(error) if !wanted.given => {
+            tracing::warn!(address = %wanted.address, %error, "{without}");
+            Ok(None)
+        }
+        Err(error) => Err(error).context(format!("cannot listen on {}", wanted.address)),
+    }
+}
+
+/// Opens the port of vendors' protocols.
+async fn open_http_port(settings: &Settings, grpc: &Connections) -> Result<Option<Connections>> {
+    let Some(wanted) = settings.http_listen else { return Ok(None) };
+    let port = bind_optional(wanted, "no OpenAI, Anthropic and Gemini over HTTP: see --http-listen").await?;
+    Ok(port.map(|port| grpc.beside(port, Versions::Any)))
+}
+
+/// Serves vendors' protocols, as [`serve`] does gRPC.
+fn serve_http(
+    settings: &Settings,
+    door: http::Door,
+    connections: Connections,
+    tasks: &Tasks,
+) -> JoinHandle<()> {
+    let (options, connections) = (settings.server.clone(), Arc::new(connections));
+    tasks.spawn(Task::HttpServer, move |stop| {
+        let (door, connections, options) = (door.clone(), connections.clone(), options.clone());
+        async move {
+            let (age, streams) = (options.max_connection_age, options.streams_per_connection);
+            if let Err(error) = http::serve(door, &connections, age, streams, stop).await {
+                tracing::warn!(%error, "HTTP cannot be served");
+            }
+        }
+    })
 }
 
 /// Opens the port of gRPC.

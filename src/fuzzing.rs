@@ -3,7 +3,7 @@
 
 pub use crate::{
     api::fuzzing::requests,
-    provider::fuzzing::{answers, error_body, reset_headers, sse, stream},
+    provider::fuzzing::{answers, error_body, form, passing, reset_headers, sse, stream, top_level},
 };
 
 #[cfg(test)]
@@ -16,10 +16,13 @@ mod tests {
     const TARGETS: &[(&str, Target)] = &[
         ("answers", super::answers),
         ("error_body", super::error_body),
+        ("form", super::form),
+        ("passing", super::passing),
         ("requests", super::requests),
         ("reset_headers", super::reset_headers),
         ("sse", super::sse),
         ("stream", super::stream),
+        ("top_level", super::top_level),
     ];
 
     #[test]

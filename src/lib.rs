@@ -6,6 +6,7 @@
 //!
 //! - [`gate`]: what every door shares: tokens, roles, limits, panics, the drain, connections and TLS.
 //! - [`api`]: the gRPC door. It translates between messages and domain types, and decides nothing.
+//! - [`http`]: the HTTP door: vendors' protocols. It translates too.
 //! - [`invoke`]: the engine: attempts, deadlines, streams, fallbacks and leases.
 //! - [`catalog`]: what tenants configure: storage, secrets, and the compiled pools that serve calls.
 //! - [`state`]: turns, cooldowns and calls in flight, in memory or on Redis.
@@ -17,6 +18,7 @@
 //! Beside them:
 //!
 //! - [`app`]: the composition root. It builds and starts everything.
+//! - [`problem`]: what every door tells of a call that was not served.
 //! - [`tasks`]: the long-lived tasks of the process, supervised.
 //! - [`net`]: the accept loop of every listener.
 //! - [`health`]: liveness, readiness and active health checks.
@@ -27,7 +29,7 @@
 //!
 //! # Who may import whom
 //!
-//! Imports point one way: `api -> gate`, `api -> invoke -> {catalog, state, provider} -> balance`, `catalog -> provider`,
+//! Imports point one way: `{api, http} -> gate`, `{api, http} -> invoke -> {catalog, state, provider} -> balance`, `catalog -> provider`,
 //! `provider -> wire` and `state -> redis`. `balance`, `redis` and `wire` import none of the others. No two files import each
 //! other in a circle. A test checks both (`tests/it/house/`).
 
@@ -41,8 +43,10 @@ pub mod cli;
 pub mod fuzzing;
 pub mod gate;
 pub mod health;
+pub mod http;
 pub mod invoke;
 pub mod net;
+pub mod problem;
 pub mod provider;
 pub mod redis;
 pub mod scripted;

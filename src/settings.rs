@@ -23,6 +23,7 @@ use crate::{
     api::ServerOptions,
     catalog::{Bounds, DatabaseOptions},
     gate::CallLimits,
+    http::DoorOptions as HttpOptions,
     invoke::{MAX_LEASES, RetryBudget},
     provider::UpstreamOptions,
     redis::RedisOptions,
@@ -38,7 +39,11 @@ pub struct Settings {
     /// The address that serves gRPC.
     pub listen: SocketAddr,
     /// The address that serves plain HTTP.
-    pub admin_listen: AdminListen,
+    pub admin_listen: OptionalListen,
+    /// The address that serves vendors' protocols over HTTP. None: nowhere.
+    pub http_listen: Option<OptionalListen>,
+    /// How those are served.
+    pub http: HttpOptions,
     /// The directory of Rota's files.
     pub data_dir: PathBuf,
     /// The database of the configuration. It may hold a password.
@@ -85,9 +90,9 @@ pub struct Settings {
     pub max_leases: u32,
 }
 
-/// The address that serves plain HTTP.
+/// An address that a start can do without, unless it was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AdminListen {
+pub struct OptionalListen {
     /// The address.
     pub address: SocketAddr,
     /// Whether it was given and is not the default.
@@ -123,13 +128,11 @@ impl Settings {
         let listen = given(raw.listen.take());
         let listen = address("listen", listen.as_deref().unwrap_or("127.0.0.1:50051"), &mut problems);
         let admin_listen = given(raw.admin_listen.take());
-        let admin_listen = AdminListen {
-            given: admin_listen.is_some(),
-            address: address(
-                "admin-listen",
-                admin_listen.as_deref().unwrap_or("127.0.0.1:9464"),
-                &mut problems,
-            ),
+        let admin_listen = optional("admin-listen", admin_listen, "127.0.0.1:9464", &mut problems);
+        // Here, an empty text is no value that was left out.
+        let http_listen = match raw.http_listen.take() {
+            Some(text) if text.trim().is_empty() => None,
+            text => Some(optional("http-listen", text, "127.0.0.1:8080", &mut problems)),
         };
         let data_dir = raw.data_dir.take().unwrap_or_else(|| "rota-data".into());
         let (database_url, embedded) = stores::database_url(&mut raw, &data_dir, &mut problems);
@@ -139,6 +142,7 @@ impl Settings {
         let settings = Self {
             listen,
             admin_listen,
+            http_listen,
             embedded,
             database_url: database_url.into(),
             database: stores::database(&mut raw, &mut problems),
@@ -146,7 +150,12 @@ impl Settings {
             redis_required: raw.redis_required.unwrap_or_default(),
             master_key: stores::master_key(&mut raw, &data_dir, embedded, &mut problems),
             data_dir,
-            upstream: upstream::resolve(&mut raw, listen, &mut problems),
+            upstream: upstream::resolve(
+                &mut raw,
+                http_listen.iter().map(|listen| listen.address).chain([listen]),
+                &mut problems,
+            ),
+            http: server::http(&mut raw, default_deadline, &mut problems),
             server: Arc::new(server::resolve(&mut raw, default_deadline, &mut problems)),
             limits: server::limits(&mut raw, &mut problems),
             bounds: stored::bounds(&mut raw, &mut problems),
@@ -184,6 +193,11 @@ impl Settings {
     pub fn operator_token_file(&self) -> PathBuf {
         self.data_dir.join("operator-token")
     }
+}
+
+fn optional(setting: &str, given: Option<String>, usual: &str, problems: &mut Problems) -> OptionalListen {
+    let text = given.as_deref().unwrap_or(usual);
+    OptionalListen { given: given.is_some(), address: address(setting, text, problems) }
 }
 
 /// Unlike other times it may be 0.

@@ -30,6 +30,8 @@ const GIVEN_UP: (usize, Duration) = (5, Duration::from_secs(60));
 pub enum Task {
     /// Accepts connections to the gRPC port.
     Server,
+    /// Accepts connections to the HTTP port.
+    HttpServer,
     /// Takes in the changes of configuration that are committed in the database.
     Follower,
     /// Removes what is too old from the database, and writes there what is counted in memory.
@@ -60,8 +62,9 @@ pub enum Task {
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Server,
+        Self::HttpServer,
         Self::Follower,
         Self::Upkeep,
         Self::ChangeAnnouncements,
@@ -82,6 +85,7 @@ impl Task {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Server => "server",
+            Self::HttpServer => "http_server",
             Self::Follower => "follower",
             Self::Upkeep => "upkeep",
             Self::ChangeAnnouncements => "change_announcements",
@@ -101,7 +105,7 @@ impl Task {
     /// Whether a replica is better restarted than left without it.
     #[must_use]
     pub const fn is_critical(self) -> bool {
-        matches!(self, Self::Server | Self::Follower)
+        matches!(self, Self::Server | Self::HttpServer | Self::Follower)
     }
 }
 

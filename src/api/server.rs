@@ -10,10 +10,8 @@ use super::{
     pb,
 };
 use crate::gate::{Connections, Gate, Tls};
-use futures::StreamExt;
-use std::{io, pin::pin, sync::Arc, time::Duration};
-use tokio::time::sleep;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use std::{io, sync::Arc, time::Duration};
+use tokio_util::sync::CancellationToken;
 use tonic::{codec::CompressionEncoding, service::Routes};
 use tonic_health::pb::health_server::HealthServer;
 use tonic_reflection::server::{Builder, Error};
@@ -91,35 +89,16 @@ pub async fn serve(
     options: &ServerOptions,
     stop: CancellationToken,
 ) -> io::Result<()> {
-    let open = TaskTracker::new();
-    {
-        // Dropped before the wait: the port is closed only then.
-        let mut incoming = pin!(connections.incoming()?);
-        while let Some(Some(connection)) = stop.run_until_cancelled(incoming.next()).await {
-            let (age, stop) = (jittered(options.max_connection_age), stop.clone());
-            let ends = async move {
-                tokio::select! {
-                    () = stop.cancelled() => {}
-                    () = sleep(age) => {}
-                }
-            };
-            let served = http2::serve(connection, door.clone(), options.streams_per_connection, ends);
-            open.spawn(async move {
-                if let Err(error) = served.await {
-                    tracing::debug!(%error, "a connection has broken off");
-                }
-            });
+    let max_calls = options.streams_per_connection;
+    let served = connections.serve(options.max_connection_age, stop, |connection, ends| {
+        let served = http2::serve(connection, door.clone(), max_calls, ends);
+        async move {
+            if let Err(error) = served.await {
+                tracing::debug!(%error, "a connection has broken off");
+            }
         }
-        connections.close();
-    }
-    open.close();
-    open.wait().await;
-    Ok(())
-}
-
-/// A time within a tenth of this one: connections that began together, as after a deployment, do not end together.
-fn jittered(age: Duration) -> Duration {
-    age.mul_f64(rand::random_range(0.9..1.1))
+    });
+    served.await
 }
 
 fn reflection() -> Builder<'static> {

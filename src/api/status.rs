@@ -1,14 +1,14 @@
-//! Every error's gRPC code, reason and details, in one place.
+//! [`Problem`]s as gRPC's statuses with details.
 //!
 //! Details are `google.rpc` messages of at most [`MAX_DETAILS`] bytes in all, since they travel in a trailer, whose size
-//! peers limit. Nothing here can hold a secret: the texts are ours, or come from a driver that has cleaned them.
+//! peers limit.
 
 use super::to_pb;
 use crate::{
-    balance::{ErrorClass, Failure, Full},
     catalog::{Error, ResourceKind, Violation},
     gate::Refusal,
     invoke::{CallError, Route},
+    problem::{Detail, Problem},
 };
 use prost::Message;
 use prost_types::Any;
@@ -22,158 +22,62 @@ const MAX_DETAILS: usize = 4096;
 /// In bytes as a header carries them. Clients refuse answers whose headers, with the details, are over 8 KiB.
 const MAX_MESSAGE: usize = 1024;
 const MAX_NAME: usize = 256;
-/// How many characters of a caller's own text an answer repeats, as in the catalog.
-const MAX_SHOWN: usize = 64;
 const MAX_VIOLATIONS: usize = 16;
-/// How long a caller should stay away where nothing better is known.
-const SOON: Duration = Duration::from_secs(1);
 
 /// The status of a call that the gate has turned away.
 pub(super) fn from_refusal(refusal: Refusal) -> Status {
-    let (text, retry_after) = (refusal.to_string(), refusal.retry_after());
-    let (code, reason) = match refusal {
-        Refusal::TokenInvalid => (Code::Unauthenticated, "TOKEN_INVALID"),
-        Refusal::RoleNotAllowed => (Code::PermissionDenied, "ROLE_NOT_ALLOWED"),
-        Refusal::Draining => (Code::Unavailable, "DRAINING"),
-        Refusal::Overloaded => (Code::Unavailable, "OVERLOADED"),
-        Refusal::TenantCalls { .. }
-        | Refusal::TenantRate { .. }
-        | Refusal::TenantBytes { .. }
-        | Refusal::TenantWatches { .. } => (Code::ResourceExhausted, "TENANT_LIMIT"),
-        Refusal::TooSlow => (Code::DeadlineExceeded, "REQUEST_TOO_SLOW"),
-        Refusal::Late => (Code::DeadlineExceeded, "DEADLINE_PASSED"),
-        Refusal::Unread => (Code::DeadlineExceeded, "ANSWER_NOT_READ"),
-        Refusal::Panicked => (Code::Internal, "INTERNAL"),
-        Refusal::Catalog(error) => return from_catalog(error),
-    };
-    let reply = Reply::new(code, reason, &text);
-    match retry_after {
-        Some(after) => reply.retry(after).into(),
-        None => reply.into(),
-    }
+    status(refusal.into())
 }
 
 pub(super) fn invalid(field: impl Into<String>, description: impl Into<String>) -> Status {
-    from_catalog(Error::invalid(field, description))
+    status(Problem::invalid(field, description))
 }
 
 /// The status of a request whose bytes cannot be read, and the field where that is known.
 pub(super) fn unreadable(field: &str, what: &str) -> Status {
-    if !field.is_empty() {
-        return invalid(field, format!("cannot be read: {what}"));
-    }
-    Reply::new(Code::InvalidArgument, "INVALID_FIELD", &format!("the request cannot be read: {what}")).into()
+    status(Problem::unreadable(field, what))
 }
 
 pub(super) fn not_found(kind: ResourceKind, name: &str) -> Status {
-    from_catalog(Error::NotFound(kind, name.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()))
+    status(Problem::not_found(kind, name))
 }
 
 /// The status of a catalog's refusal.
 pub(super) fn from_catalog(error: Error) -> Status {
-    let text = error.to_string();
-    match error {
-        Error::Invalid(violations) => Reply::new(Code::InvalidArgument, "INVALID_FIELD", &text)
-            .violations(bad_request(violations))
-            .into(),
-        Error::NotFound(kind, name) => Reply::new(Code::NotFound, not_found_reason(kind), &text)
-            .detail("google.rpc.ResourceInfo", &resource(kind, &name))
-            .into(),
-        Error::AlreadyExists(kind, name) => Reply::new(Code::AlreadyExists, "ALREADY_EXISTS", &text)
-            .detail("google.rpc.ResourceInfo", &resource(kind, &name))
-            .into(),
-        Error::InUse(kind, name) => Reply::new(Code::FailedPrecondition, "IN_USE", &text)
-            .detail("google.rpc.ResourceInfo", &resource(kind, &name))
-            .into(),
-        Error::StaleRevision { .. } => Reply::new(Code::Aborted, "STALE_REVISION", &text).into(),
-        Error::Quota { of, .. } => {
-            let violation = quota_failure::Violation {
-                subject: of.to_owned(),
-                description: text.clone(),
-                ..Default::default()
-            };
-            Reply::new(Code::ResourceExhausted, "QUOTA_EXCEEDED", &text)
-                .detail("google.rpc.QuotaFailure", &QuotaFailure { violations: vec![violation] })
-                .into()
-        }
-        Error::TooManyChanges(_) => {
-            Reply::new(Code::ResourceExhausted, "TENANT_LIMIT", &text).retry(SOON).into()
-        }
-        Error::NotEnoughConfigs(_) => {
-            Reply::new(Code::FailedPrecondition, "NOT_ENOUGH_CONFIGS", &text).into()
-        }
-        Error::SecretUnreadable => Reply::new(Code::FailedPrecondition, "SECRET_UNREADABLE", &text).into(),
-        Error::DatabaseUnavailable => {
-            Reply::new(Code::Unavailable, "DATABASE_UNAVAILABLE", &text).retry(SOON).into()
-        }
-        Error::Unusable | Error::Internal => Reply::new(Code::Internal, "INTERNAL", &text).into(),
-    }
+    status(error.into())
 }
 
 /// The status of a call that was not served.
 pub(super) fn from_call(error: CallError) -> Status {
-    let text = error.to_string();
-    match error {
-        CallError::Disabled => Reply::new(Code::FailedPrecondition, "MODEL_DISABLED", &text).into(),
-        CallError::NoCredentials => {
-            Reply::new(Code::FailedPrecondition, "CREDENTIALS_NOT_CONFIGURED", &text).into()
-        }
-        CallError::Unreadable => Reply::new(Code::FailedPrecondition, "SECRET_UNREADABLE", &text).into(),
-        CallError::Unsupported(_) => invalid("key.model_type", text),
-        CallError::Unwritable { field, why } => invalid(field, why),
-        CallError::AllCooling { retry_after, class } => {
-            let code = match class {
-                ErrorClass::RateLimited | ErrorClass::QuotaExhausted => Code::ResourceExhausted,
-                _ => Code::Unavailable,
-            };
-            Reply::new(code, "ALL_CONFIGS_COOLING_DOWN", &text).retry(retry_after).into()
-        }
-        CallError::TooManyLeases { first_ends, .. } => {
-            Reply::new(Code::ResourceExhausted, "TENANT_LIMIT", &text).retry(first_ends).into()
-        }
-        CallError::Upstream { failure: Failure { full: Some(full), .. }, route, .. } => {
-            let (code, reason) = match full {
-                Full::Replica => (Code::Unavailable, "OVERLOADED"),
-                Full::Tenant => (Code::ResourceExhausted, "TENANT_LIMIT"),
-            };
-            Reply::new(code, reason, &text).retry(SOON).route(route).into()
-        }
-        CallError::Upstream { failure, route, retry_after } => {
-            let reason = format!("UPSTREAM_{}", failure.class.name());
-            let reply = Reply::new(upstream_code(failure.class), &reason, &text);
-            match retry_after {
-                Some(after) => reply.retry(after),
-                None => reply,
-            }
-            .route(route)
-            .into()
-        }
-    }
+    status(error.into())
 }
 
-const fn upstream_code(class: ErrorClass) -> Code {
-    match class {
-        ErrorClass::RateLimited | ErrorClass::QuotaExhausted => Code::ResourceExhausted,
-        ErrorClass::Connection | ErrorClass::ServerError => Code::Unavailable,
-        ErrorClass::Timeout => Code::DeadlineExceeded,
-        ErrorClass::Authentication | ErrorClass::ModelUnavailable => Code::FailedPrecondition,
-        ErrorClass::BadRequest | ErrorClass::ContentFiltered | ErrorClass::ContextTooLong => {
-            Code::InvalidArgument
+/// A problem in gRPC's words.
+fn status(problem: Problem) -> Status {
+    let Problem { code, reason, message, retry_after, detail } = problem;
+    let reply = Reply::new(code, &reason, &message);
+    let reply = match &detail {
+        Detail::Resource(kind, name) => reply.detail("google.rpc.ResourceInfo", &resource(*kind, name)),
+        Detail::Quota(of) => {
+            let violation = quota_failure::Violation {
+                subject: (*of).to_owned(),
+                description: message,
+                ..Default::default()
+            };
+            reply.detail("google.rpc.QuotaFailure", &QuotaFailure { violations: vec![violation] })
         }
-        ErrorClass::Cancelled => Code::Cancelled,
+        _ => reply,
+    };
+    let reply = match retry_after {
+        Some(after) => reply.retry(after),
+        None => reply,
+    };
+    match detail {
+        Detail::Violations(violations) => reply.violations(bad_request(violations)),
+        Detail::Upstream(upstream) => reply.route(upstream.1),
+        _ => reply,
     }
-}
-
-const fn not_found_reason(kind: ResourceKind) -> &'static str {
-    match kind {
-        ResourceKind::Tenant => "TENANT_NOT_FOUND",
-        ResourceKind::Provider => "PROVIDER_NOT_FOUND",
-        ResourceKind::Credential => "CREDENTIAL_NOT_FOUND",
-        ResourceKind::Model => "MODEL_NOT_FOUND",
-        ResourceKind::Config => "CONFIG_NOT_FOUND",
-        ResourceKind::Token => "TOKEN_NOT_FOUND",
-        ResourceKind::Lease => "LEASE_NOT_FOUND",
-    }
+    .into()
 }
 
 fn bad_request(mut violations: Vec<Violation>) -> BadRequest {
@@ -291,8 +195,11 @@ fn shortened(text: &str, limit: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::pb;
-    use crate::invoke::AttemptReport;
+    use crate::{
+        api::pb,
+        balance::{ErrorClass, Failure},
+        invoke::AttemptReport,
+    };
 
     fn details(status: &Status) -> tonic_types::Status {
         tonic_types::Status::decode(status.details()).unwrap()
@@ -316,21 +223,12 @@ mod tests {
         };
         let route = Route { attempts: vec![attempt; 200], ..Route::default() };
         let failure = Failure::new(ErrorClass::Timeout, "no answer in time");
-        let status = from_call(CallError::Upstream { failure, route, retry_after: Some(SOON) });
+        let status =
+            from_call(CallError::Upstream { failure, route, retry_after: Some(Duration::from_secs(1)) });
         assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "UPSTREAM_TIMEOUT"));
         assert!(details(&status).encoded_len() <= MAX_DETAILS + MAX_MESSAGE);
         let route = pb::Route::decode(&*details(&status).details[2].value).unwrap();
         assert!(route.attempts.len() > 5);
-    }
-
-    #[test]
-    fn every_class_has_its_own_reason() {
-        for class in ErrorClass::ALL {
-            let failure = Failure::new(class, "x");
-            let status =
-                from_call(CallError::Upstream { failure, route: Route::default(), retry_after: None });
-            assert_eq!(reason(&status), format!("UPSTREAM_{}", class.name()));
-        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use crate::{
     balance::Gone,
     catalog::{
-        compiled::cache::Cache,
+        compiled::{cache::Cache, rounds::Rounds},
         secrets::key_ring::KeyRing,
         stored::{
             Db,
@@ -54,6 +54,7 @@ pub(super) struct Inner {
     committed: Notify,
     /// Woken when another replica may have changed something.
     hinted: Notify,
+    rounds: Rounds,
     /// Called for each panic that was caught.
     panic_watch: OnceLock<PanicWatch>,
     /// Called with what has left the configuration.
@@ -89,6 +90,7 @@ impl Catalog {
             refused: AtomicBool::new(false),
             committed: Notify::new(),
             hinted: Notify::new(),
+            rounds: Rounds::default(),
             panic_watch: OnceLock::new(),
             gone_watch: OnceLock::new(),
         };
@@ -228,6 +230,10 @@ impl Catalog {
 
     pub(super) fn reads(&self) -> &Reads {
         &self.inner.reads
+    }
+
+    pub(super) fn rounds(&self) -> &Rounds {
+        &self.inner.rounds
     }
 
     pub(super) fn cache(&self) -> &Cache {

@@ -42,9 +42,10 @@ pub use stored::{
     facts::{Address, DatabaseFacts},
 };
 pub use types::{
-    AuditEvent, AuditFilter, Bounds, Caller, Config, ConfigFrom, ConfigSet, CooldownSettings, Credential,
-    CredentialChange, CredentialOwner, DatabaseState, Error, HIDDEN, INHERIT, Millis, Model, ModelKey,
-    NewConfig, NewCredential, NewModel, NewProvider, NewToken, Page, PageRequest, PolicySettings, Pool,
-    PoolMember, Provider, ProviderChange, ResourceKind, Role, Tenant, Token, Violation,
+    AuditEvent, AuditFilter, Bounds, Callable, Caller, Config, ConfigFrom, ConfigSet, CooldownSettings,
+    Credential, CredentialChange, CredentialOwner, DatabaseState, Error, HIDDEN, INHERIT, Millis, Model,
+    ModelAlias, ModelKey, NameError, NewConfig, NewCredential, NewModel, NewProvider, NewToken, Page,
+    PageRequest, PolicySettings, Pool, PoolMember, Provider, ProviderChange, ResourceKind, Role, Tenant,
+    Token, Violation,
 };
 pub use write::writer::Writer;

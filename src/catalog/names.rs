@@ -125,6 +125,22 @@ pub fn model(field: &str, name: &str) -> Result<(), Error> {
     check.finish()
 }
 
+/// The ways to read a name as `provider/model`: the first slash ends the provider, or the third that of Dify's
+/// `langgenius/x/x`. Names of models may hold slashes.
+pub fn readings(name: &str) -> impl Iterator<Item = (&str, &str)> {
+    let long = name.strip_prefix("langgenius/").and_then(|rest| {
+        let (plugin, rest) = rest.split_once('/')?;
+        rest.split_once('/').filter(|(provider, _)| *provider == plugin)
+    });
+    [name.split_once('/'), long].into_iter().flatten().filter(|(_, model)| !model.is_empty())
+}
+
+/// What [`readings`] reads as that model, in each of its spellings.
+pub fn spellings(key: &ModelKey) -> [String; 2] {
+    let ModelKey { provider, model, .. } = key;
+    [format!("{provider}/{model}"), format!("langgenius/{provider}/{provider}/{model}")]
+}
+
 /// A model's key in its one spelling. Violations are under `key`, as every request that takes one calls it.
 pub fn key(key: &ModelKey) -> Result<Cow<'_, ModelKey>, Error> {
     key_parts(key).map_err(|error| error.under("key"))
@@ -171,6 +187,35 @@ mod tests {
         assert!(provider("p", "langgenius/openai/gemini").is_err());
         assert!(provider("p", "other/openai/openai").is_err());
         assert!(provider("p", "langgenius/openai/openai/x").is_err());
+    }
+
+    #[test]
+    fn a_name_is_read_as_provider_and_model() {
+        let read = |name: &'static str| readings(name).collect::<Vec<_>>();
+        assert_eq!(read("openai/gpt-4o"), [("openai", "gpt-4o")]);
+        assert_eq!(read("openrouter/meta/llama"), [("openrouter", "meta/llama")]);
+        assert_eq!(read("langgenius/x/x/m/1"), [("langgenius", "x/x/m/1"), ("x", "m/1")]);
+        assert_eq!(read("langgenius/x/y/m"), [("langgenius", "x/y/m")]);
+        assert_eq!(read("langgenius/x/x"), [("langgenius", "x/x")]);
+        assert_eq!(read("langgenius/x/x/"), [("langgenius", "x/x/")]);
+        for none in ["", "gpt-4o", "openai/"] {
+            assert_eq!(read(none), [], "{none}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_spelling_of_a_model_is_read_as_it(provider in "[a-z0-9][a-z0-9._-]{0,9}", model in "[^\\p{Cc}]{1,9}") {
+            let key = ModelKey {
+                tenant: String::new(),
+                provider: provider.clone(),
+                model_type: crate::provider::ModelType::Llm,
+                model: model.clone(),
+            };
+            for name in spellings(&key) {
+                proptest::prop_assert!(readings(&name).any(|read| read == (provider.as_str(), model.as_str())), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Connections to a door: how many there may be, and how long one may take to begin.
 //!
-//! A connection begins with a handshake, where TLS is served, and the preface of HTTP/2. A peer that does not get so far in
-//! time is cut off. After that HTTP/2 watches the peer and pings it. Beyond the bound the oldest connection that has shown
+//! A connection begins with a handshake, where TLS is served, and the preface of HTTP/2 or the first line of a request. A peer
+//! that does not get so far in time is cut off. After that the door watches the peer. All doors share the bounds. Beyond the bound the oldest connection that has shown
 //! no valid token gives way. If all have shown one, a connection is closed as soon as it is accepted, so that a client learns
 //! at once that it must go elsewhere.
 
 use super::{
     peer::Peer,
-    tls::{Tls, TlsError},
+    tls::{Acceptors, Tls, TlsError, Versions},
 };
 use crate::{
     net::{Places, Port},
@@ -19,7 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -34,19 +34,22 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-use tokio_util::either::Either;
+use tokio_util::{either::Either, sync::CancellationToken, task::TaskTracker};
 
 /// How long a peer may take to begin.
 const OPENING: Duration = Duration::from_secs(10);
 /// The preface of HTTP/2, and the head of the frame of settings that must follow it.
 const PREFACE: usize = 24 + 9;
+/// No request of HTTP/1.1 is shorter: `GET / HTTP/1.1`.
+const REQUEST_LINE: usize = 14;
 /// How much is gathered before it is written, in bytes: a frame of HTTP/2's usual size, and some small ones.
 const GATHERED: usize = (16 << 10) + 1024;
 
 /// The connections to a door: its port, how many there may be, and how each begins.
 pub struct Connections {
     port: Port,
-    tls: Option<watch::Receiver<TlsAcceptor>>,
+    versions: Versions,
+    tls: Option<watch::Receiver<Acceptors>>,
     most: usize,
     open: Arc<AtomicUsize>,
     strangers: Arc<Places>,
@@ -54,8 +57,8 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// Connections to that port, at most `max_connections` at once, and of these at most `max_strangers` that have shown no
-    /// valid token.
+    /// Connections of HTTP/2 to that port, at most `max_connections` at once, and of these at most `max_strangers` that have
+    /// shown no valid token.
     ///
     /// # Errors
     /// Where TLS cannot be served with its files.
@@ -80,14 +83,57 @@ impl Connections {
             );
         }
         let strangers = Arc::new(Places::new(max_strangers.min(most)));
-        Ok(Self { port, tls, most, open: Arc::default(), strangers, metrics })
+        Ok(Self { port, versions: Versions::Http2, tls, most, open: Arc::default(), strangers, metrics })
+    }
+
+    /// Connections to another port, within the same bounds and with the same TLS.
+    #[must_use]
+    pub fn beside(&self, port: Port, versions: Versions) -> Self {
+        Self {
+            port,
+            versions,
+            tls: self.tls.clone(),
+            most: self.most,
+            open: self.open.clone(),
+            strangers: self.strangers.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// Serves the connections until `stop`, and then until the last of them has ended. `each` serves one; it asks its peer
+    /// to leave when the future that it is given is over, after `max_age`, give or take a tenth.
+    ///
+    /// # Errors
+    /// Where the port is closed.
+    pub async fn serve<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        max_age: Duration,
+        stop: CancellationToken,
+        each: impl Fn(Connection, Pin<Box<dyn Future<Output = ()> + Send>>) -> F,
+    ) -> io::Result<()> {
+        let open = TaskTracker::new();
+        {
+            // Dropped before the wait: the port is closed only then.
+            let mut incoming = pin!(self.incoming()?);
+            while let Some(Some(connection)) = stop.run_until_cancelled(incoming.next()).await {
+                let (age, stop) = (jittered(max_age), stop.clone());
+                let ends = async move {
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        () = sleep(age) => {}
+                    }
+                };
+                open.spawn(each(connection, Box::pin(ends)));
+            }
+            self.port.close();
+        }
+        open.close();
+        open.wait().await;
+        Ok(())
     }
 
     /// Accepts connections from now on. After a failure it may be called again; connections that are open keep their places.
-    ///
-    /// # Errors
-    /// Where the port is closed, or the system gives no descriptor.
-    pub fn incoming(&self) -> io::Result<impl Stream<Item = Connection> + use<>> {
+    fn incoming(&self) -> io::Result<impl Stream<Item = Connection> + use<>> {
         let taken =
             stream::unfold(
                 self.port.accept()?,
@@ -109,12 +155,12 @@ impl Connections {
             ready(Some((tcp, place, Arc::new(Peer::new(stranger)))))
         });
         // Each by itself: a slow handshake holds up no other.
-        let tls = self.tls.clone();
+        let (versions, tls) = (self.versions, self.tls.clone());
         let opened = admitted.map(move |(tcp, place, peer)| {
-            let tls = tls.clone();
+            let tls = tls.as_ref().map(|tls| tls.borrow().of(versions).clone());
             tokio::spawn(async move {
                 tokio::select! {
-                    connection = begin(tcp, tls, place, peer.clone()) => connection,
+                    connection = begin(tcp, versions, tls, place, peer.clone()) => connection,
                     () = peer.closed() => None,
                 }
             })
@@ -127,11 +173,11 @@ impl Connections {
     pub fn address(&self) -> SocketAddr {
         self.port.address()
     }
+}
 
-    /// Takes no more connections.
-    pub fn close(&self) {
-        self.port.close();
-    }
+/// A time within a tenth of this one: connections that began together, as after a deployment, do not end together.
+fn jittered(age: Duration) -> Duration {
+    age.mul_f64(rand::random_range(0.9..1.1))
 }
 
 /// Half of the descriptors that the system gives. The other half is for calls to providers, the database and Redis: a client
@@ -145,22 +191,25 @@ fn half_of_descriptors() -> usize {
 
 async fn begin(
     tcp: TcpStream,
-    tls: Option<watch::Receiver<TlsAcceptor>>,
+    versions: Versions,
+    tls: Option<TlsAcceptor>,
     place: OpenPlace,
     peer: Arc<Peer>,
 ) -> Option<Connection> {
     let late = Box::pin(sleep(OPENING));
+    let local = tcp.local_addr().ok()?;
     // An answer in two segments would wait for the peer's delayed acknowledgement otherwise: 40 ms on Linux.
     let _ = tcp.set_nodelay(true);
     let io = match tls {
         None => Either::Left(tcp),
-        Some(tls) => {
-            let acceptor = tls.borrow().clone();
-            Either::Right(Box::new(timeout(OPENING, acceptor.accept(tcp)).await.ok()?.ok()?))
-        }
+        Some(tls) => Either::Right(Box::new(timeout(OPENING, tls.accept(tcp)).await.ok()?.ok()?)),
     };
     let io = BufWriter::with_capacity(GATHERED, io);
-    Some(Connection { io, opening: Some(Opening { late, missing: PREFACE }), peer, _place: place })
+    let missing = match versions {
+        Versions::Http2 => PREFACE,
+        Versions::Any => REQUEST_LINE,
+    };
+    Some(Connection { io, local, opening: Some(Opening { late, missing }), peer, _place: place })
 }
 
 /// A connection's place among those that may be open.
@@ -190,12 +239,13 @@ impl Drop for OpenPlace {
 /// of up to 1 KiB, and larger ones join their heads here.
 pub struct Connection {
     io: BufWriter<Either<TcpStream, Box<TlsStream<TcpStream>>>>,
+    local: SocketAddr,
     opening: Option<Opening>,
     peer: Arc<Peer>,
     _place: OpenPlace,
 }
 
-/// What is known of a connection until its preface is there.
+/// What is known of a connection until its first bytes are there.
 struct Opening {
     late: Pin<Box<Sleep>>,
     missing: usize,
@@ -206,6 +256,12 @@ impl Connection {
     #[must_use]
     pub fn peer(&self) -> &Arc<Peer> {
         &self.peer
+    }
+
+    /// The address that the peer has reached.
+    #[must_use]
+    pub fn local(&self) -> SocketAddr {
+        self.local
     }
 }
 

@@ -6,6 +6,7 @@
 //! - `access`: which role may do what.
 //! - `shares`: how what all callers share is divided.
 //! - `tenant_limits`: how much of a replica one tenant may have.
+//! - `unread`: an answer that nobody reads is given up.
 //! - `panics`: a panic ends its own call alone.
 //! - `drain`: the steps in which a replica stops serving.
 //! - `refusal`: why a call is turned away, which each door says in its own protocol.
@@ -22,6 +23,7 @@ mod refusal;
 mod shares;
 mod tenant_limits;
 mod tls;
+mod unread;
 
 pub use access::{Access, Operation};
 pub use admission::{Gate, Inside};
@@ -32,4 +34,5 @@ pub use peer::{Peer, PublicCall};
 pub use refusal::Refusal;
 pub use shares::Bound;
 pub use tenant_limits::{CallLimits, PartysCall};
-pub use tls::{Tls, TlsError};
+pub use tls::{Tls, TlsError, Versions};
+pub use unread::{Patience, ended_unread};

@@ -45,9 +45,9 @@ pub enum TlsError {
 
 impl Tls {
     /// What handshakes use: always the files as they were when they last could be used.
-    pub(super) async fn follow(self, tasks: &Tasks) -> Result<watch::Receiver<TlsAcceptor>, TlsError> {
+    pub(super) async fn follow(self, tasks: &Tasks) -> Result<watch::Receiver<Acceptors>, TlsError> {
         let seen = self.read().await?;
-        let (serve, served) = watch::channel(seen.acceptor()?);
+        let (serve, served) = watch::channel(seen.acceptors()?);
         let reload = Arc::new(Reload { files: self, seen: Mutex::new(seen), serve });
         tasks.spawn_endless(Task::TlsReload, move || reload.clone().run());
         Ok(served)
@@ -74,7 +74,7 @@ async fn read(path: &PathBuf) -> Result<Vec<u8>, TlsError> {
 struct Reload {
     files: Tls,
     seen: Mutex<Files>,
-    serve: watch::Sender<TlsAcceptor>,
+    serve: watch::Sender<Acceptors>,
 }
 
 impl Reload {
@@ -87,9 +87,9 @@ impl Reload {
                 continue;
             }
             // Once for each state of the files: certificate and key may be replaced one after the other.
-            match found.acceptor() {
-                Ok(acceptor) => {
-                    let _ = self.serve.send(acceptor);
+            match found.acceptors() {
+                Ok(acceptors) => {
+                    let _ = self.serve.send(acceptors);
                     tracing::info!("the TLS files have changed: new connections are served with them");
                 }
                 Err(error) => {
@@ -115,7 +115,7 @@ impl Files {
             && self.client_ca == other.client_ca
     }
 
-    fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+    fn acceptors(&self) -> Result<Acceptors, TlsError> {
         let builder = ServerConfig::builder();
         let builder = match &self.client_ca {
             None => builder.with_no_client_auth(),
@@ -128,10 +128,37 @@ impl Files {
             }
         };
         let key = PrivateKeyDer::from_pem_slice(self.key.expose_secret())?;
-        let mut config = builder.with_single_cert(certificates(&self.certificate)?, key)?;
-        config.alpn_protocols.push(b"h2".to_vec());
-        Ok(Arc::new(config).into())
+        let mut http2 = builder.with_single_cert(certificates(&self.certificate)?, key)?;
+        http2.alpn_protocols.push(b"h2".to_vec());
+        let mut any = http2.clone();
+        any.alpn_protocols.push(b"http/1.1".to_vec());
+        Ok(Acceptors { http2: Arc::new(http2).into(), any: Arc::new(any).into() })
     }
+}
+
+/// What handshakes use: the same files, for each set of versions.
+#[derive(Clone)]
+pub(super) struct Acceptors {
+    http2: TlsAcceptor,
+    any: TlsAcceptor,
+}
+
+impl Acceptors {
+    pub(super) fn of(&self, versions: Versions) -> &TlsAcceptor {
+        match versions {
+            Versions::Http2 => &self.http2,
+            Versions::Any => &self.any,
+        }
+    }
+}
+
+/// The versions of HTTP that a door speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// HTTP/2 alone, as gRPC has it.
+    Http2,
+    /// HTTP/1.1 and HTTP/2.
+    Any,
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {

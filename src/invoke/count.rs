@@ -28,7 +28,7 @@ const ESTIMATED_BYTES: u64 = 4;
 /// How long a call that is to be served waits for its turn to count. Then it is estimated.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// How long to wait for the provider.
-const ASK_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// How many tokens that is: by the model's vocabulary, else by the provider, else by estimate.
@@ -127,7 +127,7 @@ impl Engine {
     }
 
     /// Some members that could serve now, in no order, so that counting leans on none.
-    async fn eligible(&self, pool: &Pool) -> Vec<usize> {
+    pub(super) async fn eligible(&self, pool: &Pool) -> Vec<usize> {
         let mut indices: Vec<usize> = (0..pool.members.len()).collect();
         if pool.balanced {
             let seen = self.state.inspect(&pool.roster).await;

@@ -1,4 +1,5 @@
-//! Requests that no driver knows. What may have been carried out is sent once.
+//! Requests that are sent as they are. What may have been carried out is sent once, unless it is known to ask a model for an
+//! answer.
 
 use super::{
     call::{Call, CallMode},
@@ -11,7 +12,7 @@ use super::{
 };
 use crate::{
     balance::Failure,
-    provider::{ByteStream, ForwardRequest, Forwarded},
+    provider::{ByteStream, Driver, ForwardRequest, Forwarded},
     wire::UsageListener,
 };
 use futures::{StreamExt, stream::BoxStream};
@@ -38,7 +39,10 @@ impl Engine {
         // Another model's provider may know no such endpoint.
         let pool = call.chain.into_iter().next().ok_or(CallError::NoCredentials)?;
         let idle = pool.policy.timeouts.stream_idle;
-        let call = &Call { chain: vec![pool], repeatable: request.repeatable, ..call };
+        // What is known to ask a model for an answer may be asked twice, as every other call.
+        let known = self.driver(&pool).ok().and_then(Driver::protocol).and_then(|own| request.endpoint(own));
+        let repeatable = request.repeatable || known.is_some();
+        let call = &Call { chain: vec![pool], repeatable, ..call };
         // An answer that counts as a failure and ends the call is the caller's all the same.
         let refused = Mutex::new(None);
         let attempt = async |driver, target| match self.drivers.forward(driver, target, request).await? {

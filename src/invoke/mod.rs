@@ -31,6 +31,7 @@ mod lease_guard;
 mod opened;
 mod pick;
 mod relay;
+mod relaying;
 mod reply;
 mod resume;
 mod route;

@@ -2,17 +2,17 @@
 //! every other the request is translated.
 
 use super::{
-    call::Call,
-    engine::Engine,
-    error::CallError,
     reply::{Reply, StreamEvent},
     stream::Streamed,
     unary::Served,
 };
-use crate::wire::{ChatEvent, Endpoint, FieldError, Frame, Input, Output, TokenUsage};
+use crate::{
+    provider::{RelayBody, RelayPiece, RelayedWhole},
+    wire::{ChatEvent, Endpoint, FieldError, Frame, Glance, Input, Output, Passed, TokenUsage, TopLevel},
+};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 /// Reads a request for translation, once, when the first config needs it.
 pub type ReadInput = Box<dyn Fn(&[u8]) -> Result<Input, FieldError> + Send + Sync>;
@@ -35,6 +35,31 @@ pub struct RelayRequest {
     pub read: ReadInput,
     /// What was read.
     pub input: OnceLock<Result<Input, FieldError>>,
+    /// What the body says of where it goes.
+    pub top: TopLevel,
+}
+
+impl RelayRequest {
+    /// What it asks for, for a provider that speaks another protocol. Read once.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub fn input(&self) -> Result<&Input, &FieldError> {
+        self.input.get_or_init(|| (self.read)(&self.body)).as_ref()
+    }
+
+    /// The same, for a provider that speaks its own.
+    pub(super) fn as_it_is(&self) -> RelayBody<'_> {
+        RelayBody {
+            endpoint: self.endpoint,
+            body: &self.body,
+            top: &self.top,
+            content_type: &self.content_type,
+            query: &self.query,
+            headers: &self.headers,
+            stream: self.stream,
+        }
+    }
 }
 
 /// What came of it.
@@ -74,9 +99,10 @@ pub enum WholeAnswer {
 
 /// A piece of a streamed answer.
 pub enum Piece {
-    /// A frame of a provider that speaks the protocol, and what it says.
+    /// A frame of a provider that speaks the protocol, and what it says. The one that says nothing but `[DONE]` never comes:
+    /// whoever writes the stream ends it. Other ends, such as Anthropic's `message_stop`, do.
     Same {
-        /// The frame.
+        /// The frame. Its data may have several lines.
         frame: Frame,
         /// What it says, to a reader.
         events: Vec<ChatEvent>,
@@ -88,37 +114,104 @@ pub enum Piece {
 }
 
 impl Reply for WholeAnswer {
+    fn model(&self) -> Option<&str> {
+        match self {
+            Self::Same { model, .. } => Some(model),
+            Self::Translated(Output::Chat(reply)) => Some(&reply.head.model),
+            Self::Translated(_) => None,
+        }
+    }
+
+    fn finish_reason(&self) -> Option<&str> {
+        match self {
+            Self::Same { finish_reason, .. } => Some(finish_reason),
+            Self::Translated(Output::Chat(reply)) => Some(&reply.choice.finish_reason),
+            Self::Translated(_) => None,
+        }
+    }
+
     fn usage(&self) -> Option<TokenUsage> {
         match self {
             Self::Same { usage, .. } => *usage,
             Self::Translated(Output::Chat(reply)) => reply.usage,
+            Self::Translated(Output::Embeddings(reply)) => Some(reply.usage),
+            Self::Translated(Output::Rerank(reply)) => Some(reply.usage),
             Self::Translated(_) => None,
         }
     }
 }
 
-impl Reply for Piece {}
-
-impl StreamEvent for Piece {
-    fn is_content(&self) -> bool {
+impl Piece {
+    /// What it says, as far as that is known.
+    pub fn events(&self) -> &[ChatEvent] {
         match self {
-            Self::Same { events, .. } => events.iter().any(ChatEvent::is_content),
-            Self::Translated(event) => event.is_content(),
-            Self::Bytes(bytes) => !bytes.is_empty(),
+            Self::Same { events, .. } => events,
+            Self::Translated(event) => std::slice::from_ref(event),
+            Self::Bytes(_) => &[],
         }
     }
 }
 
-impl Engine {
-    /// Serves a request in the words of a protocol. A stream returns at its first content; until then a failure moves on.
-    ///
-    /// # Errors
-    /// See [`CallError`].
-    pub async fn relay(
-        self: &Arc<Self>,
-        _call: Call,
-        _request: Arc<RelayRequest>,
-    ) -> Result<Relayed, CallError> {
-        Err(CallError::Unsupported("relay"))
+impl From<RelayPiece> for Piece {
+    fn from(piece: RelayPiece) -> Self {
+        match piece {
+            // Its frame is nobody's business.
+            RelayPiece::Passed(Passed::Frame { events, hidden: true, .. }) => {
+                Self::Same { frame: Frame::default(), events }
+            }
+            RelayPiece::Passed(Passed::Frame { frame, events, .. }) => Self::Same { frame, events },
+            RelayPiece::Passed(Passed::Event(event)) => Self::Translated(event),
+            RelayPiece::Bytes(bytes) => Self::Bytes(bytes),
+        }
+    }
+}
+
+impl From<RelayedWhole> for WholeAnswer {
+    fn from(whole: RelayedWhole) -> Self {
+        match whole {
+            RelayedWhole::Same { headers, body, glance } => {
+                let Glance { usage, model, finish_reason } = glance;
+                Self::Same { headers, body, usage, model, finish_reason }
+            }
+            RelayedWhole::Chat(reply) => Self::Translated(Output::Chat(reply)),
+        }
+    }
+}
+
+impl Reply for Piece {
+    fn finish_reason(&self) -> Option<&str> {
+        self.events().iter().rev().map(|event| &*event.finish_reason).find(|reason| !reason.is_empty())
+    }
+
+    fn usage(&self) -> Option<TokenUsage> {
+        self.events().iter().rev().find_map(|event| event.usage)
+    }
+}
+
+impl StreamEvent for Piece {
+    fn is_content(&self) -> bool {
+        match self {
+            Self::Bytes(bytes) => !bytes.is_empty(),
+            _ => self.events().iter().any(ChatEvent::is_content),
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        match self {
+            Self::Same { frame, events } => frame.data.is_empty() && events.is_empty(),
+            Self::Translated(event) => event.is_empty(),
+            Self::Bytes(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn is_hidden(&self) -> bool {
+        matches!(self, Self::Same { frame, .. } if frame.data.is_empty())
+    }
+
+    fn size(&self) -> usize {
+        match self {
+            Self::Same { frame, .. } => frame.data.len(),
+            _ => 0,
+        }
     }
 }

@@ -32,6 +32,16 @@ pub trait StreamEvent: Reply + 'static {
     fn is_silent(&self) -> bool {
         false
     }
+
+    /// Whether the caller does not see it, whatever it says.
+    fn is_hidden(&self) -> bool {
+        false
+    }
+
+    /// How many bytes it holds until it is passed on, where it may have to wait for the first content.
+    fn size(&self) -> usize {
+        0
+    }
 }
 
 impl Reply for Box<ChatReply> {

@@ -60,7 +60,7 @@ impl Engine {
     }
 
     /// A call whose answer is streamed, and how far it has come.
-    async fn streaming<'a, E: StreamEvent>(
+    pub(super) async fn streaming<'a, E: StreamEvent>(
         &'a self,
         call: &'a Call,
         request: &'a ProviderRequest<'a, Opened<E>>,
@@ -84,7 +84,7 @@ pub struct Streamed<E> {
     deadline: Instant,
     first_token: Duration,
     /// Goes on after a break, where that may be.
-    resume: Option<Box<dyn Resume<E>>>,
+    pub(super) resume: Option<Box<dyn Resume<E>>>,
     /// What the caller is still to be told beside the next piece.
     news: Option<News>,
     over: bool,
@@ -155,13 +155,21 @@ impl<E: StreamEvent> Streamed<E> {
         }
         loop {
             if let Some(event) = self.first.take() {
-                return Some(Ok(self.noted(event)));
+                let is_hidden = event.is_hidden();
+                let event = self.noted(event);
+                if is_hidden {
+                    continue;
+                }
+                return Some(Ok(event));
             }
             // A sign of life renews the limit on silence, and is nobody's business otherwise.
             let end = (Instant::now() + self.idle).min(self.deadline);
             let failure = match timeout_at(end, self.rest.next()).await {
                 Ok(Some(Ok(event))) if event.is_silent() => continue,
-                Ok(Some(Ok(event))) => return Some(Ok(self.noted(event))),
+                Ok(Some(Ok(event))) => {
+                    self.first = Some(event);
+                    continue;
+                }
                 Ok(None) => {
                     self.over = true;
                     if let Some(attempt) = self.attempt.take() {

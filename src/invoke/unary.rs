@@ -30,6 +30,14 @@ pub struct Served<T> {
     pub latency: Duration,
 }
 
+impl<T> Served<T> {
+    /// The same with something else made of the answer.
+    pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Served<U> {
+        let Self { reply, room, route, latency } = self;
+        Served { reply: make(reply), room, route, latency }
+    }
+}
+
 impl Engine {
     /// One chat completion.
     ///

@@ -6,7 +6,8 @@
 mod errors;
 
 use super::{
-    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient, Whole,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, RelayTo, Target, UpstreamClient,
+    Whole,
     address::{join, with_version},
     call::Call,
     client, openai,
@@ -14,14 +15,14 @@ use super::{
 use crate::{
     balance::Failure,
     wire::{
-        ChatReply, ChatRequest, StreamReader,
+        ChatReply, ChatRequest, Endpoint, Protocol, StreamReader,
         anthropic::{answer, request, stream::Events},
         openai::answer::models,
     },
 };
 use async_trait::async_trait;
 use http::{HeaderName, HeaderValue, Request};
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 use url::Url;
 
 pub(super) use errors::ERRORS;
@@ -71,8 +72,9 @@ pub(super) static ANTHROPIC: KindSpec = KindSpec {
 const HEADERS: [(HeaderName, &str); 3] = [
     (HeaderName::from_static("x-api-key"), "api_key"),
     (ANTHROPIC_VERSION, "anthropic_version"),
-    (HeaderName::from_static("anthropic-beta"), "anthropic_beta"),
+    (ANTHROPIC_BETA, "anthropic_beta"),
 ];
+const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// Makes the driver.
@@ -122,11 +124,31 @@ impl Driver for Anthropic {
         call.read(response, answer::count).await.map(Some)
     }
 
+    fn protocol(&self) -> Option<Protocol> {
+        Some(Protocol::Anthropic)
+    }
+
+    fn relays<'t>(&self, target: &'t Target, endpoint: Endpoint, _body: &[u8]) -> Option<RelayTo<'t>> {
+        let path: &[&str] = match endpoint {
+            Endpoint::Messages => &["messages"],
+            Endpoint::MessagesCountTokens => &["messages", "count_tokens"],
+            _ => return None,
+        };
+        Some(RelayTo { url: url(target, path), model: Cow::Borrowed(&target.model) })
+    }
+
+    /// The caller's own version stays where the credential has none, and its beta features are added to the credential's.
     fn sign(&self, target: &Target, request: &mut Request<Payload>) -> Result<(), Failure> {
         let headers = request.headers_mut();
-        headers.insert(ANTHROPIC_VERSION, HeaderValue::from_static(VERSION));
+        headers.entry(ANTHROPIC_VERSION).or_insert(HeaderValue::from_static(VERSION));
+        let asked = headers.remove(ANTHROPIC_BETA);
         for (name, field) in HEADERS {
             client::put_field(headers, name, target, field, "")?;
+        }
+        if let Some(asked) = asked {
+            let own = headers.get(ANTHROPIC_BETA).map(HeaderValue::as_bytes).unwrap_or_default();
+            let both = [own, if own.is_empty() { b"" } else { b"," }, asked.as_bytes()].concat();
+            headers.insert(ANTHROPIC_BETA, HeaderValue::from_bytes(&both).unwrap_or(asked));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //! that cannot be used becomes a [`Failure`] by the rules of the driver's kind.
 
 use super::{
-    ChatStream, Driver, Payload, Target, UpstreamClient, Whole, body,
+    ByteStream, ChatStream, Driver, Payload, Target, UpstreamClient, Whole, body,
     classify::Classifier,
     client::{Response, Sign},
     stamp::Stamp,
@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     balance::{ErrorClass, Failure},
-    wire::{ChatReply, Decoder, ReadError, ReadFrames, StreamReader, assemble, openai::form::Form},
+    wire::{
+        ChatReply, Decoder, ReadError, ReadFrames, StreamReader, assemble,
+        openai::{answer::no_audio, form::Form},
+    },
 };
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -62,6 +65,21 @@ impl<'c> Call<'c> {
         self.success(self.start(&url, form.content_type, form.pieces.into()))
     }
 
+    /// Posts a body as it is, with these headers, and returns the answer when the status is 2xx.
+    pub(super) fn post_as_is(
+        &self,
+        url: &Url,
+        headers: &HeaderMap,
+        content_type: HeaderValue,
+        body: Payload,
+    ) -> impl Future<Output = Result<Response, Failure>> + use<'_, 'c> {
+        let mut request = Request::new(body);
+        *request.method_mut() = Method::POST;
+        request.headers_mut().clone_from(headers);
+        request.headers_mut().insert(header::CONTENT_TYPE, content_type);
+        self.success(self.send(url, request, true))
+    }
+
     /// Not async, as those above, so that what a request is made of takes no room in what waits for its answer.
     fn start(&self, url: &Url, content_type: HeaderValue, body: Payload) -> Result<Sent<'_>, Failure> {
         let mut request = Request::new(body);
@@ -101,8 +119,17 @@ impl<'c> Call<'c> {
         response: Response,
         read: impl FnOnce(&[u8]) -> Result<T, ReadError>,
     ) -> Result<Whole<T>, Failure> {
+        self.whole_bytes(response, |_, body| read(body)).await
+    }
+
+    /// The same, with the bytes as they came beside what is to be read of them.
+    pub(super) async fn whole_bytes<T>(
+        &self,
+        response: Response,
+        read: impl FnOnce(&Bytes, &[u8]) -> Result<T, ReadError>,
+    ) -> Result<Whole<T>, Failure> {
         let (body, reading) = self.client.read(response, self.target.tenant).await?;
-        let read = || read(unmarked(&body)).map_err(|error| self.unread(error));
+        let read = || read(&body, unmarked(&body)).map_err(|error| self.unread(error));
         let is_long = body.len() > LONG && Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
         let reply = if is_long { block_in_place(read)? } else { read()? };
         Ok(Whole { reply, room: reading.read() })
@@ -117,9 +144,7 @@ impl<'c> Call<'c> {
     ) -> Result<Whole<Box<ChatReply>>, Failure> {
         let stamp = Stamp::new(self.driver.spec().name, response.headers());
         let read = |body: &[u8]| {
-            let start = body.trim_ascii_start();
-            let is_stream = STREAMS.iter().any(|field| start.starts_with(field));
-            if is_stream { streamed(body, frames) } else { read(body) }
+            if Self::is_stream(body) { Self::streamed(body, frames) } else { read(body) }
         };
         let mut whole = self.whole(response, read).await?.map(Box::new);
         stamp.reply(&mut whole.reply);
@@ -134,6 +159,40 @@ impl<'c> Call<'c> {
     ) -> ChatStream {
         let stamp = Stamp::new(self.driver.spec().name, response.headers());
         chat_events(response.into_body().into_stream(), reader, self.classifier, stamp)
+    }
+
+    /// Whether an answer is a stream of events.
+    pub(super) fn is_stream(body: &[u8]) -> bool {
+        let start = body.trim_ascii_start();
+        STREAMS.iter().any(|field| start.starts_with(field))
+    }
+
+    /// The whole answer that a stream makes.
+    pub(super) fn streamed<F: ReadFrames>(body: &[u8], frames: F) -> Result<ChatReply, ReadError> {
+        let mut reader = StreamReader::of_events(frames);
+        reader.push(body);
+        reader.end();
+        let events = reader.collect::<Result<Vec<_>, _>>()?;
+        assemble(events).ok_or(ReadError::MALFORMED)
+    }
+
+    /// The audio that an answer is. Text is none: an error, or a page of something in between.
+    pub(super) async fn audio(&self, response: Response) -> Result<ByteStream, Failure> {
+        let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+        let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
+        if content_type.starts_with(b"application/json") {
+            return self.read(response, |body| Err(no_audio(body))).await;
+        }
+        // But for audio in events (API reference, "Create speech", `stream_format`).
+        if content_type.starts_with(b"text/") && !content_type.starts_with(b"text/event-stream") {
+            return Err(self.unread(ReadError::MALFORMED));
+        }
+        Ok(response.into_body().into_stream())
+    }
+
+    /// Says what the target's provider means.
+    pub(super) fn classifier(&self) -> Classifier {
+        self.classifier.clone()
     }
 
     /// What an answer that cannot be read means.
@@ -174,15 +233,6 @@ const STREAMS: &[&[u8]] = &[b"data:", b"event:", b"id:", b"retry:", b":"];
 /// A body without the byte order mark that some servers write before it (RFC 8259 section 8.1 forbids it).
 fn unmarked(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
-}
-
-/// The whole answer that a stream makes.
-fn streamed<F: ReadFrames>(body: &[u8], frames: F) -> Result<ChatReply, ReadError> {
-    let mut reader = StreamReader::of_events(frames);
-    reader.push(body);
-    reader.end();
-    let events = reader.collect::<Result<Vec<_>, _>>()?;
-    assemble(events).ok_or(ReadError::MALFORMED)
 }
 
 impl Sign for Call<'_> {

@@ -1,11 +1,12 @@
 //! What every driver can be asked for.
 
-use super::{ByteStream, ChatStream, KindSpec, Payload, Target, Vocabulary, Whole};
+use super::{ByteStream, ChatStream, KindSpec, Payload, RelayTo, Target, Vocabulary, Whole};
 use crate::{
     balance::{ErrorClass, Failure},
     wire::{
-        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, ModerationReply, ModerationRequest,
-        RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest, Voice,
+        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, Endpoint, ModerationReply,
+        ModerationRequest, Protocol, RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest,
+        Voice,
     },
 };
 use async_trait::async_trait;
@@ -83,6 +84,17 @@ pub trait Driver: Send + Sync + 'static {
     /// At most this many texts fit into one [`embed`](Self::embed) of that target; more are sent in several.
     fn embedding_batch(&self, _target: &Target) -> usize {
         2048
+    }
+
+    /// The protocol that it speaks, where doors speak it too.
+    fn protocol(&self) -> Option<Protocol> {
+        None
+    }
+
+    /// Where the target takes a request to that endpoint, with that body, as it is. None: it does not take it, or not this
+    /// one, since a switch says that it refuses a field that stands there.
+    fn relays<'t>(&self, _target: &'t Target, _endpoint: Endpoint, _body: &[u8]) -> Option<RelayTo<'t>> {
+        None
     }
 
     /// Signs a finished request, right before it is sent: puts in what shows the credential to the provider (headers, all

@@ -4,8 +4,11 @@
 //! replaces the credential; no secret of the credential comes back, in a header or the body. When the server is gone,
 //! it fails with `CONNECTION` or `TIMEOUT`.
 
-use super::{ByteStream, Driver, Target, UpstreamClient, body, call::Call, redact::Blotter};
-use crate::balance::{ErrorClass, Failure};
+use super::{ByteStream, Driver, Target, UpstreamClient, body, call::Call, judge::judged, redact::Blotter};
+use crate::{
+    balance::{ErrorClass, Failure},
+    wire::{Endpoint, Protocol},
+};
 use bytes::Bytes;
 use futures::{StreamExt, future::ready, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
@@ -94,6 +97,43 @@ pub struct ForwardRequest {
     pub body: Bytes,
     /// Whether it may be sent twice without harm.
     pub repeatable: bool,
+}
+
+impl ForwardRequest {
+    /// The endpoint that it asks, at a provider with that protocol, where that is known.
+    #[must_use]
+    pub fn endpoint(&self, protocol: Protocol) -> Option<Endpoint> {
+        let path = self.path.0.trim_end_matches('/');
+        if self.method != Method::POST {
+            return None;
+        }
+        // What a base may have as well, and where Azure's deployments stand.
+        let path = path.strip_prefix("openai/").unwrap_or(path);
+        let path = path
+            .strip_prefix("deployments/")
+            .and_then(|rest| rest.split_once('/'))
+            .map_or(path, |(_, at)| at);
+        let path = ["v1/", "v1beta/"].iter().find_map(|version| path.strip_prefix(version)).unwrap_or(path);
+        match protocol {
+            Protocol::OpenAi => match path {
+                "chat/completions" => Some(Endpoint::ChatCompletions),
+                "completions" => Some(Endpoint::Completions),
+                "responses" => Some(Endpoint::Responses),
+                "embeddings" => Some(Endpoint::Embeddings),
+                "rerank" => Some(Endpoint::Rerank),
+                "moderations" => Some(Endpoint::Moderations),
+                _ => None,
+            },
+            Protocol::Anthropic => (path == "messages").then_some(Endpoint::Messages),
+            Protocol::Gemini => match path.rsplit_once(':')?.1 {
+                "generateContent" => Some(Endpoint::GenerateContent),
+                "streamGenerateContent" => Some(Endpoint::StreamGenerateContent),
+                "embedContent" => Some(Endpoint::EmbedContent),
+                "batchEmbedContents" => Some(Endpoint::BatchEmbedContents),
+                _ => None,
+            },
+        }
+    }
 }
 
 /// An answer, whatever its status.
@@ -226,7 +266,12 @@ pub(super) async fn forward(
         body: blotted(body, blotter.clone()),
     };
     if !status.is_client_error() && !status.is_server_error() {
-        return Ok(Forwarded::Answer(reply(response.into_body().into_stream())));
+        let known = driver.protocol().and_then(|protocol| request.endpoint(protocol));
+        let body = match known.filter(|_| status.is_success()) {
+            Some(endpoint) => judged(&call, endpoint, response).await?,
+            None => response.into_body().into_stream(),
+        };
+        return Ok(Forwarded::Answer(reply(body)));
     }
     let mut response = response;
     let (start, broke) = body::read_error(response.body_mut()).await;
@@ -262,7 +307,7 @@ fn told(headers: &HeaderMap, blotter: &Blotter) -> BTreeMap<String, String> {
 }
 
 /// The body without the target's secrets. Never an empty piece.
-fn blotted(body: ByteStream, blotter: Blotter) -> ByteStream {
+pub(super) fn blotted(body: ByteStream, blotter: Blotter) -> ByteStream {
     stream::unfold(Some((body, blotter)), |state| async {
         let (mut body, mut blotter) = state?;
         loop {

@@ -7,11 +7,13 @@ use super::{Target, classify::Classifier, kind, kinds, stamp::Stamp, stream::cha
 use crate::{
     balance::{ErrorClass, Failure},
     wire::{
-        ChatEvent, ChatReply, ChatRequest, Choice, Decoder, EmbeddingReply, Frame, ProviderError, ReadError,
-        ReadFrames, Recipient, RerankReply, RerankRequest, StreamReader, Switches, anthropic, cohere, gemini,
-        openai, retry_after, sse::EventStream,
+        self, ChatEvent, ChatReply, ChatRequest, Choice, Decoder, Edit, EmbeddingReply, Endpoint, Frame,
+        Passed, Protocol, ProviderError, ReadError, ReadFrames, ReadStream, Recipient, RerankReply,
+        RerankRequest, StreamReader, Switches, TopLevel, anthropic, cohere, gemini, glance, openai,
+        retry_after, sse::EventStream,
     },
 };
+use bytes::Bytes;
 use futures::{StreamExt, future::ready, stream as streams};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value;
@@ -53,6 +55,82 @@ pub fn stream(data: &[u8]) {
     streamed(&pieces, bytes, gemini::stream::Chunks::default, |_| false);
     streamed(&pieces, bytes, cohere::stream::Events::default, |_| false);
 }
+
+/// Streams that are handed on: wherever they are cut, the same frames, and nothing behind a failure. Whole answers of the same
+/// bytes: what is no JSON is none.
+pub fn passing(data: &[u8]) {
+    let (pieces, bytes) = cut(data);
+    for endpoint in ENDPOINTS {
+        let read = |pieces: &[&[u8]]| {
+            let (mut reader, mut found) = (wire::passing(endpoint, true), Vec::new());
+            let is_life = |read: &Result<Passed, ReadError>| match read {
+                Ok(Passed::Frame { frame, .. }) => frame.data.is_empty(),
+                _ => false,
+            };
+            for piece in pieces {
+                reader.push(piece);
+                found.extend(reader.by_ref().filter(|read| !is_life(read)));
+            }
+            reader.end();
+            found.extend(reader.by_ref().filter(|read| !is_life(read)));
+            assert!(reader.is_closed(), "is not over");
+            found
+        };
+        let whole = read(&[bytes]);
+        assert_eq!(read(&pieces), whole, "in pieces");
+        let failed = whole.iter().position(Result::is_err);
+        assert!(failed.is_none_or(|at| at + 1 == whole.len()), "goes on after its first failure");
+        if glance(endpoint, bytes).is_ok() {
+            let first = bytes.trim_ascii_start().first();
+            assert!(matches!(first, Some(b'{' | b'[')), "an answer that is no JSON");
+        }
+    }
+}
+
+/// What a request says of where it goes: the same as its readers find in it, and changed without harm to the rest.
+pub fn top_level(data: &[u8]) {
+    let Some((which, body)) = data.split_first() else { return };
+    let protocol = if which % 2 == 0 { Protocol::OpenAi } else { Protocol::Gemini };
+    let Ok(read) = TopLevel::json(body, protocol) else { return };
+    let edit = Edit { model: "new \"name\"", include_usage: true };
+    let changed = read.edited(&Bytes::copy_from_slice(body), edit).concat();
+    // Halves of surrogate pairs are no value to serde_json, and pass here.
+    let (Ok(before), Ok(after)) =
+        (serde_json::from_slice::<Value>(body), serde_json::from_slice::<Value>(&changed))
+    else {
+        assert!(TopLevel::json(&changed, protocol).is_ok(), "broken by a change");
+        return;
+    };
+    assert!(before.is_object());
+    assert_eq!(read.model(), before["model"].as_str());
+    assert_eq!(read.stream(), before["stream"] == true);
+    if read.model().is_some() {
+        assert_eq!(after["model"], edit.model);
+    }
+    if read.leaves_usage_open() {
+        assert_eq!(after["stream_options"]["include_usage"], true);
+    }
+}
+
+/// The same of a form.
+pub fn form(body: &[u8]) {
+    const TYPE: &str = "multipart/form-data; boundary=x";
+    let Ok(read) = TopLevel::form(body, TYPE) else { return };
+    let edit = Edit { model: "new name", include_usage: true };
+    let changed = read.edited(&Bytes::copy_from_slice(body), edit).concat();
+    let again = TopLevel::form(&changed, TYPE);
+    let expected = read.model().map(|_| edit.model);
+    assert_eq!(again.as_ref().map(|read| (read.model(), read.stream())), Ok((expected, read.stream())));
+}
+
+const ENDPOINTS: [Endpoint; 6] = [
+    Endpoint::ChatCompletions,
+    Endpoint::Responses,
+    Endpoint::Messages,
+    Endpoint::StreamGenerateContent,
+    Endpoint::Images,
+    Endpoint::Embeddings,
+];
 
 /// Answers without success: some class, and a text that is short and holds no secret.
 pub fn error_body(data: &[u8]) {

@@ -6,7 +6,8 @@
 mod errors;
 
 use super::{
-    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, Target, UpstreamClient, Whole,
+    ChatStream, CredentialField, Driver, KindSpec, ModelType, Payload, RelayTo, Target, UpstreamClient,
+    Whole,
     address::{join, with_version},
     call::Call,
     client, openai,
@@ -14,13 +15,14 @@ use super::{
 use crate::{
     balance::Failure,
     wire::{
-        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, Recipient, StreamReader,
+        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, Endpoint, Protocol, Recipient,
+        StreamReader,
         gemini::{answer, request, stream::Chunks},
     },
 };
 use async_trait::async_trait;
 use http::{HeaderName, Request};
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 use url::Url;
 
 pub(super) use errors::ERRORS;
@@ -110,6 +112,26 @@ impl Driver for Gemini {
     /// More are refused ("at most 100 requests can be in one batch").
     fn embedding_batch(&self, _target: &Target) -> usize {
         100
+    }
+
+    fn protocol(&self) -> Option<Protocol> {
+        Some(Protocol::Gemini)
+    }
+
+    fn relays<'t>(&self, target: &'t Target, endpoint: Endpoint, _body: &[u8]) -> Option<RelayTo<'t>> {
+        let method = match endpoint {
+            Endpoint::GenerateContent => "generateContent",
+            Endpoint::StreamGenerateContent => "streamGenerateContent",
+            Endpoint::CountTokens => "countTokens",
+            Endpoint::EmbedContent => "embedContent",
+            Endpoint::BatchEmbedContents => "batchEmbedContents",
+            _ => return None,
+        };
+        let mut url = url(target, method);
+        if endpoint == Endpoint::StreamGenerateContent {
+            url.set_query(Some("alt=sse"));
+        }
+        Some(RelayTo { url, model: Cow::Owned(full_name(target)) })
     }
 
     /// By a header (<https://ai.google.dev/gemini-api/docs/api-key>).

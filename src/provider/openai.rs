@@ -8,22 +8,24 @@ pub(super) mod errors;
 pub(super) mod kinds;
 
 use super::{
-    ByteStream, ChatStream, Driver, KindSpec, Payload, Target, UpstreamClient, Vocabulary, Whole, call::Call,
+    ByteStream, ChatStream, Driver, KindSpec, Payload, RelayTo, Switches, Target, UpstreamClient, Vocabulary,
+    Whole, call::Call,
 };
 use crate::{
     balance::Failure,
     wire::{
-        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, ModerationReply, ModerationRequest,
-        ReadError, Recipient, RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest,
-        StreamReader, Voice,
+        ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, Endpoint, ModerationReply,
+        ModerationRequest, Protocol, Recipient, RerankReply, RerankRequest, SpeechReply, SpeechRequest,
+        SpokenRequest, StreamReader, Voice,
         openai::{answer, embeddings, form, judge, request, speech, stream::Chunks},
         rerank,
     },
 };
 use async_trait::async_trait;
-use http::{HeaderValue, Request, header};
+use http::Request;
 use kinds::Kind;
-use std::sync::Arc;
+use memchr::memmem;
+use std::{borrow::Cow, sync::Arc};
 use url::Url;
 
 /// The path of the endpoint for chats.
@@ -54,6 +56,23 @@ impl OpenAi {
     fn url(&self, target: &Target, path: &[&str]) -> Url {
         (self.kind.dialect.url)(target, path)
     }
+
+    /// Whether the target has `/responses`: few servers beside OpenAI's do.
+    fn has_responses(&self, _target: &Target) -> bool {
+        self.kind.dialect.has_responses
+    }
+}
+
+/// Whether a chat has a field, or a role, that a switch says the server does not take. An escaped one is not looked for: the
+/// server refuses it itself.
+fn refuses(switches: Switches, body: &[u8]) -> bool {
+    let fields: [(bool, &[u8]); 4] = [
+        (switches.no_developer_role, b"\"developer\""),
+        (switches.no_max_completion_tokens, b"\"max_completion_tokens\""),
+        (switches.no_parallel_tool_calls, b"\"parallel_tool_calls\""),
+        (switches.no_stream_options, b"\"stream_options\""),
+    ];
+    fields.into_iter().any(|(is_refused, name)| is_refused && memmem::find(body, name).is_some())
 }
 
 #[async_trait]
@@ -119,20 +138,11 @@ impl Driver for OpenAi {
         call.whole(response, answer::transcription).await
     }
 
-    /// The audio is the body itself. Text is none: an error, or a page of something in between.
     async fn speak(&self, target: &Target, request: &SpokenRequest) -> Result<ByteStream, Failure> {
         let call = self.call(target);
         let body = speech::body(self.recipient(target), request);
         let response = call.post(self.url(target, &["audio", "speech"]), &body).await?;
-        let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-        let content_type = content_type.unwrap_or_default().to_ascii_lowercase();
-        if content_type.starts_with(b"application/json") {
-            return call.read(response, |body| Err(answer::no_audio(body))).await;
-        }
-        if content_type.starts_with(b"text/") {
-            return Err(call.unread(ReadError::MALFORMED));
-        }
-        Ok(response.into_body().into_stream())
+        call.audio(response).await
     }
 
     fn voices(&self) -> &'static [Voice] {
@@ -145,6 +155,32 @@ impl Driver for OpenAi {
 
     fn embedding_batch(&self, target: &Target) -> usize {
         kinds::embedding_batch(target)
+    }
+
+    fn protocol(&self) -> Option<Protocol> {
+        Some(Protocol::OpenAi)
+    }
+
+    fn relays<'t>(&self, target: &'t Target, endpoint: Endpoint, body: &[u8]) -> Option<RelayTo<'t>> {
+        let path: &[&str] = match endpoint {
+            Endpoint::ChatCompletions => CHAT,
+            Endpoint::Completions => &["completions"],
+            Endpoint::Responses => &["responses"],
+            Endpoint::Embeddings => &["embeddings"],
+            Endpoint::Rerank => &["rerank"],
+            Endpoint::Moderations => &["moderations"],
+            Endpoint::Transcriptions => &["audio", "transcriptions"],
+            Endpoint::Translations => &["audio", "translations"],
+            Endpoint::Speech => &["audio", "speech"],
+            Endpoint::Images => &["images", "generations"],
+            _ => return None,
+        };
+        let is_chat = endpoint == Endpoint::ChatCompletions;
+        let takes = if endpoint == Endpoint::Responses { self.has_responses(target) } else { true };
+        if !takes || (is_chat && refuses(self.recipient(target).switches, body)) {
+            return None;
+        }
+        Some(RelayTo { url: self.url(target, path), model: Cow::Borrowed(&target.model) })
     }
 
     fn sign(&self, target: &Target, request: &mut Request<Payload>) -> Result<(), Failure> {

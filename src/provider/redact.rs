@@ -7,10 +7,10 @@ use super::{
     Fields, KindSpec, Target,
     disguise::{disguises, undisguised},
 };
-use aho_corasick::{AhoCorasick, MatchKind};
 use bytes::Bytes;
+use memchr::memmem;
 use secrecy::ExposeSecret;
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 use zeroize::Zeroizing;
 
 /// What stands where a secret was.
@@ -59,11 +59,10 @@ impl Redactor {
 
 /// Blots a target's secrets out of bytes that are handed on as they come, wherever these are cut and however the secrets are
 /// written. Every byte of a secret becomes `*`, so that lengths stay.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Blotter {
     /// The forms of the secrets; none: there is nothing to be found.
     forms: Arc<Zeroizing<Vec<String>>>,
-    finder: Option<AhoCorasick>,
     /// The end of what has come, where it may be the start of a secret.
     held: Vec<u8>,
 }
@@ -72,15 +71,15 @@ impl Blotter {
     /// For the secret fields of that target's credential.
     #[must_use]
     pub fn new(target: &Target, kind: &KindSpec) -> Self {
-        let fields = kind.credential_fields.iter().filter(|field| field.secret);
-        Self::of(fields.filter_map(|field| target.fields.get(field.name)).map(ExposeSecret::expose_secret))
+        let fields = || kind.credential_fields.iter().filter(|field| field.secret);
+        let secrets = || fields().filter_map(|field| target.fields.get(field.name));
+        let forms = || secrets().flat_map(|secret| disguises(secret.expose_secret())).collect();
+        Self { forms: target.fields.forms(forms), held: Vec::new() }
     }
 
+    #[cfg(test)]
     fn of<'s>(secrets: impl Iterator<Item = &'s str>) -> Self {
-        let forms = Zeroizing::new(secrets.flat_map(disguises).collect::<Vec<_>>());
-        let finder = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(forms.iter());
-        // It fails for more forms than memory can hold.
-        Self { finder: finder.ok().filter(|_| !forms.is_empty()), forms: Arc::new(forms), held: Vec::new() }
+        Self { forms: Arc::new(Zeroizing::new(secrets.flat_map(disguises).collect())), held: Vec::new() }
     }
 
     /// A text that is there as a whole.
@@ -108,19 +107,36 @@ impl Blotter {
         std::mem::take(&mut self.held).into()
     }
 
-    /// Whether a secret stands in these bytes, or may begin at their end.
-    fn touches(&self, bytes: &[u8]) -> bool {
-        self.finder.as_ref().is_some_and(|finder| finder.is_match(bytes)) || self.overlap(bytes) > 0
+    /// Bytes that are there as a whole. Where no secret stands in them, they are not copied.
+    #[must_use]
+    pub fn whole(&self, bytes: Bytes) -> Bytes {
+        if self.places(&bytes).next().is_none() {
+            return bytes;
+        }
+        let mut bytes = bytes.to_vec();
+        self.blot(&mut bytes);
+        bytes.into()
     }
 
-    fn blot(&self, bytes: &mut [u8]) {
-        let Some(finder) = &self.finder else { return };
-        let found: Vec<_> = finder.find_iter(&*bytes).map(|found| found.range()).collect();
-        for place in found {
+    /// The same in place.
+    pub fn blot(&self, bytes: &mut [u8]) {
+        let places: Vec<_> = self.places(bytes).collect();
+        for place in places {
             if let Some(place) = bytes.get_mut(place) {
                 place.fill(b'*');
             }
         }
+    }
+
+    /// Whether a secret stands in these bytes, or may begin at their end.
+    fn touches(&self, bytes: &[u8]) -> bool {
+        self.places(bytes).next().is_some() || self.overlap(bytes) > 0
+    }
+
+    /// Where secrets stand.
+    fn places<'b>(&'b self, bytes: &'b [u8]) -> impl Iterator<Item = Range<usize>> + 'b {
+        let found = |form: &'b String| memmem::find_iter(bytes, form).map(|at| at..at + form.len());
+        self.forms.iter().flat_map(found)
     }
 
     /// How many bytes at the end may be the start of a secret.

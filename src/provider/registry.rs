@@ -2,10 +2,12 @@
 //! no row does not exist, and none can have a row without a driver.
 
 use super::{
-    Driver, ForwardRequest, Forwarded, KindSpec, Target, UpstreamClient, anthropic, cohere,
+    Driver, ForwardRequest, Forwarded, KindSpec, RelayBody, RelayTo, RelayedFrames, RelayedWhole, Target,
+    UpstreamClient, Whole, anthropic, cohere,
     forward::forward,
     gemini,
     openai::{self, kinds},
+    relay,
 };
 use crate::balance::Failure;
 use std::sync::Arc;
@@ -67,6 +69,34 @@ impl Registry {
         request: &ForwardRequest,
     ) -> Result<Forwarded, Failure> {
         forward(&self.client, driver, target, request).await
+    }
+
+    /// One attempt at a request that the target takes as it is, with an answer that comes whole.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub async fn relay(
+        &self,
+        driver: &dyn Driver,
+        target: &Target,
+        to: RelayTo<'_>,
+        request: RelayBody<'_>,
+    ) -> Result<Whole<RelayedWhole>, Failure> {
+        relay::whole(&self.client, driver, target, to, request).await
+    }
+
+    /// The same, with an answer that is streamed; returns when the provider has accepted the request.
+    ///
+    /// # Errors
+    /// Where it has not.
+    pub async fn relay_frames(
+        &self,
+        driver: &dyn Driver,
+        target: &Target,
+        to: RelayTo<'_>,
+        request: RelayBody<'_>,
+    ) -> Result<RelayedFrames, Failure> {
+        relay::frames(&self.client, driver, target, to, request).await
     }
 
     /// The driver of that kind.

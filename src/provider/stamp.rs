@@ -12,6 +12,12 @@ const REQUEST_IDS: [HeaderName; 4] = [
     HeaderName::from_static("x-debug-trace-id"),
 ];
 
+/// The provider's id of the request; empty where it tells none.
+pub(super) fn request_id(headers: &HeaderMap) -> String {
+    let id = REQUEST_IDS.iter().find_map(|name| headers.get(name)?.to_str().ok());
+    id.unwrap_or_default().chars().take(256).collect()
+}
+
 /// What is noted.
 #[derive(Debug, Clone)]
 pub(super) struct Stamp {
@@ -22,8 +28,7 @@ pub(super) struct Stamp {
 impl Stamp {
     /// For an answer of that kind with these headers.
     pub(super) fn new(kind: &'static str, headers: &HeaderMap) -> Self {
-        let id = REQUEST_IDS.iter().find_map(|name| headers.get(name)?.to_str().ok());
-        Self { kind, request_id: id.unwrap_or_default().chars().take(256).collect() }
+        Self { kind, request_id: request_id(headers) }
     }
 
     pub(super) fn reply(&self, reply: &mut ChatReply) {

@@ -7,7 +7,7 @@
 use super::{classify::Classifier, stamp::Stamp};
 use crate::{
     balance::Failure,
-    wire::{ChatEvent, Decoder, ReadFrames, StreamReader},
+    wire::{ChatEvent, Decoder, ReadFrames, ReadStream, StreamReader},
 };
 use futures::{
     Stream, StreamExt,
@@ -25,7 +25,7 @@ const END_WAIT: Duration = Duration::from_millis(50);
 /// How long to wait for the usage behind the last finish reason.
 const USAGE_WAIT: Duration = Duration::from_secs(1);
 
-/// Reads chat events from a body's chunks, cut anywhere.
+/// Reads chat events from a body's chunks, cut anywhere, and notes on them what only the driver knows.
 pub(super) fn chat_events<S, B, D, F>(
     body: S,
     reader: StreamReader<D, F>,
@@ -38,9 +38,45 @@ where
     D: Decoder,
     F: ReadFrames,
 {
+    let mut begun = false;
+    let noted = move |event: ChatEvent| {
+        let mut event = stamp.event(event);
+        if event.is_content() && !std::mem::replace(&mut begun, true) && !stamp.request_id().is_empty() {
+            stamp.request_id().clone_into(&mut event.rare().head.request_id);
+        }
+        event
+    };
+    events(body, reader, classifier, noted)
+}
+
+/// Reads what comes of a body's chunks, cut anywhere.
+pub(super) fn read_stream<S, B, R>(
+    body: S,
+    reader: R,
+    classifier: Classifier,
+) -> BoxStream<'static, Result<R::Said, Failure>>
+where
+    S: Stream<Item = Result<B, Failure>> + Send + 'static,
+    B: AsRef<[u8]> + Send + 'static,
+    R: ReadStream,
+{
+    events(body, reader, classifier, |said| said)
+}
+
+fn events<S, B, R, N>(
+    body: S,
+    reader: R,
+    classifier: Classifier,
+    mut noted: N,
+) -> BoxStream<'static, Result<R::Said, Failure>>
+where
+    S: Stream<Item = Result<B, Failure>> + Send + 'static,
+    B: AsRef<[u8]> + Send + 'static,
+    R: ReadStream,
+    N: FnMut(R::Said) -> R::Said + Send + 'static,
+{
     // In a box, since each event would move it.
-    let answer =
-        Box::new(Answer { body: body.boxed(), reader, classifier, stamp, begun: false, usage_by: None });
+    let answer = Box::new(Answer { body: body.boxed(), reader, classifier, usage_by: None });
     stream::unfold(Some(answer), |answer| async {
         let mut answer = answer?;
         match answer.next().await? {
@@ -48,22 +84,20 @@ where
             Err(failure) => Some((Err(failure), None)),
         }
     })
+    .map(move |read| read.map(&mut noted))
     .boxed()
 }
 
-struct Answer<B, D, F> {
+struct Answer<B, R> {
     body: BoxStream<'static, Result<B, Failure>>,
-    reader: StreamReader<D, F>,
+    reader: R,
     classifier: Classifier,
-    stamp: Stamp,
-    /// Whether content has come.
-    begun: bool,
     /// Until when the usage is waited for, once every choice has ended.
     usage_by: Option<Instant>,
 }
 
-impl<B: AsRef<[u8]>, D: Decoder, F: ReadFrames> Answer<B, D, F> {
-    async fn next(&mut self) -> Option<Result<ChatEvent, Failure>> {
+impl<B: AsRef<[u8]>, R: ReadStream> Answer<B, R> {
+    async fn next(&mut self) -> Option<Result<R::Said, Failure>> {
         let read = loop {
             if let Some(read) = self.reader.next() {
                 break read;
@@ -89,16 +123,6 @@ impl<B: AsRef<[u8]>, D: Decoder, F: ReadFrames> Answer<B, D, F> {
                 None => self.reader.end(),
             }
         };
-        let read = read.map(|event| {
-            let mut event = self.stamp.event(event);
-            if event.is_content()
-                && !std::mem::replace(&mut self.begun, true)
-                && !self.stamp.request_id().is_empty()
-            {
-                self.stamp.request_id().clone_into(&mut event.rare().head.request_id);
-            }
-            event
-        });
         Some(read.map_err(|error| self.classifier.unread(error)))
     }
 }

@@ -3,9 +3,14 @@
 use super::KindSpec;
 use crate::wire::{Recipient, Switches};
 use secrecy::SecretString;
-use std::{sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use url::Url;
 use uuid::Uuid;
+use zeroize::Zeroizing;
 
 /// Where one attempt goes: an address, a model, and the credential for it.
 #[derive(Debug, Clone)]
@@ -33,8 +38,21 @@ impl Target {
 }
 
 /// A credential's fields by name. Clones share them: an attempt copies no secret.
-#[derive(Debug, Clone, Default)]
-pub struct Fields(Arc<[(Box<str>, SecretString)]>);
+#[derive(Clone, Default)]
+pub struct Fields(Arc<Held>);
+
+#[derive(Default)]
+struct Held {
+    fields: Box<[(Box<str>, SecretString)]>,
+    /// The forms in which its secrets may be shown, once somebody has looked for them.
+    forms: OnceLock<Arc<Zeroizing<Vec<String>>>>,
+}
+
+impl fmt::Debug for Fields {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter().map(|(name, _)| name)).finish()
+    }
+}
 
 impl Fields {
     /// The field of that name.
@@ -45,13 +63,19 @@ impl Fields {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &SecretString)> {
-        self.0.iter().map(|(name, value)| (&**name, value))
+        self.0.fields.iter().map(|(name, value)| (&**name, value))
+    }
+
+    /// What `make` makes of them, the first time: the forms in which their secrets may be shown.
+    pub(super) fn forms(&self, make: impl FnOnce() -> Vec<String>) -> Arc<Zeroizing<Vec<String>>> {
+        self.0.forms.get_or_init(|| Arc::new(Zeroizing::new(make()))).clone()
     }
 }
 
 impl FromIterator<(String, SecretString)> for Fields {
     fn from_iter<T: IntoIterator<Item = (String, SecretString)>>(fields: T) -> Self {
-        Self(fields.into_iter().map(|(name, value)| (name.into(), value)).collect())
+        let fields = fields.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        Self(Arc::new(Held { fields, forms: OnceLock::new() }))
     }
 }
 

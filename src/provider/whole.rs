@@ -49,7 +49,7 @@ pub struct Whole<T> {
 
 impl<T> Whole<T> {
     /// The same with something else made of it.
-    pub(super) fn map<U>(self, make: impl FnOnce(T) -> U) -> Whole<U> {
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Whole<U> {
         Whole { reply: make(self.reply), room: self.room }
     }
 }

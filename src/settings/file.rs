@@ -26,10 +26,16 @@ pub struct Gathered {
     pub warnings: Vec<String>,
 }
 
+/// The settings of which an empty text says something: that there is none.
+const EMPTY_IS_NONE: &[&str] = &["http_listen"];
+
 /// The command with each variable left out that is set to nothing: that is how compose files and shells leave one out.
 #[must_use]
 pub fn without_empty_variables(command: Command) -> Command {
     command.mut_args(|arg| {
+        if EMPTY_IS_NONE.contains(&arg.get_id().as_str()) {
+            return arg;
+        }
         let value = arg.get_env().and_then(env::var_os);
         let is_empty = value.is_some_and(|value| value.to_string_lossy().trim().is_empty());
         if is_empty { arg.env(Resettable::Reset) } else { arg }

@@ -26,6 +26,14 @@ pub struct RawSettings {
     /// taken]
     #[arg(long, global = true, env = "ROTA_ADMIN_LISTEN", value_name = "ADDRESS", help_heading = SERVING)]
     pub admin_listen: Option<String>,
+    /// The address that serves the protocols of OpenAI, Anthropic and Gemini over HTTP. Empty: none [default:
+    /// 127.0.0.1:8080, or none if that is taken]
+    #[arg(long, global = true, env = "ROTA_HTTP_LISTEN", value_name = "ADDRESS", help_heading = SERVING)]
+    pub http_listen: Option<String>,
+    /// The names under which --http-listen is reached, beside those of loopback and its own address, such as
+    /// `rota.example,*.svc.cluster.local`; `*` is any. Requests for other hosts are refused [default: none]
+    #[arg(long, global = true, env = "ROTA_ALLOWED_HOSTS", value_name = "NAMES", help_heading = SERVING)]
+    pub allowed_hosts: Option<String>,
     /// The server's certificate and those that lead from it to an authority, in PEM [default: none, plain text]
     #[arg(long, global = true, env = "ROTA_TLS_CERT", value_name = "FILE", help_heading = SERVING)]
     pub tls_cert: Option<PathBuf>,
@@ -88,7 +96,7 @@ pub struct RawSettings {
     pub redis_required: Option<bool>,
 
     /// Whether base URLs may reach private and loopback addresses: `private` or `public`
-    /// [default: private while --listen is loopback, else public]
+    /// [default: private while --listen and --http-listen are loopback, else public]
     #[arg(long, global = true, env = "ROTA_UPSTREAM_NETWORKS", value_name = "NETWORKS", help_heading = PROVIDERS)]
     pub upstream_networks: Option<String>,
     /// The longest time to connect to a provider, unless a policy says otherwise [default: 5s]
@@ -196,6 +204,9 @@ pub struct RawSettings {
     /// The most models of one tenant [default: 5000]
     #[arg(long, global = true, env = "ROTA_TENANT_MAX_MODELS", value_name = "COUNT", help_heading = STORED)]
     pub tenant_max_models: Option<u64>,
+    /// The most aliases of one tenant [default: 1000]
+    #[arg(long, global = true, env = "ROTA_TENANT_MAX_ALIASES", value_name = "COUNT", help_heading = STORED)]
+    pub tenant_max_aliases: Option<u64>,
     /// The most configs of one tenant, over all of its models [default: 50000]
     #[arg(long, global = true, env = "ROTA_TENANT_MAX_CONFIGS", value_name = "COUNT", help_heading = STORED)]
     pub tenant_max_configs: Option<u64>,

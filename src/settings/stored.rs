@@ -25,6 +25,7 @@ pub(super) fn bounds(raw: &mut RawSettings, problems: &mut Problems) -> Bounds {
             problems,
         ),
         models: at_least_one("tenant-max-models", raw.tenant_max_models, usual.models, problems),
+        aliases: at_least_one("tenant-max-aliases", raw.tenant_max_aliases, usual.aliases, problems),
         configs: at_least_one("tenant-max-configs", raw.tenant_max_configs, usual.configs, problems),
         configs_per_model: per_model,
         tokens: at_least_one("tenant-max-tokens", raw.tenant_max_tokens, usual.tokens, problems),

@@ -25,6 +25,19 @@ fn listening_beyond_loopback_closes_private_networks() {
 }
 
 #[test]
+fn every_door_beyond_loopback_closes_private_networks() {
+    let networks = |address: &str| {
+        let settings = Settings::resolve(raw(|raw| raw.http_listen = Some(address.into()))).unwrap();
+        (settings.http_listen.map(|listen| listen.address.to_string()), settings.upstream.networks)
+    };
+    assert_eq!(networks("0.0.0.0:80"), (Some("0.0.0.0:80".into()), Networks::Public));
+    assert_eq!(networks("[::1]:80"), (Some("[::1]:80".into()), Networks::Private));
+    assert_eq!(networks(""), (None, Networks::Private));
+    let usual = Settings::resolve(RawSettings::default()).unwrap().http_listen.unwrap();
+    assert_eq!((usual.address.to_string(), usual.given), ("127.0.0.1:8080".to_owned(), false));
+}
+
+#[test]
 fn all_problems_are_told_at_once_and_no_password() {
     let error = Settings::resolve(raw(|raw| {
         raw.listen = Some("here".into());
@@ -32,11 +45,14 @@ fn all_problems_are_told_at_once_and_no_password() {
         raw.redis_url = Some("http://:hunter2@redis".into());
         raw.max_message_size = Some("much".into());
         raw.drain_limit = Some("soon".into());
+        raw.http_listen = Some("there".into());
+        raw.allowed_hosts = Some("a b".into());
     }))
     .err()
     .unwrap()
     .to_string();
-    for setting in ["--listen", "--database-url", "--redis-url", "--max-message-size", "--drain-limit"] {
+    let settings = ["--listen", "--database-url", "--redis-url", "--max-message-size", "--drain-limit"];
+    for setting in settings.into_iter().chain(["--http-listen", "--allowed-hosts"]) {
         assert!(error.contains(setting), "{error}");
     }
     assert!(!error.contains("hunter2"), "{error}");

@@ -10,10 +10,15 @@ use std::net::SocketAddr;
 /// Far beyond what a process has descriptors for.
 const MOST_CONNECTIONS: usize = 1_000_000;
 
-/// How providers are called, with the defaults filled in. Private networks may be reached if `listen` is a loopback
-/// address and nothing else is given.
-pub(super) fn resolve(raw: &mut RawSettings, listen: SocketAddr, problems: &mut Problems) -> UpstreamOptions {
-    let usual = if listen.ip().is_loopback() { Networks::Private } else { Networks::Public };
+/// How providers are called, with the defaults filled in. Private networks may be reached if every door listens on a
+/// loopback address and nothing else is given.
+pub(super) fn resolve(
+    raw: &mut RawSettings,
+    mut doors: impl Iterator<Item = SocketAddr>,
+    problems: &mut Problems,
+) -> UpstreamOptions {
+    let near = doors.all(|door| door.ip().is_loopback());
+    let usual = if near { Networks::Private } else { Networks::Public };
     let networks = choice("upstream-networks", raw.upstream_networks.take(), problems).unwrap_or(usual);
     let default = UpstreamOptions::new(networks);
     let connect = raw.upstream_connect_timeout.take();

@@ -1,6 +1,6 @@
 //! A whole answer from the events of a stream: for servers that stream what they were asked for as a whole.
 
-use super::{ChatEvent, ChatReply, Choice, Content, PartKind, RareEvent, Reasoning, ToolCall};
+use super::{ChatEvent, ChatReply, Choice, Content, PartKind, RareEvent, ToolCall};
 use std::collections::BTreeMap;
 
 /// The answer that these events make together; none where there is no choice among them.
@@ -41,7 +41,7 @@ fn add(reply: &mut ChatReply, choice: &mut Choice, event: ChatEvent) {
     }
     for fragment in event.reasoning {
         match message.reasoning.iter_mut().find(|piece| piece.index == fragment.index) {
-            Some(piece) => think(piece, fragment),
+            Some(piece) => piece.grow(fragment),
             None => message.reasoning.push(fragment),
         }
     }
@@ -91,19 +91,4 @@ fn grow(call: &mut ToolCall, fragment: ToolCall) {
     }
     call.arguments.push_str(&fragment.arguments);
     call.extra.fields.extend(fragment.extra.fields);
-}
-
-fn think(piece: &mut Reasoning, fragment: Reasoning) {
-    piece.text.push_str(&fragment.text);
-    for (own, said) in [
-        (&mut piece.signature, fragment.signature),
-        (&mut piece.data, fragment.data),
-        (&mut piece.id, fragment.id),
-        (&mut piece.kind, fragment.kind),
-    ] {
-        if !said.is_empty() {
-            *own = said;
-        }
-    }
-    piece.extra.extend(fragment.extra);
 }

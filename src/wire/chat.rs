@@ -169,6 +169,24 @@ pub struct Reasoning {
     pub extra: Keys,
 }
 
+impl Reasoning {
+    /// Adds a later fragment of the same piece.
+    pub(super) fn grow(&mut self, fragment: Self) {
+        self.text.push_str(&fragment.text);
+        for (own, said) in [
+            (&mut self.signature, fragment.signature),
+            (&mut self.data, fragment.data),
+            (&mut self.id, fragment.id),
+            (&mut self.kind, fragment.kind),
+        ] {
+            if !said.is_empty() {
+                *own = said;
+            }
+        }
+        self.extra.extend(fragment.extra);
+    }
+}
+
 /// Something that an answer refers to. Empty strings mean "not there".
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Annotation {

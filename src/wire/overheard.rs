@@ -76,38 +76,37 @@ impl UsageListener {
     }
 
     fn read(&mut self, object: &[u8]) -> Option<TokenUsage> {
-        let object: Value = serde_json::from_slice(object).ok()?;
-        let counts = ["tokens", "billed_units"].iter().find_map(|name| object.get(name)).unwrap_or(&object);
-        let count = |name: &str| {
-            let count = counts.get(name).and_then(Value::as_f64).unwrap_or_default();
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "such a cast keeps within what fits"
-            )]
-            let count = count as u32;
-            count
-        };
-        let sum = |names: &[&str]| names.iter().fold(0, |sum: u32, name| sum.saturating_add(count(name)));
-        // Anthropic counts what its cache holds beside the input
-        // (<https://platform.claude.com/docs/en/build-with-claude/prompt-caching>).
-        let input = sum(&["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]);
-        let prompt = [count("prompt_tokens"), count("promptTokenCount")].into_iter().find(|&count| count > 0);
-        let later = TokenUsage {
-            prompt: prompt.unwrap_or(if count("input_tokens") > 0 { input } else { 0 }),
-            completion: sum(&[
-                "completion_tokens",
-                "output_tokens",
-                "candidatesTokenCount",
-                "thoughtsTokenCount",
-            ]),
-            total: count("total_tokens").max(count("totalTokenCount")),
-            ..TokenUsage::default()
-        };
         let before = self.usage;
-        self.usage.update(later);
+        self.usage.update(counts(object)?);
         (self.usage != before).then_some(self.usage)
     }
+}
+
+/// What an object of counts says, whoever's it is.
+pub(super) fn counts(object: &[u8]) -> Option<TokenUsage> {
+    let object: Value = serde_json::from_slice(object.get(..MAX_OBJECT).unwrap_or(object)).ok()?;
+    let counts = ["tokens", "billed_units"].iter().find_map(|name| object.get(name)).unwrap_or(&object);
+    let count = |name: &str| {
+        let count = counts.get(name).and_then(Value::as_f64).unwrap_or_default();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "such a cast keeps within what fits"
+        )]
+        let count = count as u32;
+        count
+    };
+    let sum = |names: &[&str]| names.iter().fold(0, |sum: u32, name| sum.saturating_add(count(name)));
+    // Anthropic counts what its cache holds beside the input
+    // (<https://platform.claude.com/docs/en/build-with-claude/prompt-caching>).
+    let input = sum(&["input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens"]);
+    let prompt = [count("prompt_tokens"), count("promptTokenCount")].into_iter().find(|&count| count > 0);
+    let (prompt, completion) = (
+        prompt.unwrap_or(if count("input_tokens") > 0 { input } else { 0 }),
+        sum(&["completion_tokens", "output_tokens", "candidatesTokenCount", "thoughtsTokenCount"]),
+    );
+    let total = count("total_tokens").max(count("totalTokenCount")).max(prompt.saturating_add(completion));
+    Some(TokenUsage { prompt, completion, total, ..TokenUsage::default() })
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ pub struct Recipient<'a> {
     pub switches: Switches,
 }
 
-/// What a server does not take, though its kind does. All off: it takes everything. A database holds it as JSON.
+/// What a server does not take, though its kind does, and what it has beyond that. All off: as its kind is. A database holds
+/// it as JSON.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches, named in the contract")]
@@ -28,6 +29,9 @@ pub struct Switches {
     pub no_parallel_tool_calls: bool,
     /// It writes the reasoning into the text, between `<think>` and `</think>`.
     pub think_tags: bool,
+    /// Whether it has `/responses`; none: as its kind has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub responses: Option<bool>,
 }
 
 impl Switches {
@@ -38,5 +42,22 @@ impl Switches {
         no_max_completion_tokens: false,
         no_parallel_tool_calls: false,
         think_tags: false,
+        responses: None,
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_is_not_stored() {
+        let stored = serde_json::to_string(&Switches::NONE).unwrap();
+        assert!(!stored.contains("responses"), "{stored}");
+        for responses in [None, Some(true), Some(false)] {
+            let switches = Switches { responses, ..Switches::NONE };
+            let stored = serde_json::to_string(&switches).unwrap();
+            assert_eq!(serde_json::from_str::<Switches>(&stored).unwrap(), switches);
+        }
+    }
 }

@@ -6,6 +6,7 @@ use super::{
     ChatEvent, ChatReply, ChatRequest, EmbeddingReply, EmbeddingRequest, ModerationReply, ModerationRequest,
     RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest,
 };
+use bytes::Bytes;
 
 /// Whose words a door speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -179,10 +180,36 @@ pub trait WriteAnswer: Send + Sync {
     fn keep_alive(&self) -> &'static [u8];
 }
 
+/// One field of a form (`multipart/form-data`, <https://www.rfc-editor.org/rfc/rfc7578>). Empty texts mean "not there".
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FormField {
+    /// Its name.
+    pub name: String,
+    /// The file's name.
+    pub filename: String,
+    /// The file's media type.
+    pub content_type: String,
+    /// What it holds. Cheap to clone: it is a part of the body.
+    pub data: Bytes,
+}
+
 /// A request of a client that was read for translation.
 pub struct Asked {
     /// What is asked for.
     pub input: Input,
     /// Writes what comes of it.
     pub writer: Box<dyn WriteAnswer>,
+}
+
+/// A model, as lists of models name it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListedModel {
+    /// `provider/model`, or an alias.
+    pub name: String,
+    /// Whose it is: the name of the provider.
+    pub provider: String,
+    /// How many tokens it takes; 0: not known.
+    pub context_window: u32,
+    /// Whether it makes embeddings.
+    pub embeds: bool,
 }

@@ -50,6 +50,9 @@ pub trait ReadFrames: Send + 'static {
     /// Whether `[DONE]` alone says that the provider is done, without a finish reason before it.
     const DONE_IS_END: bool = false;
 
+    /// Whether the stream may end behind any frame.
+    const END_IS_OPEN: bool = false;
+
     /// Reads the data of the next frame, which is JSON. It is never empty, and never that of an `error` frame.
     ///
     /// # Errors
@@ -66,6 +69,25 @@ pub trait ReadFrames: Send + 'static {
     fn rest(&mut self) -> Vec<ChatEvent> {
         Vec::new()
     }
+}
+
+/// Reads one streamed answer: takes bytes, cut anywhere, gives what they say; `None` until more bytes have come, or for ever
+/// once it is over.
+pub trait ReadStream: Iterator<Item = Result<Self::Said, ReadError>> + Send + 'static {
+    /// What it gives.
+    type Said: Send + 'static;
+
+    /// Takes the next bytes.
+    fn push(&mut self, bytes: &[u8]);
+
+    /// Says that no more bytes come. What is left, and how the stream ends, can be taken then.
+    fn end(&mut self);
+
+    /// Whether every choice has its finish reason: only the usage may follow.
+    fn is_finished(&self) -> bool;
+
+    /// Whether all of it is read, whatever bytes follow.
+    fn is_closed(&self) -> bool;
 }
 
 /// Reads one streamed answer: takes bytes, gives events.
@@ -199,8 +221,46 @@ impl<D: Decoder, F: ReadFrames> StreamReader<D, F> {
     }
 }
 
-/// Gives what the bytes so far say; `None` until more have come, or for ever once the stream
-/// [is over](StreamReader::is_closed).
+impl<R: ReadStream + ?Sized> ReadStream for Box<R> {
+    type Said = R::Said;
+
+    fn push(&mut self, bytes: &[u8]) {
+        R::push(self, bytes);
+    }
+
+    fn end(&mut self) {
+        R::end(self);
+    }
+
+    fn is_finished(&self) -> bool {
+        R::is_finished(self)
+    }
+
+    fn is_closed(&self) -> bool {
+        R::is_closed(self)
+    }
+}
+
+impl<D: Decoder, F: ReadFrames> ReadStream for StreamReader<D, F> {
+    type Said = ChatEvent;
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.push(bytes);
+    }
+
+    fn end(&mut self) {
+        self.end();
+    }
+
+    fn is_finished(&self) -> bool {
+        self.is_finished()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed()
+    }
+}
+
 impl<D: Decoder, F: ReadFrames> Iterator for StreamReader<D, F> {
     type Item = Result<ChatEvent, ReadError>;
 
@@ -218,7 +278,11 @@ impl<D: Decoder, F: ReadFrames> Iterator for StreamReader<D, F> {
                 (Some(frame), _) => {
                     let read = self.read(&frame);
                     // What broke off in the middle of a frame cannot be read.
-                    if self.ended && !self.done && read == Err(ReadError::MALFORMED) && !self.is_finished() {
+                    if self.ended
+                        && !self.done
+                        && read == Err(ReadError::MALFORMED)
+                        && !self.order.is_finished()
+                    {
                         Err(ReadError::EndedEarly)
                     } else {
                         read

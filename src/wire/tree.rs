@@ -37,6 +37,20 @@ pub(super) fn tree<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Value, 
     Tree::Counted.deserialize(deserializer)
 }
 
+/// Reads the whole of a client's request.
+pub(super) fn request(text: &[u8]) -> serde_json::Result<Value> {
+    begin();
+    nested(text)
+}
+
+/// Reads JSON that stands as text in a request, as a part of it.
+pub(super) fn nested(text: &[u8]) -> serde_json::Result<Value> {
+    let mut json = serde_json::Deserializer::from_slice(text);
+    let value = Tree::Bounded.deserialize(&mut json)?;
+    json.end()?;
+    Ok(value)
+}
+
 /// Reads any JSON, value by value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tree {
@@ -44,13 +58,15 @@ pub(crate) enum Tree {
     Counted,
     /// Of a request: no key stands twice in an object.
     Strict,
+    /// Of a request as a whole: both. It [begins](begin) as an answer does.
+    Bounded,
 }
 
 impl<'de> DeserializeSeed<'de> for Tree {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        if self == Self::Counted {
+        if self != Self::Strict {
             spend(1)?;
         }
         deserializer.deserialize_any(self)
@@ -108,7 +124,7 @@ impl<'de> Visitor<'de> for Tree {
                 return digits.parse::<Number>().map(Value::Number).map_err(A::Error::custom);
             }
             let twice = object.insert(name, map.next_value_seed(self)?).is_some();
-            if twice && self == Self::Strict {
+            if twice && self != Self::Counted {
                 return Err(A::Error::custom("a key stands twice"));
             }
         }
@@ -143,6 +159,16 @@ mod tests {
         assert!(read(&text(MOST)).is_ok());
         assert!(read(&text(MOST + 1)).is_err());
         assert!(read("1").is_ok(), "each answer begins anew");
+    }
+
+    #[test]
+    fn a_request_is_bounded_and_says_nothing_twice() {
+        let text = r#"{"b":[1,-2,1.50],"a":{"x":12345678901234567890123}}"#;
+        assert_eq!(request(text.as_bytes()).unwrap().to_string(), text);
+        for wrong in [r#"{"a":1,"a":1}"#, r#"{"x":[{"a":1,"\u0061":2}]}"#, "{} {}", "{", ""] {
+            assert!(request(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        assert!(request(format!("[{}1]", "1,".repeat(MOST)).as_bytes()).is_err());
     }
 
     proptest! {

@@ -10,6 +10,7 @@ const UNHEARD: &[&str] = &[
     "store",
     "prediction",
     "prompt_cache_key",
+    "prompt_cache_options",
     "prompt_cache_retention",
     "safety_identifier",
     "verbosity",

@@ -1,6 +1,6 @@
 //! ConfigService's part of the fuzz target `requests`: the requests that hold more than ids and texts.
 
-use super::{balancing, cooldown, credentials, models, policy};
+use super::{aliases, balancing, cooldown, credentials, models, policy};
 use crate::{
     api::{from_pb, pb},
     catalog::Caller,
@@ -20,6 +20,7 @@ pub(in crate::api) fn read(
         2 => models::model_in(pb::PutModelRequest::decode(bytes)?, caller).map(drop),
         3 => credentials::credential_in(pb::CreateCredentialRequest::decode(bytes)?, caller).map(drop),
         4 => cooldown::override_in(&pb::SetCooldownRequest::decode(bytes)?).map(drop),
+        5 => aliases::alias_in(pb::PutModelAliasRequest::decode(bytes)?, caller).map(drop),
         _ => {
             let request = pb::ListModelsRequest::decode(bytes)?;
             from_pb::tenant(caller, &request.tenant_id, "tenant_id")

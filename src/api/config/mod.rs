@@ -1,6 +1,7 @@
 //! ConfigService: providers, credentials, models and their balancing configs. Each RPC is a method of [`ConfigApi`], in the
 //! file of the resource that it is about. `rpcs` lists them.
 
+mod aliases;
 mod balancing;
 mod cooldown;
 mod credentials;

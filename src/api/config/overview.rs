@@ -1,8 +1,8 @@
 //! The kinds of providers that this build knows, and reads of many resources at once.
 
 use super::{
-    credentials::credential_out, listed::listed, models::model_out, providers::provider_out,
-    service::ConfigApi,
+    aliases::alias_out, credentials::credential_out, listed::listed, models::model_out,
+    providers::provider_out, service::ConfigApi,
 };
 use crate::{
     api::{from_pb, pb, status, to_pb},
@@ -48,6 +48,7 @@ impl ConfigApi {
             models: models.collect(),
             default_models: defaults.collect(),
             next_page_token: found.next,
+            aliases: found.aliases.into_iter().map(alias_out).collect(),
         })
     }
 

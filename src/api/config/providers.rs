@@ -105,6 +105,7 @@ fn switches_in(switches: Option<pb::ProviderSwitches>) -> Switches {
         no_max_completion_tokens: switches.no_max_completion_tokens,
         no_parallel_tool_calls: switches.no_parallel_tool_calls,
         think_tags: switches.think_tags,
+        responses: switches.responses,
     }
 }
 
@@ -115,6 +116,7 @@ fn switches_out(switches: Switches) -> Option<pb::ProviderSwitches> {
         no_max_completion_tokens: switches.no_max_completion_tokens,
         no_parallel_tool_calls: switches.no_parallel_tool_calls,
         think_tags: switches.think_tags,
+        responses: switches.responses,
     };
     (switches != Switches::default()).then_some(shown)
 }

@@ -55,6 +55,9 @@ serve! {
     delete_model: DeleteModelRequest -> DeleteModelResponse;
     enable_model: EnableModelRequest -> EnableModelResponse;
     disable_model: DisableModelRequest -> DisableModelResponse;
+    put_model_alias: PutModelAliasRequest -> PutModelAliasResponse;
+    list_model_aliases: ListModelAliasesRequest -> ListModelAliasesResponse;
+    delete_model_alias: DeleteModelAliasRequest -> DeleteModelAliasResponse;
     get_default_model: GetDefaultModelRequest -> GetDefaultModelResponse;
     set_default_model: SetDefaultModelRequest -> SetDefaultModelResponse;
     enable_model_load_balancing: EnableModelLoadBalancingRequest -> EnableModelLoadBalancingResponse;

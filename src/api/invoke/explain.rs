@@ -15,9 +15,9 @@ impl InvokeApi {
         request: pb::ExplainRequest,
     ) -> Result<pb::ExplainResponse, Status> {
         let mut key = from_pb::key(caller, request.key, "key")?;
-        if key.provider.is_empty() && key.model.is_empty() {
-            let found = self.catalog.default_model(&key.tenant, key.model_type).await;
-            (key, _) = found.map_err(status::from_catalog)?;
+        if key.provider.is_empty() {
+            let meant = self.catalog.meant(&key.tenant, key.model_type, &key.model).await;
+            key = meant.map_err(|error| status::from_catalog(error.under("key")))?;
         }
         let set = self.catalog.configs(&key, ConfigFrom::Any).await.map_err(status::from_catalog)?;
         let inputs: Vec<ExplainInput> = set.configs.iter().map(ExplainInput::from).collect();

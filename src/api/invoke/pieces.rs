@@ -3,16 +3,14 @@
 use crate::{
     api::status,
     balance::{ErrorClass, Failure},
-    gate::Refusal,
+    gate::{Patience, Refusal, ended_unread},
     invoke::{CallError, News, Route, StreamEvent, Streamed},
 };
 use futures::{
     StreamExt,
     stream::{self, BoxStream},
 };
-use parking_lot::Mutex;
-use std::{sync::Arc, task::Poll, time::Duration};
-use tokio::time::{Instant, sleep_until};
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -48,33 +46,9 @@ pub(super) fn pieces<E: StreamEvent, M: Send + 'static>(
             }
         }
     });
-    ended_unread(pieces.boxed(), deadline)
-}
-
-/// Ends a stream that nobody reads. Otherwise a caller that stops reading would hold its config, and the provider's
-/// connection, for as long as it likes.
-fn ended_unread<M: Send + 'static>(pieces: Pieces<M>, deadline: Instant) -> Pieces<M> {
-    let pieces = Arc::new(Mutex::new(Some(pieces)));
-    let watched = Arc::downgrade(&pieces);
-    let over = CancellationToken::new();
-    tokio::spawn(over.clone().run_until_cancelled_owned(async move {
-        sleep_until(deadline + UNREAD).await;
-        let unread = watched.upgrade().and_then(|pieces| pieces.lock().take());
-        // What they held is given back as when a caller goes away.
-        drop(unread);
-    }));
-    let (over, mut told) = (over.drop_guard(), false);
-    let taken = stream::poll_fn(move |cx| {
-        let _until_dropped = &over;
-        if let Some(pieces) = pieces.lock().as_mut() {
-            return pieces.poll_next_unpin(cx);
-        }
-        if std::mem::replace(&mut told, true) {
-            return Poll::Ready(None);
-        }
+    let late = || {
         let failure = Failure::new(ErrorClass::Timeout, "the answer was not read in time");
-        let error = CallError::Upstream { failure, route: Route::default(), retry_after: None };
-        Poll::Ready(Some(Err(status::from_call(error))))
-    });
-    taken.boxed()
+        Err(status::from_call(CallError::Upstream { failure, route: Route::default(), retry_after: None }))
+    };
+    ended_unread(pieces.boxed(), Patience::Until(deadline + UNREAD), late)
 }

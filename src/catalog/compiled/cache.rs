@@ -5,9 +5,12 @@
 
 use crate::{
     catalog::{
-        compiled::load::DefaultModel,
+        compiled::{
+            index::{Index, Names},
+            load::DefaultModel,
+        },
         stored::Reload,
-        types::{Caller, ModelKey, Pool},
+        types::{Caller, ModelAlias, ModelKey, Pool},
     },
     provider::ModelType,
 };
@@ -67,6 +70,8 @@ pub(super) struct CachedToken {
 /// The memory of one replica.
 pub(in crate::catalog) struct Cache {
     pools: DashMap<ModelKey, Entry>,
+    /// Finds these by less than their whole key.
+    index: Index,
     /// By the tenant's id.
     defaults: DashMap<String, Defaults>,
     /// By the hash of the secret.
@@ -85,6 +90,7 @@ impl Default for Cache {
     fn default() -> Self {
         Self {
             pools: DashMap::new(),
+            index: Index::default(),
             defaults: DashMap::new(),
             tokens: DashMap::new(),
             uses: DashMap::new(),
@@ -186,6 +192,7 @@ impl Cache {
 
     /// Swaps in a model. Returns what it replaces.
     pub(super) fn set_pool(&self, key: ModelKey, entry: Entry) -> Option<Entry> {
+        self.index.add(&key);
         self.pools.insert(key, entry)
     }
 
@@ -206,7 +213,19 @@ impl Cache {
     fn remove_pools(&self, leaves: impl Fn(&Entry) -> bool) -> Vec<(ModelKey, Entry)> {
         let leaving = self.pools.iter().filter(|entry| leaves(entry.value()));
         let keys: Vec<_> = leaving.map(|entry| entry.key().clone()).collect();
-        keys.iter().filter_map(|key| self.pools.remove_if(key, |_, entry| leaves(entry))).collect()
+        let removed = keys.iter().filter_map(|key| self.pools.remove_if(key, |_, entry| leaves(entry)));
+        removed.inspect(|(key, _)| self.index.remove(key)).collect()
+    }
+
+    /// What a tenant calls its models.
+    pub(super) fn names(&self, tenant: &str) -> Names {
+        self.index.of(tenant)
+    }
+
+    /// Swaps in the aliases of tenants, each with its tenant's row id. Removes those of the tenants that `gone` names, by
+    /// row id, where none was found.
+    pub(super) fn set_aliases(&self, found: Vec<(Uuid, ModelAlias)>, gone: impl Fn(Uuid) -> bool) {
+        self.index.set_aliases(found, gone);
     }
 
     /// The default model, and whether it was computed.

@@ -35,10 +35,12 @@ impl Catalog {
                 () = self.hinted() => {}
             }
             // A refresh is left half done at most; the next start loads anew.
+            let round = self.rounds().begin();
             let caught_up = tokio::select! {
                 () = cancel.cancelled() => return,
                 result = self.catch_up() => result,
             };
+            self.rounds().end(round, caught_up.is_ok());
             match caught_up {
                 Ok(()) if down => {
                     down = false;

@@ -11,11 +11,11 @@ use crate::catalog::{
     },
     handle::Catalog,
     stored::{
-        Change, Reload,
+        Change, Reload, aliases,
         entity::{tenants, tokens},
         find, patiently,
     },
-    types::{Error, ModelKey},
+    types::{Error, ModelAlias, ModelKey},
 };
 use futures::FutureExt;
 use sea_orm::{DbErr, EntityTrait, PaginatorTrait};
@@ -53,6 +53,9 @@ impl Catalog {
         loaded.left.extend(cache.keep_pools(&loaded.present));
         self.tell_gone(loaded.left, &[]);
         cache.set_defaults(self.load_defaults(None).await?, |_| true);
+        if let Some(found) = self.load_aliases(None).await? {
+            cache.set_aliases(found, |_| true);
+        }
         // After a gap in the outbox a revocation may have been missed.
         cache.forget_tokens(|_| true);
         cache.set_seen(last);
@@ -88,6 +91,9 @@ impl Catalog {
             let _loading = cache.loading.lock().await;
             let found = self.load_defaults(Some(tenant)).await?;
             cache.set_defaults(found, |id| id == tenant);
+            if let Some(found) = self.load_aliases(Some(tenant)).await? {
+                cache.set_aliases(found, |id| id == tenant);
+            }
         }
         failed
     }
@@ -216,6 +222,20 @@ impl Catalog {
         match self.contain(patiently(load::defaults(self.db(), tenant))).await {
             Err(Error::Internal) => Ok(Vec::new()),
             found => found,
+        }
+    }
+
+    /// The aliases of a tenant, or of all, each with its tenant's row id. `None` where they cannot be read: those that are
+    /// known stay.
+    async fn load_aliases(&self, tenant: Option<Uuid>) -> Result<Option<Vec<(Uuid, ModelAlias)>>, Error> {
+        match self.contain(patiently(aliases::all(self.db(), tenant))).await {
+            Err(Error::Internal) => Ok(None),
+            Err(error) => Err(error),
+            Ok(rows) => {
+                // One whose target is of a type that this build does not know is none.
+                let known = rows.into_iter().filter_map(|row| Some((row.tenant_id, row.alias()?)));
+                Ok(Some(known.collect()))
+            }
         }
     }
 

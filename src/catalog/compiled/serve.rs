@@ -28,8 +28,8 @@ impl Catalog {
         }
     }
 
-    /// The pool of a call: by name, or the tenant's default where neither provider nor model is given. From memory; one
-    /// that is not there is loaded once.
+    /// The pool of a call: by name, by alias where no provider is given, or the tenant's default where neither provider nor
+    /// model is. From memory; one that is not there is loaded once.
     ///
     /// # Errors
     /// [`Error::NotFound`] says which of tenant, provider and model is missing; [`Error::Invalid`] names fields of the
@@ -41,8 +41,8 @@ impl Catalog {
         model_type: ModelType,
         model: &str,
     ) -> Result<Arc<Pool>, Error> {
-        let key = if provider.is_empty() && model.is_empty() {
-            self.default_key(tenant, model_type).await?
+        let key = if provider.is_empty() {
+            self.meant(tenant, model_type, model).await?
         } else {
             ModelKey {
                 tenant: tenant.to_owned(),
@@ -78,7 +78,7 @@ impl Catalog {
         }
     }
 
-    async fn default_key(&self, tenant: &str, model_type: ModelType) -> Result<ModelKey, Error> {
+    pub(super) async fn default_key(&self, tenant: &str, model_type: ModelType) -> Result<ModelKey, Error> {
         if let Some((key, _)) = self.cache().default_model(tenant, model_type) {
             return Ok(key);
         }

@@ -1,5 +1,6 @@
 //! What is read from the database and listed. When the database is gone, nothing is.
 
+pub(super) mod aliases;
 pub(super) mod audit;
 pub(super) mod configs;
 pub(super) mod credentials;

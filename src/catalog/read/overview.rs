@@ -17,11 +17,14 @@ use crate::{
         },
         secrets::tenant_keys,
         stored::{
-            Paging,
-            entity::{credentials, providers},
+            Paging, aliases,
+            entity::{credentials, model_aliases, providers},
             find,
         },
-        types::{ConfigFrom, ConfigSet, Credential, Error, Model, ModelKey, Page, PageRequest, Provider},
+        types::{
+            ConfigFrom, ConfigSet, Credential, Error, Model, ModelAlias, ModelKey, Page, PageRequest,
+            Provider,
+        },
     },
     provider::ModelType,
 };
@@ -29,7 +32,7 @@ use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// One page of all that a tenant has: its providers come first, then its credentials, then its models.
+/// One page of all that a tenant has: its providers come first, then its credentials, its models and its aliases.
 #[derive(Debug, Default)]
 pub struct Configurations {
     /// By id.
@@ -38,6 +41,8 @@ pub struct Configurations {
     pub credentials: Vec<Credential>,
     /// By id, each with its configs.
     pub models: Vec<(Model, ConfigSet)>,
+    /// By id.
+    pub aliases: Vec<ModelAlias>,
     /// The default model of each type that has one, and whether it was computed; on the first page.
     pub defaults: Vec<(ModelKey, bool)>,
     /// Empty on the last page.
@@ -59,6 +64,7 @@ pub struct Bundle {
 const PROVIDERS: &str = "p";
 const CREDENTIALS: &str = "c";
 const MODELS: &str = "m";
+const ALIASES: &str = "a";
 
 impl Catalog {
     /// All that a tenant has configured, page by page.
@@ -67,7 +73,7 @@ impl Catalog {
     /// [`Error::NotFound`] for the tenant, [`Error::Invalid`] for a bad page.
     pub async fn configurations(&self, tenant: &str, page: PageRequest) -> Result<Configurations, Error> {
         let paging = Paging::new(&page, 2)?;
-        let (section, after) = paging.place([PROVIDERS, CREDENTIALS, MODELS])?;
+        let (section, after) = paging.place([PROVIDERS, CREDENTIALS, MODELS, ALIASES])?;
         let tx = self.db().begin_read().await?;
         let owner = find::tenant(&tx, tenant).await?;
         let keys = tenant_keys::of_tenant(&tx, self.ring(), owner.id).await?;
@@ -95,7 +101,7 @@ impl Catalog {
                 })
                 .collect();
         }
-        if room > 0 && section != MODELS {
+        if room > 0 && [PROVIDERS, CREDENTIALS].contains(&section) {
             let after = if section == CREDENTIALS { after } else { Uuid::nil() };
             let rows = credentials::Entity::find()
                 .filter(credentials::Column::TenantId.eq(owner.id))
@@ -112,14 +118,34 @@ impl Catalog {
             });
             found.credentials = shown.collect();
         }
-        if room > 0 {
+        // Whether the models are all told, so that the aliases are next.
+        let mut told = section == ALIASES;
+        if room > 0 && !told {
             let after = if section == MODELS { after } else { Uuid::nil() };
             let page = load::page(&tx, self.ring(), Filter::Tenant(owner.id), Some(after), room).await?;
+            told = page.next.is_none();
             found.next = page.next.map(|last| Paging::token(MODELS, last)).unwrap_or_default();
+            room -= page.parts.len() as u64;
             for parts in page.parts {
                 let set = compile::config_set(&parts, ConfigFrom::Any);
                 found.models.push((model(parts.model, parts.key), set));
             }
+        }
+        if told {
+            let after = if section == ALIASES { after } else { Uuid::nil() };
+            let mut rows: Vec<aliases::Row> = aliases::select()
+                .filter(model_aliases::Column::TenantId.eq(owner.id))
+                .filter(model_aliases::Column::Id.gt(after))
+                .order_by_asc(model_aliases::Column::Id)
+                .limit(room + 1)
+                .into_model()
+                .all(&tx)
+                .await?;
+            let more = rows.len() as u64 > room;
+            rows.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+            let last = rows.last().map_or(after, |row| row.id);
+            found.next = if more { Paging::token(ALIASES, last) } else { String::new() };
+            found.aliases = rows.into_iter().filter_map(aliases::Row::alias).collect();
         }
         tx.commit().await?;
         Ok(found)
@@ -138,7 +164,7 @@ impl Catalog {
     ) -> Result<Bundle, Error> {
         let name = names::provider("provider", name)?;
         let paging = Paging::new(&page, 2)?;
-        let (_, after) = paging.place([MODELS; 3])?;
+        let (_, after) = paging.place([MODELS; 4])?;
         let tx = self.db().begin_read().await?;
         let owner = find::tenant(&tx, tenant).await?;
         let row = find::provider(&tx, owner.id, name).await?;

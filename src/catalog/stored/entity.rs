@@ -245,6 +245,40 @@ pub mod default_models {
     impl ActiveModelBehavior for ActiveModel {}
 }
 
+/// The names that tenants have given to their models.
+pub mod model_aliases {
+    use sea_orm::entity::prelude::*;
+
+    #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
+    #[sea_orm(table_name = "model_aliases")]
+    pub struct Model {
+        #[sea_orm(primary_key, auto_increment = false)]
+        pub id: Uuid,
+        pub tenant_id: Uuid,
+        pub name: String,
+        /// The target.
+        pub model_id: Uuid,
+        pub revision: i64,
+    }
+
+    #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]
+    pub enum Relation {
+        #[sea_orm(
+            belongs_to = "super::tenants::Entity",
+            from = "Column::TenantId",
+            to = "super::tenants::Column::Id"
+        )]
+        Tenant,
+        #[sea_orm(
+            belongs_to = "super::models::Entity",
+            from = "Column::ModelId",
+            to = "super::models::Column::Id"
+        )]
+        Model,
+    }
+    impl ActiveModelBehavior for ActiveModel {}
+}
+
 /// What changed, in commit order, for the other replicas.
 pub mod outbox {
     use sea_orm::entity::prelude::*;

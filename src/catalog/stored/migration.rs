@@ -10,7 +10,8 @@ use sea_orm::{ConnectionTrait, DbBackend, DbErr, Statement};
 use std::collections::HashSet;
 
 /// Every migration, oldest first.
-const ALL: &[Version] = &[FIRST, BALANCING, LEASES, LAST_USE, AUDIT, SWITCHES, CONTEXT, AUDIT_ACTIONS];
+const ALL: &[Version] =
+    &[FIRST, BALANCING, LEASES, LAST_USE, AUDIT, SWITCHES, CONTEXT, AUDIT_ACTIONS, ALIASES];
 
 /// Its name, and its statements. `{uuid}`, `{blob}` and `{bool}` are filled in per database.
 struct Version(&'static str, &'static [&'static str]);
@@ -164,5 +165,17 @@ const AUDIT_ACTIONS: Version = Version(
     &[
         "CREATE INDEX audit_events_action ON audit_events (action, id)",
         "CREATE INDEX audit_events_tenant_action ON audit_events (tenant, action, id)",
+    ],
+);
+
+/// Tenants' names for models. An alias goes with its target: an earlier build deletes models without looking for aliases.
+const ALIASES: Version = Version(
+    "m0009_model_aliases",
+    &[
+        "CREATE TABLE model_aliases (id {uuid} PRIMARY KEY NOT NULL,
+            tenant_id {uuid} NOT NULL REFERENCES tenants (id) ON DELETE CASCADE, name TEXT NOT NULL,
+            model_id {uuid} NOT NULL REFERENCES models (id) ON DELETE CASCADE, revision BIGINT NOT NULL,
+            UNIQUE (tenant_id, name))",
+        "CREATE INDEX model_aliases_model ON model_aliases (model_id)",
     ],
 );

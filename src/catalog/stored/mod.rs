@@ -1,5 +1,6 @@
 //! What is stored: the tables, their migrations, and how the catalog talks to its database.
 
+pub(super) mod aliases;
 pub(super) mod change;
 pub(super) mod columns;
 pub(super) mod connect;

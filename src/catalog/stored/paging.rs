@@ -42,7 +42,7 @@ impl Paging {
 
     /// The section, one of those, and the id in it that the page before ended with; the first one's beginning where
     /// there is none.
-    pub fn place<'s>(&self, sections: [&'s str; 3]) -> Result<(&'s str, Uuid), Error> {
+    pub fn place<'s>(&self, sections: [&'s str; 4]) -> Result<(&'s str, Uuid), Error> {
         let bad = || Error::invalid("page_token", "is not from a page before");
         let Some([section, id]) = self.after.as_deref() else { return Ok((sections[0], Uuid::nil())) };
         let section = sections.into_iter().find(|known| known == section).ok_or_else(bad)?;

@@ -11,6 +11,8 @@ pub struct Bounds {
     pub credentials: u64,
     /// The most models of a tenant.
     pub models: u64,
+    /// The most aliases of a tenant.
+    pub aliases: u64,
     /// The most configs of a tenant, over all of its models.
     pub configs: u64,
     /// The most configs of one model, at most [`Self::MOST_CONFIGS_PER_MODEL`].
@@ -41,6 +43,7 @@ impl Default for Bounds {
             providers: 100,
             credentials: 10_000,
             models: 5_000,
+            aliases: 1_000,
             configs: 50_000,
             configs_per_model: Self::MOST_CONFIGS_PER_MODEL,
             tokens: 1_000,

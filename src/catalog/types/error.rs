@@ -13,6 +13,8 @@ pub enum ResourceKind {
     Credential,
     /// A model.
     Model,
+    /// A tenant's name for a model.
+    Alias,
     /// A load balancing config.
     Config,
     /// A token.
@@ -28,6 +30,7 @@ impl fmt::Display for ResourceKind {
             Self::Provider => "provider",
             Self::Credential => "credential",
             Self::Model => "model",
+            Self::Alias => "alias",
             Self::Config => "config",
             Self::Token => "token",
             Self::Lease => "lease",

@@ -1,6 +1,7 @@
 //! What tenants configure, as the rest of the house sees it. A file for each kind of object.
 
 pub(super) mod access;
+pub(super) mod alias;
 pub(super) mod audit;
 pub(super) mod bounds;
 pub(super) mod config;
@@ -14,6 +15,6 @@ pub(super) mod pool;
 pub(super) mod provider;
 
 pub use {
-    access::*, audit::*, bounds::*, config::*, credential::*, database::*, error::*, model::*, page::*,
-    policy::*, pool::*, provider::*,
+    access::*, alias::*, audit::*, bounds::*, config::*, credential::*, database::*, error::*, model::*,
+    page::*, policy::*, pool::*, provider::*,
 };

@@ -1,6 +1,6 @@
 //! What goes with a row that is deleted: audit events tell it.
 
-use crate::catalog::stored::entity::{credentials, lb_configs, models, providers, tokens};
+use crate::catalog::stored::entity::{credentials, lb_configs, model_aliases, models, providers, tokens};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DbErr, EntityTrait, PaginatorTrait, QueryFilter, QuerySelect, Select,
 };
@@ -27,6 +27,8 @@ pub(in crate::catalog) struct With {
     credentials: Share,
     #[serde(skip_serializing_if = "Share::is_none")]
     models: Share,
+    #[serde(skip_serializing_if = "Share::is_none")]
+    aliases: Share,
     #[serde(skip_serializing_if = "Share::is_none")]
     configs: Share,
     #[serde(skip_serializing_if = "Share::is_none")]
@@ -67,12 +69,14 @@ impl With {
         let providers = providers::Entity::find().filter(providers::Column::TenantId.eq(id));
         let credentials = credentials::Entity::find().filter(credentials::Column::TenantId.eq(id));
         let models = models::Entity::find().filter(models::Column::TenantId.eq(id));
+        let aliases = model_aliases::Entity::find().filter(model_aliases::Column::TenantId.eq(id));
         let configs = lb_configs::Entity::find().filter(lb_configs::Column::TenantId.eq(id));
         let tokens = tokens::Entity::find().filter(tokens::Column::TenantId.eq(id));
         Ok(Self {
             providers: Share::of(db, providers, providers::Column::Name).await?,
             credentials: Share::of(db, credentials, credentials::Column::Name).await?,
             models: Share::of(db, models, models::Column::Name).await?,
+            aliases: Share::of(db, aliases, model_aliases::Column::Name).await?,
             configs: Share::counted(db, configs).await?,
             tokens: Share::of(db, tokens, tokens::Column::Prefix).await?,
         })

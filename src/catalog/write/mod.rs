@@ -1,6 +1,7 @@
 //! How configuration is written. `writer` makes a change when its turn comes (`turns`), `audit` records it, `upkeep` removes
 //! what is too old; the other files say what each change is.
 
+pub(super) mod aliases;
 pub(super) mod audit;
 pub(super) mod cascade;
 pub(super) mod config_plan;

@@ -5,7 +5,7 @@ use crate::catalog::{
     names::{self, Check, shown},
     read::models::model,
     stored::{
-        Inherit, Located, Reload,
+        Inherit, Located, Reload, aliases,
         entity::{credentials, default_models, models},
         fallbacks, find, locate,
     },
@@ -27,7 +27,8 @@ impl Writer {
     /// Makes a model or replaces its settings.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::NotFound`] for tenant and provider, [`Error::StaleRevision`].
+    /// [`Error::Invalid`], [`Error::NotFound`] for tenant and provider, [`Error::StaleRevision`],
+    /// [`Error::AlreadyExists`] where an alias has the name `provider/model`.
     pub async fn put_model(&self, new: NewModel) -> Result<Model, Error> {
         let mut check = Check::default();
         let key = check.note(names::key(&new.key))?;
@@ -68,6 +69,9 @@ impl Writer {
             None => {
                 let of_tenant = models::Entity::find().filter(models::Column::TenantId.eq(tenant.id));
                 quota::check(of_tenant.count(&write.tx).await? + 1, write.bounds().models, "models")?;
+                if let Some(alias) = aliases::named(&write.tx, tenant.id, &names::spellings(&key)).await? {
+                    return Err(Error::AlreadyExists(ResourceKind::Alias, shown(&alias)));
+                }
                 let row = models::Model {
                     id: Uuid::now_v7(),
                     tenant_id: tenant.id,
@@ -98,7 +102,7 @@ impl Writer {
     /// state that is kept of it.
     ///
     /// # Errors
-    /// [`Error::InUse`] while it is a default model, or another's fallback.
+    /// [`Error::InUse`] while it is a default model, another's fallback, or the target of an alias.
     pub async fn delete_model(&self, key: &ModelKey) -> Result<(Uuid, Uuid), Error> {
         let key = names::key(key)?;
         let write = self.begin().await?;
@@ -106,6 +110,12 @@ impl Writer {
         let defaults = default_models::Entity::find().filter(default_models::Column::ModelId.eq(row.id));
         if defaults.count(&write.tx).await? > 0 {
             return Err(Error::InUse(ResourceKind::Model, shown(&key.model)));
+        }
+        if let Some(alias) = aliases::of_model(&write.tx, row.id).await? {
+            return Err(Error::InUse(
+                ResourceKind::Model,
+                shown(&format!("the target of the alias {alias}")),
+            ));
         }
         if let Some(user) = fallbacks::user_of(&write.tx, tenant.id, &key).await? {
             return Err(Error::InUse(ResourceKind::Model, shown(&format!("a fallback of {user}"))));

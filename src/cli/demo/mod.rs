@@ -87,6 +87,7 @@ fn settings(raw: RawSettings, directory: &Path) -> Result<Settings> {
     let mut settings = Settings::resolve(RawSettings {
         data_dir: Some(directory.join("data")),
         admin_listen: Some("127.0.0.1:0".into()),
+        http_listen: Some(String::new()),
         database_url: None,
         redis_url: None,
         redis_ca: None,

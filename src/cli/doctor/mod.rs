@@ -72,7 +72,8 @@ pub(super) async fn run(
         None => Gathered::read(file, given),
     };
     let settings = examine(gathered, without_file, &mut report);
-    for address in [settings.listen, settings.admin_listen.address] {
+    let doors = [settings.listen, settings.admin_listen.address].into_iter();
+    for address in doors.chain(settings.http_listen.map(|listen| listen.address)) {
         settings.upstream.reserved.port(address);
     }
     places::data_directory(&settings, &mut report);

@@ -129,6 +129,8 @@ pub(super) struct Dialect {
     pub(super) sends_input_type: bool,
     /// Whether the role `developer` is unknown: few servers beside OpenAI's have it.
     pub(super) no_developer_role: bool,
+    /// Whether there is `/responses`.
+    pub(super) has_responses: bool,
 }
 
 /// OpenAI's own.
@@ -138,10 +140,12 @@ const PLAIN: Dialect = Dialect {
     dated: false,
     sends_input_type: false,
     no_developer_role: false,
+    has_responses: true,
 };
 
 /// That of other servers with the same API.
-const COMPATIBLE: Dialect = Dialect { sends_input_type: true, no_developer_role: true, ..PLAIN };
+const COMPATIBLE: Dialect =
+    Dialect { sends_input_type: true, no_developer_role: true, has_responses: false, ..PLAIN };
 
 /// Azure's.
 const AZURE: Dialect = Dialect { key: ("api-key", ""), url: azure_url, dated: true, ..PLAIN };
@@ -166,7 +170,7 @@ impl Dialect {
 
 /// Where Azure has an endpoint (<https://learn.microsoft.com/azure/ai-services/openai/reference>): below the deployment, for
 /// which each request says the API's date; or all in one place as at OpenAI, in the API without dates. The list of models
-/// belongs to no deployment.
+/// belongs to no deployment, nor do responses (<https://learn.microsoft.com/azure/ai-services/openai/how-to/responses>).
 fn azure_url(target: &Target, path: &[&str]) -> Url {
     let mut root = target.base_url.clone();
     // As people copy it from their code: with what the clients add.
@@ -179,7 +183,7 @@ fn azure_url(target: &Target, path: &[&str]) -> Url {
         return join(&root, &[&["openai", "v1"], path].concat());
     }
     match path {
-        ["models"] => join(&root, &["openai", "models"]),
+        ["models"] | ["responses"] => join(&root, &[&["openai"], path].concat()),
         _ => join(&root, &[&["openai", "deployments", target.model.as_str()], path].concat()),
     }
 }
@@ -268,6 +272,7 @@ mod tests {
                 "https://h/openai/models?api-version=2025-01-01-preview",
             ),
             ("https://h", "v1", models, "https://h/openai/v1/models"),
+            ("https://h", "d", &["responses"], "https://h/openai/responses?api-version=d"),
             ("https://h", "a&b=c", models, "https://h/openai/models?api-version=a%26b%3Dc"),
         ];
         for (base, version, path, url) in table {

@@ -218,7 +218,7 @@ fn medium(media: &Media) -> Value {
 }
 
 /// What a file most likely is. Gemini does not look by itself; files that were uploaded to it have a type already.
-fn by_ending(url: &str) -> Option<&'static str> {
+pub(super) fn by_ending(url: &str) -> Option<&'static str> {
     const ENDINGS: &[(&str, &str)] = &[
         ("png", "image/png"),
         ("jpg", "image/jpeg"),

@@ -227,23 +227,29 @@ fn identified(id: String, answer: &str, place: usize) -> String {
 /// Bytes that are no text.
 fn media(data: Value, mut more: Map<String, Value>) -> Part {
     let text = |one: &str, other: &str| data.get(one).or_else(|| data.get(other)).and_then(Value::as_str);
-    // Either alphabet of base64 may come (<https://protobuf.dev/programming-guides/json/>).
-    let decode = |text: &str| BASE64_STANDARD.decode(text).or_else(|_| BASE64_URL_SAFE.decode(text)).ok();
     let Some(bytes) = text("data", "data").and_then(decode) else {
         more.insert("inlineData".to_owned(), data);
         return Part::opaque(more);
     };
     let mime_type = text("mimeType", "mime_type").unwrap_or_default().to_owned();
     let filename = text("displayName", "display_name").unwrap_or_default().to_owned();
-    let sort = mime_type.split('/').next().unwrap_or_default().to_owned();
     let media = Media { source: MediaSource::Data(bytes), mime_type, filename, ..Media::default() };
-    let kind = match sort.as_str() {
-        "image" => PartKind::Image(media),
-        "audio" => PartKind::Audio(media),
-        "video" => PartKind::Video(media),
+    Part { kind: kind_of(media), extra: more.into() }
+}
+
+/// Either alphabet of base64 may come (<https://protobuf.dev/programming-guides/json/>).
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
+    BASE64_STANDARD.decode(text).or_else(|_| BASE64_URL_SAFE.decode(text)).ok()
+}
+
+/// What it is by its type.
+pub(super) fn kind_of(media: Media) -> PartKind {
+    match media.mime_type.split('/').next() {
+        Some("image") => PartKind::Image(media),
+        Some("audio") => PartKind::Audio(media),
+        Some("video") => PartKind::Video(media),
         _ => PartKind::Document(media),
-    };
-    Part { kind, extra: more.into() }
+    }
 }
 
 /// As deep as arguments may be built piece by piece; JSON that is read at once has a bound as well.

@@ -7,6 +7,7 @@ pub mod judge;
 mod message;
 mod parts;
 pub mod request;
+pub mod responses;
 mod said;
 pub mod server;
 pub mod speech;

@@ -324,7 +324,7 @@ mod tests {
             no_developer_role: true,
             no_max_completion_tokens: true,
             no_parallel_tool_calls: true,
-            think_tags: false,
+            ..crate::wire::Switches::NONE
         };
         let expected = json!({
             "model": "m", "stream": true, "max_tokens": 5,

@@ -5,10 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 use rota::{
     api::pb::{
         AcquireRequest, ActivateCredentialRequest, AuditEvent, BalancingPolicy, ClearCooldownRequest,
-        CreateProviderRequest, CreateTokenRequest, Credential, DeleteCredentialRequest, DeleteModelRequest,
-        DeleteProviderRequest, DeleteTenantRequest, DisableModelLoadBalancingRequest, DisableModelRequest,
-        EnableModelRequest, ListAuditEventsRequest, Model, ModelKey, Provider, PutModelRequest,
-        RevokeTokenRequest, Role, RotateTenantKeyRequest, SetCooldownRequest, SetDefaultModelRequest, Token,
+        CreateProviderRequest, CreateTokenRequest, Credential, DeleteCredentialRequest,
+        DeleteModelAliasRequest, DeleteModelRequest, DeleteProviderRequest, DeleteTenantRequest,
+        DisableModelLoadBalancingRequest, DisableModelRequest, EnableModelRequest, ListAuditEventsRequest,
+        Model, ModelAlias, ModelKey, Provider, PutModelAliasRequest, PutModelRequest, RevokeTokenRequest,
+        Role, RotateTenantKeyRequest, SetCooldownRequest, SetDefaultModelRequest, Token,
         UpdateBalancingPolicyRequest, UpdateCredentialRequest, UpdateLoadBalancingConfigsRequest,
         UpdateProviderRequest, ValidateCredentialRequest, ValidateLoadBalancingCredentialsRequest,
     },
@@ -84,6 +85,10 @@ async fn everything(rota: &Rota, upstream: &Upstream) -> Scene {
     let other = Some(ModelKey { model: "other".into(), ..scene.key.clone() });
     let model = Model { key: other.clone(), ..Model::default() };
     client.put_model(PutModelRequest { model: Some(model) }).await.unwrap();
+    let alias = ModelAlias { name: "fast".into(), target: other.clone(), ..ModelAlias::default() };
+    client.put_model_alias(PutModelAliasRequest { alias: Some(alias) }).await.unwrap();
+    let request = DeleteModelAliasRequest { name: "fast".into(), ..Default::default() };
+    client.delete_model_alias(request).await.unwrap();
     client.delete_model(DeleteModelRequest { key: other }).await.unwrap();
     let short = Provider {
         name: "short".into(),

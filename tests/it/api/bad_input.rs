@@ -3,13 +3,13 @@
 use rota::{
     api::pb::{
         ActivateCredentialRequest, CallOptions, CreateTenantRequest, CreateTokenRequest, Credential,
-        DeleteProviderRequest, DeleteTenantRequest, EnableModelRequest, GetCredentialRequest,
-        GetDefaultModelRequest, GetLoadBalancingConfigRequest, GetLoadBalancingConfigsRequest,
-        GetModelRequest, GetProviderRequest, GetTenantRequest, InvokeTextEmbeddingRequest,
-        ListCredentialsRequest, ListModelsRequest, ListProvidersRequest, ListTenantsRequest,
-        ListTokensRequest, Message, Model, ModelKey, ModelType, Part, Provider, PutModelRequest,
-        RevokeTokenRequest, Role, SetDefaultModelRequest, Tenant, Token, Tool, UpdateCredentialRequest,
-        UpdateProviderRequest, part::Kind,
+        DeleteModelAliasRequest, DeleteProviderRequest, DeleteTenantRequest, EnableModelRequest,
+        ExplainRequest, GetCredentialRequest, GetDefaultModelRequest, GetLoadBalancingConfigRequest,
+        GetLoadBalancingConfigsRequest, GetModelRequest, GetProviderRequest, GetTenantRequest,
+        InvokeTextEmbeddingRequest, ListCredentialsRequest, ListModelAliasesRequest, ListModelsRequest,
+        ListProvidersRequest, ListTenantsRequest, ListTokensRequest, Message, Model, ModelKey, ModelType,
+        Part, Provider, PutModelRequest, RevokeTokenRequest, Role, SetDefaultModelRequest, Tenant, Token,
+        Tool, UpdateCredentialRequest, UpdateProviderRequest, part::Kind,
     },
     scripted::Upstream,
 };
@@ -58,6 +58,36 @@ async fn requests_are_refused_by_field(rota: &'static Rota) {
         (case("ConfigService/PutModel", &PutModelRequest { model: Some(Model::default()) }), "model.key"),
         (case("ConfigService/GetModel", &()), "key"),
         (case("ConfigService/ListModels", &()), "tenant_id"),
+        (case("ConfigService/ListModelAliases", &()), "tenant_id"),
+        (case("ConfigService/DeleteModelAlias", &()), "tenant_id"),
+        (
+            case(
+                "ConfigService/DeleteModelAlias",
+                &DeleteModelAliasRequest { tenant_id: tenant_id(), name: String::new() },
+            ),
+            "name",
+        ),
+        (case("ConfigService/PutModelAlias", &()), "alias"),
+        (stage.put_alias(|alias| alias.tenant_id.clear()), "alias.tenant_id"),
+        (stage.put_alias(|alias| alias.target = None), "alias.target"),
+        (stage.put_alias(|alias| alias.name.clear()), "alias.name"),
+        (stage.put_alias(|alias| alias.name = "x".repeat(257)), "alias.name"),
+        (stage.put_alias(|alias| alias.name = "a\nb".to_owned()), "alias.name"),
+        (stage.put_alias(|alias| alias.target.as_mut().unwrap().provider.clear()), "alias.target.provider"),
+        (stage.put_alias(|alias| alias.target.as_mut().unwrap().model.clear()), "alias.target.model"),
+        (stage.put_alias(|alias| alias.target.as_mut().unwrap().model_type = 0), "alias.target.model_type"),
+        (
+            stage.put_alias(|alias| alias.target.as_mut().unwrap().tenant_id = "other".to_owned()),
+            "alias.target.tenant_id",
+        ),
+        (stage.call(|call| call.key.as_mut().unwrap().provider.clear()), "key.provider"),
+        (
+            case(
+                "InvokeService/Explain",
+                &ExplainRequest { key: stage.key(|key| key.provider.clear()), ..Default::default() },
+            ),
+            "key.provider",
+        ),
         (
             case(
                 "ConfigService/GetProvider",
@@ -284,6 +314,33 @@ async fn what_is_not_there_is_named(rota: &'static Rota) {
             case(
                 "ConfigService/ListProviders",
                 &ListProvidersRequest { tenant_id: nobody(), ..Default::default() },
+            ),
+            "tenant",
+            "nobody",
+        ),
+        (
+            stage.put_alias(|alias| alias.target.as_mut().unwrap().model = "nobody".to_owned()),
+            "model",
+            "nobody",
+        ),
+        (
+            stage.put_alias(|alias| alias.target.as_mut().unwrap().provider = "nobody".to_owned()),
+            "provider",
+            "nobody",
+        ),
+        (stage.put_alias(|alias| (alias.name, alias.revision) = ("nobody".to_owned(), 1)), "alias", "nobody"),
+        (
+            case(
+                "ConfigService/DeleteModelAlias",
+                &DeleteModelAliasRequest { tenant_id: tenant_id(), name: nobody() },
+            ),
+            "alias",
+            "nobody",
+        ),
+        (
+            case(
+                "ConfigService/ListModelAliases",
+                &ListModelAliasesRequest { tenant_id: nobody(), ..Default::default() },
             ),
             "tenant",
             "nobody",

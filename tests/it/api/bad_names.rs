@@ -34,6 +34,7 @@ async fn huge_names_are_refused_and_not_repeated(rota: &'static Rota) {
             stage.create_credential(|credential| credential.name = name.clone()),
             stage.create_credential(|credential| credential.fields = [(name.clone(), name.clone())].into()),
             stage.put_model(|model| model.key.as_mut().unwrap().model = name.clone()),
+            stage.put_alias(|alias| alias.name = name.clone()),
             stage.save_one(|config| config.name = name.clone()),
             stage.save_one(|config| config.id = name.clone()),
             stage.save_one(|config| {
@@ -57,6 +58,10 @@ async fn huge_names_are_refused_and_not_repeated(rota: &'static Rota) {
                 &ListProvidersRequest { tenant_id: name.clone(), ..Default::default() },
             ),
             stage.call(|call| call.key.as_mut().unwrap().model = name.clone()),
+            stage.call(|call| {
+                let key = call.key.as_mut().unwrap();
+                (key.provider, key.model) = (String::new(), name.clone());
+            }),
             stage.call(|call| call.messages[0].role = name.clone()),
         ];
         for case in table {
@@ -118,6 +123,7 @@ async fn strange_names_are_refused(rota: &'static Rota) {
                 stage.put_model(|model| model.key.as_mut().unwrap().provider = name.to_owned()),
                 "model.key.provider",
             ),
+            (stage.put_alias(|alias| alias.tenant_id = name.to_owned()), "alias.target.tenant_id"),
             (stage.call(|call| call.key.as_mut().unwrap().provider = name.to_owned()), "key.provider"),
         ];
         stage.refuses(table).await;
@@ -132,6 +138,7 @@ async fn strange_names_are_refused(rota: &'static Rota) {
             (stage.create_credential(|credential| credential.name = text.to_owned()), "credential.name"),
             (stage.put_model(|model| model.key.as_mut().unwrap().model = text.to_owned()), "model.key.model"),
             (stage.put_model(|model| model.upstream_model = text.to_owned()), "model.upstream_model"),
+            (stage.put_alias(|alias| alias.name = text.to_owned()), "alias.name"),
             (stage.save_one(|config| config.name = text.to_owned()), "configs[1].name"),
             (stage.save_one(|config| config.upstream_model = text.to_owned()), "configs[1].upstream_model"),
             (stage.call(|call| call.key.as_mut().unwrap().model = text.to_owned()), "key.model"),

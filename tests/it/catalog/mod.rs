@@ -1,5 +1,6 @@
 //! What tenants configure: how it is written, read, encrypted and kept.
 
+mod aliases;
 pub mod config;
 mod config_models;
 mod config_sets;

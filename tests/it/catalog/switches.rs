@@ -27,6 +27,8 @@ const ALL: ProviderSwitches = ProviderSwitches {
     no_max_completion_tokens: true,
     no_parallel_tool_calls: true,
     think_tags: true,
+    // Said, which is another thing than not said.
+    responses: Some(false),
 };
 
 /// Gives the scene's provider these switches.

@@ -24,12 +24,14 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("catalog", &["balance", "provider"]),
     ("invoke", &["balance", "provider", "state", "catalog", "telemetry", "wire"]),
     ("gate", &["catalog", "telemetry", "net", "tasks"]),
-    ("api", &["balance", "provider", "state", "catalog", "invoke", "telemetry", "gate", "wire"]),
+    ("api", &["balance", "provider", "state", "catalog", "invoke", "telemetry", "gate", "problem", "wire"]),
+    ("problem", &["balance", "catalog", "gate", "invoke"]),
+    ("http", &["balance", "provider", "catalog", "invoke", "gate", "problem", "wire"]),
     ("health", &["catalog", "state", "provider", "balance", "telemetry", "net", "tasks"]),
     ("telemetry", &["tasks"]),
     ("net", &[]),
     ("tasks", &[]),
-    ("settings", &["api", "gate", "catalog", "invoke", "provider", "redis", "telemetry"]),
+    ("settings", &["api", "http", "gate", "catalog", "invoke", "provider", "redis", "telemetry"]),
     ("scripted", &[]),
 ];
 const ANY: &[&str] = &["app", "cli", "fuzzing", "lib", "main"];

@@ -6,7 +6,7 @@ use rota::{
     api::pb::{ForwardRequest, InvokeLlmRequest, Limits},
     scripted::{Raw, Script, Upstream},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::support::{
@@ -88,8 +88,13 @@ async fn send(scene: &Scene) -> (i32, Vec<u8>) {
 }
 
 async fn forward_settles_by_the_usage_that_passes(rota: &Rota) {
-    let whole = json!({"output": [], "usage": {"input_tokens": 40, "output_tokens": 2, "total_tokens": 42}});
-    let event = format!("event: response.completed\ndata: {}\n\n", json!({"response": whole}));
+    let answer = |usage: Value| {
+        json!({"object": "response", "status": "completed", "usage": usage, "output": [
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}]})
+    };
+    let whole = answer(json!({"input_tokens": 40, "output_tokens": 2, "total_tokens": 42}));
+    let completed = json!({"type": "response.completed", "response": whole});
+    let event = format!("event: response.completed\ndata: {completed}\n\n");
     let table = [
         (Raw::json(&whole), whole.to_string()),
         (Raw::stream(event[..60].to_owned()).then(event[60..].to_owned()), event.clone()),
@@ -101,7 +106,7 @@ async fn forward_settles_by_the_usage_that_passes(rota: &Rota) {
         served_soon(&scene).await;
     }
     let (upstream, scene) = limited(rota).await;
-    let silent = Raw::json(&json!({"output": []}));
+    let silent = Raw::json(&answer(Value::Null));
     upstream.script(&scene.keys[0], Script::sequence([Script::Raw(silent), Script::Answer]));
     send(&scene).await;
     let full = scene.send(large(&scene)).await.unwrap_err();

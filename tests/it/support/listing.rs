@@ -3,8 +3,9 @@
 use rota::api::pb::{
     CreateCredentialRequest, Credential, GetDefaultModelRequest, GetDefaultModelResponse,
     GetLoadBalancingConfigsRequest, GetLoadBalancingConfigsResponse, ListCredentialsRequest,
-    ListModelsRequest, ListProvidersRequest, LoadBalancingConfig, Model, ModelKey, ModelType, Provider,
-    PutModelRequest, UpdateLoadBalancingConfigsRequest, UpdateLoadBalancingConfigsResponse,
+    ListModelAliasesRequest, ListModelsRequest, ListProvidersRequest, LoadBalancingConfig, Model, ModelAlias,
+    ModelKey, ModelType, Provider, PutModelRequest, UpdateLoadBalancingConfigsRequest,
+    UpdateLoadBalancingConfigsResponse,
 };
 use tonic::Status;
 
@@ -16,6 +17,7 @@ pub struct Listing {
     pub providers: Vec<Provider>,
     pub credentials: Vec<Credential>,
     pub models: Vec<Model>,
+    pub aliases: Vec<ModelAlias>,
     pub configs: Vec<GetLoadBalancingConfigsResponse>,
     pub default: Option<GetDefaultModelResponse>,
 }
@@ -34,6 +36,10 @@ impl Scene {
         let credentials = client.list_credentials(credentials).await.expect("ListCredentials");
         let models = ListModelsRequest { tenant_id: tenant_id.clone(), page_size, ..Default::default() };
         let models = client.list_models(models).await.expect("ListModels").into_inner().models;
+        let aliases =
+            ListModelAliasesRequest { tenant_id: tenant_id.clone(), page_size, ..Default::default() };
+        let aliases =
+            client.list_model_aliases(aliases).await.expect("ListModelAliases").into_inner().aliases;
         let mut configs = Vec::new();
         for model in &models {
             let request = GetLoadBalancingConfigsRequest { key: model.key.clone(), ..Default::default() };
@@ -42,7 +48,8 @@ impl Scene {
         }
         let default = GetDefaultModelRequest { tenant_id, model_type: ModelType::Llm.into() };
         let default = client.get_default_model(default).await.ok().map(tonic::Response::into_inner);
-        Listing { providers, credentials: credentials.into_inner().credentials, models, configs, default }
+        let credentials = credentials.into_inner().credentials;
+        Listing { providers, credentials, models, aliases, configs, default }
     }
 
     /// Stores a credential of the scene's provider.

@@ -2,8 +2,8 @@
 
 use rota::api::pb::{
     CreateCredentialRequest, CreateProviderRequest, Credential, InvokeLlmRequest, LoadBalancingConfig, Model,
-    ModelKey, Provider, PutModelRequest, UpdateLoadBalancingConfigsRequest, UpdateProviderRequest,
-    ValidateLoadBalancingCredentialsRequest,
+    ModelAlias, ModelKey, Provider, PutModelAliasRequest, PutModelRequest, UpdateLoadBalancingConfigsRequest,
+    UpdateProviderRequest, ValidateLoadBalancingCredentialsRequest,
 };
 use tonic::{Code, Status};
 
@@ -91,6 +91,13 @@ impl Stage {
         let mut model = Model { key: self.key(|_| ()), ..Model::default() };
         change(&mut model);
         case("ConfigService/PutModel", &PutModelRequest { model: Some(model) })
+    }
+
+    pub fn put_alias(&self, change: impl FnOnce(&mut ModelAlias)) -> Case {
+        let (tenant_id, name) = (self.scene.tenant.clone(), "alias".to_owned());
+        let mut alias = ModelAlias { tenant_id, name, target: self.key(|_| ()), revision: 0 };
+        change(&mut alias);
+        case("ConfigService/PutModelAlias", &PutModelAliasRequest { alias: Some(alias) })
     }
 
     pub fn save(&self, configs: Vec<LoadBalancingConfig>) -> Case {

@@ -1,11 +1,23 @@
-//! The server's side of Anthropic's API: `POST /v1/messages`.
+//! The server's side of Anthropic's API: `POST /v1/messages` (<https://docs.claude.com/en/api/messages>) and
+//! `POST /v1/messages/count_tokens` (<https://docs.claude.com/en/api/messages-count-tokens>).
+//!
+//! - [`read`] and [`read_count`] read a request for providers that speak another protocol.
+//! - [`Writer`] writes what comes of it. It needs no request: where bytes are handed on as they are, one is made by default.
+//! - [`error`] words errors.
+//! - [`without_foreign`] takes out of a request what Anthropic cannot read, because Rota wrote it for another provider.
 
-use crate::wire::{Asked, FieldError};
+mod answer;
+mod blocks;
+mod count_tokens;
+pub mod error;
+mod foreign;
+mod messages;
+pub mod models;
+mod object;
+mod request;
+mod stream;
+mod thought;
+mod tool_id;
+mod writer;
 
-/// Reads a request for translation.
-///
-/// # Errors
-/// What cannot be read, or said to another kind of provider.
-pub fn read(_body: &[u8]) -> Result<Asked, FieldError> {
-    Err(FieldError::new("", "cannot be read yet"))
-}
+pub use {count_tokens::read as read_count, foreign::without_foreign, request::read, writer::Writer};

@@ -6,7 +6,7 @@ use rota::catalog::{
 };
 use uuid::Uuid;
 
-use super::{Bed, KEY, OTHER_KEY, again, inline, new_credential, new_model};
+use super::{Bed, KEY, OTHER_KEY, again, alias, inline, new_credential, new_model};
 
 fn quota<T>(result: Result<T, Error>) -> &'static str {
     match result {
@@ -35,6 +35,7 @@ async fn a_tenant_has_what_its_quotas_allow_and_others_have_theirs() {
         providers: 2,
         credentials: 1,
         models: 2,
+        aliases: 1,
         configs: 5,
         configs_per_model: 3,
         tokens: 1,
@@ -52,6 +53,9 @@ async fn a_tenant_has_what_its_quotas_allow_and_others_have_theirs() {
     let third = ModelKey { model: "third".to_owned(), ..key.clone() };
     assert_eq!(quota(writer.put_model(new_model(&third)).await), "models");
     writer.put_model(new_model(&other)).await.expect("one that is there can be changed");
+    writer.put_alias(alias("one", &key)).await.unwrap();
+    assert_eq!(quota(writer.put_alias(alias("two", &key)).await), "aliases");
+    writer.put_alias(alias("one", &other)).await.expect("one that is there can be changed");
     writer.create_token(token("acme")).await.unwrap();
     assert_eq!(quota(writer.create_token(token("acme")).await), "tokens");
     writer.create_token(NewToken { role: Some(Role::Operator), ..NewToken::default() }).await.unwrap();

@@ -1,5 +1,6 @@
 //! The catalog as a library, on a real SQLite file: what is stored, compiled and served, and with how many statements.
 
+mod aliases;
 mod bounds;
 mod configs;
 mod credentials;
@@ -26,8 +27,8 @@ use std::{
 use rota::{
     catalog::{
         Bounds, Catalog, Config, ConfigFrom, ConfigSet, Credential, CredentialOwner, DatabaseFacts,
-        DatabaseOptions, Error, INHERIT, KeyRing, MasterKeySource, ModelKey, NewConfig, NewCredential,
-        NewModel, NewProvider, OpenError, OpenOptions, PoolMember, Writer,
+        DatabaseOptions, Error, INHERIT, KeyRing, MasterKeySource, ModelAlias, ModelKey, NewConfig,
+        NewCredential, NewModel, NewProvider, OpenError, OpenOptions, PoolMember, Writer,
     },
     provider::{ModelType, guard::Networks},
 };
@@ -206,6 +207,10 @@ pub fn key(provider: &str, model: &str) -> ModelKey {
         model_type: ModelType::Llm,
         model: model.to_owned(),
     }
+}
+
+pub fn alias(name: &str, target: &ModelKey) -> ModelAlias {
+    ModelAlias { name: name.to_owned(), target: target.clone(), revision: 0 }
 }
 
 pub fn new_model(key: &ModelKey) -> NewModel {

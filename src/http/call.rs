@@ -1,0 +1,363 @@
+//! A call of a model, from its body to the head of its answer.
+
+use super::{
+    body::{Body, Held},
+    door::{Answer, Inner},
+    error::Fault,
+    options::Options,
+    routes,
+    stream::Begun,
+    token,
+};
+use crate::{
+    catalog::{Caller, NameError, Pool},
+    gate::{Inside, PartysCall},
+    invoke::{CallOptions, ReadInput, RelayRequest, Relayed, Route, WholeAnswer},
+    provider::{ForwardPath, ForwardRequest, Room, estimate_text, forwarded_headers},
+    wire::{Asked, Endpoint, FieldError, Protocol, Stamp, TopLevel, WriteAnswer, anthropic, gemini, openai},
+};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+    request::Parts,
+};
+use parking_lot::Mutex;
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::time::{Instant, sleep_until};
+
+/// The engine stops this much before the time that the caller gives: 2 % of it, and at least this long, as over gRPC.
+const LEAST_MARGIN: Duration = Duration::from_millis(10);
+const MARGIN_SHARE: u32 = 50;
+
+/// Who asks, and since when.
+pub(super) struct Asker {
+    pub(super) caller: Arc<Caller>,
+    pub(super) began: Instant,
+    /// The id of the request.
+    pub(super) id: String,
+}
+
+/// What is called, and where the path names it, the model.
+pub(super) struct Target {
+    pub(super) endpoint: Endpoint,
+    pub(super) model: Option<String>,
+    pub(super) array: bool,
+}
+
+/// A whole answer.
+pub(super) struct Whole {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) bytes: Bytes,
+    pub(super) room: Option<Room>,
+}
+
+impl Whole {
+    /// JSON that is ours.
+    pub(super) fn json(bytes: Vec<u8>) -> Self {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Self { status: StatusCode::OK, headers, bytes: bytes.into(), room: None }
+    }
+
+    pub(super) fn response(self, call: (Inside, PartysCall), patience: Duration) -> Response<Body> {
+        let held: Held = Some(Box::new((call, self.room)));
+        let mut response = Response::new(Body::whole(self.bytes, held, patience));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+/// The tenant that a request is for.
+pub(super) fn tenant(asker: &Asker, named: &str) -> Result<String, Fault> {
+    match &asker.caller.tenant {
+        Some(own) if named.is_empty() || named == own => Ok(own.clone()),
+        // Whether it exists is not this caller's business.
+        Some(_) => {
+            Err(crate::problem::Problem::not_found(crate::catalog::ResourceKind::Tenant, named).into())
+        }
+        None if named.is_empty() => {
+            Err(FieldError::new("x-rota-tenant", "is required with an operator's token").into())
+        }
+        None => Ok(named.to_owned()),
+    }
+}
+
+/// Finds the model of that name.
+pub(super) async fn pool(
+    door: &Inner,
+    tenant: &str,
+    name: &str,
+    model_type: Option<crate::provider::ModelType>,
+) -> Result<Arc<Pool>, Fault> {
+    door.catalog.named(tenant, name, model_type).await.map_err(|error| match error {
+        NameError::Catalog(error) => error.into(),
+        NameError::Unknown { name, similar } => {
+            let near = match similar.as_slice() {
+                [] => String::new(),
+                names => format!("; is it one of {}?", names.join(", ")),
+            };
+            let message =
+                format!("the model `{name}` is not known: it is `provider/model` or an alias{near}");
+            Fault::of_model(StatusCode::NOT_FOUND, message)
+        }
+        NameError::Ambiguous { name, candidates } => {
+            let message = format!("the model `{name}` may be {}: name one of them", candidates.join(" or "));
+            Fault::of_model(StatusCode::BAD_REQUEST, message)
+        }
+    })
+}
+
+/// Makes the call.
+pub(super) async fn call(
+    door: &Arc<Inner>,
+    asker: Asker,
+    head: Parts,
+    bytes: Bytes,
+    target: Target,
+) -> Result<Answer, Fault> {
+    let Target { endpoint, model, array } = target;
+    let options = Options::read(&head.headers)?;
+    let tenant = tenant(&asker, &options.tenant)?;
+    let content_type = head.headers.get(CONTENT_TYPE).cloned();
+    let top = top_level(&bytes, content_type.as_ref(), endpoint.protocol())?;
+    let name = named(model.as_deref(), &top)?;
+    let pool = pool(door, &tenant, &name, routes::model_type(endpoint)).await?;
+    let on_break = options.on_break.unwrap_or(pool.policy.on_break);
+    let is_stream = match endpoint {
+        Endpoint::StreamGenerateContent => true,
+        Endpoint::Speech => true,
+        _ => top.stream(),
+    };
+    let writer = SharedWriter::default();
+    let read = reader(endpoint, content_type.as_ref(), array, writer.clone());
+    let request = RelayRequest {
+        endpoint,
+        content_type: content_type.unwrap_or_else(|| HeaderValue::from_static("application/json")),
+        query: token::query_without(head.uri.query()),
+        headers: relayed_headers(endpoint.protocol(), &head.headers),
+        stream: is_stream,
+        top,
+        read,
+        input: OnceLock::new(),
+        body: bytes,
+    };
+    if on_break == crate::balance::OnBreak::Continue && is_stream {
+        // What another config goes on with is translated, and has to fit to what was sent before.
+        let _ = request.input.get_or_init(|| (request.read)(&request.body));
+    }
+    let call = door.engine.call(pool, call_options(door, &asker, &options, request.body.len()));
+    let stamp = Stamp { id: asker.id, created: now(), model: name };
+    let deadline = call.deadline();
+    let (engine, request) = (door.engine.clone(), Arc::new(request));
+    let mut relayed = Box::pin(async move { engine.relay(call, request).await });
+    if !is_stream || endpoint == Endpoint::Speech {
+        let relayed = relayed.await?;
+        return Ok(answered(relayed, stamp, writer, endpoint, array, deadline));
+    }
+    tokio::select! {
+        relayed = &mut relayed => Ok(answered(relayed?, stamp, writer, endpoint, array, deadline)),
+        () = sleep_until(asker.began + super::stream::ALIVE) => {
+            Ok(Answer::Stream(Box::new(Begun::late(relayed, stamp, writer, endpoint, array, deadline))))
+        }
+    }
+}
+
+/// Sends a request that Rota does not know to the model's provider.
+pub(super) async fn forward(
+    door: &Arc<Inner>,
+    asker: Asker,
+    head: Parts,
+    bytes: Bytes,
+    path: &str,
+) -> Result<Answer, Fault> {
+    let options = Options::read(&head.headers)?;
+    let tenant = tenant(&asker, &options.tenant)?;
+    let content_type = head.headers.get(CONTENT_TYPE);
+    let top = top_level(&bytes, content_type, Protocol::OpenAi)?;
+    let name = named(None, &top)?;
+    let pool = pool(door, &tenant, &name, None).await?;
+    let call = door.engine.call(pool, call_options(door, &asker, &options, bytes.len()));
+    let mut headers = relayed_headers(Protocol::OpenAi, &head.headers);
+    for kept in [CONTENT_TYPE, ACCEPT] {
+        if let Some(value) = head.headers.get(&kept) {
+            headers.insert(kept, value.clone());
+        }
+    }
+    let request = ForwardRequest {
+        method: head.method,
+        path: ForwardPath::new(path).map_err(|why| FieldError::new("path", why))?,
+        query: token::query_without(head.uri.query()),
+        headers: forwarded_headers(headers),
+        body: bytes,
+        repeatable: false,
+        top: Some(top),
+    };
+    let deadline = call.deadline();
+    let answer = door.engine.forward(call, &request).await?;
+    Ok(Answer::Stream(Box::new(Begun::forwarded(answer, deadline))))
+}
+
+fn top_level(
+    bytes: &Bytes,
+    content_type: Option<&HeaderValue>,
+    protocol: Protocol,
+) -> Result<TopLevel, FieldError> {
+    match form(content_type) {
+        Some(content_type) => TopLevel::form(bytes, content_type),
+        None => TopLevel::json(bytes, protocol),
+    }
+}
+
+/// The media type of a form.
+fn form(content_type: Option<&HeaderValue>) -> Option<&str> {
+    let text = content_type?.to_str().ok()?;
+    let is_form = text.get(..19).is_some_and(|start| start.eq_ignore_ascii_case("multipart/form-data"));
+    is_form.then_some(text)
+}
+
+fn named(path: Option<&str>, top: &TopLevel) -> Result<String, FieldError> {
+    let name = path.or_else(|| top.model()).map(str::trim).unwrap_or_default();
+    let name = name.strip_prefix("models/").filter(|_| path.is_some()).unwrap_or(name);
+    if name.is_empty() { Err(FieldError::new("model", "is required")) } else { Ok(name.to_owned()) }
+}
+
+fn call_options(door: &Inner, asker: &Asker, options: &Options, size: usize) -> CallOptions {
+    let deadline = match options.timeout {
+        Some(given) => given.saturating_sub((given / MARGIN_SHARE).max(LEAST_MARGIN)),
+        None => door.options.default_deadline,
+    };
+    CallOptions {
+        began: asker.began,
+        deadline: asker.began + deadline,
+        max_attempts: options.max_attempts,
+        fallback: !options.no_fallback,
+        tokens: estimate_text(size),
+        on_break: options.on_break,
+    }
+}
+
+/// The writer of the answer, once the request was read for translation.
+pub(super) type SharedWriter = Arc<Mutex<Option<Box<dyn WriteAnswer>>>>;
+
+/// Reads a request for translation, and keeps the writer that goes with it.
+fn reader(
+    endpoint: Endpoint,
+    content_type: Option<&HeaderValue>,
+    array: bool,
+    writer: SharedWriter,
+) -> ReadInput {
+    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    Box::new(move |body| {
+        let Asked { input, writer: made } = asked(endpoint, &content_type, array, body)?;
+        *writer.lock() = Some(made);
+        Ok(input)
+    })
+}
+
+fn asked(endpoint: Endpoint, content_type: &str, array: bool, body: &[u8]) -> Result<Asked, FieldError> {
+    use openai::server as openai;
+    match endpoint {
+        Endpoint::ChatCompletions => openai::chat::read(body),
+        Endpoint::Completions => openai::completions::read(body),
+        Endpoint::Responses => openai::responses::read(body),
+        Endpoint::Embeddings => openai::embeddings::read(body),
+        Endpoint::Rerank => openai::rerank::read(body),
+        Endpoint::Moderations => openai::moderations::read(body),
+        Endpoint::Transcriptions => openai::audio::transcription(form_fields(body, content_type)?),
+        Endpoint::Translations => openai::audio::translation(form_fields(body, content_type)?),
+        Endpoint::Speech => openai::audio::speech(body),
+        Endpoint::Images => openai::images::read(body),
+        Endpoint::Messages => anthropic::server::read(body),
+        Endpoint::MessagesCountTokens => anthropic::server::read_count(body),
+        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => {
+            gemini::server::read(body, framing(array))
+        }
+        Endpoint::CountTokens => gemini::server::read_count(body),
+        Endpoint::EmbedContent => gemini::server::read_embed(body),
+        Endpoint::BatchEmbedContents => gemini::server::read_batch_embed(body),
+    }
+}
+
+fn framing(array: bool) -> gemini::server::Framing {
+    if array { gemini::server::Framing::Array } else { gemini::server::Framing::Events }
+}
+
+/// Those of a caller's headers that go on to a provider that speaks the same protocol.
+fn relayed_headers(_protocol: Protocol, _headers: &HeaderMap) -> HeaderMap {
+    HeaderMap::new()
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What goes out first.
+fn answered(
+    relayed: Relayed,
+    stamp: Stamp,
+    writer: SharedWriter,
+    endpoint: Endpoint,
+    array: bool,
+    deadline: Instant,
+) -> Answer {
+    match relayed {
+        Relayed::Whole(served) => {
+            let (mut headers, bytes) = match served.reply {
+                WholeAnswer::Same { headers, body, .. } => (headers, body),
+                WholeAnswer::Translated(output) => {
+                    let mut writer = writer.lock().take().unwrap_or_else(|| passing(endpoint, array));
+                    let mut headers = HeaderMap::new();
+                    headers.insert(CONTENT_TYPE, HeaderValue::from_static(writer.content_type()));
+                    (headers, writer.whole(&stamp, output).into())
+                }
+            };
+            route_headers(&served.route, &mut headers);
+            Answer::Whole(Whole { status: StatusCode::OK, headers, bytes, room: served.room.of_large() })
+        }
+        Relayed::Stream(stream) => {
+            Answer::Stream(Box::new(Begun::now(*stream, stamp, writer, endpoint, array, deadline)))
+        }
+    }
+}
+
+/// A writer of what a provider of the same protocol says, for a request that was not read.
+pub(super) fn passing(endpoint: Endpoint, array: bool) -> Box<dyn WriteAnswer> {
+    match endpoint.protocol() {
+        Protocol::Anthropic => Box::new(anthropic::server::Writer::default()),
+        Protocol::Gemini => gemini::server::writer(framing(array)),
+        Protocol::OpenAi if endpoint == Endpoint::Responses => openai::server::responses::passing(),
+        Protocol::OpenAi => openai::server::chat::passing(),
+    }
+}
+
+const CONFIG: HeaderName = HeaderName::from_static("x-rota-config");
+const CONFIG_ID: HeaderName = HeaderName::from_static("x-rota-config-id");
+const PROVIDER: HeaderName = HeaderName::from_static("x-rota-provider");
+const MODEL: HeaderName = HeaderName::from_static("x-rota-model");
+const ATTEMPTS: HeaderName = HeaderName::from_static("x-rota-attempts");
+/// What a header cannot hold is percent-encoded, and so is what encodes it.
+const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// Tells the way of a call.
+pub(super) fn route_headers(route: &Route, headers: &mut HeaderMap) {
+    let texts = [
+        (CONFIG, &route.config_name),
+        (CONFIG_ID, &route.config_id),
+        (PROVIDER, &route.provider),
+        (MODEL, &route.model),
+    ];
+    for (name, text) in texts {
+        let text = utf8_percent_encode(text, ENCODED).to_string();
+        if let (false, Ok(value)) = (text.is_empty(), HeaderValue::from_str(&text)) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert(ATTEMPTS, HeaderValue::from(route.attempts.len()));
+}

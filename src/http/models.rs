@@ -1,0 +1,76 @@
+//! What can be called, in the words of whoever asks.
+
+use super::{
+    call::{Asker, Whole, tenant},
+    door::{Answer, Inner},
+    error::Fault,
+    options::Options,
+};
+use crate::{
+    catalog::Callable,
+    provider::ModelType,
+    wire::{ListedModel, Protocol, anthropic, gemini, openai},
+};
+use http::{HeaderMap, StatusCode};
+
+/// All models of the tenant, and its aliases.
+pub(super) async fn all(
+    door: &Inner,
+    protocol: Protocol,
+    asker: &Asker,
+    headers: &HeaderMap,
+) -> Result<Answer, Fault> {
+    let listed = listed(door, asker, headers).await?;
+    let body = match protocol {
+        Protocol::OpenAi => openai::server::models::all(&listed),
+        Protocol::Anthropic => anthropic::server::models::all(&listed),
+        Protocol::Gemini => gemini::server::models(&listed),
+    };
+    Ok(Answer::Whole(Whole::json(body)))
+}
+
+/// One of them.
+pub(super) async fn one(
+    door: &Inner,
+    protocol: Protocol,
+    asker: &Asker,
+    headers: &HeaderMap,
+    name: &str,
+) -> Result<Answer, Fault> {
+    let listed = listed(door, asker, headers).await?;
+    let Some(model) = listed.iter().find(|model| model.name == name) else {
+        // A bare name means what it means in a call, and the same is told of one that means nothing.
+        let options = Options::read(headers)?;
+        let pool = super::call::pool(door, &tenant(asker, &options.tenant)?, name, None).await?;
+        let full = format!("{}/{}", pool.key.provider, pool.key.model);
+        return match listed.iter().find(|model| model.name == full) {
+            Some(model) => Ok(Answer::Whole(Whole::json(written(protocol, model)))),
+            None => Err(Fault::of_model(StatusCode::NOT_FOUND, format!("the model `{name}` is disabled"))),
+        };
+    };
+    Ok(Answer::Whole(Whole::json(written(protocol, model))))
+}
+
+fn written(protocol: Protocol, model: &ListedModel) -> Vec<u8> {
+    match protocol {
+        Protocol::OpenAi => openai::server::models::one(model),
+        Protocol::Anthropic => anthropic::server::models::one(model),
+        Protocol::Gemini => gemini::server::model(model),
+    }
+}
+
+async fn listed(door: &Inner, asker: &Asker, headers: &HeaderMap) -> Result<Vec<ListedModel>, Fault> {
+    let options = Options::read(headers)?;
+    let tenant = tenant(asker, &options.tenant)?;
+    let callable = door.catalog.callable(&tenant).await?;
+    Ok(callable.into_iter().map(listed_model).collect())
+}
+
+fn listed_model(callable: Callable) -> ListedModel {
+    ListedModel {
+        name: callable.name,
+        provider: callable.target.provider,
+        context_window: callable.context_window.map_or(0, u32::from),
+        embeds: callable.target.model_type == ModelType::TextEmbedding,
+    }
+}
