@@ -13,7 +13,7 @@ use crate::{
     catalog::{Caller, NameError, Pool},
     gate::{Inside, PartysCall},
     invoke::{CallOptions, ReadInput, RelayRequest, Relayed, Route, WholeAnswer},
-    provider::{ForwardPath, ForwardRequest, Room, estimate_text, forwarded_headers},
+    provider::{ForwardPath, ForwardRequest, Room, estimate_text, forwarded_headers, relayed_headers},
     wire::{Asked, Endpoint, FieldError, Protocol, Stamp, TopLevel, WriteAnswer, anthropic, gemini, openai},
 };
 use bytes::Bytes;
@@ -141,7 +141,7 @@ pub(super) async fn call(
         endpoint,
         content_type: content_type.unwrap_or_else(|| HeaderValue::from_static("application/json")),
         query: token::query_without(head.uri.query()),
-        headers: relayed_headers(endpoint.protocol(), &head.headers),
+        headers: relayed(endpoint.protocol(), &head.headers),
         stream: is_stream,
         top,
         read,
@@ -184,7 +184,7 @@ pub(super) async fn forward(
     let name = named(None, &top)?;
     let pool = pool(door, &tenant, &name, None).await?;
     let call = door.engine.call(pool, call_options(door, &asker, &options, bytes.len()));
-    let mut headers = relayed_headers(Protocol::OpenAi, &head.headers);
+    let mut headers = relayed(Protocol::OpenAi, &head.headers);
     for kept in [CONTENT_TYPE, ACCEPT] {
         if let Some(value) = head.headers.get(&kept) {
             headers.insert(kept, value.clone());
@@ -261,7 +261,7 @@ fn reader(
     })
 }
 
-fn asked(endpoint: Endpoint, content_type: &str, array: bool, body: &[u8]) -> Result<Asked, FieldError> {
+fn asked(endpoint: Endpoint, content_type: &str, array: bool, body: &Bytes) -> Result<Asked, FieldError> {
     use openai::server as openai;
     match endpoint {
         Endpoint::ChatCompletions => openai::chat::read(body),
@@ -270,8 +270,8 @@ fn asked(endpoint: Endpoint, content_type: &str, array: bool, body: &[u8]) -> Re
         Endpoint::Embeddings => openai::embeddings::read(body),
         Endpoint::Rerank => openai::rerank::read(body),
         Endpoint::Moderations => openai::moderations::read(body),
-        Endpoint::Transcriptions => openai::audio::transcription(form_fields(body, content_type)?),
-        Endpoint::Translations => openai::audio::translation(form_fields(body, content_type)?),
+        Endpoint::Transcriptions => openai::audio::transcription(TopLevel::fields(body, content_type)?),
+        Endpoint::Translations => openai::audio::translation(TopLevel::fields(body, content_type)?),
         Endpoint::Speech => openai::audio::speech(body),
         Endpoint::Images => openai::images::read(body),
         Endpoint::Messages => anthropic::server::read(body),
@@ -290,8 +290,14 @@ fn framing(array: bool) -> gemini::server::Framing {
 }
 
 /// Those of a caller's headers that go on to a provider that speaks the same protocol.
-fn relayed_headers(_protocol: Protocol, _headers: &HeaderMap) -> HeaderMap {
-    HeaderMap::new()
+fn relayed(protocol: Protocol, headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in relayed_headers(protocol) {
+        for value in headers.get_all(*name) {
+            kept.append(HeaderName::from_static(name), value.clone());
+        }
+    }
+    kept
 }
 
 fn now() -> u64 {

@@ -145,7 +145,7 @@ impl Inner {
         counted: &mut PartysCall,
     ) -> Result<Answer, Fault> {
         match wanted {
-            Wanted::Models(protocol) => models::all(self, protocol, &asker, &head.headers).await,
+            Wanted::Models(protocol) => models::all(self, protocol, &asker, &head.headers),
             Wanted::Model(protocol, name) => models::one(self, protocol, &asker, &head.headers, &name).await,
             Wanted::Call { endpoint, model, array } => {
                 let bytes = self.body(&head, body, counted).await?;

@@ -15,7 +15,7 @@ use crate::{
     wire::{ErrorReport, FieldError, Protocol, anthropic, gemini, openai},
 };
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    HeaderName, HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
 };
 use std::time::Duration;
@@ -108,7 +108,7 @@ fn body(protocol: Protocol, report: &ErrorReport, retry_after: Option<Duration>)
     match protocol {
         Protocol::OpenAi => openai::server::error::body(report),
         Protocol::Anthropic => anthropic::server::error::body(report),
-        Protocol::Gemini => gemini::server::body_with(report, retry_after),
+        Protocol::Gemini => gemini::server::error::body_with(report, retry_after),
     }
 }
 

@@ -14,17 +14,17 @@ use crate::{
 use http::{HeaderMap, StatusCode};
 
 /// All models of the tenant, and its aliases.
-pub(super) async fn all(
+pub(super) fn all(
     door: &Inner,
     protocol: Protocol,
     asker: &Asker,
     headers: &HeaderMap,
 ) -> Result<Answer, Fault> {
-    let listed = listed(door, asker, headers).await?;
+    let listed = listed(door, asker, headers)?;
     let body = match protocol {
         Protocol::OpenAi => openai::server::models::all(&listed),
         Protocol::Anthropic => anthropic::server::models::all(&listed),
-        Protocol::Gemini => gemini::server::models(&listed),
+        Protocol::Gemini => gemini::server::models::all(&listed),
     };
     Ok(Answer::Whole(Whole::json(body)))
 }
@@ -37,7 +37,7 @@ pub(super) async fn one(
     headers: &HeaderMap,
     name: &str,
 ) -> Result<Answer, Fault> {
-    let listed = listed(door, asker, headers).await?;
+    let listed = listed(door, asker, headers)?;
     let Some(model) = listed.iter().find(|model| model.name == name) else {
         // A bare name means what it means in a call, and the same is told of one that means nothing.
         let options = Options::read(headers)?;
@@ -55,15 +55,14 @@ fn written(protocol: Protocol, model: &ListedModel) -> Vec<u8> {
     match protocol {
         Protocol::OpenAi => openai::server::models::one(model),
         Protocol::Anthropic => anthropic::server::models::one(model),
-        Protocol::Gemini => gemini::server::model(model),
+        Protocol::Gemini => gemini::server::models::one(model),
     }
 }
 
-async fn listed(door: &Inner, asker: &Asker, headers: &HeaderMap) -> Result<Vec<ListedModel>, Fault> {
+fn listed(door: &Inner, asker: &Asker, headers: &HeaderMap) -> Result<Vec<ListedModel>, Fault> {
     let options = Options::read(headers)?;
     let tenant = tenant(asker, &options.tenant)?;
-    let callable = door.catalog.callable(&tenant).await?;
-    Ok(callable.into_iter().map(listed_model).collect())
+    Ok(door.catalog.callable(&tenant).into_iter().map(listed_model).collect())
 }
 
 fn listed_model(callable: Callable) -> ListedModel {

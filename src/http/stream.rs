@@ -9,9 +9,7 @@ use super::{
 };
 use crate::{
     gate::{Gate, Inside, PartysCall, Patience, Refusal, ended_unread},
-    invoke::{
-        CallError, ForwardAnswer, Passed, Piece, Relayed, RelayedStream, StreamEvent, Streamed, WholeAnswer,
-    },
+    invoke::{CallError, ForwardAnswer, Passed, Piece, Relayed, RelayedStream, Streamed, WholeAnswer},
     wire::{Endpoint, Output, Stamp, WriteAnswer},
 };
 use bytes::Bytes;

@@ -67,6 +67,12 @@ impl CallMode {
 }
 
 impl Call {
+    /// When its answer must be on its way.
+    #[must_use]
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// How much time is left until the deadline.
     pub(super) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())

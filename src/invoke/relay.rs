@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue};
 use std::sync::OnceLock;
 
 /// Reads a request for translation, once, when the first config needs it.
-pub type ReadInput = Box<dyn Fn(&[u8]) -> Result<Input, FieldError> + Send + Sync>;
+pub type ReadInput = Box<dyn Fn(&Bytes) -> Result<Input, FieldError> + Send + Sync>;
 
 /// A request of a client.
 pub struct RelayRequest {

@@ -4,10 +4,12 @@
 //! replaces the credential; no secret of the credential comes back, in a header or the body. When the server is gone,
 //! it fails with `CONNECTION` or `TIMEOUT`.
 
-use super::{ByteStream, Driver, Target, UpstreamClient, body, call::Call, judge::judged, redact::Blotter};
+use super::{
+    ByteStream, Driver, Payload, Target, UpstreamClient, body, call::Call, judge::judged, redact::Blotter,
+};
 use crate::{
     balance::{ErrorClass, Failure},
-    wire::{Endpoint, Protocol},
+    wire::{Edit, Endpoint, Protocol, TopLevel},
 };
 use bytes::Bytes;
 use futures::{StreamExt, future::ready, stream};
@@ -97,9 +99,19 @@ pub struct ForwardRequest {
     pub body: Bytes,
     /// Whether it may be sent twice without harm.
     pub repeatable: bool,
+    /// What the body says of where it goes, where its name of the model is to become the target's.
+    pub top: Option<TopLevel>,
 }
 
 impl ForwardRequest {
+    /// The body, for that target.
+    fn payload(&self, target: &Target) -> Payload {
+        match &self.top {
+            Some(top) => top.edited(&self.body, Edit { model: &target.model, include_usage: false }).into(),
+            None => self.body.clone().into(),
+        }
+    }
+
     /// The endpoint that it asks, at a provider with that protocol, where that is known.
     #[must_use]
     pub fn endpoint(&self, protocol: Protocol) -> Option<Endpoint> {
@@ -252,7 +264,7 @@ pub(super) async fn forward(
         .path
         .below(&target.base_url, &request.query)
         .ok_or_else(|| Failure::new(ErrorClass::BadRequest, "the path leaves the provider's base_url"))?;
-    let mut sent = Request::new(request.body.clone().into());
+    let mut sent = Request::new(request.payload(target));
     *sent.method_mut() = request.method.clone();
     sent.headers_mut().clone_from(&request.headers);
     sent.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -7,7 +7,7 @@
 mod form;
 
 use super::{
-    FieldError, Protocol,
+    FieldError, FormField, Protocol,
     scan::{self, Broken, Scan},
 };
 use bytes::Bytes;
@@ -146,6 +146,25 @@ impl TopLevel {
             Ok(())
         })?;
         Ok(read)
+    }
+
+    /// All fields of a form, which share its body.
+    ///
+    /// # Errors
+    /// What is no form.
+    pub fn fields(body: &Bytes, content_type: &str) -> Result<Vec<FormField>, FieldError> {
+        let mut fields = Vec::new();
+        form::parts(body, content_type, |name, part| {
+            let form::Part { content, filename, content_type, .. } = part;
+            fields.push(FormField {
+                name: name.to_owned(),
+                filename,
+                content_type,
+                data: body.slice(content),
+            });
+            Ok(())
+        })?;
+        Ok(fields)
     }
 
     /// The model that it names.

@@ -45,6 +45,7 @@ impl InvokeApi {
             body: Bytes::from(request.body),
             repeatable: request.idempotent || method == Method::GET || method == Method::HEAD,
             method,
+            top: None,
         };
         let key = request.key.unwrap_or_default();
         let model_type = from_pb::model_type(key.model_type, "key.model_type")?;

@@ -18,6 +18,10 @@ const FORM_DATA: &str = "form-data";
 pub struct Part {
     /// Where its content stands.
     pub content: Range<usize>,
+    /// The file's name; empty: it is none, or has none.
+    pub filename: String,
+    /// Its media type; empty: none is given.
+    pub content_type: String,
     /// Whether it is a file, or in another character set.
     special: bool,
 }
@@ -68,7 +72,8 @@ pub fn parts(
         if body.get(content.end..next) != Some(b"\r\n") || content.end < start {
             return Err(broken("a boundary"));
         }
-        each(&head.name, Part { content, special: head.special })?;
+        let Head { name, special, filename, content_type } = head;
+        each(&name, Part { content, filename, content_type, special })?;
         at = next + delimiter.len();
     }
     Err(FieldError::new("", format!("is a form of more than {MAX_PARTS} fields")))
@@ -101,15 +106,18 @@ fn boundary(content_type: &str) -> Option<&str> {
 }
 
 /// What stands before a field's content.
+#[derive(Default)]
 struct Head {
     name: String,
     special: bool,
+    filename: String,
+    content_type: String,
 }
 
 impl Head {
     fn read(text: &str) -> Option<Self> {
         let mut head: Option<Self> = None;
-        let mut special = false;
+        let (mut special, mut content_type) = (false, String::new());
         for line in text.split("\r\n") {
             let (name, value) = line.split_once(':')?;
             let is_token =
@@ -121,13 +129,16 @@ impl Head {
             match name.to_ascii_lowercase().as_str() {
                 "content-disposition" if head.is_none() => head = Some(disposition(value)?),
                 "content-disposition" => return None,
-                "content-type" => special |= is_in_another_charset(value),
+                "content-type" => {
+                    special |= is_in_another_charset(value);
+                    value.clone_into(&mut content_type);
+                }
                 // What is still sent, says nothing (RFC 7578, section 4.7).
                 "content-transfer-encoding" if !matches!(value, "7bit" | "8bit" | "binary") => return None,
                 _ => {}
             }
         }
-        head.map(|head| Self { special: head.special | special, ..head })
+        head.map(|head| Self { special: head.special | special, content_type, ..head })
     }
 }
 
@@ -137,11 +148,11 @@ fn disposition(value: &str) -> Option<Head> {
     if !kind.eq_ignore_ascii_case(FORM_DATA) {
         return None;
     }
-    let (mut name, mut special) = (None, false);
+    let (mut name, mut special, mut filename) = (None, false, String::new());
     loop {
         rest = rest.trim_start();
         if rest.is_empty() {
-            return name.map(|name| Head { name, special });
+            return name.map(|name| Head { name, special, filename, ..Head::default() });
         }
         let (key, behind) = rest.strip_prefix(';')?.split_once('=')?;
         let text;
@@ -149,7 +160,11 @@ fn disposition(value: &str) -> Option<Head> {
         match key.trim().to_ascii_lowercase().as_str() {
             // Readers differ in what an escape in it means.
             "name" if name.is_none() && !text.contains(['\\', '"']) => name = Some(text.to_owned()),
-            "filename" | "filename*" => special = true,
+            "filename" => {
+                special = true;
+                text.clone_into(&mut filename);
+            }
+            "filename*" => special = true,
             _ => return None,
         }
     }

@@ -135,7 +135,12 @@ impl Candidate {
             out.push(json!({"text": text, "thought": true}));
         }
         let first = out.len();
-        out.extend(parts.iter().filter(|part| part.kind != PartKind::Opaque || part.extra.is_for(KIND)).map(|part| written(part, TO)));
+        out.extend(
+            parts
+                .iter()
+                .filter(|part| part.kind != PartKind::Opaque || part.extra.is_for(KIND))
+                .map(|part| written(part, TO)),
+        );
         let own = self.take(reasoning);
         sign(&mut out, first, own);
         for call in calls {
@@ -196,7 +201,11 @@ impl Candidate {
             self.foreign = Vec::new();
             return;
         }
-        match self.foreign.iter_mut().find(|piece| piece.index == fragment.index && piece.kind == fragment.kind) {
+        match self
+            .foreign
+            .iter_mut()
+            .find(|piece| piece.index == fragment.index && piece.kind == fragment.kind)
+        {
             Some(piece) => join(piece, fragment),
             None => self.foreign.push(fragment),
         }
@@ -263,7 +272,13 @@ impl Candidate {
     }
 
     /// What is said beside the content.
-    fn beside(&self, out: &mut Map<String, Value>, annotations: Vec<Annotation>, logprobs: &Value, extra: Keys) {
+    fn beside(
+        &self,
+        out: &mut Map<String, Value>,
+        annotations: Vec<Annotation>,
+        logprobs: &Value,
+        extra: Keys,
+    ) {
         out.extend(extra.into_iter().filter(|(name, _)| OWN.contains(&name.as_str())));
         if let Some(result) = logprobs_result(logprobs) {
             out.insert("logprobsResult".into(), result);
@@ -272,7 +287,10 @@ impl Candidate {
         let chunks: Vec<Value> =
             pages.map(|page| json!({"web": {"uri": page.url, "title": page.title}})).collect();
         // Gemini's own stand there already, with more beside them.
-        if !(chunks.is_empty() || out.contains_key("groundingMetadata") || out.contains_key("citationMetadata")) {
+        if !(chunks.is_empty()
+            || out.contains_key("groundingMetadata")
+            || out.contains_key("citationMetadata"))
+        {
             out.insert("groundingMetadata".into(), json!({ "groundingChunks": chunks }));
         }
     }
@@ -365,9 +383,7 @@ fn logprobs_result(logprobs: &Value) -> Option<Value> {
         return Some(logprobs.clone());
     }
     let tokens = logprobs.get("content")?.as_array()?;
-    let one = |token: &Value| {
-        json!({"token": token.get("token"), "logProbability": token.get("logprob")})
-    };
+    let one = |token: &Value| json!({"token": token.get("token"), "logProbability": token.get("logprob")});
     let chosen: Vec<Value> = tokens.iter().map(one).collect();
     let top = tokens.iter().filter_map(|token| token.get("top_logprobs")?.as_array());
     let top: Vec<Value> =

@@ -268,9 +268,11 @@ fn file_part(file: &mut Fields, kept: Map<String, Value>) -> Result<Part, FieldE
         return Err(file.wrong("fileUri", "must not be empty"));
     }
     if mime_type.is_empty() {
-        mime_type = if is_youtube(&uri) { "video/mp4" } else { by_ending(&uri).unwrap_or_default() }.to_owned();
+        mime_type =
+            if is_youtube(&uri) { "video/mp4" } else { by_ending(&uri).unwrap_or_default() }.to_owned();
     }
-    let is_public = ["https://", "http://"].iter().any(|scheme| uri.starts_with(scheme)) && !uri.starts_with(GOOGLES);
+    let is_public =
+        ["https://", "http://"].iter().any(|scheme| uri.starts_with(scheme)) && !uri.starts_with(GOOGLES);
     let source = if is_public { MediaSource::Url(uri) } else { MediaSource::File(uri) };
     let kind = kind_of(Media { source, mime_type, filename, ..Media::default() });
     Ok(Part { kind, extra: own(kept) })
@@ -342,19 +344,39 @@ mod tests {
     #[test]
     fn media_are_read() {
         let file = |uri: &str| json!({"fileData": {"fileUri": uri}});
-        let typed = |uri: &str, mime_type: &str| json!({"file_data": {"file_uri": uri, "mime_type": mime_type}});
-        let of = |source: MediaSource, mime_type: &str| Media { source, mime_type: mime_type.into(), ..Media::default() };
+        let typed =
+            |uri: &str, mime_type: &str| json!({"file_data": {"file_uri": uri, "mime_type": mime_type}});
+        let of = |source: MediaSource, mime_type: &str| Media {
+            source,
+            mime_type: mime_type.into(),
+            ..Media::default()
+        };
         let url = |url: &str| MediaSource::Url(url.into());
         let uploaded = "https://generativelanguage.googleapis.com/v1beta/files/x";
         let data = || MediaSource::Data(vec![0xff, 0xfe, 0xfb]);
         let table = [
-            (json!({"inlineData": {"mimeType": "image/png", "data": "//77"}}), PartKind::Image(of(data(), "image/png"))),
-            (json!({"inline_data": {"mime_type": "audio/wav", "data": "__77"}}), PartKind::Audio(of(data(), "audio/wav"))),
-            (typed("https://h/a", "application/pdf"), PartKind::Document(of(url("https://h/a"), "application/pdf"))),
+            (
+                json!({"inlineData": {"mimeType": "image/png", "data": "//77"}}),
+                PartKind::Image(of(data(), "image/png")),
+            ),
+            (
+                json!({"inline_data": {"mime_type": "audio/wav", "data": "__77"}}),
+                PartKind::Audio(of(data(), "audio/wav")),
+            ),
+            (
+                typed("https://h/a", "application/pdf"),
+                PartKind::Document(of(url("https://h/a"), "application/pdf")),
+            ),
             (file("https://h/a.PNG?b"), PartKind::Image(of(url("https://h/a.PNG?b"), "image/png"))),
             (file("https://youtu.be/x"), PartKind::Video(of(url("https://youtu.be/x"), "video/mp4"))),
-            (typed(uploaded, "video/mp4"), PartKind::Video(of(MediaSource::File(uploaded.into()), "video/mp4"))),
-            (file("gs://b/a.pdf"), PartKind::Document(of(MediaSource::File("gs://b/a.pdf".into()), "application/pdf"))),
+            (
+                typed(uploaded, "video/mp4"),
+                PartKind::Video(of(MediaSource::File(uploaded.into()), "video/mp4")),
+            ),
+            (
+                file("gs://b/a.pdf"),
+                PartKind::Document(of(MediaSource::File("gs://b/a.pdf".into()), "application/pdf")),
+            ),
         ];
         for (part, expected) in table {
             let messages = read(json!([{ "parts": [part] }])).unwrap();
@@ -391,8 +413,15 @@ mod tests {
             ],
             ..says("assistant", "")
         };
-        let media = Media { source: MediaSource::Data(b"abc".to_vec()), mime_type: "image/png".into(), ..Media::default() };
-        let pictured = Message { content: Content::Parts(vec![PartKind::Image(media).into()]), ..result("call_1_0", "") };
+        let media = Media {
+            source: MediaSource::Data(b"abc".to_vec()),
+            mime_type: "image/png".into(),
+            ..Media::default()
+        };
+        let pictured = Message {
+            content: Content::Parts(vec![PartKind::Image(media).into()]),
+            ..result("call_1_0", "")
+        };
         let expected = [
             says("user", "q"),
             first,
@@ -421,7 +450,10 @@ mod tests {
         ]}]);
         let message = &read(own).unwrap()[0];
         let of_call = Reasoning { id: "call_0_0".into(), ..piece("gemini", "", "c2ln2", 2) };
-        assert_eq!(message.reasoning, [piece("gemini", "hm", "", 0), piece("gemini", "", "c2ln", 1), of_call]);
+        assert_eq!(
+            message.reasoning,
+            [piece("gemini", "hm", "", 0), piece("gemini", "", "c2ln", 1), of_call]
+        );
         // Thoughts of another kind are told in its signature, whatever became of the text.
         let pieces = vec![piece("anthropic", "the whole thought", "EqM", 0), piece("anthropic", "", "", 1)];
         let other = json!([
@@ -446,16 +478,31 @@ mod tests {
             (json!([{"parts": ["a"]}]), "contents[0].parts[0]"),
             (user(json!({"text": 1})), "contents[0].parts[0].text"),
             (user(json!({"executableCode": {"code": "1"}})), "contents[0].parts[0].executableCode"),
-            (user(json!({"inlineData": {"mimeType": "image/png", "data": "!"}})), "contents[0].parts[0].inlineData.data"),
+            (
+                user(json!({"inlineData": {"mimeType": "image/png", "data": "!"}})),
+                "contents[0].parts[0].inlineData.data",
+            ),
             (user(json!({"inlineData": {"data": "YWJj"}})), "contents[0].parts[0].inlineData.mimeType"),
             (user(json!({"fileData": {"mimeType": "image/png"}})), "contents[0].parts[0].fileData.fileUri"),
             (user(json!({"functionResponse": {"name": "f"}})), "contents[0].parts[0].functionResponse"),
-            (model(json!({"codeExecutionResult": {"output": "1"}})), "contents[0].parts[0].codeExecutionResult"),
+            (
+                model(json!({"codeExecutionResult": {"output": "1"}})),
+                "contents[0].parts[0].codeExecutionResult",
+            ),
             (model(json!({"fileData": {"fileUri": "x"}})), "contents[0].parts[0].fileData"),
             (model(json!({"functionCall": {"args": {}}})), "contents[0].parts[0].functionCall.name"),
-            (model(json!({"functionCall": {"name": "f", "args": []}})), "contents[0].parts[0].functionCall.args"),
-            (model(json!({"inlineData": {"mimeType": "image/png", "data": "!"}})), "contents[0].parts[0].inlineData.data"),
-            (model(json!({"text": "a", "thoughtSignature": format!("{broken}!")})), "contents[0].parts[0].thoughtSignature"),
+            (
+                model(json!({"functionCall": {"name": "f", "args": []}})),
+                "contents[0].parts[0].functionCall.args",
+            ),
+            (
+                model(json!({"inlineData": {"mimeType": "image/png", "data": "!"}})),
+                "contents[0].parts[0].inlineData.data",
+            ),
+            (
+                model(json!({"text": "a", "thoughtSignature": format!("{broken}!")})),
+                "contents[0].parts[0].thoughtSignature",
+            ),
         ];
         for (contents, field) in table {
             assert_eq!(read(contents.clone()).unwrap_err().field, field, "{contents}");

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::wire::{
-    Annotation, ChatReply, Content, EmbeddingReply, Keys, Media, MediaSource, Part, PartKind, Reasoning, Recipient,
-    Switches, TokenUsage, ToolCall, anthropic, assemble,
+    Annotation, ChatReply, Content, EmbeddingReply, Keys, Media, MediaSource, Part, PartKind, Reasoning,
+    Recipient, Switches, TokenUsage, ToolCall, anthropic, assemble,
     fixtures::{items, reported},
     gemini::stream::Chunks,
 };
@@ -90,7 +90,8 @@ fn claude() -> Vec<ChatEvent> {
 }
 
 /// Its signature: the thought as a whole.
-const SIGNATURE: &str = "cm90YToxW3sia2luZCI6ImFudGhyb3BpYyIsInRleHQiOiJobSBzbyIsInNpZ25hdHVyZSI6IkVxTUIrLz09In1d";
+const SIGNATURE: &str =
+    "cm90YToxW3sia2luZCI6ImFudGhyb3BpYyIsInRleHQiOiJobSBzbyIsInNpZ25hdHVyZSI6IkVxTUIrLz09In1d";
 
 fn chunks() -> Vec<String> {
     let one = |parts: Value| {
@@ -151,7 +152,8 @@ fn reasoning_of_another_kind_survives_the_round() {
         let chunk: Value = serde_json::from_str(&chunk).unwrap();
         contents.push(chunk["candidates"][0]["content"].clone());
     }
-    let results = ["f", "g"].map(|name| json!({"functionResponse": {"name": name, "response": {"output": name}}}));
+    let results =
+        ["f", "g"].map(|name| json!({"functionResponse": {"name": name, "response": {"output": name}}}));
     contents.push(json!({"role": "user", "parts": results}));
     let body = json!({ "contents": contents }).to_string();
     let Input::Chat(request) = read(body.as_bytes(), Framing::Events).unwrap().input else { panic!() };
@@ -177,10 +179,16 @@ fn reasoning_without_a_call_comes_with_the_last_part() {
     let signature = |candidate: &Value| candidate["content"]["parts"][0]["thoughtSignature"].clone();
     let thought = || thinks("anthropic", "hm so", "EqMB+/==");
     let candidate = last(vec![thought(), text("a"), ends("stop")]);
-    assert_eq!((&candidate["content"]["parts"][0]["text"], signature(&candidate)), (&json!(""), json!(SIGNATURE)));
+    assert_eq!(
+        (&candidate["content"]["parts"][0]["text"], signature(&candidate)),
+        (&json!(""), json!(SIGNATURE))
+    );
     let at_once = ChatEvent { content: "a".into(), ..ends("stop") };
     let candidate = last(vec![thought(), at_once]);
-    assert_eq!((&candidate["content"]["parts"][0]["text"], signature(&candidate)), (&json!("a"), json!(SIGNATURE)));
+    assert_eq!(
+        (&candidate["content"]["parts"][0]["text"], signature(&candidate)),
+        (&json!("a"), json!(SIGNATURE))
+    );
     // So much of it is nobody's.
     let candidate = last(vec![thinks("anthropic", &"x".repeat(5 << 20), "s"), ends("stop")]);
     assert_eq!(candidate["content"]["parts"], json!([{"text": ""}]));
@@ -221,14 +229,16 @@ fn geminis_own_signatures_stay_as_they_are() {
 fn the_reader_of_geminis_streams_reads_it() {
     for framing in [Framing::Events, Framing::Array] {
         let stream = streamed(&mut *writer_for(framing, true), claude());
-        let read: Vec<_> = items(Chunks::default(), &[stream.as_bytes()]).into_iter().map(Result::unwrap).collect();
+        let read: Vec<_> =
+            items(Chunks::default(), &[stream.as_bytes()]).into_iter().map(Result::unwrap).collect();
         let read = assemble(read).unwrap();
         let said = assemble(claude()).unwrap();
         assert_eq!((read.head.id.as_str(), read.head.model.as_str(), read.usage), ("abc", "m", said.usage));
         assert_eq!(read.choice.message.content, said.choice.message.content);
         assert_eq!(read.choice.message.reasoning_content, "hm so");
         assert_eq!(read.choice.finish_reason, "tool_calls");
-        let names: Vec<_> = read.choice.message.tool_calls.iter().map(|call| (&*call.id, &*call.arguments)).collect();
+        let names: Vec<_> =
+            read.choice.message.tool_calls.iter().map(|call| (&*call.id, &*call.arguments)).collect();
         assert_eq!(names, [("t1", "{\"city\":\"a}\"}"), ("t2", "{}")]);
     }
 }
@@ -277,7 +287,10 @@ fn frames_are_handed_on_as_they_came() {
     events.event(&stamp(), text("b"), &mut out);
     events.end(&stamp(), &mut out);
     let out = String::from_utf8(out).unwrap();
-    assert!(out.starts_with("data: {\"a\": 1.50, \"a\":2}\n\ndata: {\ndata: }\n\n\n\ndata: {\"candidates\""), "{out}");
+    assert!(
+        out.starts_with("data: {\"a\": 1.50, \"a\":2}\n\ndata: {\ndata: }\n\n\n\ndata: {\"candidates\""),
+        "{out}"
+    );
     let mut out = Vec::new();
     let mut array = writer(Framing::Array);
     out.extend(array.keep_alive());
@@ -318,9 +331,11 @@ fn finish_reasons_are_googles() {
         assert_eq!(reply["candidates"][0]["finishReason"], theirs, "{ours}");
     }
     // Arguments that are no object are told nobody.
-    for (arguments, reason, theirs) in
-        [("{\"a\":", "tool_calls", "MALFORMED_FUNCTION_CALL"), ("[1]", "stop", "MALFORMED_FUNCTION_CALL"), ("{\"a\":", "length", "MAX_TOKENS")]
-    {
+    for (arguments, reason, theirs) in [
+        ("{\"a\":", "tool_calls", "MALFORMED_FUNCTION_CALL"),
+        ("[1]", "stop", "MALFORMED_FUNCTION_CALL"),
+        ("{\"a\":", "length", "MAX_TOKENS"),
+    ] {
         let events = vec![calls(0, "t", "f", arguments), ends(reason)];
         let stream = streamed(&mut *writer_for(Framing::Events, false), events.clone());
         let written = whole(assemble(events).unwrap(), false);
@@ -333,7 +348,11 @@ fn finish_reasons_are_googles() {
 
 #[test]
 fn several_answers_and_all_that_is_beside_them_are_told() {
-    let image = Media { source: MediaSource::Data(b"abc".to_vec()), mime_type: "image/png".into(), ..Media::default() };
+    let image = Media {
+        source: MediaSource::Data(b"abc".to_vec()),
+        mime_type: "image/png".into(),
+        ..Media::default()
+    };
     let opaque = |kind: &str| {
         let mut part = Part::opaque(json!({"executableCode": {"code": kind}}).as_object().unwrap().clone());
         part.extra.kinds = vec![kind.into()];
@@ -341,8 +360,19 @@ fn several_answers_and_all_that_is_beside_them_are_told() {
     };
     let page = Annotation { url: "https://u".into(), title: "t".into(), ..Annotation::default() };
     let logprobs = json!({"content": [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1}]}]});
-    let mut reply = assemble([text("a"), ends("stop"), ChatEvent { index: 1, ..text("b") }, ChatEvent { index: 1, ..ends("length") }]).unwrap();
-    let parts = vec![PartKind::Text("a".into()).into(), PartKind::Image(image).into(), opaque("anthropic"), opaque(KIND)];
+    let mut reply = assemble([
+        text("a"),
+        ends("stop"),
+        ChatEvent { index: 1, ..text("b") },
+        ChatEvent { index: 1, ..ends("length") },
+    ])
+    .unwrap();
+    let parts = vec![
+        PartKind::Text("a".into()).into(),
+        PartKind::Image(image).into(),
+        opaque("anthropic"),
+        opaque(KIND),
+    ];
     reply.choice.message.content = Content::Parts(parts);
     reply.choice.message.annotations = vec![page, Annotation::default()];
     reply.choice.logprobs = Some(Box::new(logprobs));
@@ -377,10 +407,14 @@ fn several_answers_and_all_that_is_beside_them_are_told() {
 fn counts_alone_come_with_an_empty_text() {
     let usage = TokenUsage { prompt: 1, total: 1, ..TokenUsage::default() };
     let counted = ChatEvent { usage: Some(usage), ..ChatEvent::default() };
-    let stream = streamed(&mut *writer_for(Framing::Events, false), [ends("stop"), ChatEvent::default(), counted]);
+    let stream =
+        streamed(&mut *writer_for(Framing::Events, false), [ends("stop"), ChatEvent::default(), counted]);
     let last = stream.trim_end().rsplit("data: ").next().unwrap();
     let last: Value = serde_json::from_str(last).unwrap();
-    assert_eq!(last["candidates"], json!([{"content": {"parts": [{"text": ""}], "role": "model"}, "index": 0}]));
+    assert_eq!(
+        last["candidates"],
+        json!([{"content": {"parts": [{"text": ""}], "role": "model"}, "index": 0}])
+    );
     assert_eq!((stream.matches("data: ").count(), &last["usageMetadata"]["totalTokenCount"]), (2, &json!(1)));
 }
 
@@ -401,7 +435,10 @@ fn counts_and_embeddings_are_asked_for_and_told() {
     assert!(read_count(both.to_string().as_bytes()).is_err());
     let mut asked = read_embed(br#"{"content": {"parts": [{"text": "a"}]}}"#).unwrap();
     let reply = EmbeddingReply { vectors: vec![vec![0.5]], ..EmbeddingReply::default() };
-    assert_eq!(asked.writer.whole(&stamp(), Output::Embeddings(reply)), b"{\"embedding\":{\"values\":[0.5]}}");
+    assert_eq!(
+        asked.writer.whole(&stamp(), Output::Embeddings(reply)),
+        b"{\"embedding\":{\"values\":[0.5]}}"
+    );
     let of_another_sort = asked.writer.whole(&stamp(), Output::Tokens(1));
     assert_eq!(serde_json::from_slice::<Value>(&of_another_sort).unwrap()["error"]["status"], "INTERNAL");
 }
@@ -422,7 +459,8 @@ fn json_like() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(6, 64, 6, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((KEYS, inner), 0..6).prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            prop::collection::vec((KEYS, inner), 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
         ]
     })
 }
@@ -430,8 +468,8 @@ fn json_like() -> impl Strategy<Value = Value> {
 fn any_event() -> impl Strategy<Value = ChatEvent> {
     let call = (0..3_i32, "[a-z]{0,2}", "[a-z]{0,2}", "[{}\"a:1, ]{0,6}");
     let piece = ("|gemini|anthropic", "\\PC{0,4}", "[a-z]{0,3}", 0..4_i32);
-    (0..2_i32, "\\PC{0,6}", prop::option::of(call), prop::option::of(piece), "||||stop|length|tool_calls").prop_map(
-        |(index, content, call, piece, reason)| {
+    (0..2_i32, "\\PC{0,6}", prop::option::of(call), prop::option::of(piece), "||||stop|length|tool_calls")
+        .prop_map(|(index, content, call, piece, reason)| {
             let mut event = ChatEvent { index, content, finish_reason: reason, ..ChatEvent::default() };
             if let Some((index, id, name, arguments)) = call {
                 event.tool_calls = calls(index, &id, &name, &arguments).tool_calls;
@@ -442,8 +480,7 @@ fn any_event() -> impl Strategy<Value = ChatEvent> {
                 event.reasoning_content = text;
             }
             event
-        },
-    )
+        })
 }
 
 /// The texts of a stream, by candidate.

@@ -7,7 +7,7 @@ use super::{
     messages::messages,
     tools::tools,
 };
-use crate::wire::{Asked, ChatRequest, FieldError, Input};
+use crate::wire::{Asked, ChatRequest, FieldError, Input, WriteAnswer};
 use serde_json::{Value, json};
 
 /// The types of OpenAI's parameters, as far as the drivers do not look at them.
@@ -61,6 +61,12 @@ impl Type {
             Self::Object => "is not an object",
         }
     }
+}
+
+/// Writes the answer to a chat that is not translated: frames as they came, and errors.
+#[must_use]
+pub fn passing() -> Box<dyn WriteAnswer> {
+    Box::new(ChatWriter::default())
 }
 
 /// Reads a request for translation.

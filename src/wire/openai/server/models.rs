@@ -30,7 +30,8 @@ mod tests {
 
     #[test]
     fn models_are_listed_as_openai_lists_them() {
-        let model = ListedModel { name: "openai/gpt-4o".into(), provider: "openai".into(), context_window: 128_000 };
+        let model =
+            ListedModel { name: "openai/gpt-4o".into(), provider: "openai".into(), context_window: 128_000 };
         let one: Value = serde_json::from_slice(&one(&model)).unwrap();
         let object = json!({"id": "openai/gpt-4o", "object": "model", "created": 0, "owned_by": "openai", "context_length": 128_000});
         assert_eq!(one, object);

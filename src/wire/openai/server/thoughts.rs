@@ -53,7 +53,7 @@ fn all(
 /// None where its format is nobody's that Rota gives it back to.
 fn detail(mut fields: Fields<'_>, place: i32) -> Result<Option<Reasoning>, FieldError> {
     let format = fields.text("format")?.unwrap_or_default();
-    let mut text = |name: &str| Ok(fields.text(name)?.unwrap_or_default());
+    let mut text = |name: &str| Ok::<_, FieldError>(fields.text(name)?.unwrap_or_default());
     let mut piece = Reasoning {
         text: text("text")?,
         signature: text("signature")?,
@@ -73,7 +73,7 @@ fn detail(mut fields: Fields<'_>, place: i32) -> Result<Option<Reasoning>, Field
 
 /// A block as Anthropic has it.
 fn block(mut fields: Fields<'_>, place: i32) -> Result<Option<Reasoning>, FieldError> {
-    let mut text = |name: &str| Ok(fields.text(name)?.unwrap_or_default());
+    let mut text = |name: &str| Ok::<_, FieldError>(fields.text(name)?.unwrap_or_default());
     Ok(Some(Reasoning {
         text: text("thinking")?,
         signature: text("signature")?,
