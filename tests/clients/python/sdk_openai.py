@@ -97,6 +97,11 @@ def responses(asked, told):
             for event in stream:
                 if event.type == "response.output_text.delta":
                     told.piece(event.delta)
+                # The SDK raises nothing for these, and then misses the end.
+                if event.type == "error":
+                    told["failed"] = event.message
+                if event.type == "response.failed":
+                    told["failed"] = event.response.error.message
             answer = stream.get_final_response()
     else:
         answer = of(asked).responses.create(**fields)
