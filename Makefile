@@ -7,7 +7,7 @@ SOAK_SECONDS ?= 1800
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/fuzz_targets/*.rs)))
 
-.PHONY: help check test fmt demo rules sbom footprint bench scale growth streams faults soak attacks peers fuzz
+.PHONY: help check test fmt demo rules sbom footprint bench scale growth streams faults soak attacks peers sdks fuzz
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +79,20 @@ target/peers/requirements.txt: tests/clients/python/peers.txt
 	python3 -m venv target/peers
 	target/peers/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	cp $< $@
+
+# Those in Python that `make test` has no need of, and those in Node.
+sdks: target/sdks/requirements.txt target/sdks/node_modules ## Call Rota over HTTP through every SDK. Installs 500 MB under target/.
+	@scripts/test-setup.sh
+	cargo test --locked --test it -- --ignored sdks
+
+target/sdks/requirements.txt: tests/clients/python/sdks.txt
+	rm -rf target/sdks
+	python3 -m venv target/sdks/python
+	target/sdks/python/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	cp $< $@
+
+target/sdks/node_modules: target/sdks/requirements.txt
+	npm install --silent --no-audit --no-fund --prefix target/sdks openai@6.49.0 @anthropic-ai/sdk@1.14.0 @google/genai@2.32.0
 
 fuzz: ## Fuzz each target for FUZZ_SECONDS (600), one after the other. Needs a nightly Rust and a C++ compiler.
 	@scripts/fuzz-setup.sh

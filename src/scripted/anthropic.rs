@@ -2,7 +2,7 @@
 
 use super::{
     Recorded,
-    dialect::{Answer, Dialect, Pieces, bearer, content, header, wants_stream},
+    dialect::{Answer, Call, Dialect, Pieces, bearer, calls, content, header, wants_stream},
     thinking::{signature, thought},
 };
 use axum::{body::Bytes, http::StatusCode};
@@ -81,7 +81,7 @@ impl Anthropic {
                 let id = format!("toolu_{round}");
                 (json!({"type": "tool_use", "id": id, "name": name, "input": {"round": round}}), "tool_use")
             }
-            None => (json!({"type": "text", "text": content(&request.key).concat()}), "end_turn"),
+            None => (json!({"type": "text", "text": content(request).concat()}), "end_turn"),
         };
         let mut blocks = thoughts(round);
         blocks.push(last);
@@ -98,21 +98,24 @@ impl Anthropic {
     }
 
     fn events(&self, request: &Recorded) -> Pieces {
-        let block = |block: Value| json!({"type": "content_block_start", "index": 0, "content_block": block});
-        let delta = |delta: Value| json!({"type": "content_block_delta", "index": 0, "delta": delta});
         let message = envelope(request, &json!([]), &Value::Null, 1);
         let mut start = vec![json!({"type": "message_start", "message": message}), json!({"type": "ping"})];
-        let (content, stop_reason) = if let Some(name) = tool(request) {
-            let call = block(json!({"type": "tool_use", "id": "toolu_1", "name": name, "input": {}}));
-            let more = |text: &str| delta(json!({"type": "input_json_delta", "partial_json": text}));
-            ([call, more("{"), more("}")], "tool_use")
+        let calls = tools(request);
+        let (content, last, stop_reason) = if calls.is_empty() {
+            start.push(begins(0, &json!({"type": "text", "text": ""})));
+            let text = |text| gains(0, &json!({"type": "text_delta", "text": text}));
+            (content(request).map(text).to_vec(), 0, "end_turn")
         } else {
-            start.push(block(json!({"type": "text", "text": ""})));
-            let text = |text| delta(json!({"type": "text_delta", "text": text}));
-            (content(&request.key).map(text), "end_turn")
+            let blocks = calls.iter().enumerate().flat_map(|(index, call)| {
+                let more = |text| gains(index, &json!({"type": "input_json_delta", "partial_json": text}));
+                let before = index.checked_sub(1).map(ends);
+                let begin = begins(index, &tool_use(call, &json!({})));
+                before.into_iter().chain([begin]).chain(call.pieces().map(more))
+            });
+            (blocks.collect(), calls.len() - 1, "tool_use")
         };
         let end = [
-            json!({"type": "content_block_stop", "index": 0}),
+            ends(last),
             json!({
                 "type": "message_delta",
                 "delta": {"stop_reason": stop_reason, "stop_sequence": null},
@@ -122,6 +125,21 @@ impl Anthropic {
         let done = vec![self.frame(&json!({"type": "message_stop"}))];
         Pieces { done, ..Pieces::events(self, &start, content, &end) }
     }
+}
+
+/// A block begins.
+fn begins(index: usize, block: &Value) -> Value {
+    json!({"type": "content_block_start", "index": index, "content_block": block})
+}
+
+/// A block gains something.
+fn gains(index: usize, delta: &Value) -> Value {
+    json!({"type": "content_block_delta", "index": index, "delta": delta})
+}
+
+/// A block ends.
+fn ends(index: usize) -> Value {
+    json!({"type": "content_block_stop", "index": index})
 }
 
 fn thinks(request: &Recorded) -> bool {
@@ -180,7 +198,7 @@ fn altered(request: &Recorded) -> Option<String> {
 /// A block as a stream has it: empty first, and then what it gains.
 fn in_events(index: usize, block: &Value) -> Vec<Value> {
     let text = |name: &str| block.get(name).and_then(Value::as_str).unwrap_or_default();
-    let delta = |delta: Value| json!({"type": "content_block_delta", "index": index, "delta": delta});
+    let delta = |delta: Value| gains(index, &delta);
     let (start, deltas) = match text("type") {
         "thinking" => {
             let (begin, end) = text("thinking").split_at_checked(5).unwrap_or_default();
@@ -203,17 +221,23 @@ fn in_events(index: usize, block: &Value) -> Vec<Value> {
         }
         _ => (block.clone(), Vec::new()),
     };
-    let mut events = vec![json!({"type": "content_block_start", "index": index, "content_block": start})];
+    let mut events = vec![begins(index, &start)];
     events.extend(deltas);
-    events.push(json!({"type": "content_block_stop", "index": index}));
+    events.push(ends(index));
     events
 }
 
-/// The tool to call: the first, unless the conversation ends with a tool's result.
-fn tool(request: &Recorded) -> Option<&str> {
+/// The tools to call, as the prompt says, unless the conversation ends with a tool's result.
+fn tools(request: &Recorded) -> Vec<Call<'_>> {
     let last = request.body.get("messages").and_then(Value::as_array).and_then(|messages| messages.last());
     let answered = last.and_then(|message| message.pointer("/content/0/type")) == Some(&"tool_result".into());
-    request.body.pointer("/tools/0/name").and_then(Value::as_str).filter(|_| !answered)
+    let tools = request.body.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let names = tools.iter().filter_map(|tool| tool.get("name")?.as_str());
+    if answered { Vec::new() } else { calls(request, names) }
+}
+
+fn tool_use(call: &Call, input: &Value) -> Value {
+    json!({"type": "tool_use", "id": format!("toolu_{}", call.place), "name": call.name, "input": input})
 }
 
 /// Ten tokens go in, two of them from the cache.
@@ -236,9 +260,11 @@ fn envelope(request: &Recorded, content: &Value, stop_reason: &Value, output_tok
 }
 
 fn message(request: &Recorded) -> Value {
-    let (block, stop_reason) = match tool(request) {
-        Some(name) => (json!({"type": "tool_use", "id": "toolu_1", "name": name, "input": {}}), "tool_use"),
-        None => (json!({"type": "text", "text": content(&request.key).concat()}), "end_turn"),
+    let calls = tools(request);
+    let (blocks, stop_reason) = if calls.is_empty() {
+        (json!([{"type": "text", "text": content(request).concat()}]), "end_turn")
+    } else {
+        (calls.iter().map(|call| tool_use(call, &call.arguments)).collect(), "tool_use")
     };
-    envelope(request, &json!([block]), &stop_reason.into(), 3)
+    envelope(request, &blocks, &stop_reason.into(), 3)
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Recorded,
-    dialect::{Answer, Dialect, Pieces, bearer, content, wants_stream},
+    dialect::{Answer, Call, Dialect, Pieces, bearer, calls, content, wants_stream},
     thinking::thought,
 };
 use axum::body::Bytes;
@@ -68,17 +68,24 @@ impl Cohere {
         let empty =
             json!({"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []});
         let mut start = vec![json!({"type": "message-start", "id": "scripted", "delta": {"message": empty}})];
-        let (content, last, finish_reason) = if let Some(name) = tool(request) {
-            let more = |text: &str| {
-                event("tool-call-delta", json!({"tool_calls": {"function": {"arguments": text}}}))
+        let called = tools(request);
+        let (content, last, finish_reason) = if let Some(first) = called.first() {
+            let place = |mut event: Value, index: usize| {
+                event["index"] = index.into();
+                event
             };
-            let content = vec![
-                event("tool-plan-delta", json!({"tool_plan": plan(name)})),
-                event("tool-call-start", json!({ "tool_calls": call(name, "") })),
-                more("{"),
-                more("}"),
-            ];
-            (content, "tool-call-end", "TOOL_CALL")
+            let calls = called.iter().enumerate().flat_map(|(index, own)| {
+                let before =
+                    index.checked_sub(1).map(|index| json!({"type": "tool-call-end", "index": index}));
+                let begin = event("tool-call-start", json!({ "tool_calls": call(own, "") }));
+                let more = own.pieces().map(|text| {
+                    event("tool-call-delta", json!({"tool_calls": {"function": {"arguments": text}}}))
+                });
+                let events = [begin].into_iter().chain(more).map(move |event| place(event, index));
+                before.into_iter().chain(events).collect::<Vec<_>>()
+            });
+            let plan = event("tool-plan-delta", json!({"tool_plan": plan(first.name)}));
+            ([plan].into_iter().chain(calls).collect(), "tool-call-end", "TOOL_CALL")
         } else {
             let mut thoughts = Vec::new();
             if thinks(request) {
@@ -93,20 +100,23 @@ impl Cohere {
                 thoughts.push(begin);
             }
             let text = |text| event("content-delta", json!({"content": {"text": text}}));
-            thoughts.extend(content(&request.key).map(text));
+            thoughts.extend(content(request).map(text));
             (thoughts, "content-end", "COMPLETE")
         };
         let delta = json!({"finish_reason": finish_reason, "usage": usage()});
-        let end = [json!({"type": last, "index": 0}), json!({"type": "message-end", "delta": delta})];
+        let index = called.len().saturating_sub(1);
+        let end = [json!({"type": last, "index": index}), json!({"type": "message-end", "delta": delta})];
         Pieces::events(self, &start, content, &end)
     }
 }
 
-/// The tool to call: the first, unless the conversation ends with a tool's result.
-fn tool(request: &Recorded) -> Option<&str> {
+/// The tools to call, as the prompt says, unless the conversation ends with a tool's result.
+fn tools(request: &Recorded) -> Vec<Call<'_>> {
     let last = request.body.get("messages").and_then(Value::as_array).and_then(|messages| messages.last());
     let answered = last.and_then(|message| message.get("role")).is_some_and(|role| role == "tool");
-    request.body.pointer("/tools/0/function/name").and_then(Value::as_str).filter(|_| !answered)
+    let tools = request.body.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let names = tools.iter().filter_map(|tool| tool.pointer("/function/name")?.as_str());
+    if answered { Vec::new() } else { calls(request, names) }
 }
 
 /// <https://docs.cohere.com/docs/reasoning>.
@@ -119,8 +129,9 @@ fn plan(tool: &str) -> String {
     format!("I will call {tool}.")
 }
 
-fn call(tool: &str, arguments: &str) -> Value {
-    json!({"id": "call_1", "type": "function", "function": {"name": tool, "arguments": arguments}})
+fn call(own: &Call, arguments: &str) -> Value {
+    let function = json!({"name": own.name, "arguments": arguments});
+    json!({"id": format!("call_{}", own.place), "type": "function", "function": function})
 }
 
 /// Ten tokens go in, two of them from the cache; Cohere's own are not billed.
@@ -133,11 +144,12 @@ fn usage() -> Value {
 }
 
 fn message(request: &Recorded) -> Value {
-    let (message, finish_reason) = if let Some(name) = tool(request) {
-        let calls = json!([call(name, "{}")]);
-        (json!({"role": "assistant", "tool_plan": plan(name), "tool_calls": calls}), "TOOL_CALL")
+    let called = tools(request);
+    let (message, finish_reason) = if let Some(first) = called.first() {
+        let calls: Vec<_> = called.iter().map(|own| call(own, &own.arguments.to_string())).collect();
+        (json!({"role": "assistant", "tool_plan": plan(first.name), "tool_calls": calls}), "TOOL_CALL")
     } else {
-        let text = json!({"type": "text", "text": content(&request.key).concat()});
+        let text = json!({"type": "text", "text": content(request).concat()});
         let thinking = json!({"type": "thinking", "thinking": thought(1)});
         let content: Vec<_> = thinks(request).then_some(thinking).into_iter().chain([text]).collect();
         (json!({"role": "assistant", "content": content}), "COMPLETE")

@@ -92,9 +92,53 @@ impl Pieces {
     }
 }
 
+/// A prompt that has this in it gets every tool called at once, each with its place as its only argument.
+pub const CALL_ALL: &str = "call every tool";
+
+/// A prompt that has this in it gets an object of JSON whose only field, `said`, holds what is said otherwise.
+pub const IN_JSON: &str = "answer in JSON";
+
+/// Whether these words stand in the request.
+pub(super) fn has(request: &Recorded, words: &str) -> bool {
+    std::str::from_utf8(&request.raw).is_ok_and(|text| text.contains(words))
+}
+
+/// The first word of every answer.
+pub(super) const FIRST_WORD: &str = "served ";
+
 /// What the model says. Names the key, so that a test sees who served.
-pub(super) fn content(key: &str) -> [String; 3] {
-    ["served ".to_owned(), "by ".to_owned(), key.to_owned()]
+pub(super) fn content(request: &Recorded) -> [String; 3] {
+    let (first, last) = (FIRST_WORD.to_owned(), request.key.clone());
+    if has(request, IN_JSON) {
+        return [format!("{{\"said\": \"{first}"), "by ".to_owned(), format!("{last}\"}}")];
+    }
+    [first, "by ".to_owned(), last]
+}
+
+/// The tools to call, each with its place from 1, and what it is called with. `names` are those of the request.
+pub(super) fn calls<'a>(request: &Recorded, names: impl Iterator<Item = &'a str>) -> Vec<Call<'a>> {
+    if !has(request, CALL_ALL) {
+        return names.take(1).map(|name| Call { name, place: 1, arguments: json!({}) }).collect();
+    }
+    let call = |(name, place)| Call { name, place, arguments: json!({ "place": place }) };
+    names.zip(1..).map(call).collect()
+}
+
+/// A call of a tool.
+#[derive(Clone)]
+pub(super) struct Call<'a> {
+    pub(super) name: &'a str,
+    pub(super) place: usize,
+    pub(super) arguments: Value,
+}
+
+impl Call<'_> {
+    /// Its arguments as text, in two pieces.
+    pub(super) fn pieces(&self) -> [String; 2] {
+        let mut text = self.arguments.to_string();
+        let rest = text.split_off(1);
+        [text, rest]
+    }
 }
 
 /// A header's text.

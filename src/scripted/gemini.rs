@@ -3,7 +3,7 @@
 
 use super::{
     Recorded,
-    dialect::{Answer, Dialect, Pieces, content, header},
+    dialect::{Answer, Call, Dialect, Pieces, calls, content, header},
     thinking::{signature, thought},
 };
 use axum::http::StatusCode;
@@ -34,18 +34,19 @@ impl Dialect for Gemini {
             (Some(model), "streamGenerateContent") => {
                 // In a stream the signature of a text may come behind it ("Thought signatures", streaming).
                 let mut last = json!({"text": ""});
-                if thinks(request) && tool(request).is_none() {
+                if thinks(request) && tools(request).is_empty() {
                     last["thoughtSignature"] = signature("text").into();
                 }
                 let [start, end] = [reply(model, &json!([]), false), reply(model, &json!([last]), true)];
                 let content = chunks(request).into_iter().map(|parts| reply(model, &parts, false));
-                if request.query == "alt=sse" {
+                if request.query.split('&').any(|field| field == "alt=sse") {
                     Answer::Pieces(Pieces::events(self, &[start], content, &[end]))
                 } else {
                     Answer::Whole([start].into_iter().chain(content).chain([end]).collect())
                 }
             }
             (Some(_), "batchEmbedContents") => Answer::Whole(embeddings(&request.body)),
+            (Some(_), "embedContent") => Answer::Whole(json!({"embedding": vector((0, &request.body))})),
             (Some(_), "countTokens") => Answer::Whole(json!({"totalTokens": 10})),
             (None, "") if resource == "models" => Answer::Whole(json!({
                 "models": [{
@@ -105,13 +106,19 @@ fn behind_question(request: &Recorded) -> impl Iterator<Item = (usize, &Value)> 
     contents.iter().enumerate().skip(behind)
 }
 
-/// The tool to call: without thinking the first, unless the conversation ends with a tool's result.
-fn tool(request: &Recorded) -> Option<&Value> {
+/// The tools to call: with thinking one after the other, else as the prompt says, unless the conversation ends with a
+/// tool's result.
+fn tools(request: &Recorded) -> Vec<Call<'_>> {
     let answered =
         behind_question(request).filter(|(_, said)| said.pointer("/parts/0/functionResponse").is_some());
     let answered = answered.count();
-    let name = request.body.pointer(&format!("/tools/0/functionDeclarations/{answered}/name"));
-    name.filter(|_| answered == 0 || thinks(request))
+    let tools = request.body.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let declared = tools.iter().filter_map(|tool| tool.get("functionDeclarations")?.as_array()).flatten();
+    let names = declared.filter_map(|tool| tool.get("name")?.as_str());
+    if thinks(request) {
+        return calls(request, names.skip(answered).take(1));
+    }
+    if answered == 0 { calls(request, names) } else { Vec::new() }
 }
 
 /// Why the calls behind the last question are not as they were: the first of each step needs its signature ("Thought
@@ -144,15 +151,18 @@ const NO_SIGNATURE: &str = "skip_thought_signature_validator";
 
 /// The parts of each chunk with content. A call comes as a whole, and has no id: so it is with most models.
 fn chunks(request: &Recorded) -> Vec<Value> {
-    let mut chunks = match tool(request) {
-        Some(name) => {
-            let mut call = json!({"functionCall": {"name": name, "args": {}}});
-            if thinks(request) {
-                call["thoughtSignature"] = signature(name.as_str().unwrap_or_default()).into();
-            }
-            vec![json!([call])]
+    let calls = tools(request);
+    let call = |call: &Call| {
+        let mut part = json!({"functionCall": {"name": call.name, "args": call.arguments}});
+        if thinks(request) {
+            part["thoughtSignature"] = signature(call.name).into();
         }
-        None => content(&request.key).iter().map(|text| json!([{ "text": text }])).collect(),
+        json!([part])
+    };
+    let mut chunks: Vec<_> = if calls.is_empty() {
+        content(request).iter().map(|text| json!([{ "text": text }])).collect()
+    } else {
+        calls.iter().map(call).collect()
     };
     if thinks(request) {
         let round = behind_question(request).count() / 2 + 1;
@@ -163,10 +173,10 @@ fn chunks(request: &Recorded) -> Vec<Value> {
 
 /// The parts of a whole answer.
 fn parts(request: &Recorded) -> Value {
-    if tool(request).is_some() {
+    if !tools(request).is_empty() {
         return chunks(request).iter().filter_map(|chunk| chunk.get(0)).cloned().collect();
     }
-    let mut said = json!({"text": content(&request.key).concat()});
+    let mut said = json!({"text": content(request).concat()});
     if !thinks(request) {
         return json!([said]);
     }
@@ -195,13 +205,15 @@ fn reply(model: &str, parts: &Value, last: bool) -> Value {
     reply
 }
 
-/// A vector a text: its length in bytes, its place, and 1.
+/// A text's length in bytes, its place, and 1.
+fn vector((index, request): (usize, &Value)) -> Value {
+    let text = request.pointer("/content/parts/0/text").and_then(Value::as_str).unwrap_or_default();
+    json!({"values": [text.len(), index, 1.0]})
+}
+
+/// A vector a text.
 fn embeddings(body: &Value) -> Value {
     let requests = body.get("requests").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let vector = |(index, request): (usize, &Value)| {
-        let text = request.pointer("/content/parts/0/text").and_then(Value::as_str).unwrap_or_default();
-        json!({"values": [text.len(), index, 1.0]})
-    };
     json!({
         "embeddings": requests.iter().enumerate().map(vector).collect::<Vec<_>>(),
         "usageMetadata": {"promptTokenCount": requests.len()},

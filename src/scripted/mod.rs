@@ -3,7 +3,8 @@
 //! `rota demo` and the tests call it in place of a provider. It answers each request in the dialect of the vendor that
 //! the request is for. `{…}/anything/{…}` returns what came in. A [`Script`] per API key says what it does: it can put a
 //! good answer in any [`Framing`], an error in any [`ErrorForm`], or send bytes as they are ([`Raw`]). Without a script it
-//! answers well and says in its answer which key served. With thinking on, it calls each tool once, one a round, and asks
+//! answers well and says in its answer which key served; a prompt that says so gets every tool called or JSON
+//! ([`CALL_ALL`], [`IN_JSON`]). With thinking on, it calls each tool once, one a round, and asks
 //! for what it thought as the vendor does. It stops when its [`Upstream`] is dropped; calls then cannot connect.
 
 mod anthropic;
@@ -17,10 +18,12 @@ mod raw;
 mod reasoning;
 mod recorded;
 mod reply;
+mod responses;
 mod script;
 mod thinking;
 mod vendors;
 
+pub use dialect::{CALL_ALL, IN_JSON};
 pub use framing::{ErrorForm, Framing};
 pub use raw::Raw;
 pub use recorded::Recorded;
@@ -172,14 +175,14 @@ async fn serve(
     method: Method,
     uri: Uri,
     headers: HeaderMap,
-    body: Bytes,
+    raw: Bytes,
 ) -> Response {
     let at = Instant::now();
     // A form is kept as text.
     let body: Value =
-        serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into());
+        serde_json::from_slice(&raw).unwrap_or_else(|_| String::from_utf8_lossy(&raw).into_owned().into());
     let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
-    let mut request = Recorded { at, key: String::new(), method, path, query, body, headers };
+    let mut request = Recorded { at, key: String::new(), method, path, query, body, raw, headers };
     let dialect = vendors::of(&request);
     request.key = dialect.key(&request).unwrap_or_default().to_owned();
     let mut in_flight = InFlight::new(Arc::clone(&shared));

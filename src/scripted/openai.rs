@@ -2,10 +2,11 @@
 
 use super::{
     Recorded,
-    dialect::{Answer, Dialect, Pieces, bearer, content, header, wants_stream},
+    dialect::{Answer, Call, Dialect, Pieces, bearer, calls, content, header, wants_stream},
     reasoning::{Reasoning, rounds},
 };
 use axum::{body::Bytes, http::StatusCode};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde_json::{Map, Value, json};
 
 /// Takes every request that no other vendor knows as its own.
@@ -34,7 +35,12 @@ impl Dialect for OpenAi {
             "embeddings" => embeddings(body),
             "moderations" => moderation(body),
             "rerank" => order(body),
-            "audio/transcriptions" => transcription(body),
+            "audio/transcriptions" | "audio/translations" => transcription(body),
+            "completions" if wants_stream(request) => return Some(Answer::Pieces(self.texts(request))),
+            "completions" => text_completion(request, &content(request).concat(), Some("stop")),
+            "images/generations" => {
+                json!({"created": 0, "data": [{"b64_json": BASE64_STANDARD.encode(&request.key)}]})
+            }
             "models" => json!({
                 "object": "list",
                 "data": [{"id": "scripted", "object": "model", "created": 0, "owned_by": "rota"}],
@@ -81,18 +87,27 @@ fn endpoint(path: &str) -> Option<&str> {
     path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/")
 }
 
-/// The tool to call, and its id: with reasoning one after the other, else the first, unless the conversation ends with
-/// a tool's result.
-fn tool(request: &Recorded) -> Option<(&str, String)> {
+/// The tools to call: with reasoning one after the other, else as the prompt says, unless the conversation ends with a
+/// tool's result.
+fn tools(request: &Recorded) -> Vec<Call<'_>> {
     let body = &request.body;
     let last = body.get("messages").and_then(Value::as_array).and_then(|messages| messages.last());
     let answered = last.and_then(|message| message.get("role")).is_some_and(|role| role == "tool");
-    let reasons = Reasoning::asked(request).is_some();
-    let place = if reasons { rounds(request).count() } else { 0 };
-    let name = body.pointer(&format!("/tools/{place}/function/name")).and_then(Value::as_str);
-    name.filter(|_| !answered || reasons).map(|name| (name, format!("call_{}", place + 1)))
+    let tools = body.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let mut names = tools.iter().filter_map(|tool| tool.pointer("/function/name")?.as_str());
+    if Reasoning::asked(request).is_some() {
+        let place = rounds(request).count();
+        let name = names.nth(place).into_iter();
+        return name.map(|name| Call { name, place: place + 1, arguments: json!({}) }).collect();
+    }
+    if answered { Vec::new() } else { calls(request, names) }
 }
 
+fn id(call: &Call) -> String {
+    format!("call_{}", call.place)
+}
+
+/// What an answer costs.
 fn usage() -> Value {
     json!({
         "prompt_tokens": 10,
@@ -115,14 +130,16 @@ fn envelope(object: &str, request: &Value) -> Map<String, Value> {
 }
 
 fn completion(request: &Recorded) -> Value {
-    let (mut message, finish) = match tool(request) {
-        Some((name, id)) => {
-            let call = json!({"id": id, "type": "function", "function": {"name": name, "arguments": "{}"}});
-            (json!({"role": "assistant", "content": null, "tool_calls": [call]}), "tool_calls")
-        }
-        None => {
-            (json!({"role": "assistant", "content": content(&request.key).concat(), "refusal": null}), "stop")
-        }
+    let calls = tools(request);
+    let (mut message, finish) = if calls.is_empty() {
+        (json!({"role": "assistant", "content": content(request).concat(), "refusal": null}), "stop")
+    } else {
+        let call = |call: &Call| {
+            let function = json!({"name": call.name, "arguments": call.arguments.to_string()});
+            json!({"id": id(call), "type": "function", "function": function})
+        };
+        let calls: Vec<_> = calls.iter().map(call).collect();
+        (json!({"role": "assistant", "content": null, "tool_calls": calls}), "tool_calls")
     };
     if let Some(reasoning) = Reasoning::asked(request) {
         reasoning.add_to(&mut message, rounds(request).count() + 1);
@@ -144,14 +161,17 @@ impl OpenAi {
         let delta = |delta: Value, finish: Value| {
             Value::Object(chunk(json!([{"index": 0, "delta": delta, "finish_reason": finish}])))
         };
-        let (content, finish) = match tool(request) {
-            Some((name, id)) => {
-                let function = json!({"name": name, "arguments": ""});
-                let start = json!({"index": 0, "id": id, "type": "function", "function": function});
-                let more = |text: &str| json!({"index": 0, "function": {"arguments": text}});
-                ([start, more("{"), more("}")].map(|call| json!({"tool_calls": [call]})), "tool_calls")
-            }
-            None => (content(&request.key).map(|text| json!({"content": text})), "stop"),
+        let calls = tools(request);
+        let (content, finish) = if calls.is_empty() {
+            (content(request).map(|text| json!({"content": text})).to_vec(), "stop")
+        } else {
+            let fragments = calls.iter().zip(0..).flat_map(|(call, index)| {
+                let function = json!({"name": call.name, "arguments": ""});
+                let start = json!({"index": index, "id": id(call), "type": "function", "function": function});
+                let more = call.pieces().map(|text| json!({"index": index, "function": {"arguments": text}}));
+                [start].into_iter().chain(more)
+            });
+            (fragments.map(|fragment| json!({"tool_calls": [fragment]})).collect(), "tool_calls")
         };
         let start = [delta(json!({"role": "assistant", "content": ""}), Value::Null)];
         let mut end = vec![delta(json!({}), finish.into())];
@@ -167,11 +187,32 @@ impl OpenAi {
             reasoning.into_iter().flatten().chain(content).map(|content| delta(content, Value::Null));
         Pieces { done, ..Pieces::events(self, &start, content, &end) }
     }
+
+    /// A streamed text.
+    fn texts(&self, request: &Recorded) -> Pieces {
+        let texts = content(request).map(|text| text_completion(request, &text, None));
+        let done = vec!["data: [DONE]\n\n".into()];
+        let end = [text_completion(request, "", Some("stop"))];
+        Pieces { done, ..Pieces::events(self, &[], texts, &end) }
+    }
+}
+
+/// The whole of a text without a chat, or a piece of it.
+fn text_completion(request: &Recorded, text: &str, finish: Option<&str>) -> Value {
+    let mut out = envelope("text_completion", &request.body);
+    out.insert(
+        "choices".into(),
+        json!([{"index": 0, "text": text, "logprobs": null, "finish_reason": finish}]),
+    );
+    if finish.is_some() {
+        out.insert("usage".into(), usage());
+    }
+    Value::Object(out)
 }
 
 /// Names the key, as a chat does, behind the mark of an MP3 file.
 fn speech(request: &Recorded) -> Pieces {
-    let words = content(&request.key).map(Bytes::from);
+    let words = content(request).map(Bytes::from);
     Pieces::plain("audio/mpeg", [Bytes::from_static(b"ID3")].into_iter().chain(words).collect())
 }
 
@@ -182,7 +223,17 @@ fn embeddings(request: &Value) -> Value {
         Some(Value::String(text)) => vec![text],
         _ => Vec::new(),
     };
-    let datum = |(index, text): (usize, &&str)| json!({"object": "embedding", "index": index, "embedding": [text.len(), index, 1.0]});
+    // The official clients ask for these bytes unasked.
+    let packed = request.get("encoding_format").is_some_and(|format| format == "base64");
+    let datum = |(index, text): (usize, &&str)| {
+        let vector = [text.len() as f32, index as f32, 1.0];
+        let embedding = if packed {
+            BASE64_STANDARD.encode(vector.map(f32::to_le_bytes).concat()).into()
+        } else {
+            json!([text.len(), index, 1.0])
+        };
+        json!({"object": "embedding", "index": index, "embedding": embedding})
+    };
     json!({
         "object": "list",
         "data": texts.iter().enumerate().map(datum).collect::<Vec<_>>(),

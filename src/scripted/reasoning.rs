@@ -23,7 +23,9 @@ impl Reasoning {
         if request.body.pointer("/thinking/type").is_some_and(|kind| kind == "enabled") {
             return Some(Self::Text);
         }
-        request.body.get("reasoning").is_some_and(Value::is_object).then_some(Self::Details)
+        // The second is short for the first (<https://openrouter.ai/docs/client-sdks/typescript/models/chatrequestreasoningeffort.md>).
+        let effort = request.body.get("reasoning_effort").is_some_and(|effort| effort != "none");
+        (request.body.get("reasoning").is_some_and(Value::is_object) || effort).then_some(Self::Details)
     }
 
     /// The fields of a message that was thought of in that round.

@@ -1,6 +1,9 @@
 //! A request that the scripted upstream got.
 
-use axum::http::{HeaderMap, Method};
+use axum::{
+    body::Bytes,
+    http::{HeaderMap, Method},
+};
 use serde_json::Value;
 use std::time::Instant;
 
@@ -19,6 +22,8 @@ pub struct Recorded {
     pub query: String,
     /// The JSON body; what is no JSON, as text.
     pub body: Value,
+    /// The body byte for byte.
+    pub raw: Bytes,
     /// The headers, the key among them.
     pub headers: HeaderMap,
 }

@@ -232,8 +232,7 @@ impl Script {
 
 /// The same piece with another text of that length in the place of its own.
 fn stretched(piece: &Bytes, length: usize) -> Bytes {
-    let [word, ..] = dialect::content("");
-    String::from_utf8_lossy(piece).replacen(&word, &"x".repeat(length), 1).into()
+    String::from_utf8_lossy(piece).replacen(dialect::FIRST_WORD, &"x".repeat(length), 1).into()
 }
 
 /// The first half of it.

@@ -25,6 +25,7 @@ mod documents;
 mod faults;
 mod gate;
 mod house;
+mod http;
 mod invoke;
 mod provider;
 mod state;

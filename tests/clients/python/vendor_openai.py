@@ -63,6 +63,36 @@ def openai_tools(origin):
     tools(client(origin))
 
 
+def sent(item):
+    """Without what the client adds to an item of a stream."""
+    item = {name: value for name, value in item.items() if name not in ("parsed", "parsed_arguments")}
+    if isinstance(item.get("content"), list):
+        item["content"] = [sent(part) for part in item["content"]]
+    return item
+
+
+def openai_responses(origin):
+    tools = [{"type": "function", "name": name, "parameters": {"type": "object"}} for name in ["weather", "clock"]]
+    reasons = {"reasoning": {"effort": "low"}}
+    for prompt, more, kinds in [
+        ("hi", {}, ["message"]),
+        ("hi", reasons, ["reasoning", "message"]),
+        ("call every tool", {"tools": tools}, ["function_call", "function_call"]),
+    ]:
+        whole = client(origin).responses.create(model="m", input=prompt, **more)
+        with client(origin).responses.stream(model="m", input=prompt, **more) as stream:
+            numbers = [event.sequence_number for event in stream]
+            final = stream.get_final_response()
+        same("items", [item.type for item in whole.output], kinds)
+        same("streamed answer", [sent(item.to_dict()) for item in final.output], [item.to_dict() for item in whole.output])
+        same("numbers", numbers, list(range(len(numbers))))
+        same("text", whole.output_text, SAID if "message" in kinds else "")
+        same("usage", (final.usage.input_tokens, final.usage.output_tokens, final.usage.total_tokens), USAGE[:3])
+    # This client raises nothing for an error that is an event.
+    *_, last = client(origin, IN_BAND).responses.create(model="m", input="hi", stream=True)
+    same("in the stream", (last.type, last.message), ("error", "busy"))
+
+
 def openai_texts(origin):
     reply = client(origin).embeddings.create(model="m", input=["a", "three"])
     same("embeddings", [each.embedding for each in reply.data], [[1, 0, 1], [5, 1, 1]])
@@ -140,4 +170,4 @@ def azure(origin):
     raises("status 429", openai.RateLimitError, lambda: refused.chat.completions.create(model="m", messages=HI))
 
 
-main(openai_chats, openai_tools, openai_texts, openai_speech, openai_models, openai_errors, openai_framings, openai_reasoning, azure)
+main(openai_chats, openai_tools, openai_responses, openai_texts, openai_speech, openai_models, openai_errors, openai_framings, openai_reasoning, azure)

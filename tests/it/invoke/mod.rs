@@ -18,7 +18,7 @@ mod leases;
 mod patience;
 mod relay;
 mod reservations;
-mod sixteen_faults;
+pub mod sixteen_faults;
 mod speech;
 mod speech_out;
 pub mod streaming;

@@ -1,5 +1,5 @@
-//! The faults of failoverbench (<https://github.com/failoverbench/failoverbench>, methodology 0.1), told over gRPC. Its
-//! seconds are tenths of a second here, but for those in `Retry-After`.
+//! The faults of failoverbench (<https://github.com/failoverbench/failoverbench>, methodology 0.1), told over gRPC and, from
+//! `tests/it/http/sixteen_faults.rs`, over HTTP. Its seconds are tenths of a second here, but for those in `Retry-After`.
 //!
 //! A fault passes if the caller gets the whole answer and the call behaves; partial: an advised behaviour is missing; safe:
 //! the caller gets a clear error in time.
@@ -20,14 +20,18 @@ use tokio::time::{Instant, interval, timeout};
 use tonic::{Code, Status};
 
 use super::streaming::content;
-use crate::support::{
-    read,
-    rota::Rota,
-    world::{Scene, hi},
+use crate::{
+    http::sixteen_faults::ask as ask_over_http,
+    support::{
+        http::Http,
+        kinds, read,
+        rota::Rota,
+        world::{Scene, hi},
+    },
 };
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+pub enum Verdict {
     Pass,
     Partial,
     Safe,
@@ -37,28 +41,56 @@ use Verdict::{Fail, Partial, Pass, Safe};
 
 /// How the model is set up.
 #[derive(Debug, Clone, Copy)]
-struct Setting {
+pub struct Setting {
     /// Whether the model and its fallback have two keys each, or one.
-    two_keys: bool,
+    pub two_keys: bool,
     /// Whether it has the policy that docs/reference/balancing.md recommends.
-    recommended: bool,
+    pub recommended: bool,
+    /// How it is called.
+    pub door: Door,
+}
+
+/// How a model is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    Grpc,
+    /// As OpenAI's clients call it. What was sent cannot be taken back: the policy is to go on from there, and the fallback
+    /// is a model that can, but for the fault that is about one that cannot.
+    Http,
 }
 
 /// A model with a fallback at another provider.
-struct Stage {
+pub struct Stage {
     upstream: Upstream,
-    scene: Scene,
+    pub scene: Scene,
     spare: Vec<String>,
+    door: Door,
+    http: Option<Http>,
 }
 
 /// What became of a call.
-struct Told {
-    end: Result<String, Status>,
+pub struct Told {
+    pub end: Result<String, Refused>,
     /// Whether it reports its usage.
-    usage: bool,
+    pub usage: bool,
     /// The model that the route names.
-    model: String,
-    took: Duration,
+    pub model: String,
+}
+
+/// How a call has failed.
+#[derive(Debug)]
+pub struct Refused {
+    /// Whether the error says why.
+    pub clear: bool,
+    /// Whether it says that the request is wrong.
+    pub invalid: bool,
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        let clear = status.code() != Code::Unknown && status.code() != Code::Internal;
+        Self { clear, invalid: status.code() == Code::InvalidArgument }
+    }
 }
 
 fn tenths(count: u64) -> Duration {
@@ -68,7 +100,8 @@ fn tenths(count: u64) -> Duration {
 fn policy(setting: Setting) -> BalancingPolicy {
     let time = |time| Some(prost_types::Duration::try_from(time).unwrap());
     let (limit, wait, on_break) = if setting.recommended {
-        (tenths(10), time(Duration::from_secs(5)), OnBreak::Restart)
+        let on_break = if setting.door == Door::Http { OnBreak::Continue } else { OnBreak::Restart };
+        (tenths(10), time(Duration::from_secs(5)), on_break)
     } else {
         (tenths(60), None, OnBreak::Unspecified)
     };
@@ -83,7 +116,7 @@ fn policy(setting: Setting) -> BalancingPolicy {
 }
 
 impl Stage {
-    async fn set(rota: &Rota, setting: Setting, fault: Script) -> Self {
+    async fn set(rota: &Rota, setting: Setting, number: usize, fault: Script) -> Self {
         let upstream = Upstream::start().await.unwrap();
         let mut scene = Scene::tenant(rota).await;
         scene.add_model(&upstream.base_url()).await;
@@ -91,17 +124,20 @@ impl Stage {
         spare.key.provider = "spare".to_owned();
         spare.provider = "spare".to_owned();
         spare.key.model = "spare".to_owned();
+        let goes_on = setting.door == Door::Http && number != 14;
+        let kind = if goes_on { kinds::ANTHROPIC } else { kinds::OPENAI_COMPATIBLE };
         let provider = Provider {
             tenant_id: scene.tenant.clone(),
             name: "spare".to_owned(),
-            kind: "openai_compatible".to_owned(),
-            base_url: upstream.base_url(),
+            kind: kind.name.to_owned(),
+            base_url: kind.base_url(&upstream),
             ..Provider::default()
         };
         let create = CreateProviderRequest { provider: Some(provider) };
         scene.clients.config.create_provider(create).await.unwrap();
-        put(&scene, &spare.key, Vec::new()).await;
-        put(&scene, &scene.key, vec![spare.key.clone()]).await;
+        let upstream_model = if goes_on { "claude-sonnet-4-5" } else { "" };
+        put(&scene, &spare.key, upstream_model, Vec::new()).await;
+        put(&scene, &scene.key, "", vec![spare.key.clone()]).await;
         for side in [&mut scene, &mut spare] {
             if setting.two_keys {
                 side.add_configs(2).await;
@@ -122,11 +158,18 @@ impl Stage {
         for key in &scene.keys {
             upstream.script(key, fault.clone());
         }
-        Self { upstream, scene, spare: spare.keys }
+        let http = if setting.door == Door::Http { Some(Http::of(rota).await) } else { None };
+        Self { upstream, scene, spare: spare.keys, door: setting.door, http }
     }
 
     async fn ask(&self) -> Told {
-        let began = Instant::now();
+        match &self.http {
+            Some(http) => ask_over_http(http, &self.scene).await,
+            None => self.ask_over_grpc().await,
+        }
+    }
+
+    async fn ask_over_grpc(&self) -> Told {
         let request = StreamLlmRequest {
             key: Some(self.scene.key.clone()),
             messages: vec![hi()],
@@ -138,10 +181,9 @@ impl Stage {
         };
         let route = messages.iter().rev().find_map(|message| message.route.clone()).unwrap_or_default();
         Told {
-            end: end.map(|()| valid(&messages)),
+            end: end.map(|()| valid(&messages)).map_err(Into::into),
             usage: messages.iter().any(|message| message.usage.is_some()),
             model: route.model,
-            took: began.elapsed(),
         }
     }
 
@@ -151,10 +193,15 @@ impl Stage {
         (sum(&self.scene.keys), sum(&self.spare))
     }
 
-    /// Whether it is the whole answer of any key.
+    /// Whether it is the whole answer of any key; where an answer goes on, behind what another has begun.
     fn is_whole(&self, text: &str) -> bool {
         let mut keys = self.scene.keys.iter().chain(&self.spare);
-        keys.any(|key| text == format!("served by {key}"))
+        keys.any(|key| {
+            let begun = text.strip_suffix(&format!("served by {key}"));
+            begun.is_some_and(|begun| {
+                begun.is_empty() || self.door == Door::Http && "served by ".starts_with(begun)
+            })
+        })
     }
 
     /// The verdict on one call that ought to be served.
@@ -164,14 +211,15 @@ impl Stage {
             _ if !required => Fail,
             Ok(_) if advised => Pass,
             Ok(_) => Partial,
-            Err(status) if status.code() == Code::Unknown || status.code() == Code::Internal => Fail,
+            Err(refused) if !refused.clear => Fail,
             Err(_) => Safe,
         }
     }
 }
 
-async fn put(scene: &Scene, key: &ModelKey, fallbacks: Vec<ModelKey>) {
-    let model = Model { key: Some(key.clone()), fallbacks, ..Model::default() };
+async fn put(scene: &Scene, key: &ModelKey, upstream_model: &str, fallbacks: Vec<ModelKey>) {
+    let upstream_model = upstream_model.to_owned();
+    let model = Model { key: Some(key.clone()), upstream_model, fallbacks, ..Model::default() };
     scene.clients.config.clone().put_model(PutModelRequest { model: Some(model) }).await.unwrap();
 }
 
@@ -218,20 +266,22 @@ async fn scenario(rota: &Rota, setting: Setting, number: usize) -> Verdict {
         15 => Script::fail(503).for_duration(tenths(30)),
         _ => unreachable!("there are sixteen"),
     };
-    let stage = Stage::set(rota, setting, fault).await;
+    let stage = Stage::set(rota, setting, number, fault).await;
     if number == 15 {
         return flaps(&stage).await;
     }
+    let began = Instant::now();
     let told = timeout(tenths(130), stage.ask()).await.expect("a hang");
+    let took = began.elapsed();
     let (model, spare) = stage.attempts();
     let (required, advised) = match number {
-        1 => (told.took > tenths(15) || model <= 2, model >= 2 && told.took >= tenths(18)),
+        1 => (took > tenths(15) || model <= 2, model >= 2 && took >= tenths(18)),
         2 | 4 => (model <= 6, true),
         3 => (true, model >= 2),
-        6 => (told.took <= tenths(100), model <= 1),
-        7 => (true, told.took <= tenths(15)),
-        9 => (told.took <= tenths(45), true),
-        11 => (told.took <= tenths(8), told.usage),
+        6 => (took <= tenths(100), model <= 1),
+        7 => (true, took <= tenths(15)),
+        9 => (took <= tenths(45), true),
+        11 => (took <= tenths(8), told.usage),
         12 => (model == 1, true),
         14 => (
             stage.upstream.requests().iter().all(|request| request.body["messages"][0]["role"] == "user"),
@@ -239,7 +289,7 @@ async fn scenario(rota: &Rota, setting: Setting, number: usize) -> Verdict {
         ),
         16 => (model <= 6 && (spare == 0 || told.model == "spare"), told.usage),
         13 => {
-            let is_told = told.end.as_ref().is_err_and(|status| status.code() == Code::InvalidArgument);
+            let is_told = told.end.as_ref().is_err_and(|refused| refused.invalid);
             return if is_told && (model, spare) == (1, 0) { Pass } else { Fail };
         }
         _ => (true, true),
@@ -265,14 +315,15 @@ async fn flaps(stage: &Stage) -> Verdict {
     if back.is_some_and(|back| back <= tenths(60)) { worst } else { Fail }
 }
 
-async fn verdicts(setting: Setting) -> Vec<Verdict> {
+/// The verdicts on all sixteen.
+pub async fn verdicts(setting: Setting) -> Vec<Verdict> {
     let rota = Rota::shared().await;
     join_all((1..=16).map(|number| scenario(rota, setting, number))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_defaults_and_one_key_none_fails() {
-    let told = verdicts(Setting { two_keys: false, recommended: false }).await;
+    let told = verdicts(Setting { two_keys: false, recommended: false, door: Door::Grpc }).await;
     let expected = [
         Partial, Pass, Partial, Pass, Pass, Pass, Partial, Safe, Safe, Safe, Pass, Pass, Pass, Safe, Pass,
         Pass,
@@ -282,16 +333,16 @@ async fn with_defaults_and_one_key_none_fails() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_defaults_and_two_keys_none_fails() {
-    let told = verdicts(Setting { two_keys: true, recommended: false }).await;
+    let told = verdicts(Setting { two_keys: true, recommended: false, door: Door::Grpc }).await;
     assert!(!told.contains(&Fail), "{told:?}");
     assert_eq!(told.iter().filter(|verdict| **verdict == Pass).count(), 10, "{told:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_recommended_policy_all_pass() {
-    let told = verdicts(Setting { two_keys: false, recommended: true }).await;
+    let told = verdicts(Setting { two_keys: false, recommended: true, door: Door::Grpc }).await;
     assert_eq!(told, [Pass; 16]);
-    let told = verdicts(Setting { two_keys: true, recommended: true }).await;
+    let told = verdicts(Setting { two_keys: true, recommended: true, door: Door::Grpc }).await;
     let partial: Vec<_> = (1..=16).filter(|number| told[number - 1] != Pass).collect();
     assert!(!told.contains(&Fail) && !told.contains(&Safe), "{told:?}");
     assert!(partial.len() <= 2, "{partial:?}");

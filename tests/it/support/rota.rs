@@ -135,7 +135,7 @@ impl Builder {
         let run = tempfile::tempdir().unwrap();
         let mut command = self.command(run.path());
         command.args(["serve", "--data-dir"]).arg(self.data_path());
-        for flag in ["--listen", "--admin-listen"] {
+        for flag in ["--listen", "--admin-listen", "--http-listen"] {
             if !self.args.iter().any(|arg| arg == flag) {
                 command.args([flag, "127.0.0.1:0"]);
             }
@@ -182,11 +182,19 @@ impl Builder {
 
 /// The address in the log line `listening … 127.0.0.1:PORT`, whatever stands around it.
 fn listening_address(line: &str) -> Option<String> {
-    let (_, rest) = line.split_once("listening")?;
+    if line.contains(HTTP_LISTENING) { None } else { address_behind(line, "listening") }
+}
+
+/// The address behind those words.
+fn address_behind(line: &str, words: &str) -> Option<String> {
+    let (_, rest) = line.split_once(words)?;
     let (_, port) = rest.split_once("127.0.0.1:")?;
     let digits = port.find(|c: char| !c.is_ascii_digit()).unwrap_or(port.len());
     (digits > 0).then(|| format!("127.0.0.1:{}", &port[..digits]))
 }
+
+/// What the log says of the HTTP door.
+const HTTP_LISTENING: &str = "HTTP listening";
 
 /// A running Rota. Dropped, it is killed.
 pub struct Rota {
@@ -230,6 +238,15 @@ impl Rota {
     /// `127.0.0.1:PORT`.
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Where its HTTP door is: `127.0.0.1:PORT`.
+    pub async fn http(&self) -> String {
+        eventually(Duration::from_secs(5), async || {
+            let logs = self.logs();
+            logs.lines().find_map(|line| address_behind(line, HTTP_LISTENING)).ok_or(logs.clone())
+        })
+        .await
     }
 
     /// Its process.
@@ -411,6 +428,7 @@ fn the_address_is_found_in_every_form_of_the_log_line() {
         assert_eq!(listening_address(line).as_deref(), Some("127.0.0.1:4711"), "{line}");
     }
     assert_eq!(listening_address("connected to 127.0.0.1:6379"), None);
+    assert_eq!(listening_address("HTTP listening address=127.0.0.1:4711"), None);
     assert_eq!(listening_address("listening address=127.0.0.1:"), None);
 }
 

@@ -80,6 +80,17 @@ impl Scene {
         Self { tenant, provider, keys: Vec::new(), configs: Vec::new(), key, token, clients }
     }
 
+    /// The same with a model of another type beside, and its configs.
+    pub async fn of_type(&self, model_type: ModelType, name: &str) -> Self {
+        let mut scene = self.clone();
+        scene.key = ModelKey { model_type: model_type.into(), model: name.to_owned(), ..self.key.clone() };
+        let model = Model { key: Some(scene.key.clone()), ..Model::default() };
+        scene.clients.config.put_model(PutModelRequest { model: Some(model) }).await.expect("PutModel");
+        scene.add_configs(2).await;
+        scene.enable().await;
+        scene
+    }
+
     /// The secret of a token that may call, and that credentials may be handed to.
     pub async fn reader(&self, rota: &Rota) -> String {
         let mut operator = rota.operator().await;
