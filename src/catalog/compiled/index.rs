@@ -119,8 +119,8 @@ impl Names<'_> {
 
     /// Every model.
     pub fn models(&self) -> impl Iterator<Item = ModelKey> {
-        self.models.iter().flat_map(|(model, known)| {
-            known.iter().map(|(provider, model_type)| self.key(provider, *model_type, model))
+        self.models.iter().flat_map(move |(model, known)| {
+            known.iter().map(move |(provider, model_type)| self.key(provider, *model_type, model))
         })
     }
 

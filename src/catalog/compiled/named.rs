@@ -107,8 +107,7 @@ impl Catalog {
             }
             None => {
                 let (tenant, provider, model) = (tenant.to_owned(), String::new(), model.to_owned());
-                names::key_parts(&ModelKey { tenant, provider, model_type, model })
-                    .map(Cow::into_owned)
+                names::key_parts(&ModelKey { tenant, provider, model_type, model }).map(Cow::into_owned)
             }
         }
     }
