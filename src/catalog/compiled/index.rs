@@ -119,9 +119,8 @@ impl Names<'_> {
 
     /// Every model.
     pub fn models(&self) -> impl Iterator<Item = ModelKey> {
-        let called = |(model, known): (_, &'_ BTreeSet<(String, ModelType)>)| (model, known.clone());
-        self.models.iter().map(called).flat_map(move |(model, known): (&String, _)| {
-            known.into_iter().map(move |(provider, model_type)| self.key(&provider, model_type, model))
+        self.models.iter().flat_map(move |(model, known)| {
+            known.iter().map(move |(provider, model_type)| self.key(provider, *model_type, model))
         })
     }
 
@@ -163,7 +162,7 @@ impl Names<'_> {
         for (alias, _) in self.aliases().filter(|(_, target)| wanted(target.model_type)) {
             similar.consider(alias, || alias.to_owned());
         }
-        for (model, known) in self.models.iter() {
+        for (model, known) in &*self.models {
             for (provider, _) in known.iter().filter(|(_, model_type)| wanted(*model_type)) {
                 similar.consider(model, || format!("{provider}/{model}"));
             }

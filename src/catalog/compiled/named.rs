@@ -10,7 +10,7 @@ use crate::{
     },
     provider::ModelType,
 };
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 use tokio::time::timeout;
 
 /// How long a call waits for what others have changed.
@@ -64,15 +64,14 @@ impl Catalog {
     #[must_use]
     pub fn callable(&self, tenant: &str) -> Vec<Callable> {
         let names = self.names(tenant);
-        let window = |key: &ModelKey| -> Option<Option<NonZeroU32>> {
-            self.cache().pool(key).filter(|pool| pool.enabled).map(|pool| pool.context_window)
-        };
+        let serving = |key: &ModelKey| self.cache().pool(key).filter(|pool| pool.enabled);
         let models = names.models().filter_map(|target| {
-            let (context_window, name) = (window(&target)?, format!("{}/{}", target.provider, target.model));
+            let context_window = serving(&target)?.context_window;
+            let name = format!("{}/{}", target.provider, target.model);
             Some(Callable { name, is_alias: false, target, context_window })
         });
         let aliases = names.aliases().filter_map(|(name, target)| {
-            let context_window = window(target)?;
+            let context_window = serving(target)?.context_window;
             Some(Callable { name: name.to_owned(), is_alias: true, target: target.clone(), context_window })
         });
         let mut callable: Vec<Callable> = models.chain(aliases).collect();
@@ -108,8 +107,7 @@ impl Catalog {
             }
             None => {
                 let (tenant, provider, model) = (tenant.to_owned(), String::new(), model.to_owned());
-                names::key_parts(&ModelKey { tenant, provider, model_type, model })
-                    .map(|key| key.into_owned())
+                names::key_parts(&ModelKey { tenant, provider, model_type, model }).map(Cow::into_owned)
             }
         }
     }
