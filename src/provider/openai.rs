@@ -58,8 +58,8 @@ impl OpenAi {
     }
 
     /// Whether the target has `/responses`: few servers beside OpenAI's do.
-    fn has_responses(&self, _target: &Target) -> bool {
-        self.kind.dialect.has_responses
+    fn has_responses(&self, target: &Target) -> bool {
+        target.switches.responses.unwrap_or(self.kind.dialect.has_responses)
     }
 }
 
@@ -192,5 +192,27 @@ impl Driver for OpenAi {
         let call = self.call(target);
         let response = call.get(self.url(target, &["models"])).await?;
         call.read(response, answer::models).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Networks, UpstreamOptions, fixtures};
+
+    #[test]
+    fn a_provider_says_whether_it_has_responses() {
+        for (kind, unless_told) in
+            [(&kinds::OPENAI, true), (&kinds::AZURE_OPENAI, true), (&kinds::OPENAI_COMPATIBLE, false)]
+        {
+            let client = UpstreamClient::new(&UpstreamOptions::new(Networks::Private)).unwrap();
+            let driver = driver(client, kind);
+            for responses in [None, Some(true), Some(false)] {
+                let switches = Switches { responses, ..Switches::NONE };
+                let target = Target { switches, ..fixtures::target() };
+                let relayed = driver.relays(&target, Endpoint::Responses, b"{}").is_some();
+                assert_eq!(relayed, responses.unwrap_or(unless_told), "{} {responses:?}", kind.spec.name);
+            }
+        }
     }
 }
