@@ -194,3 +194,25 @@ impl Driver for OpenAi {
         call.read(response, answer::models).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Networks, UpstreamOptions, fixtures};
+
+    #[test]
+    fn a_provider_says_whether_it_has_responses() {
+        for (kind, unless_told) in
+            [(&kinds::OPENAI, true), (&kinds::AZURE_OPENAI, true), (&kinds::OPENAI_COMPATIBLE, false)]
+        {
+            let client = UpstreamClient::new(&UpstreamOptions::new(Networks::Private)).unwrap();
+            let driver = driver(client, kind);
+            for responses in [None, Some(true), Some(false)] {
+                let switches = Switches { responses, ..Switches::NONE };
+                let target = Target { switches, ..fixtures::target() };
+                let relayed = driver.relays(&target, Endpoint::Responses, b"{}").is_some();
+                assert_eq!(relayed, responses.unwrap_or(unless_told), "{} {responses:?}", kind.spec.name);
+            }
+        }
+    }
+}
