@@ -2,6 +2,7 @@
 
 use super::{
     KIND,
+    fields::object,
     signature::{LONGEST, pack},
 };
 use crate::wire::{
@@ -132,10 +133,15 @@ impl Candidate {
         let ends = !finish_reason.is_empty();
         let mut out = Vec::new();
         if thoughts && !text.is_empty() {
-            out.push(json!({"text": text, "thought": true}));
+            out.push(object([("text", text.into()), ("thought", true.into())]));
         }
         let first = out.len();
-        out.extend(parts.iter().filter(|part| part.kind != PartKind::Opaque || part.extra.is_for(KIND)).map(|part| written(part, TO)));
+        out.extend(
+            parts
+                .iter()
+                .filter(|part| part.kind != PartKind::Opaque || part.extra.is_for(KIND))
+                .map(|part| written(part, TO)),
+        );
         let own = self.take(reasoning);
         sign(&mut out, first, own);
         for call in calls {
@@ -163,7 +169,7 @@ impl Candidate {
     pub(super) fn rest(&mut self, index: i32) -> Option<Value> {
         let mut out = Vec::new();
         self.tell_calls(true, &mut out);
-        (!out.is_empty()).then(|| json!({"content": content(out), "index": index}))
+        (!out.is_empty()).then(|| object([("content", content(out)), ("index", index.into())]))
     }
 
     /// Takes what is another kind's. Gives Gemini's own signatures by their place, and the places of its thoughts.
@@ -196,7 +202,11 @@ impl Candidate {
             self.foreign = Vec::new();
             return;
         }
-        match self.foreign.iter_mut().find(|piece| piece.index == fragment.index && piece.kind == fragment.kind) {
+        match self
+            .foreign
+            .iter_mut()
+            .find(|piece| piece.index == fragment.index && piece.kind == fragment.kind)
+        {
             Some(piece) => join(piece, fragment),
             None => self.foreign.push(fragment),
         }
@@ -263,7 +273,13 @@ impl Candidate {
     }
 
     /// What is said beside the content.
-    fn beside(&self, out: &mut Map<String, Value>, annotations: Vec<Annotation>, logprobs: &Value, extra: Keys) {
+    fn beside(
+        &self,
+        out: &mut Map<String, Value>,
+        annotations: Vec<Annotation>,
+        logprobs: &Value,
+        extra: Keys,
+    ) {
         out.extend(extra.into_iter().filter(|(name, _)| OWN.contains(&name.as_str())));
         if let Some(result) = logprobs_result(logprobs) {
             out.insert("logprobsResult".into(), result);
@@ -272,7 +288,10 @@ impl Candidate {
         let chunks: Vec<Value> =
             pages.map(|page| json!({"web": {"uri": page.url, "title": page.title}})).collect();
         // Gemini's own stand there already, with more beside them.
-        if !(chunks.is_empty() || out.contains_key("groundingMetadata") || out.contains_key("citationMetadata")) {
+        if !(chunks.is_empty()
+            || out.contains_key("groundingMetadata")
+            || out.contains_key("citationMetadata"))
+        {
             out.insert("groundingMetadata".into(), json!({ "groundingChunks": chunks }));
         }
     }
@@ -291,7 +310,7 @@ fn content(mut parts: Vec<Value>) -> Value {
     if parts.is_empty() {
         parts.push(json!({"text": ""}));
     }
-    json!({"parts": parts, "role": "model"})
+    object([("parts", parts.into()), ("role", "model".into())])
 }
 
 /// Puts Gemini's signatures back to the parts that they came with, from that part on. One whose part is gone stands at the
@@ -316,7 +335,7 @@ fn sign(parts: &mut Vec<Value>, first: usize, own: Own) {
 /// Puts a signature to the last part, from that part on, which has none. Where there is no such part, it comes with an empty
 /// text, as Gemini's own do at the end of a stream.
 fn put(parts: &mut Vec<Value>, first: usize, signature: &str) {
-    let last = parts.iter_mut().skip(first).last().and_then(Value::as_object_mut);
+    let last = parts.iter_mut().skip(first).next_back().and_then(Value::as_object_mut);
     match last.filter(|part| !part.contains_key("thoughtSignature")) {
         Some(part) => {
             part.insert("thoughtSignature".into(), signature.into());
@@ -365,9 +384,7 @@ fn logprobs_result(logprobs: &Value) -> Option<Value> {
         return Some(logprobs.clone());
     }
     let tokens = logprobs.get("content")?.as_array()?;
-    let one = |token: &Value| {
-        json!({"token": token.get("token"), "logProbability": token.get("logprob")})
-    };
+    let one = |token: &Value| json!({"token": token.get("token"), "logProbability": token.get("logprob")});
     let chosen: Vec<Value> = tokens.iter().map(one).collect();
     let top = tokens.iter().filter_map(|token| token.get("top_logprobs")?.as_array());
     let top: Vec<Value> =

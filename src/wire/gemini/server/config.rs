@@ -60,7 +60,8 @@ pub(super) fn read(
     }
     let modalities = config.texts("responseModalities")?;
     if modalities.iter().any(|modality| !modality.eq_ignore_ascii_case("text")) {
-        return Err(config.wrong("responseModalities", "other than TEXT cannot be asked of a provider of another kind"));
+        return Err(config
+            .wrong("responseModalities", "other than TEXT cannot be asked of a provider of another kind"));
     }
     let mut own = Map::new();
     let thoughts = match config.object("thinkingConfig")? {
@@ -83,9 +84,9 @@ fn response_format(config: &mut Fields) -> Result<Option<Value>, FieldError> {
     match (mime_type.as_str(), schema) {
         ("" | "text/plain", None) => Ok(None),
         ("application/json", None) => Ok(Some(json!({"type": "json_object"}))),
-        ("" | "application/json", Some(schema)) => Ok(Some(
-            json!({"type": "json_schema", "json_schema": {"name": SCHEMA_NAME, "schema": schema}}),
-        )),
+        ("" | "application/json", Some(schema)) => {
+            Ok(Some(json!({"type": "json_schema", "json_schema": {"name": SCHEMA_NAME, "schema": schema}})))
+        }
         // A value of an enumeration, without quotes, is JSON for nobody else.
         _ => Err(config.wrong("responseMimeType", UNTOLD)),
     }
@@ -163,14 +164,23 @@ mod tests {
                     "max_completion_tokens": 7, "seed": 3, "top_logprobs": 2, "n": 2, "logprobs": true,
                 }),
             ),
-            (json!({"candidateCount": 1, "responseLogprobs": false, "responseModalities": ["text"]}), json!({})),
+            (
+                json!({"candidateCount": 1, "responseLogprobs": false, "responseModalities": ["text"]}),
+                json!({}),
+            ),
             (json!({"responseMimeType": "text/plain"}), json!({})),
-            (json!({"responseMimeType": "application/json"}), json!({"response_format": {"type": "json_object"}})),
+            (
+                json!({"responseMimeType": "application/json"}),
+                json!({"response_format": {"type": "json_object"}}),
+            ),
             (
                 json!({"response_mime_type": "application/json", "response_schema": {"type": "ARRAY", "items": {"type": "STRING"}}}),
                 json(json!({"type": "array", "items": {"type": "string"}})),
             ),
-            (json!({"responseJsonSchema": {"type": "object", "properties": {}}}), json(json!({"type": "object", "properties": {}}))),
+            (
+                json!({"responseJsonSchema": {"type": "object", "properties": {}}}),
+                json(json!({"type": "object", "properties": {}})),
+            ),
         ];
         for (given, expected) in table {
             let (request, kept, thoughts) = config(given.clone()).unwrap();
@@ -195,12 +205,19 @@ mod tests {
         ];
         for (thinking, expected) in table {
             let (request, kept, thoughts) = config(json!({ "thinkingConfig": thinking })).unwrap();
-            assert_eq!(request.parameters.get("reasoning_effort").and_then(Value::as_str), expected, "{thinking}");
+            assert_eq!(
+                request.parameters.get("reasoning_effort").and_then(Value::as_str),
+                expected,
+                "{thinking}"
+            );
             assert!(kept["generationConfig"]["thinkingConfig"].is_object() && !thoughts);
         }
         let (_, kept, thoughts) = config(json!({"thinkingConfig": {"include_thoughts": true}})).unwrap();
         assert!(thoughts);
-        assert_eq!(Value::from(kept), json!({"generationConfig": {"thinkingConfig": {"includeThoughts": true}}}));
+        assert_eq!(
+            Value::from(kept),
+            json!({"generationConfig": {"thinkingConfig": {"includeThoughts": true}}})
+        );
     }
 
     #[test]
@@ -209,7 +226,10 @@ mod tests {
             (json!({"responseModalities": ["TEXT", "IMAGE"]}), "responseModalities"),
             (json!({"speechConfig": {"voiceConfig": {}}}), "speechConfig"),
             (json!({"imageConfig": {"aspectRatio": "1:1"}}), "imageConfig"),
-            (json!({"responseMimeType": "text/x.enum", "responseSchema": {"enum": ["a"]}}), "responseMimeType"),
+            (
+                json!({"responseMimeType": "text/x.enum", "responseSchema": {"enum": ["a"]}}),
+                "responseMimeType",
+            ),
             (json!({"thinkingConfig": {"thinkingLevel": "MUCH"}}), "thinkingConfig.thinkingLevel"),
             (json!({"temperature": "warm"}), "temperature"),
             (json!({"topK": 1.5}), "topK"),

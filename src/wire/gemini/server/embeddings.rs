@@ -55,7 +55,9 @@ fn request(requests: Vec<Fields>) -> Result<EmbeddingRequest, FieldError> {
     }
     let Asked { task, dimensions, mut kept } = asked.unwrap_or_default();
     // Only where all have the same can a title be said.
-    if let Some(title) = titles.first().filter(|first| !first.is_empty() && titles.iter().all(|own| own == *first)) {
+    if let Some(title) =
+        titles.first().filter(|first| !first.is_empty() && titles.iter().all(|own| own == *first))
+    {
         kept.insert("title".into(), title.clone().into());
     }
     if !task.is_empty() {
@@ -86,8 +88,7 @@ fn read(request: &mut Fields) -> Result<Asked, FieldError> {
     }
     if let Some(dimensions) = request.whole("outputDimensionality")? {
         let read = dimensions.as_u64().and_then(|dimensions| u32::try_from(dimensions).ok());
-        asked.dimensions =
-            read.ok_or_else(|| request.wrong("outputDimensionality", "must be a length"))?;
+        asked.dimensions = read.ok_or_else(|| request.wrong("outputDimensionality", "must be a length"))?;
     }
     Ok(asked)
 }
@@ -153,7 +154,8 @@ pub(super) fn answer(reply: &EmbeddingReply, batch: bool) -> Vec<u8> {
     let mut vectors = reply.vectors.iter().map(|values| Vector { values });
     let TokenUsage { prompt, total, .. } = reply.usage;
     let usage = Usage { prompt_token_count: prompt, total_token_count: total };
-    let (embedding, embeddings) = if batch { (None, Some(vectors.collect())) } else { (vectors.next(), None) };
+    let (embedding, embeddings) =
+        if batch { (None, Some(vectors.collect())) } else { (vectors.next(), None) };
     let answer = Answer { embedding, embeddings, usage_metadata: (prompt > 0).then_some(usage) };
     // Numbers are all that it holds.
     serde_json::to_vec(&answer).unwrap_or_default()
@@ -186,9 +188,14 @@ mod tests {
         assert_eq!(Value::from(request.extra.fields), json!({"taskType": "RETRIEVAL_DOCUMENT"}));
         first["title"] = "t".into();
         let request = one(Fields::of(first, String::new()).unwrap()).unwrap();
-        assert_eq!(Value::from(request.extra.fields), json!({"title": "t", "taskType": "RETRIEVAL_DOCUMENT"}));
-        let image = json!({"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "YWJj"}}]}});
-        let EmbeddingInputs::Parts(parts) = read(json!({"requests": [image, text("a")]})).unwrap().inputs else {
+        assert_eq!(
+            Value::from(request.extra.fields),
+            json!({"title": "t", "taskType": "RETRIEVAL_DOCUMENT"})
+        );
+        let image =
+            json!({"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "YWJj"}}]}});
+        let EmbeddingInputs::Parts(parts) = read(json!({"requests": [image, text("a")]})).unwrap().inputs
+        else {
             panic!()
         };
         assert_eq!((parts.len(), parts[1].text()), (2, Some("a")));
@@ -203,7 +210,8 @@ mod tests {
             request[name] = value;
             request
         };
-        let two = json!({"parts": [{"text": "a"}, {"inlineData": {"mimeType": "image/png", "data": "YWJj"}}]});
+        let two =
+            json!({"parts": [{"text": "a"}, {"inlineData": {"mimeType": "image/png", "data": "YWJj"}}]});
         let table = [
             (json!([]), "requests"),
             (json!([{}]), "requests[0].content"),
@@ -221,7 +229,8 @@ mod tests {
 
     #[test]
     fn vectors_are_written_with_their_digits() {
-        let reply = EmbeddingReply { vectors: vec![vec![0.1, -2.5], vec![1e-7]], ..EmbeddingReply::default() };
+        let reply =
+            EmbeddingReply { vectors: vec![vec![0.1, -2.5], vec![1e-7]], ..EmbeddingReply::default() };
         assert_eq!(answer(&reply, true), br#"{"embeddings":[{"values":[0.1,-2.5]},{"values":[1e-7]}]}"#);
         let usage = TokenUsage { prompt: 3, total: 3, ..TokenUsage::default() };
         let expected = br#"{"embedding":{"values":[0.1,-2.5]},"usageMetadata":{"promptTokenCount":3,"totalTokenCount":3}}"#;

@@ -19,7 +19,7 @@ fn status(http: u16) -> &'static str {
         499 => "CANCELLED",
         501 => "UNIMPLEMENTED",
         502 | 503 => "UNAVAILABLE",
-        400..500 => "INVALID_ARGUMENT",
+        400..=499 => "INVALID_ARGUMENT",
         _ => "INTERNAL",
     }
 }
@@ -88,11 +88,17 @@ mod tests {
         ]}});
         assert_eq!(body(&report(400, "tools[0]")), expected.to_string().into_bytes());
         let waits = value(&report(429, ""), Some(Duration::from_millis(1500)));
-        assert_eq!(waits["error"]["details"][1], json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.500s"}));
+        assert_eq!(
+            waits["error"]["details"][1],
+            json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.500s"})
+        );
         // It means the same to the reader of such errors.
         let read = ProviderError::from_value(&waits);
         assert_eq!((read.status.as_str(), read.code.as_str()), ("RESOURCE_EXHAUSTED", "429"));
-        assert_eq!((read.retry_after, read.reasons), (Some(Duration::from_millis(1500)), vec!["NO_GOOD".to_owned()]));
+        assert_eq!(
+            (read.retry_after, read.reasons),
+            (Some(Duration::from_millis(1500)), vec!["NO_GOOD".to_owned()])
+        );
     }
 
     #[test]

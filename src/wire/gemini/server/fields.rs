@@ -124,7 +124,9 @@ impl Fields {
             return Ok(Some(number));
         }
         let whole = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < 9e15);
-        whole.map(|float| Some((float as i64).into())).ok_or_else(|| self.wrong(name, "must be a whole number"))
+        whole
+            .map(|float| Some((float as i64).into()))
+            .ok_or_else(|| self.wrong(name, "must be a whole number"))
     }
 
     /// Takes a truth value; an absent one is false.
@@ -159,6 +161,11 @@ impl Fields {
             None => Ok(()),
         }
     }
+}
+
+/// An object of these fields. What is large is not copied.
+pub(super) fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 /// `top_p` of `topP`.
@@ -200,7 +207,8 @@ mod tests {
     fn what_is_not_taken_or_of_another_type_is_named() {
         let body = fields(&json!({"nothing": null, "new_field": 1}));
         assert_eq!(body.end().unwrap_err(), FieldError::new("new_field", UNTOLD));
-        let mut body = fields(&json!({"contents": [{}, 5], "text": 1, "flag": "x", "number": [], "texts": [1]}));
+        let mut body =
+            fields(&json!({"contents": [{}, 5], "text": 1, "flag": "x", "number": [], "texts": [1]}));
         assert_eq!(body.objects("contents").unwrap_err().field, "contents[1]");
         assert_eq!(body.text("text").unwrap_err().field, "text");
         assert_eq!(body.flag("flag").unwrap_err().field, "flag");

@@ -32,8 +32,7 @@ pub fn model(model: &ListedModel) -> Vec<u8> {
 
 fn written(model: &ListedModel) -> Value {
     let display_name = if model.display_name.is_empty() { &model.name } else { &model.display_name };
-    let methods: &[&str] =
-        if model.embeds { &["embedContent"] } else { &["generateContent", "countTokens"] };
+    let methods: &[&str] = if model.embeds { &["embedContent"] } else { &["generateContent", "countTokens"] };
     let mut out = Map::new();
     out.insert("name".into(), format!("models/{}", model.name).into());
     out.insert("displayName".into(), display_name.as_str().into());

@@ -19,7 +19,9 @@ pub(super) struct Chat {
 pub(super) fn chat(mut body: Fields) -> Result<Chat, FieldError> {
     body.skip(&["model"]);
     if body.any("cachedContent").is_some() {
-        return Err(body.wrong("cachedContent", "is stored at one account of Google, and means nothing elsewhere"));
+        return Err(
+            body.wrong("cachedContent", "is stored at one account of Google, and means nothing elsewhere")
+        );
     }
     let (mut request, mut kept, mut thoughts) = (ChatRequest::default(), Map::new(), false);
     if let Some(given) = body.object("generationConfig")? {
@@ -90,7 +92,8 @@ fn tool_config(mut config: Fields, request: &mut ChatRequest) -> Result<(), Fiel
     };
     // Others know no choice among several functions: they are told of those alone.
     if !allowed.is_empty() {
-        if let Some(name) = allowed.iter().find(|name| !request.tools.iter().any(|tool| tool.name == **name)) {
+        if let Some(name) = allowed.iter().find(|name| !request.tools.iter().any(|tool| tool.name == **name))
+        {
             let why = format!("names {name}, which is no function of `tools`");
             return Err(calling.wrong("allowedFunctionNames", why));
         }
@@ -175,7 +178,10 @@ mod tests {
         assert_eq!(request.tools[0].parameters, schema.as_object().cloned());
         assert!(request.tools[0].extra.is_for(KIND) && !request.tools[0].extra.is_for("openai"));
         assert_eq!((request.tools[1].name.as_str(), request.tools[1].description.as_str()), ("g", "d"));
-        assert_eq!((request.messages[0].role.as_str(), &request.messages[0].content), ("system", &Content::Text("brief".into())));
+        assert_eq!(
+            (request.messages[0].role.as_str(), &request.messages[0].content),
+            ("system", &Content::Text("brief".into()))
+        );
         assert!(request.parameters.is_empty());
     }
 
@@ -191,7 +197,11 @@ mod tests {
             (json!({"mode": "none"}), Some(json!("none")), all),
             (json!({"mode": "ANY"}), Some(json!("required")), all),
             (json!({"mode": "ANY", "allowed_function_names": ["g"]}), Some(function("g")), &["g"]),
-            (json!({"mode": "ANY", "allowedFunctionNames": ["h", "f"]}), Some(json!("required")), &["f", "h"]),
+            (
+                json!({"mode": "ANY", "allowedFunctionNames": ["h", "f"]}),
+                Some(json!("required")),
+                &["f", "h"],
+            ),
         ];
         for (calling, choice, names) in table {
             let body = hello(json!({"tools": tools, "toolConfig": {"functionCallingConfig": calling}}));
@@ -208,19 +218,40 @@ mod tests {
         let calling = |calling: Value| json!({"tools": [{"functionDeclarations": [{"name": "f"}]}], "toolConfig": {"functionCallingConfig": calling}});
         let table = [
             (json!({"tools": [{"googleSearch": {}}]}), "tools[0].googleSearch"),
-            (json!({"tools": [{"functionDeclarations": []}, {"code_execution": {}}]}), "tools[1].code_execution"),
+            (
+                json!({"tools": [{"functionDeclarations": []}, {"code_execution": {}}]}),
+                "tools[1].code_execution",
+            ),
             (json!({"tools": [{"urlContext": {}}]}), "tools[0].urlContext"),
-            (json!({"tools": [{"functionDeclarations": [{"description": "d"}]}]}), "tools[0].functionDeclarations[0].name"),
-            (json!({"tools": [{"functionDeclarations": [{"name": "f", "parameters": 1}]}]}), "tools[0].functionDeclarations[0].parameters"),
+            (
+                json!({"tools": [{"functionDeclarations": [{"description": "d"}]}]}),
+                "tools[0].functionDeclarations[0].name",
+            ),
+            (
+                json!({"tools": [{"functionDeclarations": [{"name": "f", "parameters": 1}]}]}),
+                "tools[0].functionDeclarations[0].parameters",
+            ),
             (json!({"cachedContent": "cachedContents/x"}), "cachedContent"),
             (json!({"continuationToken": "x"}), "continuationToken"),
             (json!({"generationConfig": {"speechConfig": {}}}), "generationConfig.speechConfig"),
-            (json!({"systemInstruction": {"parts": [{"inlineData": {}}]}}), "systemInstruction.parts[0].inlineData"),
+            (
+                json!({"systemInstruction": {"parts": [{"inlineData": {}}]}}),
+                "systemInstruction.parts[0].inlineData",
+            ),
             (json!({"systemInstruction": "brief"}), "systemInstruction"),
             (calling(json!({"mode": "SOMETIMES"})), "toolConfig.functionCallingConfig.mode"),
-            (calling(json!({"mode": "AUTO", "allowedFunctionNames": ["f"]})), "toolConfig.functionCallingConfig.allowedFunctionNames"),
-            (calling(json!({"mode": "ANY", "allowedFunctionNames": ["g"]})), "toolConfig.functionCallingConfig.allowedFunctionNames"),
-            (calling(json!({"mode": "ANY", "streamFunctionCallArguments": true})), "toolConfig.functionCallingConfig.streamFunctionCallArguments"),
+            (
+                calling(json!({"mode": "AUTO", "allowedFunctionNames": ["f"]})),
+                "toolConfig.functionCallingConfig.allowedFunctionNames",
+            ),
+            (
+                calling(json!({"mode": "ANY", "allowedFunctionNames": ["g"]})),
+                "toolConfig.functionCallingConfig.allowedFunctionNames",
+            ),
+            (
+                calling(json!({"mode": "ANY", "streamFunctionCallArguments": true})),
+                "toolConfig.functionCallingConfig.streamFunctionCallArguments",
+            ),
         ];
         for (body, field) in table {
             assert_eq!(read(&hello(body.clone())).unwrap_err().field, field, "{body}");

@@ -6,8 +6,7 @@ use serde_json::{Map, Value};
 const FORMATS: &[&str] = &["enum", "int32", "int64", "float", "double"];
 
 /// Counts, which protobuf's JSON writes as texts.
-const COUNTS: &[&str] =
-    &["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"];
+const COUNTS: &[&str] = &["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"];
 
 /// The JSON Schema that says the same. `closed`: objects have no properties but those that they name, as in Gemini's answers;
 /// others want that said (<https://platform.claude.com/docs/en/build-with-claude/structured-outputs>).
@@ -116,7 +115,10 @@ mod tests {
                 json!({"type": "STRING", "format": "enum", "enum": ["A"], "nullable": true}),
                 json!({"type": ["string", "null"], "enum": ["A", null]}),
             ),
-            (json!({"type": "STRING", "format": "date-time"}), json!({"type": "string", "format": "date-time"})),
+            (
+                json!({"type": "STRING", "format": "date-time"}),
+                json!({"type": "string", "format": "date-time"}),
+            ),
             (
                 json!({"any_of": [{"type": "INTEGER", "format": "int32"}], "nullable": true}),
                 json!({"anyOf": [{"type": "integer"}, {"type": "null"}]}),
@@ -129,7 +131,10 @@ mod tests {
                 json!({"defs": {"p": {"type": "BOOLEAN"}}, "properties": {"type": {"ref": "#/defs/p"}}}),
                 json!({"$defs": {"p": {"type": "boolean"}}, "properties": {"type": {"$ref": "#/defs/p"}}}),
             ),
-            (json!({"type": "object", "additionalProperties": true}), json!({"type": "object", "additionalProperties": true})),
+            (
+                json!({"type": "object", "additionalProperties": true}),
+                json!({"type": "object", "additionalProperties": true}),
+            ),
             (json!("x"), json!("x")),
         ];
         for (schema, expected) in table {

@@ -1,13 +1,14 @@
-//! Answers as clients see them, and what any bytes and any events do.
+//! Answers as clients see them.
+
+mod any;
 
 use super::*;
 use crate::wire::{
-    Annotation, ChatReply, Content, EmbeddingReply, Keys, Media, MediaSource, Part, PartKind, Reasoning, Recipient,
-    Switches, TokenUsage, ToolCall, anthropic, assemble,
+    Annotation, ChatReply, Content, EmbeddingReply, Keys, Media, MediaSource, Part, PartKind, Reasoning,
+    Recipient, Switches, TokenUsage, ToolCall, anthropic, assemble,
     fixtures::{items, reported},
     gemini::stream::Chunks,
 };
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn stamp() -> Stamp {
@@ -90,7 +91,8 @@ fn claude() -> Vec<ChatEvent> {
 }
 
 /// Its signature: the thought as a whole.
-const SIGNATURE: &str = "cm90YToxW3sia2luZCI6ImFudGhyb3BpYyIsInRleHQiOiJobSBzbyIsInNpZ25hdHVyZSI6IkVxTUIrLz09In1d";
+const SIGNATURE: &str =
+    "cm90YToxW3sia2luZCI6ImFudGhyb3BpYyIsInRleHQiOiJobSBzbyIsInNpZ25hdHVyZSI6IkVxTUIrLz09In1d";
 
 fn chunks() -> Vec<String> {
     let one = |parts: Value| {
@@ -151,7 +153,8 @@ fn reasoning_of_another_kind_survives_the_round() {
         let chunk: Value = serde_json::from_str(&chunk).unwrap();
         contents.push(chunk["candidates"][0]["content"].clone());
     }
-    let results = ["f", "g"].map(|name| json!({"functionResponse": {"name": name, "response": {"output": name}}}));
+    let results =
+        ["f", "g"].map(|name| json!({"functionResponse": {"name": name, "response": {"output": name}}}));
     contents.push(json!({"role": "user", "parts": results}));
     let body = json!({ "contents": contents }).to_string();
     let Input::Chat(request) = read(body.as_bytes(), Framing::Events).unwrap().input else { panic!() };
@@ -177,10 +180,16 @@ fn reasoning_without_a_call_comes_with_the_last_part() {
     let signature = |candidate: &Value| candidate["content"]["parts"][0]["thoughtSignature"].clone();
     let thought = || thinks("anthropic", "hm so", "EqMB+/==");
     let candidate = last(vec![thought(), text("a"), ends("stop")]);
-    assert_eq!((&candidate["content"]["parts"][0]["text"], signature(&candidate)), (&json!(""), json!(SIGNATURE)));
+    assert_eq!(
+        (&candidate["content"]["parts"][0]["text"], signature(&candidate)),
+        (&json!(""), json!(SIGNATURE))
+    );
     let at_once = ChatEvent { content: "a".into(), ..ends("stop") };
     let candidate = last(vec![thought(), at_once]);
-    assert_eq!((&candidate["content"]["parts"][0]["text"], signature(&candidate)), (&json!("a"), json!(SIGNATURE)));
+    assert_eq!(
+        (&candidate["content"]["parts"][0]["text"], signature(&candidate)),
+        (&json!("a"), json!(SIGNATURE))
+    );
     // So much of it is nobody's.
     let candidate = last(vec![thinks("anthropic", &"x".repeat(5 << 20), "s"), ends("stop")]);
     assert_eq!(candidate["content"]["parts"], json!([{"text": ""}]));
@@ -221,14 +230,16 @@ fn geminis_own_signatures_stay_as_they_are() {
 fn the_reader_of_geminis_streams_reads_it() {
     for framing in [Framing::Events, Framing::Array] {
         let stream = streamed(&mut *writer_for(framing, true), claude());
-        let read: Vec<_> = items(Chunks::default(), &[stream.as_bytes()]).into_iter().map(Result::unwrap).collect();
+        let read: Vec<_> =
+            items(Chunks::default(), &[stream.as_bytes()]).into_iter().map(Result::unwrap).collect();
         let read = assemble(read).unwrap();
         let said = assemble(claude()).unwrap();
         assert_eq!((read.head.id.as_str(), read.head.model.as_str(), read.usage), ("abc", "m", said.usage));
         assert_eq!(read.choice.message.content, said.choice.message.content);
         assert_eq!(read.choice.message.reasoning_content, "hm so");
         assert_eq!(read.choice.finish_reason, "tool_calls");
-        let names: Vec<_> = read.choice.message.tool_calls.iter().map(|call| (&*call.id, &*call.arguments)).collect();
+        let names: Vec<_> =
+            read.choice.message.tool_calls.iter().map(|call| (&*call.id, &*call.arguments)).collect();
         assert_eq!(names, [("t1", "{\"city\":\"a}\"}"), ("t2", "{}")]);
     }
 }
@@ -277,7 +288,10 @@ fn frames_are_handed_on_as_they_came() {
     events.event(&stamp(), text("b"), &mut out);
     events.end(&stamp(), &mut out);
     let out = String::from_utf8(out).unwrap();
-    assert!(out.starts_with("data: {\"a\": 1.50, \"a\":2}\n\ndata: {\ndata: }\n\n\n\ndata: {\"candidates\""), "{out}");
+    assert!(
+        out.starts_with("data: {\"a\": 1.50, \"a\":2}\n\ndata: {\ndata: }\n\n\n\ndata: {\"candidates\""),
+        "{out}"
+    );
     let mut out = Vec::new();
     let mut array = writer(Framing::Array);
     out.extend(array.keep_alive());
@@ -318,9 +332,11 @@ fn finish_reasons_are_googles() {
         assert_eq!(reply["candidates"][0]["finishReason"], theirs, "{ours}");
     }
     // Arguments that are no object are told nobody.
-    for (arguments, reason, theirs) in
-        [("{\"a\":", "tool_calls", "MALFORMED_FUNCTION_CALL"), ("[1]", "stop", "MALFORMED_FUNCTION_CALL"), ("{\"a\":", "length", "MAX_TOKENS")]
-    {
+    for (arguments, reason, theirs) in [
+        ("{\"a\":", "tool_calls", "MALFORMED_FUNCTION_CALL"),
+        ("[1]", "stop", "MALFORMED_FUNCTION_CALL"),
+        ("{\"a\":", "length", "MAX_TOKENS"),
+    ] {
         let events = vec![calls(0, "t", "f", arguments), ends(reason)];
         let stream = streamed(&mut *writer_for(Framing::Events, false), events.clone());
         let written = whole(assemble(events).unwrap(), false);
@@ -333,7 +349,11 @@ fn finish_reasons_are_googles() {
 
 #[test]
 fn several_answers_and_all_that_is_beside_them_are_told() {
-    let image = Media { source: MediaSource::Data(b"abc".to_vec()), mime_type: "image/png".into(), ..Media::default() };
+    let image = Media {
+        source: MediaSource::Data(b"abc".to_vec()),
+        mime_type: "image/png".into(),
+        ..Media::default()
+    };
     let opaque = |kind: &str| {
         let mut part = Part::opaque(json!({"executableCode": {"code": kind}}).as_object().unwrap().clone());
         part.extra.kinds = vec![kind.into()];
@@ -341,8 +361,19 @@ fn several_answers_and_all_that_is_beside_them_are_told() {
     };
     let page = Annotation { url: "https://u".into(), title: "t".into(), ..Annotation::default() };
     let logprobs = json!({"content": [{"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1}]}]});
-    let mut reply = assemble([text("a"), ends("stop"), ChatEvent { index: 1, ..text("b") }, ChatEvent { index: 1, ..ends("length") }]).unwrap();
-    let parts = vec![PartKind::Text("a".into()).into(), PartKind::Image(image).into(), opaque("anthropic"), opaque(KIND)];
+    let mut reply = assemble([
+        text("a"),
+        ends("stop"),
+        ChatEvent { index: 1, ..text("b") },
+        ChatEvent { index: 1, ..ends("length") },
+    ])
+    .unwrap();
+    let parts = vec![
+        PartKind::Text("a".into()).into(),
+        PartKind::Image(image).into(),
+        opaque("anthropic"),
+        opaque(KIND),
+    ];
     reply.choice.message.content = Content::Parts(parts);
     reply.choice.message.annotations = vec![page, Annotation::default()];
     reply.choice.logprobs = Some(Box::new(logprobs));
@@ -377,10 +408,14 @@ fn several_answers_and_all_that_is_beside_them_are_told() {
 fn counts_alone_come_with_an_empty_text() {
     let usage = TokenUsage { prompt: 1, total: 1, ..TokenUsage::default() };
     let counted = ChatEvent { usage: Some(usage), ..ChatEvent::default() };
-    let stream = streamed(&mut *writer_for(Framing::Events, false), [ends("stop"), ChatEvent::default(), counted]);
+    let stream =
+        streamed(&mut *writer_for(Framing::Events, false), [ends("stop"), ChatEvent::default(), counted]);
     let last = stream.trim_end().rsplit("data: ").next().unwrap();
     let last: Value = serde_json::from_str(last).unwrap();
-    assert_eq!(last["candidates"], json!([{"content": {"parts": [{"text": ""}], "role": "model"}, "index": 0}]));
+    assert_eq!(
+        last["candidates"],
+        json!([{"content": {"parts": [{"text": ""}], "role": "model"}, "index": 0}])
+    );
     assert_eq!((stream.matches("data: ").count(), &last["usageMetadata"]["totalTokenCount"]), (2, &json!(1)));
 }
 
@@ -401,120 +436,10 @@ fn counts_and_embeddings_are_asked_for_and_told() {
     assert!(read_count(both.to_string().as_bytes()).is_err());
     let mut asked = read_embed(br#"{"content": {"parts": [{"text": "a"}]}}"#).unwrap();
     let reply = EmbeddingReply { vectors: vec![vec![0.5]], ..EmbeddingReply::default() };
-    assert_eq!(asked.writer.whole(&stamp(), Output::Embeddings(reply)), b"{\"embedding\":{\"values\":[0.5]}}");
+    assert_eq!(
+        asked.writer.whole(&stamp(), Output::Embeddings(reply)),
+        b"{\"embedding\":{\"values\":[0.5]}}"
+    );
     let of_another_sort = asked.writer.whole(&stamp(), Output::Tokens(1));
     assert_eq!(serde_json::from_slice::<Value>(&of_another_sort).unwrap()["error"]["status"], "INTERNAL");
-}
-
-/// Any JSON, with keys that the protocol knows.
-fn json_like() -> impl Strategy<Value = Value> {
-    const KEYS: &str = "contents|role|parts|text|thought|thoughtSignature|functionCall|functionResponse|name|args|id|\
-        response|inlineData|fileData|mimeType|data|fileUri|generationConfig|thinkingConfig|thinkingBudget|tools|\
-        functionDeclarations|parameters|type|properties|nullable|anyOf|enum|items|toolConfig|functionCallingConfig|mode|\
-        allowedFunctionNames|systemInstruction|responseSchema|requests|content|taskType|[a-z]{1,3}";
-    let leaf = prop_oneof![
-        Just(Value::Null),
-        any::<bool>().prop_map(Value::from),
-        any::<i32>().prop_map(Value::from),
-        any::<f64>().prop_map(Value::from),
-        "user|model|function|ANY|STRING|OBJECT|cm90YTox[A-Za-z0-9]{0,8}|\\PC{0,6}".prop_map(Value::from),
-    ];
-    leaf.prop_recursive(6, 64, 6, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((KEYS, inner), 0..6).prop_map(|fields| Value::Object(fields.into_iter().collect())),
-        ]
-    })
-}
-
-fn any_event() -> impl Strategy<Value = ChatEvent> {
-    let call = (0..3_i32, "[a-z]{0,2}", "[a-z]{0,2}", "[{}\"a:1, ]{0,6}");
-    let piece = ("|gemini|anthropic", "\\PC{0,4}", "[a-z]{0,3}", 0..4_i32);
-    (0..2_i32, "\\PC{0,6}", prop::option::of(call), prop::option::of(piece), "||||stop|length|tool_calls").prop_map(
-        |(index, content, call, piece, reason)| {
-            let mut event = ChatEvent { index, content, finish_reason: reason, ..ChatEvent::default() };
-            if let Some((index, id, name, arguments)) = call {
-                event.tool_calls = calls(index, &id, &name, &arguments).tool_calls;
-            }
-            if let Some((kind, text, signature, index)) = piece {
-                event.reasoning = thinks(&kind, &text, &signature).reasoning;
-                event.reasoning[0].index = index;
-                event.reasoning_content = text;
-            }
-            event
-        },
-    )
-}
-
-/// The texts of a stream, by candidate.
-fn texts(chunks: &[Value]) -> [String; 2] {
-    let mut texts = [String::new(), String::new()];
-    for candidate in chunks.iter().flat_map(|chunk| chunk["candidates"].as_array().unwrap()) {
-        let parts = candidate["content"]["parts"].as_array().unwrap();
-        assert!(!parts.is_empty(), "no content is without parts");
-        for part in parts.iter().filter(|part| part.get("thought").is_none()) {
-            let place = usize::try_from(candidate["index"].as_u64().unwrap()).unwrap();
-            texts[place].push_str(part["text"].as_str().unwrap_or_default());
-        }
-    }
-    texts
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_break_it(bytes: Vec<u8>) {
-        let _ = read(&bytes, Framing::Events);
-        let _ = read_count(&bytes);
-        let _ = read_embed(&bytes);
-        let _ = read_batch_embed(&bytes);
-    }
-
-    #[test]
-    fn no_json_breaks_it(parts in prop::collection::vec(json_like(), 0..4), body in json_like()) {
-        for body in [body, json!({"contents": [{"role": "model", "parts": parts}, {"parts": parts}]})] {
-            let bytes = body.to_string();
-            let _ = read(bytes.as_bytes(), Framing::Array);
-            let _ = read_count(bytes.as_bytes());
-            let _ = read_embed(bytes.as_bytes());
-            let _ = read_batch_embed(bytes.as_bytes());
-        }
-    }
-
-    #[test]
-    fn any_events_are_whole_frames(events in prop::collection::vec(any_event(), 0..12), thoughts: bool) {
-        let stream = streamed(&mut *writer_for(Framing::Events, thoughts), events.clone());
-        let frames: Vec<Value> = stream
-            .split_terminator("\n\n")
-            .map(|frame| serde_json::from_str(frame.strip_prefix("data: ").unwrap()).unwrap())
-            .collect();
-        let array = streamed(&mut *writer_for(Framing::Array, thoughts), events.clone());
-        prop_assert_eq!(&serde_json::from_str::<Vec<Value>>(&array).unwrap(), &frames);
-        let mut said = [String::new(), String::new()];
-        for event in &events {
-            said[usize::try_from(event.index).unwrap()].push_str(&event.content);
-        }
-        prop_assert_eq!(texts(&frames), said);
-    }
-
-    #[test]
-    fn a_conversation_says_the_same_to_gemini(turns in prop::collection::vec(("[a-z]{1,5}", "[a-z]{1,5}", any::<bool>()), 1..5)) {
-        let mut contents = Vec::new();
-        for (place, (asked, said, calls)) in turns.iter().enumerate() {
-            contents.push(json!({"role": "user", "parts": [{"text": asked}]}));
-            let mut parts = vec![json!({"text": said})];
-            if *calls {
-                parts.push(json!({"functionCall": {"id": format!("t{place}"), "name": said, "args": {"a": asked}}}));
-            }
-            contents.push(json!({"role": "model", "parts": parts}));
-            if *calls {
-                let result = json!({"id": format!("t{place}"), "name": said, "response": {"output": asked}});
-                contents.push(json!({"role": "user", "parts": [{"functionResponse": result}]}));
-            }
-        }
-        let body = json!({ "contents": contents });
-        let asked = read(body.to_string().as_bytes(), Framing::Events).unwrap();
-        let Input::Chat(request) = asked.input else { panic!() };
-        let to = Recipient { kind: KIND, model: "gemini-2.5-pro", switches: Switches::NONE };
-        prop_assert_eq!(crate::wire::gemini::request::chat(to, &request).unwrap(), body);
-    }
 }
