@@ -152,7 +152,7 @@ impl Candidate {
             put(&mut out, first, &signature);
         }
         let mut candidate = Map::new();
-        self.beside(&mut candidate, piece.annotations, &piece.logprobs, piece.extra);
+        beside(&mut candidate, piece.annotations, &piece.logprobs, piece.extra);
         if out.is_empty() && candidate.is_empty() && !ends {
             return None;
         }
@@ -271,29 +271,20 @@ impl Candidate {
             _ => "OTHER".into(),
         }
     }
+}
 
-    /// What is said beside the content.
-    fn beside(
-        &self,
-        out: &mut Map<String, Value>,
-        annotations: Vec<Annotation>,
-        logprobs: &Value,
-        extra: Keys,
-    ) {
-        out.extend(extra.into_iter().filter(|(name, _)| OWN.contains(&name.as_str())));
-        if let Some(result) = logprobs_result(logprobs) {
-            out.insert("logprobsResult".into(), result);
-        }
-        let pages = annotations.into_iter().filter(|each| !each.url.is_empty());
-        let chunks: Vec<Value> =
-            pages.map(|page| json!({"web": {"uri": page.url, "title": page.title}})).collect();
-        // Gemini's own stand there already, with more beside them.
-        if !(chunks.is_empty()
-            || out.contains_key("groundingMetadata")
-            || out.contains_key("citationMetadata"))
-        {
-            out.insert("groundingMetadata".into(), json!({ "groundingChunks": chunks }));
-        }
+/// What is said beside the content.
+fn beside(out: &mut Map<String, Value>, annotations: Vec<Annotation>, logprobs: &Value, extra: Keys) {
+    out.extend(extra.into_iter().filter(|(name, _)| OWN.contains(&name.as_str())));
+    if let Some(result) = logprobs_result(logprobs) {
+        out.insert("logprobsResult".into(), result);
+    }
+    let pages = annotations.into_iter().filter(|each| !each.url.is_empty());
+    let chunks: Vec<Value> =
+        pages.map(|page| json!({"web": {"uri": page.url, "title": page.title}})).collect();
+    // Gemini's own stand there already, with more beside them.
+    if !(chunks.is_empty() || out.contains_key("groundingMetadata") || out.contains_key("citationMetadata")) {
+        out.insert("groundingMetadata".into(), json!({ "groundingChunks": chunks }));
     }
 }
 

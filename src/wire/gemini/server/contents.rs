@@ -272,8 +272,8 @@ fn file_part(file: &mut Fields, kept: Map<String, Value>) -> Result<Part, FieldE
         return Err(file.wrong("fileUri", "must not be empty"));
     }
     if mime_type.is_empty() {
-        mime_type =
-            if is_youtube(&uri) { "video/mp4" } else { by_ending(&uri).unwrap_or_default() }.to_owned();
+        let likely = if is_youtube(&uri) { "video/mp4" } else { by_ending(&uri).unwrap_or_default() };
+        likely.clone_into(&mut mime_type);
     }
     let is_public =
         ["https://", "http://"].iter().any(|scheme| uri.starts_with(scheme)) && !uri.starts_with(GOOGLES);
