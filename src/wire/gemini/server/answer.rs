@@ -2,6 +2,7 @@
 
 use super::{
     KIND,
+    fields::object,
     signature::{LONGEST, pack},
 };
 use crate::wire::{
@@ -132,7 +133,7 @@ impl Candidate {
         let ends = !finish_reason.is_empty();
         let mut out = Vec::new();
         if thoughts && !text.is_empty() {
-            out.push(json!({"text": text, "thought": true}));
+            out.push(object([("text", text.into()), ("thought", true.into())]));
         }
         let first = out.len();
         out.extend(
@@ -151,7 +152,7 @@ impl Candidate {
             put(&mut out, first, &signature);
         }
         let mut candidate = Map::new();
-        self.beside(&mut candidate, piece.annotations, &piece.logprobs, piece.extra);
+        beside(&mut candidate, piece.annotations, &piece.logprobs, piece.extra);
         if out.is_empty() && candidate.is_empty() && !ends {
             return None;
         }
@@ -168,7 +169,7 @@ impl Candidate {
     pub(super) fn rest(&mut self, index: i32) -> Option<Value> {
         let mut out = Vec::new();
         self.tell_calls(true, &mut out);
-        (!out.is_empty()).then(|| json!({"content": content(out), "index": index}))
+        (!out.is_empty()).then(|| object([("content", content(out)), ("index", index.into())]))
     }
 
     /// Takes what is another kind's. Gives Gemini's own signatures by their place, and the places of its thoughts.
@@ -270,29 +271,20 @@ impl Candidate {
             _ => "OTHER".into(),
         }
     }
+}
 
-    /// What is said beside the content.
-    fn beside(
-        &self,
-        out: &mut Map<String, Value>,
-        annotations: Vec<Annotation>,
-        logprobs: &Value,
-        extra: Keys,
-    ) {
-        out.extend(extra.into_iter().filter(|(name, _)| OWN.contains(&name.as_str())));
-        if let Some(result) = logprobs_result(logprobs) {
-            out.insert("logprobsResult".into(), result);
-        }
-        let pages = annotations.into_iter().filter(|each| !each.url.is_empty());
-        let chunks: Vec<Value> =
-            pages.map(|page| json!({"web": {"uri": page.url, "title": page.title}})).collect();
-        // Gemini's own stand there already, with more beside them.
-        if !(chunks.is_empty()
-            || out.contains_key("groundingMetadata")
-            || out.contains_key("citationMetadata"))
-        {
-            out.insert("groundingMetadata".into(), json!({ "groundingChunks": chunks }));
-        }
+/// What is said beside the content.
+fn beside(out: &mut Map<String, Value>, annotations: Vec<Annotation>, logprobs: &Value, extra: Keys) {
+    out.extend(extra.into_iter().filter(|(name, _)| OWN.contains(&name.as_str())));
+    if let Some(result) = logprobs_result(logprobs) {
+        out.insert("logprobsResult".into(), result);
+    }
+    let pages = annotations.into_iter().filter(|each| !each.url.is_empty());
+    let chunks: Vec<Value> =
+        pages.map(|page| json!({"web": {"uri": page.url, "title": page.title}})).collect();
+    // Gemini's own stand there already, with more beside them.
+    if !(chunks.is_empty() || out.contains_key("groundingMetadata") || out.contains_key("citationMetadata")) {
+        out.insert("groundingMetadata".into(), json!({ "groundingChunks": chunks }));
     }
 }
 
@@ -309,7 +301,7 @@ fn content(mut parts: Vec<Value>) -> Value {
     if parts.is_empty() {
         parts.push(json!({"text": ""}));
     }
-    json!({"parts": parts, "role": "model"})
+    object([("parts", parts.into()), ("role", "model".into())])
 }
 
 /// Puts Gemini's signatures back to the parts that they came with, from that part on. One whose part is gone stands at the
@@ -334,7 +326,7 @@ fn sign(parts: &mut Vec<Value>, first: usize, own: Own) {
 /// Puts a signature to the last part, from that part on, which has none. Where there is no such part, it comes with an empty
 /// text, as Gemini's own do at the end of a stream.
 fn put(parts: &mut Vec<Value>, first: usize, signature: &str) {
-    let last = parts.iter_mut().skip(first).last().and_then(Value::as_object_mut);
+    let last = parts.iter_mut().skip(first).next_back().and_then(Value::as_object_mut);
     match last.filter(|part| !part.contains_key("thoughtSignature")) {
         Some(part) => {
             part.insert("thoughtSignature".into(), signature.into());

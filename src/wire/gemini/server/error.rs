@@ -19,7 +19,7 @@ fn status(http: u16) -> &'static str {
         499 => "CANCELLED",
         501 => "UNIMPLEMENTED",
         502 | 503 => "UNAVAILABLE",
-        400..500 => "INVALID_ARGUMENT",
+        400..=499 => "INVALID_ARGUMENT",
         _ => "INTERNAL",
     }
 }

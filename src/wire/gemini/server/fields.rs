@@ -163,6 +163,11 @@ impl Fields {
     }
 }
 
+/// An object of these fields. What is large is not copied.
+pub(super) fn object<const N: usize>(fields: [(&str, Value); N]) -> Value {
+    Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
 /// `top_p` of `topP`.
 fn spelled(name: &str) -> String {
     let mut out = String::with_capacity(name.len() + 4);

@@ -12,7 +12,7 @@ use base64::{
     prelude::BASE64_STANDARD,
 };
 use serde::de::DeserializeSeed as _;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// What a signature of ours begins with. In base64 these six bytes are eight characters, whatever follows.
 const MARK: &str = "rota:1";
@@ -115,6 +115,7 @@ mod tests {
     use super::*;
     use base64::prelude::{BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
     use proptest::prelude::*;
+    use serde_json::json;
 
     fn decoded(signature: &str) -> Vec<u8> {
         BASE64_STANDARD.decode(signature).unwrap()
