@@ -55,11 +55,32 @@ fn message(error: &ErrorReport) -> String {
     if error.reason == "UPSTREAM_CONTEXT_TOO_LONG" && !error.message.to_ascii_lowercase().contains(TOO_LONG) {
         return format!("{TOO_LONG}: {}", error.message);
     }
-    if error.field.is_empty() || error.message.contains(&error.field) {
-        error.message.clone()
-    } else {
-        format!("{}: {}", error.field, error.message)
+    if error.field.is_empty() {
+        return error.message.clone();
     }
+    let field = field(&error.field);
+    let message = error.message.replace(&error.field, &field);
+    if message.contains(&field) { message } else { format!("{field}: {message}") }
+}
+
+/// A field as the client has it, where another kind of provider cannot be told it: that is found in the house's words. The
+/// house counts messages in another way.
+fn field(named: &str) -> String {
+    const NAMES: &[(&str, &str)] = &[
+        ("parallel_tool_calls", "tool_choice.disable_parallel_tool_use"),
+        ("reasoning_effort", "thinking"),
+        ("response_format", "output_config.format"),
+        ("max_completion_tokens", "max_tokens"),
+        ("stop", "stop_sequences"),
+        ("user", "metadata.user_id"),
+    ];
+    if let Some(name) = named.strip_prefix("parameters.") {
+        let theirs = NAMES.iter().find(|(ours, _)| *ours == name).map_or(name, |(_, theirs)| *theirs);
+        return theirs.to_owned();
+    }
+    let is_ours =
+        named.starts_with("messages[") && [".parts", ".tool_calls"].iter().any(|part| named.contains(part));
+    if is_ours { "messages".to_owned() } else { named.to_owned() }
 }
 
 #[cfg(test)]
@@ -101,6 +122,23 @@ mod tests {
         let said = report(400, "INVALID_FIELD", "messages[0].content must be text", "messages[0].content");
         let expected = r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages[0].content must be text"},"request_id":"r1"}"#;
         assert_eq!(body_of(&said, "r1"), expected.as_bytes());
+    }
+
+    #[test]
+    fn what_others_cannot_be_told_has_the_clients_name() {
+        let table = [
+            ("parameters.parallel_tool_calls", "tool_choice.disable_parallel_tool_use: no"),
+            ("parameters.logit_bias", "logit_bias: no"),
+            ("messages[2].parts[0]", "messages: no"),
+            ("messages[2].tool_calls[0].function.arguments", "messages: no"),
+            ("messages[2].content[0].source.data", "messages[2].content[0].source.data: no"),
+        ];
+        for (named, expected) in table {
+            for message in ["no".to_owned(), format!("{named}: no")] {
+                let error = report(400, "INVALID_FIELD", &message, named);
+                assert_eq!(value(&error)["error"]["message"], expected);
+            }
+        }
     }
 
     #[test]
