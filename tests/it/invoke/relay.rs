@@ -100,7 +100,7 @@ impl Bed {
 
 /// A request of a chat, as a client of that endpoint words it.
 fn request(endpoint: Endpoint, body: &str, stream: bool) -> RelayRequest {
-    let read = |_: &[u8]| {
+    let read = |_: &Bytes| {
         let hi = Message { role: "user".into(), content: Content::Text("hi".into()), ..Message::default() };
         Ok(Input::Chat(Box::new(ChatRequest { messages: vec![hi], ..ChatRequest::default() })))
     };
