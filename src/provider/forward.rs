@@ -449,6 +449,7 @@ mod tests {
                 headers: HeaderMap::new(),
                 body: Bytes::new(),
                 repeatable: false,
+                top: None,
             };
             assert_eq!(request.endpoint(protocol), endpoint, "{path}");
             request.method = Method::GET;
