@@ -108,7 +108,7 @@ pub(super) const FIRST_WORD: &str = "served ";
 
 /// What the model says. Names the key, so that a test sees who served.
 pub(super) fn content(request: &Recorded) -> [String; 3] {
-    let (first, last) = (FIRST_WORD.to_owned(), request.key.clone());
+    let (first, last) = (FIRST_WORD.to_owned(), request.named.clone());
     if has(request, IN_JSON) {
         return [format!("{{\"said\": \"{first}"), "by ".to_owned(), format!("{last}\"}}")];
     }

@@ -69,9 +69,22 @@ impl Upstream {
     /// # Errors
     /// Where no port can be had.
     pub async fn start() -> io::Result<Self> {
+        Self::serve(Shared::default()).await
+    }
+
+    /// One whose answers name the key without what stands before its first `-`. Who hands answers on as they came must
+    /// blot out a key that stands in them.
+    ///
+    /// # Errors
+    /// Where no port can be had.
+    pub async fn discreet() -> io::Result<Self> {
+        Self::serve(Shared { discreet: true, ..Shared::default() }).await
+    }
+
+    async fn serve(shared: Shared) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(shared);
         let stop = CancellationToken::new();
         let router = Router::new().fallback(serve).with_state(Arc::clone(&shared));
         let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -135,6 +148,7 @@ impl Upstream {
 
 #[derive(Default)]
 struct Shared {
+    discreet: bool,
     scripts: Mutex<HashMap<String, Script>>,
     hits: Mutex<HashMap<String, u64>>,
     in_flight: AtomicUsize,
@@ -182,9 +196,13 @@ async fn serve(
     let body: Value =
         serde_json::from_slice(&raw).unwrap_or_else(|_| String::from_utf8_lossy(&raw).into_owned().into());
     let (path, query) = (uri.path().to_owned(), uri.query().unwrap_or_default().to_owned());
-    let mut request = Recorded { at, key: String::new(), method, path, query, body, raw, headers };
+    let mut request =
+        Recorded { at, key: String::new(), named: String::new(), method, path, query, body, raw, headers };
     let dialect = vendors::of(&request);
     request.key = dialect.key(&request).unwrap_or_default().to_owned();
+    let named =
+        request.key.split_once('-').filter(|_| shared.discreet).map_or(&*request.key, |(_, rest)| rest);
+    request.named = named.to_owned();
     let mut in_flight = InFlight::new(Arc::clone(&shared));
     *shared.hits.lock().entry(request.key.clone()).or_default() += 1;
     let behaviour = shared.scripts.lock().get_mut(&request.key).map_or(Script::Answer, Script::next);

@@ -14,6 +14,8 @@ pub struct Recorded {
     pub at: Instant,
     /// The API key, from where its vendor looks for it; empty where there was none.
     pub key: String,
+    /// The key as answers name it.
+    pub named: String,
     /// Such as `POST`.
     pub method: Method,
     /// Such as `/v1/chat/completions`.

@@ -16,7 +16,7 @@ pub(super) struct Responses;
 
 impl Dialect for Responses {
     fn serves(&self, request: &Recorded) -> bool {
-        request.path.ends_with("/v1/responses")
+        matches!(&*request.path, "/v1/responses" | "/openai/v1/responses" | "/openai/responses")
     }
 
     fn key<'a>(&self, request: &'a Recorded) -> Option<&'a str> {

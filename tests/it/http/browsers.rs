@@ -12,7 +12,7 @@ use crate::support::{
 #[tokio::test(flavor = "multi_thread")]
 async fn a_foreign_host_and_a_foreign_origin_are_refused_at_every_path() {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     let http = Http::of(rota).await;
     for path in paths(&model(&scene)) {
@@ -57,7 +57,7 @@ async fn no_browser_is_told_that_it_may() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_allowed_host_is_served() {
     let rota = Rota::builder().arg("--allowed-hosts").arg("rota.example,*.svc.example").start().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(&rota, &upstream, 2).await;
     let http = Http::of(&rota).await;
     let path = &paths(&model(&scene))[0];

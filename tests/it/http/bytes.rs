@@ -9,6 +9,7 @@ use crate::support::{
     http::{BOUNDARY, Http, form, model},
     kinds::{self, Kind},
     rota::Rota,
+    sdk::named,
     world::Scene,
 };
 
@@ -47,7 +48,7 @@ fn body(door: &Door, model: &str, more: &str) -> String {
 
 async fn set(door: &Door) -> (Http, Upstream, Scene) {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::of_kind(rota, door.kind, &upstream, 2).await;
     (Http::of(rota).await, upstream, scene)
 }
@@ -294,7 +295,7 @@ async fn headers_of_the_caller_stay_here_but_for_a_few() {
 #[tokio::test(flavor = "multi_thread")]
 async fn geminis_bytes_stay_as_they_are() {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::of_kind(rota, &kinds::GEMINI, &upstream, 2).await;
     let http = Http::of(rota).await;
     // The model stands in the path: the whole body stays.
@@ -318,5 +319,5 @@ async fn geminis_bytes_stay_as_they_are() {
         chunk["candidates"][0]["content"]["parts"][0]["text"].as_str().unwrap_or_default().to_owned()
     };
     let text: String = chunks.iter().map(text).collect();
-    assert!(scene.keys.iter().any(|key| text == format!("served by {key}")), "{text}");
+    assert!(scene.keys.iter().any(|key| text == format!("served by {}", named(key))), "{text}");
 }

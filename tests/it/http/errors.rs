@@ -89,7 +89,7 @@ fn classes() -> Vec<Class> {
 
 /// A scene of two configs, each of which fails so.
 async fn failing(rota: &Rota, class: &Class) -> (Upstream, Scene) {
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     let soon = prost_types::Duration::try_from(Duration::from_millis(500)).unwrap();
     let policy = BalancingPolicy {
@@ -170,7 +170,7 @@ async fn codes_and_fields_are_those_that_clients_look_for() {
         let answer = sdk.ask(&question(rota, &scene, json!({"retries": 0})).await).await;
         assert_eq!(answer["error"]["code"], code, "{answer}");
     }
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     let asked = question(rota, &scene, json!({"model": "nobody/knows", "retries": 0})).await;
     let answer = sdk.ask(&asked).await;
@@ -200,7 +200,7 @@ async fn a_failure_after_content_comes_in_band() {
     ] {
         let mut sdk = Sdk::python(program).await;
         for script in [Script::BreakAfter(2), Script::EndAfter(2)] {
-            let upstream = Upstream::start().await.unwrap();
+            let upstream = Upstream::discreet().await.unwrap();
             let scene = Scene::set(rota, &upstream, 2).await;
             for key in &scene.keys {
                 upstream.script(key, script.clone());
@@ -224,7 +224,7 @@ async fn a_failure_after_content_comes_in_band() {
 async fn each_protocol_has_its_own_form() {
     let rota = Rota::shared().await;
     let http = Http::of(rota).await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     for (protocol, path, kinds) in [
         ("openai", "/v1/chat/completions", ["invalid_request_error", "invalid_request_error"]),
@@ -256,7 +256,7 @@ async fn each_protocol_has_its_own_form() {
 async fn a_replica_that_drains_says_that_another_can_serve() {
     let mut rota = Rota::builder().arg("--drain-delay").arg("3s").start().await;
     let http = Http::of(&rota).await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(&rota, &upstream, 2).await;
     for key in &scene.keys {
         upstream.script(key, Script::Slow(Duration::from_millis(300)));

@@ -51,7 +51,7 @@ async fn comes_through(program: &str, api: &str, first: &Kind, second: &Kind) {
         (Script::ErrorAfter(0, (first.limited)()), &[false, true]),
     ] {
         for stream in streams {
-            let upstream = Upstream::start().await.unwrap();
+            let upstream = Upstream::discreet().await.unwrap();
             let (scene, spare) = pair(&upstream, first, second).await;
             for key in &scene.keys {
                 upstream.script(key, script.clone());

@@ -43,7 +43,7 @@ async fn until_the_first_is_asked(
 async fn one_of_four_keys_fails_and_no_call_does() {
     let mut sdk = sdk().await;
     for stream in [false, true] {
-        let upstream = Upstream::start().await.unwrap();
+        let upstream = Upstream::discreet().await.unwrap();
         let scene = Scene::set(Rota::shared().await, &upstream, 4).await;
         upstream.script(&scene.keys[0], Script::fail_for(429, "60"));
         let mut served = [0; 4];
@@ -61,7 +61,7 @@ async fn one_of_four_keys_fails_and_no_call_does() {
 async fn the_only_key_fails_once_and_the_call_is_served() {
     let mut sdk = sdk().await;
     for script in [Script::fail(500), Script::Close] {
-        let upstream = Upstream::start().await.unwrap();
+        let upstream = Upstream::discreet().await.unwrap();
         let mut scene = Scene::tenant(Rota::shared().await).await;
         scene.add_model(&upstream.base_url()).await;
         scene.keys = vec![format!("key-{}", scene.tenant)];
@@ -79,7 +79,7 @@ async fn the_only_key_fails_once_and_the_call_is_served() {
 async fn a_stream_that_breaks_before_content_is_served_elsewhere() {
     let mut sdk = sdk().await;
     for script in [Script::BreakAfter(0), Script::EndAfter(0), Script::NotTheProtocol] {
-        let upstream = Upstream::start().await.unwrap();
+        let upstream = Upstream::discreet().await.unwrap();
         let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
         upstream.script(&scene.keys[0], script);
         let asked = json!({"stream": true});
@@ -92,7 +92,7 @@ async fn a_stream_that_breaks_before_content_is_served_elsewhere() {
 async fn a_stream_that_breaks_after_content_is_an_error_and_never_a_whole_answer() {
     let mut sdk = sdk().await;
     for script in [Script::BreakAfter(1), Script::EndAfter(1)] {
-        let upstream = Upstream::start().await.unwrap();
+        let upstream = Upstream::discreet().await.unwrap();
         let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
         upstream.script(&scene.keys[0], script.clone());
         let asked = json!({"api": "chunks"});
@@ -114,7 +114,7 @@ async fn a_stream_that_breaks_after_content_is_an_error_and_never_a_whole_answer
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_falls_silent_ends_in_time() {
     let mut sdk = sdk().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
     let policy =
         BalancingPolicy { stream_idle_timeout: time(Duration::from_secs(1)), ..BalancingPolicy::default() };
@@ -134,7 +134,7 @@ async fn a_stream_that_falls_silent_ends_in_time() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_token_that_takes_too_long_is_fetched_elsewhere() {
     let mut sdk = sdk().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
     let policy =
         BalancingPolicy { first_token_timeout: time(Duration::from_secs(1)), ..BalancingPolicy::default() };
@@ -149,7 +149,7 @@ async fn a_first_token_that_takes_too_long_is_fetched_elsewhere() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_sent_is_never_begun_anew() {
     let mut sdk = sdk().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
     let policy = BalancingPolicy { on_break: OnBreak::Restart.into(), ..BalancingPolicy::default() };
     scene.set_policy(policy).await;
@@ -162,7 +162,7 @@ async fn what_was_sent_is_never_begun_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_arrive_one_by_one() {
     let mut sdk = sdk().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
     let pause = Duration::from_millis(400);
     for key in &scene.keys {
@@ -180,7 +180,7 @@ async fn tokens_arrive_one_by_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_calls_own_headers_bound_it() {
     let mut sdk = sdk().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(Rota::shared().await, &upstream, 3).await;
     for key in &scene.keys {
         upstream.script(key, Script::fail(503));
@@ -189,7 +189,7 @@ async fn a_calls_own_headers_bound_it() {
     let answer = sdk.ask(&question(Rota::shared().await, &scene, asked).await).await;
     assert_eq!((&answer["error"]["status"], calls(&scene, &upstream)), (&json!(503), 1), "{answer}");
 
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
     for key in &scene.keys {
         upstream.script(key, Script::Hang);

@@ -12,7 +12,7 @@ use crate::support::{
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_right_token_nothing_is_told() {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     let http = Http::of(rota).await;
     for path in paths(&model(&scene)) {
@@ -46,7 +46,7 @@ async fn without_a_right_token_nothing_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_role_does_what_it_may() {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     let http = Http::of(rota).await;
     let mut operator = rota.operator().await;
@@ -83,7 +83,7 @@ async fn every_role_does_what_it_may() {
 #[tokio::test(flavor = "multi_thread")]
 async fn another_tenants_models_are_not_there() {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let mut theirs = Scene::tenant(rota).await;
     theirs.provider = "theirs".to_owned();
     theirs.key.provider = "theirs".to_owned();
@@ -117,7 +117,7 @@ async fn another_tenants_models_are_not_there() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_token_serves_wherever_clients_put_it_and_goes_nowhere() {
     let rota = Rota::builder().env("RUST_LOG", "debug,h2=info,hyper=info").start().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(&rota, &upstream, 2).await;
     let http = Http::of(&rota).await;
     let token = scene.token.as_str();

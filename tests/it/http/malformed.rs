@@ -355,7 +355,7 @@ async fn status(address: &str, bytes: &[u8]) -> Result<Option<u16>, String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_malformed_requests_are_the_callers_fault() {
     let rota = Rota::builder().start().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(&rota, &upstream, 2).await;
     // One of each type, so that nothing is refused for want of a model.
     let types = [

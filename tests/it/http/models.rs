@@ -13,7 +13,7 @@ use crate::support::{
 #[tokio::test(flavor = "multi_thread")]
 async fn each_sdk_lists_the_models() {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     for (program, name) in [
         ("sdk_openai.py", "upstream/chat"),
@@ -41,7 +41,7 @@ async fn other(sdk: &mut Sdk, scene: &Scene, model_type: ModelType, ask: &str) -
 #[tokio::test(flavor = "multi_thread")]
 async fn openais_sdk_reaches_the_other_endpoints() {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     let mut sdk = Sdk::python("sdk_openai.py").await;
     let vectors = json!([[1.0, 0.0, 1.0], [5.0, 1.0, 1.0]]);
@@ -75,7 +75,7 @@ async fn openais_sdk_reaches_the_other_endpoints() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_path_that_only_the_provider_knows_is_handed_on() {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     let http = Http::of(rota).await;
     let body = r#"{ "model" : "upstream/chat", "x": 1.0E2 }"#;
@@ -90,7 +90,7 @@ async fn a_path_that_only_the_provider_knows_is_handed_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn http_2_is_served_without_a_word_before() {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
     let http = Http { client, ..Http::of(rota).await };

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::{
     kinds::{self, Kind},
     rota::Rota,
-    sdk::{ASKS, Sdk, question},
+    sdk::{ASKS, Sdk, named, question},
     world::{Scene, hi},
 };
 
@@ -76,7 +76,7 @@ fn check(pair: Pair, knows: Knows, scene: &Scene, answer: &Value) {
     assert!(answer.get("error").is_none(), "{shown}");
     let calls = expected_calls(pair.ask);
     let text = answer["text"].as_str().unwrap_or_default();
-    let served = |text: &str| scene.keys.iter().any(|key| text == format!("served by {key}"));
+    let served = |text: &str| scene.keys.iter().any(|key| text == format!("served by {}", named(key)));
     match pair.ask {
         "tool" | "tools" => assert_eq!(answer["calls"], calls, "{shown}"),
         "object" if !(knows.object)(pair) => return,
@@ -123,7 +123,7 @@ fn arrived(pair: Pair, upstream: &Upstream) {
 async fn all(sdk: &mut Sdk, function: &str, api: &'static str, knows: Knows) {
     let rota = Rota::shared().await;
     for kind in KINDS {
-        let upstream = Upstream::start().await.unwrap();
+        let upstream = Upstream::discreet().await.unwrap();
         let scene = Scene::of_kind(rota, kind, &upstream, 2).await;
         for ask in ASKS {
             for stream in [false, true] {
@@ -140,14 +140,14 @@ async fn all(sdk: &mut Sdk, function: &str, api: &'static str, knows: Knows) {
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_says_the_same() {
     for kind in KINDS {
-        let upstream = Upstream::start().await.unwrap();
+        let upstream = Upstream::discreet().await.unwrap();
         let scene = Scene::of_kind(Rota::shared().await, kind, &upstream, 2).await;
         let answer = scene.ask().await.unwrap();
         assert!(
             scene
                 .keys
                 .iter()
-                .any(|key| answer.message.as_ref().unwrap().content == format!("served by {key}"))
+                .any(|key| answer.message.as_ref().unwrap().content == format!("served by {}", named(key)))
         );
         let usage = answer.usage.unwrap();
         assert_eq!(

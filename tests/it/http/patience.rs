@@ -18,7 +18,7 @@ use crate::support::{
 const PATIENCE: Duration = Duration::from_secs(15);
 
 async fn slow(script: Script) -> (Upstream, Scene) {
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(Rota::shared().await, &upstream, 2).await;
     for key in &scene.keys {
         upstream.script(key, script.clone().after(PATIENCE + Duration::from_secs(2)));

@@ -85,7 +85,7 @@ async fn with_defaults_none_fails() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_recommended_settings_each_token_arrives_when_it_is_said() {
     let rota = Rota::shared().await;
-    let upstream = Upstream::start().await.unwrap();
+    let upstream = Upstream::discreet().await.unwrap();
     let scene = Scene::set(rota, &upstream, 2).await;
     let policy = rota::api::pb::BalancingPolicy {
         on_break: rota::api::pb::OnBreak::Continue.into(),

@@ -26,6 +26,7 @@ use crate::{
         http::Http,
         kinds, read,
         rota::Rota,
+        sdk::named,
         world::{Scene, hi},
     },
 };
@@ -117,7 +118,7 @@ fn policy(setting: Setting) -> BalancingPolicy {
 
 impl Stage {
     async fn set(rota: &Rota, setting: Setting, number: usize, fault: Script) -> Self {
-        let upstream = Upstream::start().await.unwrap();
+        let upstream = Upstream::discreet().await.unwrap();
         let mut scene = Scene::tenant(rota).await;
         scene.add_model(&upstream.base_url()).await;
         let mut spare = scene.clone();
@@ -197,7 +198,7 @@ impl Stage {
     fn is_whole(&self, text: &str) -> bool {
         let mut keys = self.scene.keys.iter().chain(&self.spare);
         keys.any(|key| {
-            let begun = text.strip_suffix(&format!("served by {key}"));
+            let begun = text.strip_suffix(&format!("served by {}", named(key)));
             begun.is_some_and(|begun| {
                 begun.is_empty() || self.door == Door::Http && "served by ".starts_with(begun)
             })

@@ -104,10 +104,15 @@ pub async fn question(rota: &Rota, scene: &Scene, fields: Value) -> Value {
     question
 }
 
-/// Which config's key an answer of the scripted upstream names, by what follows "served by".
+/// What answers of a discreet scripted upstream name a key.
+pub fn named(key: &str) -> &str {
+    key.split_once('-').map_or(key, |(_, rest)| rest)
+}
+
+/// Which config's key an answer of a discreet scripted upstream names, by what follows "served by".
 pub fn served_by(scene: &Scene, answer: &Value) -> Option<usize> {
     let text = answer["text"].as_str()?;
-    scene.keys.iter().position(|key| text == format!("served by {key}"))
+    scene.keys.iter().position(|key| text == format!("served by {}", named(key)))
 }
 
 /// How many calls came with any of the scene's keys.
