@@ -21,7 +21,12 @@ pub struct Broken;
 /// A body.
 pub enum Body {
     /// All at once.
-    Whole(Option<Bytes>, Held),
+    Whole {
+        /// What is still to be sent.
+        bytes: Option<Bytes>,
+        /// Until it is.
+        _held: Held,
+    },
     /// In pieces. The length is known of a whole answer that is sent piece by piece.
     Pieces(Pieces, Option<u64>),
     /// In pieces that are made while it is sent.
@@ -39,13 +44,13 @@ const STRETCH: usize = 16 << 10;
 impl Body {
     /// A small body that holds nothing.
     pub fn small(bytes: impl Into<Bytes>) -> Self {
-        Self::Whole(Some(bytes.into()), None)
+        Self::Whole { bytes: Some(bytes.into()), _held: None }
     }
 
     /// An answer that is there as a whole.
     pub fn whole(bytes: Bytes, held: Held, patience: Duration) -> Self {
         if bytes.len() <= 4 * STRETCH {
-            return Self::Whole(Some(bytes), held);
+            return Self::Whole { bytes: Some(bytes), _held: held };
         }
         let length = bytes.len() as u64;
         let pieces = stream::unfold((bytes, held), |(mut bytes, held)| async move {
@@ -74,7 +79,7 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match &mut *self {
-            Self::Whole(bytes, _) => Poll::Ready(
+            Self::Whole { bytes, .. } => Poll::Ready(
                 bytes.take().filter(|bytes| !bytes.is_empty()).map(|bytes| Ok(Frame::data(bytes))),
             ),
             Self::Pieces(pieces, _) => {
@@ -87,7 +92,7 @@ impl http_body::Body for Body {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Whole(bytes, _) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Whole { bytes, .. } => bytes.as_ref().is_none_or(Bytes::is_empty),
             Self::Pieces(..) => false,
             Self::Made(body) => body.is_end_stream(),
         }
@@ -95,7 +100,7 @@ impl http_body::Body for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(bytes, _) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Whole { bytes, .. } => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Self::Made(body) => body.size_hint(),
             Self::Pieces(_, length) => length.map(SizeHint::with_exact).unwrap_or_default(),
         }

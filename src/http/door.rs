@@ -92,9 +92,10 @@ impl Door {
         let protocol = routes::protocol(head.uri.path(), &head.headers);
         // No two are the same, on any replica.
         let id = Uuid::now_v7().simple().to_string();
+        let told = format!("req_{id}");
         let answered = self.0.answered(peer, local, head, body, &id).await;
-        let mut response = answered.unwrap_or_else(|fault| fault.response(protocol));
-        if let Ok(value) = HeaderValue::from_str(&format!("req_{id}")) {
+        let mut response = answered.unwrap_or_else(|fault| fault.response(protocol, &told));
+        if let Ok(value) = HeaderValue::from_str(&told) {
             response.headers_mut().insert(REQUEST_ID, value.clone());
             if protocol == Protocol::Anthropic {
                 response.headers_mut().insert(ANTHROPIC_REQUEST_ID, value);

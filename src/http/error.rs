@@ -77,12 +77,19 @@ impl Fault {
         fault
     }
 
-    /// Tells a client of that protocol.
-    pub fn response(self, protocol: Protocol) -> Response<Body> {
-        let body = body(protocol, &self.report, self.retry_after);
+    /// Tells a client of that protocol, of the request with that id.
+    pub fn response(self, protocol: Protocol, id: &str) -> Response<Body> {
+        let body = match protocol {
+            Protocol::OpenAi => openai::server::error::body(&self.report),
+            Protocol::Anthropic => anthropic::server::error::body_of(&self.report, id),
+            Protocol::Gemini => gemini::server::error::body_with(&self.report, self.retry_after),
+        };
+        let status = match protocol {
+            Protocol::Anthropic => anthropic::server::error::status(self.report.status),
+            _ => self.report.status,
+        };
         let mut response = Response::new(Body::small(body));
-        *response.status_mut() =
-            StatusCode::from_u16(self.report.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(should) = self.should_retry {
@@ -103,15 +110,6 @@ impl Fault {
             route_headers(route, headers);
         }
         response
-    }
-}
-
-/// An error in the words of a protocol.
-fn body(protocol: Protocol, report: &ErrorReport, retry_after: Option<Duration>) -> Vec<u8> {
-    match protocol {
-        Protocol::OpenAi => openai::server::error::body(report),
-        Protocol::Anthropic => anthropic::server::error::body(report),
-        Protocol::Gemini => gemini::server::error::body_with(report, retry_after),
     }
 }
 

@@ -62,7 +62,10 @@ fn written(protocol: Protocol, model: &ListedModel) -> Vec<u8> {
 fn listed(door: &Inner, asker: &Asker, headers: &HeaderMap) -> Result<Vec<ListedModel>, Fault> {
     let options = Options::read(headers)?;
     let tenant = tenant(asker, &options.tenant)?;
-    Ok(door.catalog.callable(&tenant).into_iter().map(listed_model).collect())
+    let mut listed: Vec<_> = door.catalog.callable(&tenant).into_iter().map(listed_model).collect();
+    // A model of several types is there once for each.
+    listed.dedup_by(|next, model| next.name == model.name);
+    Ok(listed)
 }
 
 fn listed_model(callable: Callable) -> ListedModel {

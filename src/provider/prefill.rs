@@ -54,11 +54,12 @@ pub fn takes_prefill(kind: &KindSpec, target: &Target) -> bool {
         let rest = target.model.strip_prefix(*name);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
     };
-    TAKERS.iter().any(|taker| {
-        taker.kind == kind.name
-            && taker.at.is_none_or(is_there)
-            && (taker.names.is_empty() || taker.names.iter().any(is_named))
-    })
+    target.switches.takes_prefill
+        || TAKERS.iter().any(|taker| {
+            taker.kind == kind.name
+                && taker.at.is_none_or(is_there)
+                && (taker.names.is_empty() || taker.names.iter().any(is_named))
+        })
 }
 
 #[cfg(test)]

@@ -175,7 +175,17 @@ fn send<'a, 'c>(
     request: RelayBody<'_>,
 ) -> impl Future<Output = Result<Response, Failure>> + use<'a, 'c> {
     let edit = Edit { model: &to.model, include_usage: asks_for_usage(target, request) };
-    let body = request.top.edited(request.body, edit);
+    // What Rota wrote for other providers into the conversation is no business of this one.
+    let ours = match request.endpoint {
+        Endpoint::Messages => anthropic::server::without_foreign(request.body),
+        Endpoint::ChatCompletions => openai::server::without_foreign(request.body),
+        _ => None,
+    };
+    let rewritten = ours.map(Bytes::from).and_then(|body| {
+        let top = TopLevel::json(&body, request.endpoint.protocol()).ok()?;
+        Some(top.edited(&body, edit))
+    });
+    let body = rewritten.unwrap_or_else(|| request.top.edited(request.body, edit));
     let mut url = to.url;
     add_query(&mut url, request.query);
     call.post_as_is(&url, request.headers, request.content_type.clone(), body.into())

@@ -1,6 +1,7 @@
 //! For whom a request is written.
 
 use serde::{Deserialize, Serialize};
+use std::ops::Not;
 
 /// The provider that a request is written for.
 #[derive(Debug, Clone, Copy)]
@@ -32,6 +33,9 @@ pub struct Switches {
     /// Whether it has `/responses`; none: as its kind has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub responses: Option<bool>,
+    /// Its models go on from the beginning of an answer.
+    #[serde(skip_serializing_if = "Not::not")]
+    pub takes_prefill: bool,
 }
 
 impl Switches {
@@ -43,6 +47,7 @@ impl Switches {
         no_parallel_tool_calls: false,
         think_tags: false,
         responses: None,
+        takes_prefill: false,
     };
 }
 

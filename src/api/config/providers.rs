@@ -106,6 +106,7 @@ fn switches_in(switches: Option<pb::ProviderSwitches>) -> Switches {
         no_parallel_tool_calls: switches.no_parallel_tool_calls,
         think_tags: switches.think_tags,
         responses: switches.responses,
+        takes_prefill: switches.takes_prefill,
     }
 }
 
@@ -117,6 +118,7 @@ fn switches_out(switches: Switches) -> Option<pb::ProviderSwitches> {
         no_parallel_tool_calls: switches.no_parallel_tool_calls,
         think_tags: switches.think_tags,
         responses: switches.responses,
+        takes_prefill: switches.takes_prefill,
     };
     (switches != Switches::default()).then_some(shown)
 }

@@ -29,6 +29,7 @@ const ALL: ProviderSwitches = ProviderSwitches {
     think_tags: true,
     // Said, which is another thing than not said.
     responses: Some(false),
+    takes_prefill: true,
 };
 
 /// Gives the scene's provider these switches.

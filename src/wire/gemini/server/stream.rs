@@ -20,17 +20,6 @@ pub enum Framing {
     Array,
 }
 
-impl Framing {
-    /// The media type of the stream.
-    #[must_use]
-    pub const fn content_type(self) -> &'static str {
-        match self {
-            Self::Events => "text/event-stream",
-            Self::Array => "application/json",
-        }
-    }
-}
-
 /// Writes one chat's answer.
 pub(super) struct Answers {
     framing: Framing,
