@@ -93,7 +93,7 @@ impl Door {
         // No two are the same, on any replica.
         let id = Uuid::now_v7().simple().to_string();
         let told = format!("req_{id}");
-        let answered = self.0.answered(peer, local, head, body, &id).await;
+        let answered = Box::pin(self.0.answered(peer, local, head, body, &id)).await;
         let mut response = answered.unwrap_or_else(|fault| fault.response(protocol, &told));
         if let Ok(value) = HeaderValue::from_str(&told) {
             response.headers_mut().insert(REQUEST_ID, value.clone());
@@ -123,7 +123,7 @@ impl Inner {
         let admitted = self.gate.admit(&mut inside, peer, token).await;
         let (caller, mut counted) = admitted.map_err(|refusal| refused(&mut inside, refusal.into()))?;
         let asker = Asker { caller, began, id: id.to_owned() };
-        let work = self.worked(wanted, asker, head, body, &mut counted);
+        let work = Box::pin(self.worked(wanted, asker, head, body, &mut counted));
         let answer = match self.gate.run(&inside, work).await {
             Ok(answer) => answer.map_err(|fault| refused(&mut inside, fault))?,
             Err(refusal) => return Err(refused(&mut inside, refusal.into())),

@@ -81,7 +81,7 @@ impl Fault {
     pub fn response(self, protocol: Protocol, id: &str) -> Response<Body> {
         let body = match protocol {
             Protocol::OpenAi => openai::server::error::body(&self.report),
-            Protocol::Anthropic => anthropic::server::error::body_of(&self.report, id),
+            Protocol::Anthropic => anthropic::server::error::body(&self.report, id),
             Protocol::Gemini => gemini::server::error::body_with(&self.report, self.retry_after),
         };
         let status = match protocol {

@@ -196,22 +196,22 @@ mod tests {
         wanted(&method, path, query, &HeaderMap::new())
     }
 
-    fn call(endpoint: Endpoint, model: Option<&str>, array: bool) -> Result<Wanted, Nowhere> {
-        Ok(Wanted::Call { endpoint, model: model.map(str::to_owned), array })
+    fn call(endpoint: Endpoint, model: Option<&str>, array: bool) -> Wanted {
+        Wanted::Call { endpoint, model: model.map(str::to_owned), array }
     }
 
     #[test]
     fn every_endpoint_has_a_path() {
         for (path, endpoint, _) in POSTS {
-            assert_eq!(at(Method::POST, &format!("/v1/{path}")), call(*endpoint, None, false));
-            assert_eq!(at(Method::POST, &format!("/v1/{path}/")), call(*endpoint, None, false));
+            assert_eq!(at(Method::POST, &format!("/v1/{path}")), Ok(call(*endpoint, None, false)));
+            assert_eq!(at(Method::POST, &format!("/v1/{path}/")), Ok(call(*endpoint, None, false)));
             assert_eq!(at(Method::GET, &format!("/v1/{path}")), Err(Nowhere::Method("POST")));
         }
         for (method, endpoint, _) in METHODS {
             let array = *endpoint == Endpoint::StreamGenerateContent;
             for version in ["v1", "v1beta"] {
                 let path = format!("/{version}/models/m:{method}");
-                assert_eq!(at(Method::POST, &path), call(*endpoint, Some("m"), array));
+                assert_eq!(at(Method::POST, &path), Ok(call(*endpoint, Some("m"), array)));
                 assert_eq!(at(Method::GET, &path), Err(Nowhere::Method("POST")));
             }
         }
@@ -226,10 +226,10 @@ mod tests {
             ("/v1beta/models/a%3Ab:generateContent", "a:b"),
         ];
         for (path, model) in table {
-            assert_eq!(at(Method::POST, path), call(Endpoint::GenerateContent, Some(model), false));
+            assert_eq!(at(Method::POST, path), Ok(call(Endpoint::GenerateContent, Some(model), false)));
         }
         let events = "/v1beta/models/m:streamGenerateContent?alt=sse&x=y";
-        assert_eq!(at(Method::POST, events), call(Endpoint::StreamGenerateContent, Some("m"), false));
+        assert_eq!(at(Method::POST, events), Ok(call(Endpoint::StreamGenerateContent, Some("m"), false)));
     }
 
     #[test]

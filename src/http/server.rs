@@ -59,7 +59,7 @@ async fn one(connection: Connection, door: Door, max_calls: u32, ends: impl Futu
         let peer = peer.clone();
         service_fn(move |request| {
             let (door, peer) = (door.clone(), peer.clone());
-            async move { Ok::<_, Infallible>(door.answer(&peer, local, request).await) }
+            async move { Ok::<_, Infallible>(Box::pin(door.answer(&peer, local, request)).await) }
         })
     };
     let mut builder = Builder::new(TokioExecutor::new());

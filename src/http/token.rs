@@ -44,7 +44,8 @@ mod tests {
 
     #[test]
     fn a_token_is_found_wherever_a_client_puts_it() {
-        let table: [(&[(&'static str, &str)], Option<&str>, Option<&str>); 9] = [
+        type Row<'r> = (&'r [(&'static str, &'r str)], Option<&'r str>, Option<&'r str>);
+        let table: [Row<'_>; 9] = [
             (&[("authorization", "Bearer a")], None, Some("a")),
             (&[("authorization", "bearer  a ")], None, Some("a")),
             (&[("x-api-key", "a")], None, Some("a")),

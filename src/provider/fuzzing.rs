@@ -211,8 +211,10 @@ pub fn bodies(request: &ChatRequest) {
     }
 }
 
+type ReadRequest = fn(&[u8]) -> Result<Asked, FieldError>;
+
 /// What reads the requests of clients that speak a vendor's protocol, from their bodies.
-const DOORS: &[fn(&[u8]) -> Result<Asked, FieldError>] = &[
+const DOORS: &[ReadRequest] = &[
     openai::server::chat::read,
     openai::server::completions::read,
     openai::server::embeddings::read,

@@ -72,7 +72,10 @@ impl Responses {
         }
 
         let is_content = |event: &Value| {
-            event.get("type").and_then(Value::as_str).is_some_and(|kind| kind.ends_with(".delta"))
+            event
+                .get("type")
+                .and_then(Value::as_str)
+                .is_some_and(|kind| kind.rsplit('.').next() == Some("delta"))
         };
         let frame = |event: &Value| self.frame(event);
         let first = events.iter().position(is_content).unwrap_or_default();

@@ -43,17 +43,17 @@ impl Catalog {
             similar: self.names(tenant).similar(name, model_type),
         };
         match found {
-            Found::Model(key) => match self.cache().pool(&key) {
-                Some(pool) => Ok(pool),
-                None => {
-                    let load = Box::pin(self.resolve(tenant, &key.provider, key.model_type, &key.model));
-                    load.await.map_err(|error| match error {
-                        // Deleted meanwhile.
-                        Error::NotFound(ResourceKind::Provider | ResourceKind::Model, _) => unknown(),
-                        error => error.into(),
-                    })
+            Found::Model(key) => {
+                if let Some(pool) = self.cache().pool(&key) {
+                    return Ok(pool);
                 }
-            },
+                let load = Box::pin(self.resolve(tenant, &key.provider, key.model_type, &key.model));
+                load.await.map_err(|error| match error {
+                    // Deleted meanwhile.
+                    Error::NotFound(ResourceKind::Provider | ResourceKind::Model, _) => unknown(),
+                    error => error.into(),
+                })
+            }
             Found::Several(candidates) => Err(NameError::Ambiguous { name: names::shown(name), candidates }),
             Found::Nothing => Err(unknown()),
         }
@@ -92,12 +92,12 @@ impl Catalog {
         if model.is_empty() {
             return self.default_key(tenant, model_type).await;
         }
-        let target = match self.names(tenant).alias(model) {
-            Some(target) => Some(target.clone()),
-            None => {
-                Box::pin(self.look_again(model)).await?;
-                self.names(tenant).alias(model).cloned()
-            }
+        let known = self.names(tenant).alias(model).cloned();
+        let target = if known.is_some() {
+            known
+        } else {
+            Box::pin(self.look_again(model)).await?;
+            self.names(tenant).alias(model).cloned()
         };
         match target {
             Some(target) if target.model_type == model_type => Ok(target),

@@ -89,7 +89,7 @@ impl Events {
                 }
                 said
             }
-            "response.completed" | "response.incomplete" => self.end(event.response.unwrap_or_default())?,
+            "response.completed" | "response.incomplete" => self.end(*event.response.unwrap_or_default())?,
             "response.failed" => {
                 check_error(&event.response.unwrap_or_default().error)?;
                 return Err(failed());
@@ -125,7 +125,7 @@ impl Events {
         said
     }
 
-    fn end(&mut self, mut response: Box<Response>) -> Result<ChatEvent, ReadError> {
+    fn end(&mut self, mut response: Response) -> Result<ChatEvent, ReadError> {
         check_error(&response.error)?;
         // Some servers say nothing but this.
         if !self.said {
@@ -222,6 +222,7 @@ fields! {
 }
 
 fields! {
+    #[expect(clippy::struct_field_names, reason = "as the API has them")]
     struct Text {
         kind: String = "type",
         text: String,

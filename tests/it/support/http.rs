@@ -7,6 +7,7 @@ use super::{rota::Rota, world::Scene};
 
 /// An endpoint of the door.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "as HTTP has them")]
 pub struct Path {
     pub method: Method,
     /// With the model in it, where it stands there.

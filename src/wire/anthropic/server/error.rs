@@ -10,15 +10,9 @@ pub const fn status(status: u16) -> u16 {
     if status == 503 { 529 } else { status }
 }
 
-/// The body of an answer that is an error.
+/// The body of an answer that is an error, to the request with that id.
 #[must_use]
-pub fn body(error: &ErrorReport) -> Vec<u8> {
-    value(error).to_string().into_bytes()
-}
-
-/// The same, with the id of the request.
-#[must_use]
-pub fn body_of(error: &ErrorReport, request_id: &str) -> Vec<u8> {
+pub fn body(error: &ErrorReport, request_id: &str) -> Vec<u8> {
     let mut value = value(error);
     if let Some(fields) = value.as_object_mut() {
         fields.insert("request_id".into(), request_id.into());
@@ -117,11 +111,11 @@ mod tests {
     #[test]
     fn an_error_says_what_is_wrong_with_what() {
         let error = report(400, "INVALID_FIELD", "must be text", "messages[0].content");
-        let expected = r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages[0].content: must be text"}}"#;
-        assert_eq!(body(&error), expected.as_bytes());
+        let expected = r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages[0].content: must be text"},"request_id":"r1"}"#;
+        assert_eq!(body(&error, "r1"), expected.as_bytes());
         let said = report(400, "INVALID_FIELD", "messages[0].content must be text", "messages[0].content");
         let expected = r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages[0].content must be text"},"request_id":"r1"}"#;
-        assert_eq!(body_of(&said, "r1"), expected.as_bytes());
+        assert_eq!(body(&said, "r1"), expected.as_bytes());
     }
 
     #[test]

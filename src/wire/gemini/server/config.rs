@@ -134,7 +134,7 @@ fn read_thinking(
 /// The least effort that has this budget.
 fn effort(budget: u64) -> Option<&'static str> {
     let efforts = BUDGETS.iter().filter(|(name, _)| *name != "minimal");
-    let enough = efforts.clone().find(|(_, most)| budget <= *most).or_else(|| efforts.last());
+    let enough = efforts.clone().find(|(_, most)| budget <= *most).or_else(|| efforts.clone().next_back());
     enough.filter(|_| budget > 0).map(|(name, _)| *name)
 }
 

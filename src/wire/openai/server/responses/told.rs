@@ -68,6 +68,7 @@ struct At<'i> {
 
 /// What an item gains.
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "as the API has them")]
 struct Delta<'d> {
     #[serde(flatten)]
     at: At<'d>,
