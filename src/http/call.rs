@@ -2,19 +2,21 @@
 
 use super::{
     body::{Body, Held},
-    door::{Answer, Inner},
     error::Fault,
     options::Options,
     routes,
-    stream::Begun,
+    serving::Serving,
+    stream::{ALIVE, Begun},
     token,
+    way::route_headers,
+    words::{SharedWriter, passing, reader},
 };
 use crate::{
     catalog::{Caller, NameError, Pool},
     gate::{Inside, PartysCall},
-    invoke::{CallOptions, ReadInput, RelayRequest, Relayed, Route, WholeAnswer},
+    invoke::{CallOptions, RelayRequest, Relayed, WholeAnswer},
     provider::{ForwardPath, ForwardRequest, Room, estimate_text, forwarded_headers, relayed_headers},
-    wire::{Asked, Endpoint, FieldError, Protocol, Stamp, TopLevel, WriteAnswer, anthropic, gemini, openai},
+    wire::{Endpoint, FieldError, Protocol, Stamp, TopLevel},
 };
 use bytes::Bytes;
 use http::{
@@ -22,8 +24,6 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE},
     request::Parts,
 };
-use parking_lot::Mutex;
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use std::{
     sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -47,6 +47,14 @@ pub(super) struct Target {
     pub(super) endpoint: Endpoint,
     pub(super) model: Option<String>,
     pub(super) array: bool,
+}
+
+/// What answers a request.
+pub(super) enum Answer {
+    /// All at once.
+    Whole(Whole),
+    /// In pieces.
+    Stream(Box<Begun>),
 }
 
 /// A whole answer.
@@ -91,7 +99,7 @@ pub(super) fn tenant(asker: &Asker, named: &str) -> Result<String, Fault> {
 
 /// Finds the model of that name.
 pub(super) async fn pool(
-    door: &Inner,
+    door: &Serving,
     tenant: &str,
     name: &str,
     model_type: Option<crate::provider::ModelType>,
@@ -116,7 +124,7 @@ pub(super) async fn pool(
 
 /// Makes the call.
 pub(super) async fn call(
-    door: &Arc<Inner>,
+    door: &Arc<Serving>,
     asker: Asker,
     head: Parts,
     bytes: Bytes,
@@ -163,15 +171,15 @@ pub(super) async fn call(
     }
     tokio::select! {
         relayed = &mut relayed => Ok(answered(relayed?, stamp, writer, endpoint, array, deadline)),
-        () = sleep_until(asker.began + super::stream::ALIVE) => {
-            Ok(Answer::Stream(Box::new(Begun::late(relayed, stamp, writer, endpoint, array, deadline))))
+        () = sleep_until(asker.began + ALIVE) => {
+            Ok(Answer::Stream(Box::new(Begun::late(relayed, stamp, writer, endpoint, array, deadline, asker.began))))
         }
     }
 }
 
 /// Sends a request that Rota does not know to the model's provider.
 pub(super) async fn forward(
-    door: &Arc<Inner>,
+    door: &Arc<Serving>,
     asker: Asker,
     head: Parts,
     bytes: Bytes,
@@ -228,7 +236,7 @@ fn named(path: Option<&str>, top: &TopLevel) -> Result<String, FieldError> {
     if name.is_empty() { Err(FieldError::new("model", "is required")) } else { Ok(name.to_owned()) }
 }
 
-fn call_options(door: &Inner, asker: &Asker, options: &Options, size: usize) -> CallOptions {
+fn call_options(door: &Serving, asker: &Asker, options: &Options, size: usize) -> CallOptions {
     let deadline = match options.timeout {
         Some(given) => given.saturating_sub((given / MARGIN_SHARE).max(LEAST_MARGIN)),
         None => door.options.default_deadline,
@@ -241,52 +249,6 @@ fn call_options(door: &Inner, asker: &Asker, options: &Options, size: usize) -> 
         tokens: estimate_text(size),
         on_break: options.on_break,
     }
-}
-
-/// The writer of the answer, once the request was read for translation.
-pub(super) type SharedWriter = Arc<Mutex<Option<Box<dyn WriteAnswer>>>>;
-
-/// Reads a request for translation, and keeps the writer that goes with it.
-fn reader(
-    endpoint: Endpoint,
-    content_type: Option<&HeaderValue>,
-    array: bool,
-    writer: SharedWriter,
-) -> ReadInput {
-    let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
-    Box::new(move |body| {
-        let Asked { input, writer: made } = asked(endpoint, &content_type, array, body)?;
-        *writer.lock() = Some(made);
-        Ok(input)
-    })
-}
-
-fn asked(endpoint: Endpoint, content_type: &str, array: bool, body: &Bytes) -> Result<Asked, FieldError> {
-    use openai::server as openai;
-    match endpoint {
-        Endpoint::ChatCompletions => openai::chat::read(body),
-        Endpoint::Completions => openai::completions::read(body),
-        Endpoint::Responses => openai::responses::read(body),
-        Endpoint::Embeddings => openai::embeddings::read(body),
-        Endpoint::Rerank => openai::rerank::read(body),
-        Endpoint::Moderations => openai::moderations::read(body),
-        Endpoint::Transcriptions => openai::audio::transcription(TopLevel::fields(body, content_type)?),
-        Endpoint::Translations => openai::audio::translation(TopLevel::fields(body, content_type)?),
-        Endpoint::Speech => openai::audio::speech(body),
-        Endpoint::Images => openai::images::read(body),
-        Endpoint::Messages => anthropic::server::read(body),
-        Endpoint::MessagesCountTokens => anthropic::server::read_count(body),
-        Endpoint::GenerateContent | Endpoint::StreamGenerateContent => {
-            gemini::server::read(body, framing(array))
-        }
-        Endpoint::CountTokens => gemini::server::read_count(body),
-        Endpoint::EmbedContent => gemini::server::read_embed(body),
-        Endpoint::BatchEmbedContents => gemini::server::read_batch_embed(body),
-    }
-}
-
-fn framing(array: bool) -> gemini::server::Framing {
-    if array { gemini::server::Framing::Array } else { gemini::server::Framing::Events }
 }
 
 /// Those of a caller's headers that go on to a provider that speaks the same protocol.
@@ -331,39 +293,4 @@ fn answered(
             Answer::Stream(Box::new(Begun::now(*stream, stamp, writer, endpoint, array, deadline)))
         }
     }
-}
-
-/// A writer of what a provider of the same protocol says, for a request that was not read.
-pub(super) fn passing(endpoint: Endpoint, array: bool) -> Box<dyn WriteAnswer> {
-    match endpoint.protocol() {
-        Protocol::Anthropic => Box::new(anthropic::server::Writer::default()),
-        Protocol::Gemini => gemini::server::writer(framing(array)),
-        Protocol::OpenAi if endpoint == Endpoint::Responses => openai::server::responses::passing(),
-        Protocol::OpenAi => openai::server::chat::passing(),
-    }
-}
-
-const CONFIG: HeaderName = HeaderName::from_static("x-rota-config");
-const CONFIG_ID: HeaderName = HeaderName::from_static("x-rota-config-id");
-const PROVIDER: HeaderName = HeaderName::from_static("x-rota-provider");
-const MODEL: HeaderName = HeaderName::from_static("x-rota-model");
-const ATTEMPTS: HeaderName = HeaderName::from_static("x-rota-attempts");
-/// What a header cannot hold is percent-encoded, and so is what encodes it.
-const ENCODED: &AsciiSet = &CONTROLS.add(b'%');
-
-/// Tells the way of a call.
-pub(super) fn route_headers(route: &Route, headers: &mut HeaderMap) {
-    let texts = [
-        (CONFIG, &route.config_name),
-        (CONFIG_ID, &route.config_id),
-        (PROVIDER, &route.provider),
-        (MODEL, &route.model),
-    ];
-    for (name, text) in texts {
-        let text = utf8_percent_encode(text, ENCODED).to_string();
-        if let (false, Ok(value)) = (text.is_empty(), HeaderValue::from_str(&text)) {
-            headers.insert(name, value);
-        }
-    }
-    headers.insert(ATTEMPTS, HeaderValue::from(route.attempts.len()));
 }

@@ -2,13 +2,13 @@
 
 use super::{
     body::Body,
-    call::{self, Asker},
+    call::{self, Answer, Asker},
     error::Fault,
-    models,
-    origin::{self, AllowedHosts},
+    models, origin,
     receive::received,
     routes::{self, Wanted},
-    stream, token,
+    serving::{DoorOptions, Serving},
+    token,
 };
 use crate::{
     catalog::Catalog,
@@ -18,7 +18,6 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, request::Parts};
-use http_body::Frame;
 use hyper::body::Incoming;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -29,40 +28,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where Anthropic's clients look for it.
 const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
-/// How requests are taken.
-#[derive(Debug, Clone)]
-pub struct DoorOptions {
-    /// The largest body in, in bytes.
-    pub max_body: usize,
-    /// How long a client may take nothing of an answer that is there.
-    pub send_timeout: Duration,
-    /// The deadline of a call that has none of its own.
-    pub default_deadline: Duration,
-    /// The names under which the door is reached.
-    pub allowed_hosts: AllowedHosts,
-}
-
 /// See the module's documentation. Cheap to clone.
 #[derive(Clone)]
-pub struct Door(Arc<Inner>);
-
-/// What requests need.
-pub(super) struct Inner {
-    pub(super) gate: Gate,
-    pub(super) catalog: Catalog,
-    pub(super) engine: Arc<Engine>,
-    pub(super) options: DoorOptions,
-    /// Cancelled when calls that are inside are to end at once.
-    pub(super) stop: CancellationToken,
-}
-
-/// What answers a request.
-pub(super) enum Answer {
-    /// All at once.
-    Whole(call::Whole),
-    /// In pieces.
-    Stream(Box<stream::Begun>),
-}
+pub struct Door(Arc<Serving>);
 
 impl Door {
     /// Serves the models of `catalog` behind that gate. Answers end when `stop` is cancelled.
@@ -74,7 +42,7 @@ impl Door {
         options: DoorOptions,
         stop: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Inner { gate, catalog, engine, options, stop }))
+        Self(Arc::new(Serving { gate, catalog, engine, options, stop }))
     }
 
     pub(super) fn send_timeout(&self) -> Duration {
@@ -105,7 +73,7 @@ impl Door {
     }
 }
 
-impl Inner {
+impl Serving {
     async fn answered(
         self: &Arc<Self>,
         peer: &Peer,
@@ -168,9 +136,4 @@ impl Inner {
 fn refused(inside: &mut Inside, fault: Fault) -> Fault {
     inside.ended(fault.outcome);
     fault
-}
-
-/// What an answer that has panicked ends with: it breaks off.
-pub(super) fn panicked() -> Result<Frame<Bytes>, super::body::Broken> {
-    Err(super::body::Broken)
 }

@@ -5,7 +5,7 @@
 //! (<https://github.com/openai/openai-python#retries>). `x-should-retry` tells them not to once Rota's own attempts are spent,
 //! and to go on where another replica can serve.
 
-use super::{body::Body, call::route_headers, origin::Foreign, routes::Nowhere};
+use super::{body::Body, origin::Foreign, routes::Nowhere, way::route_headers};
 use crate::{
     balance::{ErrorClass, Failure},
     catalog,

@@ -1,10 +1,10 @@
 //! What can be called, in the words of whoever asks.
 
 use super::{
-    call::{Asker, Whole, tenant},
-    door::{Answer, Inner},
+    call::{Answer, Asker, Whole, tenant},
     error::Fault,
     options::Options,
+    serving::Serving,
 };
 use crate::{
     catalog::Callable,
@@ -15,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 
 /// All models of the tenant, and its aliases.
 pub(super) fn all(
-    door: &Inner,
+    door: &Serving,
     protocol: Protocol,
     asker: &Asker,
     headers: &HeaderMap,
@@ -31,7 +31,7 @@ pub(super) fn all(
 
 /// One of them.
 pub(super) async fn one(
-    door: &Inner,
+    door: &Serving,
     protocol: Protocol,
     asker: &Asker,
     headers: &HeaderMap,
@@ -59,7 +59,7 @@ fn written(protocol: Protocol, model: &ListedModel) -> Vec<u8> {
     }
 }
 
-fn listed(door: &Inner, asker: &Asker, headers: &HeaderMap) -> Result<Vec<ListedModel>, Fault> {
+fn listed(door: &Serving, asker: &Asker, headers: &HeaderMap) -> Result<Vec<ListedModel>, Fault> {
     let options = Options::read(headers)?;
     let tenant = tenant(asker, &options.tenant)?;
     let mut listed: Vec<_> = door.catalog.callable(&tenant).into_iter().map(listed_model).collect();

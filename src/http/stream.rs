@@ -3,9 +3,10 @@
 
 use super::{
     body::{Body, Broken},
-    call::{SharedWriter, passing, route_headers},
-    door::{Inner, panicked},
     error::Fault,
+    serving::Serving,
+    way::route_headers,
+    words::{SharedWriter, passing},
 };
 use crate::{
     gate::{Gate, Inside, PartysCall, Patience, Refusal, ended_unread},
@@ -18,6 +19,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE},
 };
+use http_body::Frame;
 use std::{future::pending, time::Duration};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -38,6 +40,8 @@ pub(super) struct Begun {
     source: Source,
     words: Option<Words>,
     deadline: Instant,
+    /// When something was last said.
+    said: Instant,
 }
 
 /// Where pieces come from.
@@ -92,10 +96,10 @@ impl Begun {
             event_headers(&mut headers, array);
         }
         let source = Source::Relayed(Box::new(pieces));
-        Self { status: StatusCode::OK, headers, source, words, deadline }
+        Self { status: StatusCode::OK, headers, source, words, deadline, said: Instant::now() }
     }
 
-    /// One whose first content is late.
+    /// One whose first content is late, of a call that began then.
     pub(super) fn late(
         call: BoxFuture<'static, Result<Relayed, CallError>>,
         stamp: Stamp,
@@ -103,11 +107,12 @@ impl Begun {
         endpoint: Endpoint,
         array: bool,
         deadline: Instant,
+        began: Instant,
     ) -> Self {
         let mut headers = HeaderMap::new();
         event_headers(&mut headers, array);
         let words = Some(Words::new(stamp, writer, endpoint, array));
-        Self { status: StatusCode::OK, headers, source: Source::Waiting(call), words, deadline }
+        Self { status: StatusCode::OK, headers, source: Source::Waiting(call), words, deadline, said: began }
     }
 
     /// One that is passed on unread.
@@ -123,18 +128,19 @@ impl Begun {
             route_headers(&news.route, &mut headers);
         }
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
-        Self { status, headers, source: Source::Passed(Box::new(body)), words: None, deadline }
+        let source = Source::Passed(Box::new(body));
+        Self { status, headers, source, words: None, deadline, said: Instant::now() }
     }
 
     /// The response. It holds the call until its last piece is out, or its reader gone.
-    pub(super) fn response(self, door: &Inner, call: (Inside, PartysCall)) -> Response<Body> {
+    pub(super) fn response(self, door: &Serving, call: (Inside, PartysCall)) -> Response<Body> {
         let pouring = Pouring {
             source: self.source,
             words: self.words,
             call,
             gate: door.gate.clone(),
             stop: door.stop.clone(),
-            said: Instant::now(),
+            said: self.said,
         };
         let pieces = stream::unfold(Some(Box::new(pouring)), |pouring| async {
             let mut pouring = pouring?;
@@ -302,4 +308,9 @@ impl Pouring {
         writer.error(stamp, &fault.report, &mut out);
         (Ok(out.into()), false)
     }
+}
+
+/// What an answer that has panicked ends with: it breaks off.
+fn panicked() -> Result<Frame<Bytes>, Broken> {
+    Err(Broken)
 }

@@ -104,7 +104,8 @@ def responses(asked, told):
                     told["failed"] = event.response.error.message
             answer = stream.get_final_response()
     else:
-        answer = of(asked).responses.create(**fields)
+        raw = of(asked).responses.with_raw_response.create(**fields)
+        told["headers"], answer = dict(raw.headers), raw.parse()
     told["text"] = answer.output_text
     told["finish"] = answer.status
     told["model"] = answer.model

@@ -83,7 +83,6 @@ async fn a_request_arrives_as_it_was_sent_but_for_the_model() {
 async fn a_form_arrives_as_it_was_sent_but_for_the_model() {
     let (http, upstream, scene) = set(&DOORS[0]).await;
     let scene = scene.of_type(rota::api::pb::ModelType::SpeechToText, "hears").await;
-    let form = |model: &str| format!("what stands before\r\n{}what stands behind", form(model));
     let kind = format!("multipart/form-data; boundary=\"{BOUNDARY}\"");
     let request = http.client.post(format!("{}/v1/audio/transcriptions", http.origin));
     let request = request.bearer_auth(&scene.token).header("content-type", &kind);

@@ -57,7 +57,7 @@ fn classes() -> Vec<Class> {
             2,
         ),
         class("UPSTREAM_CONNECTION", || Script::Close, 502, "InternalServerError", "InternalServerError", 2),
-        class("UPSTREAM_TIMEOUT", || Script::Hang, 504, "InternalServerError", "DeadlineExceededError", 2),
+        class("UPSTREAM_TIMEOUT", || Script::Hang, 504, "InternalServerError", "GatewayTimeoutError", 2),
         class(
             "UPSTREAM_SERVER_ERROR",
             || Script::fail(500),

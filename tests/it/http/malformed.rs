@@ -105,7 +105,7 @@ impl Maker {
                 request.headers[3] = format!(
                     "content-length: {}",
                     self.pick(&["-1", "+5", "0x10", "1e3", "99999999999999999999999", "5, 6", ""])
-                )
+                );
             }
             7 => request.headers.push(format!("content-length: {}", body.len() + 1)),
             8 => {
@@ -129,7 +129,7 @@ impl Maker {
                 request.headers[3] = format!(
                     "transfer-encoding: {}",
                     self.pick(&["gzip", "chunked, gzip", "x", "identity, x"])
-                )
+                );
             }
             11 => request.headers.push("no colon here".to_owned()),
             12 => request.headers.push(format!("x{}: 1", self.pick(&[" ", "\t", "(", "\u{1}"]))),
@@ -138,7 +138,7 @@ impl Maker {
             15 => {
                 request.headers[0] = self
                     .pick(&["x: 1", "host: a b", "host: evil.example", "host: 127.0.0.1\r\nhost: 127.0.0.1"])
-                    .to_string()
+                    .to_string();
             }
             16 => request.headers.push(format!("x: {}", "a".repeat(1 << 20))),
             17 => request.headers.extend((0..2000).map(|n| format!("x-{n}: 1"))),
@@ -150,7 +150,7 @@ impl Maker {
             }
             _ => {
                 request.headers[3] =
-                    format!("content-length: {}", body.len() + self.random.random_range(1..100))
+                    format!("content-length: {}", body.len() + self.random.random_range(1..100));
             }
         }
         request.bytes()
@@ -194,7 +194,7 @@ impl Maker {
             8 => format!("/* hi */{text}").into(),
             // Fields that route: wrong, twice, missing.
             9 if !in_path => text
-                .replace(&format!("{:?}", self.model), *self.pick(&["1", "null", "[]", "{}", "true", "\"\""]))
+                .replace(&format!("{:?}", self.model), self.pick(&["1", "null", "[]", "{}", "true", "\"\""]))
                 .into(),
             10 if !in_path => format!("{{\"mod\\u0065l\":\"x\",{}", &text[1..]).into(),
             11 if !in_path => format!(
@@ -230,7 +230,7 @@ impl Maker {
                 right
                     .replace(
                         "name=\"model\"",
-                        *self.pick(&["", "name=", "name=\"\"", "name=\"other\"", "name=\"model"]),
+                        self.pick(&["", "name=", "name=\"\"", "name=\"other\"", "name=\"model"]),
                     )
                     .into(),
             ),
@@ -329,12 +329,13 @@ impl Maker {
 }
 
 /// Sends it and says the status of the answer; none where the connection ends without one.
-async fn status(address: &str, bytes: &[u8]) -> Result<Option<u16>, String> {
+async fn status(address: &str, bytes: &[u8], ends: bool) -> Result<Option<u16>, String> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         // A server that refuses early closes while this is on its way.
         let sent = stream.write_all(bytes).await;
-        if sent.is_ok() {
+        // Whoever ends the connection does not wait for an answer.
+        if sent.is_ok() && ends {
             let _ = stream.shutdown().await;
         }
         let mut head = [0; 64];
@@ -379,7 +380,7 @@ async fn ten_thousand_malformed_requests_are_the_callers_fault() {
     let answers = stream::iter(requests).map(|(part, bytes)| {
         let address = address.clone();
         async move {
-            let answer = status(&address, &bytes).await;
+            let answer = status(&address, &bytes, matches!(part, "framing" | "path")).await;
             (part, bytes, answer)
         }
     });

@@ -31,7 +31,6 @@ const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAAB";
 struct Pair {
     /// Which protocol the SDK speaks.
     api: &'static str,
-    kind: &'static str,
     ask: &'static str,
     stream: bool,
 }
@@ -127,7 +126,7 @@ async fn all(sdk: &mut Sdk, function: &str, api: &'static str, knows: Knows) {
         let scene = Scene::of_kind(rota, kind, &upstream, 2).await;
         for ask in ASKS {
             for stream in [false, true] {
-                let pair = Pair { api, kind: kind.name, ask, stream };
+                let pair = Pair { api, ask, stream };
                 let fields = json!({"api": function, "ask": ask, "stream": stream});
                 let answer = sdk.ask(&question(rota, &scene, fields).await).await;
                 check(pair, knows, &scene, &answer);

@@ -97,7 +97,7 @@ async fn a_stream_is_handed_on_as_it_came_and_its_break_is_told() {
     let begin = ": hi\r\n\r\ndata:{ \"choices\":[{\"delta\":{\"role\":\"assistant\"}}]}\n\n";
     let content = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"n\":12345678901234567890}\n\n";
     let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-    let scene = Scene::of_kind(rota, &kinds::OPENAI, &upstream, 1).await;
+    let scene = Scene::of_kind(rota, &kinds::OPENAI, &upstream, 2).await;
     let whole = Raw::stream(begin).then(content).then(end);
     upstream.script(&scene.keys[0], Script::Raw(whole));
     let (messages, ended) = send(&scene, chat(&scene, &kinds::OPENAI, true)).await;

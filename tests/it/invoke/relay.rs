@@ -211,7 +211,7 @@ async fn a_stream_that_breaks_is_a_failure_or_goes_on_where_a_prefill_is_taken()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_protocol_is_translated() {
-    let bed = Bed::of(&kinds::ANTHROPIC, 1).await;
+    let bed = Bed::of(&kinds::ANTHROPIC, 2).await;
     let served = bed.whole(chat(false)).await;
     let WholeAnswer::Translated(Output::Chat(reply)) = &served.reply else { panic!("as it came") };
     assert_eq!(reply.choice.message.content.text(), format!("served by {}", bed.scene.keys[0]));
@@ -229,7 +229,7 @@ async fn another_protocol_is_translated() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_that_the_server_does_not_know_is_translated() {
-    let bed = Bed::of(&kinds::OPENAI_COMPATIBLE, 1).await;
+    let bed = Bed::of(&kinds::OPENAI_COMPATIBLE, 2).await;
     let body = r#"{"model":"chat","messages":[{"role":"developer","content":"hi"}]}"#;
     let served = bed.whole(request(Endpoint::ChatCompletions, body, false)).await;
     assert!(matches!(served.reply, WholeAnswer::Translated(_)));
