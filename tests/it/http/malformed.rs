@@ -194,7 +194,10 @@ impl Maker {
             8 => format!("/* hi */{text}").into(),
             // Fields that route: wrong, twice, missing.
             9 if !in_path => text
-                .replace(&format!("{:?}", self.model), self.pick(&["1", "null", "[]", "{}", "true", "\"\""]))
+                .replace(
+                    &format!("{:?}", self.model),
+                    self.pick::<&str>(&["1", "null", "[]", "{}", "true", "\"\""]),
+                )
                 .into(),
             10 if !in_path => format!("{{\"mod\\u0065l\":\"x\",{}", &text[1..]).into(),
             11 if !in_path => format!(
@@ -230,7 +233,7 @@ impl Maker {
                 right
                     .replace(
                         "name=\"model\"",
-                        self.pick(&["", "name=", "name=\"\"", "name=\"other\"", "name=\"model"]),
+                        self.pick::<&str>(&["", "name=", "name=\"\"", "name=\"other\"", "name=\"model"]),
                     )
                     .into(),
             ),
