@@ -12,7 +12,6 @@ use super::{
     overheard::counts,
     scan::{Broken, Scan},
     sse::EventStream,
-    stream::Skipped,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -57,7 +56,6 @@ pub struct Passing<F> {
     done: bool,
     ended: bool,
     closed: bool,
-    skipped: Skipped,
 }
 
 /// A [`Passing`] of any protocol.
@@ -100,7 +98,6 @@ impl<F: ReadFrames> Passing<F> {
             done: false,
             ended: false,
             closed: false,
-            skipped: Skipped::default(),
         }
     }
 
@@ -120,15 +117,10 @@ impl<F: ReadFrames> Passing<F> {
         }
         // A word between the events, as proxies put there.
         if !matches!(data.first(), Some(b'{' | b'[')) {
-            return Ok(Some(sign_of_life()));
+            return Ok(Some(Passed::Frame { frame: Frame::default(), events: Vec::new(), hidden: false }));
         }
         self.begun = true;
-        let read = self.frames.read(data);
-        let may_skip = !self.ended && !self.choices.is_empty();
-        if may_skip && read.as_ref().is_err_and(|error| self.skipped.skips(error, data)) {
-            return Ok(Some(sign_of_life()));
-        }
-        let mut events = match read? {
+        let mut events = match self.frames.read(data)? {
             Said::Events(events) => events,
             Said::End => {
                 (self.done, self.ended) = (true, true);
@@ -178,10 +170,6 @@ impl<F: ReadFrames> Passing<F> {
             _ => Some(Err(ReadError::EndedEarly)),
         }
     }
-}
-
-fn sign_of_life() -> Passed {
-    Passed::Frame { frame: Frame::default(), events: Vec::new(), hidden: false }
 }
 
 impl<F: ReadFrames> ReadStream for Passing<F> {

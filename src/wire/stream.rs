@@ -6,7 +6,6 @@
 //! before the provider has said that it is done.
 
 use super::{AnswerHead, ChatEvent, ProviderError, RareEvent, ReadError, TokenUsage, mend::Halves};
-use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -72,23 +71,6 @@ pub trait ReadFrames: Send + 'static {
     }
 }
 
-/// How many broken frames of one stream are skipped.
-const MOST_SKIPPED: u32 = 8;
-
-/// Counts frames that are cut or garbled. Some servers send one now and then and go on
-/// (<https://github.com/failoverbench/failoverbench>, S10): nothing is lost but what it said.
-#[derive(Debug, Default)]
-pub(super) struct Skipped(u32);
-
-impl Skipped {
-    /// Whether a frame that cannot be read is skipped, and counted: it is no JSON, and there were few.
-    pub(super) fn skips(&mut self, error: &ReadError, data: &[u8]) -> bool {
-        let is_broken = *error == ReadError::MALFORMED && serde_json::from_slice::<IgnoredAny>(data).is_err();
-        self.0 += u32::from(is_broken);
-        is_broken && self.0 <= MOST_SKIPPED
-    }
-}
-
 /// Reads one streamed answer: takes bytes, cut anywhere, gives what they say; `None` until more bytes have come, or for ever
 /// once it is over.
 pub trait ReadStream: Iterator<Item = Result<Self::Said, ReadError>> + Send + 'static {
@@ -126,7 +108,6 @@ pub struct StreamReader<D, F> {
     ended: bool,
     /// Whether nothing is read any more: after an error, or at the end.
     closed: bool,
-    skipped: Skipped,
 }
 
 impl<D: Decoder, F: ReadFrames> StreamReader<D, F> {
@@ -142,7 +123,6 @@ impl<D: Decoder, F: ReadFrames> StreamReader<D, F> {
             done: false,
             ended: false,
             closed: false,
-            skipped: Skipped::default(),
         }
     }
 
@@ -193,13 +173,7 @@ impl<D: Decoder, F: ReadFrames> StreamReader<D, F> {
             return Ok(());
         }
         self.begun = true;
-        let read = self.frames.read(data);
-        let may_skip = !self.ended && self.order.begun;
-        if may_skip && read.as_ref().is_err_and(|error| self.skipped.skips(error, data)) {
-            self.ready.push_back(ChatEvent::default());
-            return Ok(());
-        }
-        match read? {
+        match self.frames.read(data)? {
             Said::Events(events) => self.take(events),
             Said::End => (self.done, self.ended) = (true, true),
         }

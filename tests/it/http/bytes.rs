@@ -162,9 +162,9 @@ async fn a_streams_payloads_come_as_the_provider_sent_them_in_the_doors_frames()
         choice("{}", "\"stop\""),
         "[DONE]".to_owned(),
     ];
-    // CRLF, a comment, no space, an id, a broken frame.
+    // CRLF, a comment, no space, an id.
     let sent = format!(
-        ": hello\r\n\r\nevent: x\r\nid: 1\r\ndata: {}\r\n\r\ndata:{}\r\n\r\ndata: {{\"choices\": [\r\n\r\ndata: {}\r\n\r\ndata: {}\r\n\r\n",
+        ": hello\r\n\r\nevent: x\r\nid: 1\r\ndata: {}\r\n\r\ndata:{}\r\n\r\ndata: {}\r\n\r\ndata: {}\r\n\r\n",
         payload[0], payload[1], payload[2], payload[3]
     );
     script(&scene, &upstream, &Raw::stream(sent));

@@ -99,12 +99,16 @@ async fn a_stream_is_handed_on_as_it_came_and_its_break_is_told() {
     let end = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
     let scene = Scene::of_kind(rota, &kinds::OPENAI, &upstream, 2).await;
     let whole = Raw::stream(begin).then(content).then(end);
-    upstream.script(&scene.keys[0], Script::Raw(whole));
+    for key in &scene.keys {
+        upstream.script(key, Script::Raw(whole.clone()));
+    }
     let (messages, ended) = send(&scene, chat(&scene, &kinds::OPENAI, true)).await;
     ended.unwrap();
     assert_eq!(text(&messages), [begin, content, end].concat());
 
-    upstream.script(&scene.keys[0], Script::Raw(Raw::stream(begin).then(content)));
+    for key in &scene.keys {
+        upstream.script(key, Script::Raw(Raw::stream(begin).then(content)));
+    }
     let (messages, ended) = send(&scene, chat(&scene, &kinds::OPENAI, true)).await;
     assert_eq!(text(&messages), [begin, content].concat());
     assert_eq!(told(&ended.unwrap_err()), error(Code::Unavailable, "UPSTREAM_CONNECTION"));

@@ -1,8 +1,8 @@
 //! What a client gets back (API reference, "GenerateContentResponse"), whole or piece by piece.
 
 use super::{
-    KIND,
     fields::object,
+    kind::KIND,
     signature::{LONGEST, pack},
 };
 use crate::wire::{

@@ -1,8 +1,8 @@
 //! The conversation as Gemini's clients send it (API reference, "Content", "Part").
 
 use super::{
-    KIND,
     fields::{Fields, object},
+    kind::KIND,
     signature::{is_packed, unpack},
 };
 use crate::wire::{

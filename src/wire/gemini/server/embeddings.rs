@@ -1,6 +1,6 @@
 //! Embeddings (<https://ai.google.dev/api/embeddings>).
 
-use super::{KIND, contents::user_parts, fields::Fields};
+use super::{contents::user_parts, fields::Fields, kind::KIND};
 use crate::wire::{
     EmbeddingInputs, EmbeddingReply, EmbeddingRequest, Extra, FieldError, Part, PartKind, TokenUsage,
 };

@@ -71,6 +71,12 @@ fn seconds(delay: Duration) -> String {
     format!("{}.{:03}s", delay.as_secs(), delay.subsec_millis())
 }
 
+/// What comes of an output of another sort. The engine gives none.
+pub(super) fn unexpected() -> Vec<u8> {
+    let message = "the answer is of another sort than what was asked for".to_owned();
+    body(&ErrorReport { status: 500, reason: "INTERNAL".into(), message, field: String::new() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

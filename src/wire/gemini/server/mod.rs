@@ -10,6 +10,7 @@ mod contents;
 mod embeddings;
 pub mod error;
 mod fields;
+mod kind;
 pub mod models;
 mod request;
 mod schema;
@@ -24,9 +25,6 @@ use crate::wire::{Asked, ChatEvent, ErrorReport, FieldError, Input, Output, Stam
 use fields::Fields;
 use serde_json::json;
 use stream::Answers;
-
-/// The kind of provider that speaks this protocol.
-const KIND: &str = "gemini";
 
 /// Reads a request of `:generateContent` or `:streamGenerateContent` for translation.
 ///
@@ -62,7 +60,7 @@ pub fn read_count(body: &[u8]) -> Result<Asked, FieldError> {
     };
     let write: Write = |output| match output {
         Output::Tokens(count) => json!({ "totalTokens": count }).to_string().into_bytes(),
-        _ => unexpected(),
+        _ => error::unexpected(),
     };
     Ok(Asked { input: Input::CountTokens(Box::new(chat.request)), writer: Box::new(Whole(write)) })
 }
@@ -75,7 +73,7 @@ pub fn read_embed(body: &[u8]) -> Result<Asked, FieldError> {
     let request = embeddings::one(Fields::read(body)?)?;
     let write: Write = |output| match output {
         Output::Embeddings(reply) => embeddings::answer(&reply, false),
-        _ => unexpected(),
+        _ => error::unexpected(),
     };
     Ok(Asked { input: Input::Embeddings(request), writer: Box::new(Whole(write)) })
 }
@@ -88,7 +86,7 @@ pub fn read_batch_embed(body: &[u8]) -> Result<Asked, FieldError> {
     let request = embeddings::batch(Fields::read(body)?)?;
     let write: Write = |output| match output {
         Output::Embeddings(reply) => embeddings::answer(&reply, true),
-        _ => unexpected(),
+        _ => error::unexpected(),
     };
     Ok(Asked { input: Input::Embeddings(request), writer: Box::new(Whole(write)) })
 }
@@ -116,10 +114,4 @@ impl WriteAnswer for Whole {
     fn keep_alive(&self) -> &'static [u8] {
         b"\n"
     }
-}
-
-/// What comes of an output of another sort. The engine gives none.
-fn unexpected() -> Vec<u8> {
-    let message = "the answer is of another sort than what was asked for".to_owned();
-    error::body(&ErrorReport { status: 500, reason: "INTERNAL".into(), message, field: String::new() })
 }

@@ -1,6 +1,6 @@
 //! What a client asks a model for (API reference, "models.generateContent").
 
-use super::{KIND, config, contents, fields::Fields, schema::json_schema};
+use super::{config, contents, fields::Fields, kind::KIND, schema::json_schema};
 use crate::wire::{ChatRequest, Extra, FieldError, Tool};
 use serde_json::{Map, Value, json};
 

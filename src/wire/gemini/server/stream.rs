@@ -113,7 +113,7 @@ impl WriteAnswer for Answers {
     fn whole(&mut self, stamp: &Stamp, output: Output) -> Vec<u8> {
         match output {
             Output::Chat(reply) => self.reply(stamp, *reply).to_string().into_bytes(),
-            _ => super::unexpected(),
+            _ => super::error::unexpected(),
         }
     }
 
