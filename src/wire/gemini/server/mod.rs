@@ -23,6 +23,8 @@ pub use stream::Framing;
 
 use crate::wire::{Asked, ChatEvent, ErrorReport, FieldError, Input, Output, Stamp, WriteAnswer};
 use fields::Fields;
+#[cfg(test)]
+use kind::KIND;
 use serde_json::json;
 use stream::Answers;
 
