@@ -5,7 +5,7 @@
 
 use crate::{
     balance::{ErrorClass, Failure, Full},
-    catalog::{Error, ResourceKind, Violation},
+    catalog::{Caller, Error, ResourceKind, Violation},
     gate::Refusal,
     invoke::{CallError, Route},
 };
@@ -78,6 +78,21 @@ impl Problem {
     #[must_use]
     pub fn not_found(kind: ResourceKind, name: &str) -> Self {
         Error::NotFound(kind, name.chars().filter(|c| !c.is_control()).take(MAX_SHOWN).collect()).into()
+    }
+}
+
+/// The tenant that a request is about: the token's own tenant or, with an operator's token, the tenant that is named in
+/// `field`.
+///
+/// # Errors
+/// Where that is another tenant's, or none.
+pub fn tenant(caller: &Caller, named: &str, field: &str) -> Result<String, Problem> {
+    match &caller.tenant {
+        Some(own) if named.is_empty() || named == own => Ok(own.clone()),
+        // Whether it exists is not this caller's business.
+        Some(_) => Err(Problem::not_found(ResourceKind::Tenant, named)),
+        None if named.is_empty() => Err(Problem::invalid(field, "is required with an operator's token")),
+        None => Ok(named.to_owned()),
     }
 }
 

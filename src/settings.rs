@@ -139,6 +139,7 @@ impl Settings {
         let seconds = Duration::from_secs;
         let default_deadline =
             time("default-deadline", raw.default_deadline.take(), seconds(600), &mut problems);
+        let server = server::resolve(&mut raw, default_deadline, &mut problems);
         let settings = Self {
             listen,
             admin_listen,
@@ -155,8 +156,8 @@ impl Settings {
                 http_listen.iter().map(|listen| listen.address).chain([listen]),
                 &mut problems,
             ),
-            http: server::http(&mut raw, default_deadline, &mut problems),
-            server: Arc::new(server::resolve(&mut raw, default_deadline, &mut problems)),
+            http: server::http(&mut raw, &server.door, &mut problems),
+            server: Arc::new(server),
             limits: server::limits(&mut raw, &mut problems),
             bounds: stored::bounds(&mut raw, &mut problems),
             health_checks: stored::slots("max-health-checks", raw.max_health_checks, 256, &mut problems),

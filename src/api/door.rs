@@ -13,12 +13,12 @@ use super::{
     status,
 };
 use crate::{
-    gate::{Gate, Inside, Operation, PartysCall, Peer, PublicCall, Refusal},
+    gate::{Gate, Inside, Operation, PartysCall, Peer, PublicCall, Refusal, bearer},
     provider::Room,
 };
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::{HeaderMap, HeaderName, Request, Response, header::AUTHORIZATION, request::Parts};
+use http::{HeaderMap, HeaderName, Request, Response, request::Parts};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::Full;
 use std::{
@@ -293,12 +293,6 @@ fn needed(headers: &HeaderMap) -> HeaderMap {
         }
     }
     needed
-}
-
-/// Reads the secret in `authorization: Bearer …`.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, secret) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
 }
 
 /// Notes the status where these headers hold it.

@@ -3,8 +3,9 @@
 use super::{pb, status, to_pb};
 use crate::{
     balance::{ErrorClass, OnBreak},
-    catalog::{Caller, ModelKey, PageRequest, ResourceKind, Role, canonical},
+    catalog::{Caller, ModelKey, PageRequest, Role, canonical},
     gate::Refusal,
+    problem,
     provider::ModelType,
 };
 use chrono::{DateTime, Utc};
@@ -21,13 +22,7 @@ pub(super) fn caller<T>(request: &Request<T>) -> Result<Arc<Caller>, Status> {
 
 /// The tenant that a request is about: the token's own tenant or, with an operator's token, the tenant that is named.
 pub(super) fn tenant(caller: &Caller, named: &str, field: &str) -> Result<String, Status> {
-    match &caller.tenant {
-        Some(own) if named.is_empty() || named == own => Ok(own.clone()),
-        // Whether it exists is not this caller's business.
-        Some(_) => Err(status::not_found(ResourceKind::Tenant, named)),
-        None if named.is_empty() => Err(status::invalid(field, "is required with an operator's token")),
-        None => Ok(named.to_owned()),
-    }
+    problem::tenant(caller, named, field).map_err(status::status)
 }
 
 /// Reads the key of a request that must name a model. The provider's name is brought to its one spelling.

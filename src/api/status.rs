@@ -53,7 +53,7 @@ pub(super) fn from_call(error: CallError) -> Status {
 }
 
 /// A problem in gRPC's words.
-fn status(problem: Problem) -> Status {
+pub(super) fn status(problem: Problem) -> Status {
     let Problem { code, reason, message, retry_after, detail } = problem;
     let reply = Reply::new(code, &reason, &message);
     let reply = match &detail {

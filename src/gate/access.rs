@@ -1,6 +1,7 @@
-//! Which role may do what: one rule for every door.
+//! Which role may do what, and where a token stands: one rule for every door.
 
 use crate::catalog::Role;
+use http::{HeaderMap, header::AUTHORIZATION};
 
 /// What an operation asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +38,13 @@ pub struct Operation {
     pub name: &'static str,
     /// What it asks of its caller.
     pub access: Access,
+}
+
+/// Reads the secret in `authorization: Bearer …`.
+#[must_use]
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, secret) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! - `connections`, `tls`: how many peers are connected, and how a connection begins.
 //! - `peer`: what the peer of one connection holds.
 //! - `admission`: the gate itself: a call is counted, its token and its role are checked, and it runs until its end.
-//! - `access`: which role may do what.
+//! - `access`: which role may do what, and where a token stands.
 //! - `shares`: how what all callers share is divided.
 //! - `tenant_limits`: how much of a replica one tenant may have.
 //! - `unread`: an answer that nobody reads is given up.
@@ -25,7 +25,7 @@ mod tenant_limits;
 mod tls;
 mod unread;
 
-pub use access::{Access, Operation};
+pub use access::{Access, Operation, bearer};
 pub use admission::{Gate, Inside};
 pub use connections::{Connection, Connections};
 pub use drain::Drain;

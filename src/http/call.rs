@@ -9,13 +9,17 @@ use super::{
     stream::{ALIVE, Begun},
     token,
     way::route_headers,
-    words::{SharedWriter, passing, reader},
+    words::Words,
 };
 use crate::{
+    balance::OnBreak,
     catalog::{Caller, NameError, Pool},
     gate::{Inside, PartysCall},
-    invoke::{CallOptions, RelayRequest, Relayed, WholeAnswer},
-    provider::{ForwardPath, ForwardRequest, Room, estimate_text, forwarded_headers, relayed_headers},
+    invoke::{CallOptions, RelayRequest, Relayed, WholeAnswer, time_within},
+    problem,
+    provider::{
+        ForwardPath, ForwardRequest, ModelType, Room, estimate_text, forwarded_headers, relayed_headers,
+    },
     wire::{Endpoint, FieldError, Protocol, Stamp, TopLevel},
 };
 use bytes::Bytes;
@@ -29,10 +33,6 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::time::{Instant, sleep_until};
-
-/// The engine stops this much before the time that the caller gives: 2 % of it, and at least this long, as over gRPC.
-const LEAST_MARGIN: Duration = Duration::from_millis(10);
-const MARGIN_SHARE: u32 = 50;
 
 /// Who asks, and since when.
 pub(super) struct Asker {
@@ -84,17 +84,7 @@ impl Whole {
 
 /// The tenant that a request is for.
 pub(super) fn tenant(asker: &Asker, named: &str) -> Result<String, Fault> {
-    match &asker.caller.tenant {
-        Some(own) if named.is_empty() || named == own => Ok(own.clone()),
-        // Whether it exists is not this caller's business.
-        Some(_) => {
-            Err(crate::problem::Problem::not_found(crate::catalog::ResourceKind::Tenant, named).into())
-        }
-        None if named.is_empty() => {
-            Err(FieldError::new("x-rota-tenant", "is required with an operator's token").into())
-        }
-        None => Ok(named.to_owned()),
-    }
+    Ok(problem::tenant(&asker.caller, named, "x-rota-tenant")?)
 }
 
 /// Finds the model of that name.
@@ -102,7 +92,7 @@ pub(super) async fn pool(
     door: &Serving,
     tenant: &str,
     name: &str,
-    model_type: Option<crate::provider::ModelType>,
+    model_type: Option<ModelType>,
 ) -> Result<Arc<Pool>, Fault> {
     door.catalog.named(tenant, name, model_type).await.map_err(|error| match error {
         NameError::Catalog(error) => error.into(),
@@ -130,6 +120,17 @@ pub(super) async fn call(
     bytes: Bytes,
     target: Target,
 ) -> Result<Answer, Fault> {
+    let endpoint = target.endpoint;
+    made(door, asker, head, bytes, target).await.map_err(|fault| fault.of_endpoint(endpoint))
+}
+
+async fn made(
+    door: &Arc<Serving>,
+    asker: Asker,
+    head: Parts,
+    bytes: Bytes,
+    target: Target,
+) -> Result<Answer, Fault> {
     let Target { endpoint, model, array } = target;
     let options = Options::read(&head.headers)?;
     let tenant = tenant(&asker, &options.tenant)?;
@@ -138,13 +139,9 @@ pub(super) async fn call(
     let name = named(model.as_deref(), &top)?;
     let pool = pool(door, &tenant, &name, routes::model_type(endpoint)).await?;
     let on_break = options.on_break.unwrap_or(pool.policy.on_break);
-    let is_stream = match endpoint {
-        Endpoint::StreamGenerateContent => true,
-        Endpoint::Speech => true,
-        _ => top.stream(),
-    };
-    let writer = SharedWriter::default();
-    let read = reader(endpoint, content_type.as_ref(), array, writer.clone());
+    let is_stream = endpoint == Endpoint::StreamGenerateContent || top.stream();
+    let words = Words::new(endpoint, array, Stamp { id: asker.id.clone(), created: now(), model: name });
+    let read = words.reader(content_type.as_ref());
     let request = RelayRequest {
         endpoint,
         content_type: content_type.unwrap_or_else(|| HeaderValue::from_static("application/json")),
@@ -156,23 +153,22 @@ pub(super) async fn call(
         input: OnceLock::new(),
         body: bytes,
     };
-    if on_break == crate::balance::OnBreak::Continue && is_stream {
+    if on_break == OnBreak::Continue && is_stream {
         // What another config goes on with is translated, and has to fit to what was sent before.
-        let _ = request.input.get_or_init(|| (request.read)(&request.body));
+        let _ = request.input();
     }
     let call = door.engine.call(pool, call_options(door, &asker, &options, request.body.len()));
-    let stamp = Stamp { id: asker.id, created: now(), model: name };
     let deadline = call.deadline();
     let (engine, request) = (door.engine.clone(), Arc::new(request));
     let mut relayed = Box::pin(async move { engine.relay(call, request).await });
+    // Audio has no sign of life.
     if !is_stream || endpoint == Endpoint::Speech {
-        let relayed = relayed.await?;
-        return Ok(answered(relayed, stamp, writer, endpoint, array, deadline));
+        return Ok(answered(relayed.await?, words, deadline));
     }
     tokio::select! {
-        relayed = &mut relayed => Ok(answered(relayed?, stamp, writer, endpoint, array, deadline)),
+        relayed = &mut relayed => Ok(answered(relayed?, words, deadline)),
         () = sleep_until(asker.began + ALIVE) => {
-            Ok(Answer::Stream(Box::new(Begun::late(relayed, stamp, writer, endpoint, array, deadline, asker.began))))
+            Ok(Answer::Stream(Box::new(Begun::late(relayed, words, deadline, asker.began))))
         }
     }
 }
@@ -237,10 +233,7 @@ fn named(path: Option<&str>, top: &TopLevel) -> Result<String, FieldError> {
 }
 
 fn call_options(door: &Serving, asker: &Asker, options: &Options, size: usize) -> CallOptions {
-    let deadline = match options.timeout {
-        Some(given) => given.saturating_sub((given / MARGIN_SHARE).max(LEAST_MARGIN)),
-        None => door.options.default_deadline,
-    };
+    let deadline = options.timeout.map_or(door.options.default_deadline, time_within);
     CallOptions {
         began: asker.began,
         deadline: asker.began + deadline,
@@ -267,30 +260,21 @@ fn now() -> u64 {
 }
 
 /// What goes out first.
-fn answered(
-    relayed: Relayed,
-    stamp: Stamp,
-    writer: SharedWriter,
-    endpoint: Endpoint,
-    array: bool,
-    deadline: Instant,
-) -> Answer {
+fn answered(relayed: Relayed, mut words: Words, deadline: Instant) -> Answer {
     match relayed {
         Relayed::Whole(served) => {
             let (mut headers, bytes) = match served.reply {
                 WholeAnswer::Same { headers, body, .. } => (headers, body),
                 WholeAnswer::Translated(output) => {
-                    let mut writer = writer.lock().take().unwrap_or_else(|| passing(endpoint, array));
+                    let (writer, stamp) = words.writer();
                     let mut headers = HeaderMap::new();
                     headers.insert(CONTENT_TYPE, HeaderValue::from_static(writer.content_type()));
-                    (headers, writer.whole(&stamp, output).into())
+                    (headers, writer.whole(stamp, output).into())
                 }
             };
             route_headers(&served.route, &mut headers);
             Answer::Whole(Whole { status: StatusCode::OK, headers, bytes, room: served.room.of_large() })
         }
-        Relayed::Stream(stream) => {
-            Answer::Stream(Box::new(Begun::now(*stream, stamp, writer, endpoint, array, deadline)))
-        }
+        Relayed::Stream(stream) => Answer::Stream(Box::new(Begun::now(*stream, words, deadline))),
     }
 }

@@ -12,7 +12,7 @@ use crate::{
     gate::Refusal,
     invoke::{CallError, Route},
     problem::{Detail, Problem},
-    wire::{ErrorReport, FieldError, Protocol, anthropic, gemini, openai},
+    wire::{Endpoint, ErrorReport, FieldError, Protocol, anthropic, gemini, openai},
 };
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
@@ -75,6 +75,19 @@ impl Fault {
         let mut fault = Self::new(status, outcome, reason, message);
         "model".clone_into(&mut fault.report.field);
         fault
+    }
+
+    /// Names the field as that endpoint does, where a driver has named it in the words of chat completions.
+    pub fn of_endpoint(mut self, endpoint: Endpoint) -> Self {
+        let report = &mut self.report;
+        if endpoint == Endpoint::Responses && !report.field.is_empty() {
+            let field = openai::server::responses::field(&report.field);
+            if let Some(why) = report.message.strip_prefix(&report.field) {
+                report.message = format!("{field}{why}");
+            }
+            report.field = field;
+        }
+        self
     }
 
     /// Tells a client of that protocol, of the request with that id.

@@ -1,7 +1,7 @@
 //! What can be called, in the words of whoever asks.
 
 use super::{
-    call::{Answer, Asker, Whole, tenant},
+    call::{Answer, Asker, Whole, pool, tenant},
     error::Fault,
     options::Options,
     serving::Serving,
@@ -20,7 +20,7 @@ pub(super) fn all(
     asker: &Asker,
     headers: &HeaderMap,
 ) -> Result<Answer, Fault> {
-    let listed = listed(door, asker, headers)?;
+    let listed = listed(door, &asked_of(asker, headers)?);
     let body = match protocol {
         Protocol::OpenAi => openai::server::models::all(&listed),
         Protocol::Anthropic => anthropic::server::models::all(&listed),
@@ -37,11 +37,11 @@ pub(super) async fn one(
     headers: &HeaderMap,
     name: &str,
 ) -> Result<Answer, Fault> {
-    let listed = listed(door, asker, headers)?;
+    let tenant = asked_of(asker, headers)?;
+    let listed = listed(door, &tenant);
     let Some(model) = listed.iter().find(|model| model.name == name) else {
         // A bare name means what it means in a call, and the same is told of one that means nothing.
-        let options = Options::read(headers)?;
-        let pool = super::call::pool(door, &tenant(asker, &options.tenant)?, name, None).await?;
+        let pool = pool(door, &tenant, name, None).await?;
         let full = format!("{}/{}", pool.key.provider, pool.key.model);
         return match listed.iter().find(|model| model.name == full) {
             Some(model) => Ok(Answer::Whole(Whole::json(written(protocol, model)))),
@@ -59,13 +59,16 @@ fn written(protocol: Protocol, model: &ListedModel) -> Vec<u8> {
     }
 }
 
-fn listed(door: &Serving, asker: &Asker, headers: &HeaderMap) -> Result<Vec<ListedModel>, Fault> {
-    let options = Options::read(headers)?;
-    let tenant = tenant(asker, &options.tenant)?;
-    let mut listed: Vec<_> = door.catalog.callable(&tenant).into_iter().map(listed_model).collect();
+/// The tenant whose models are asked for.
+fn asked_of(asker: &Asker, headers: &HeaderMap) -> Result<String, Fault> {
+    tenant(asker, &Options::read(headers)?.tenant)
+}
+
+fn listed(door: &Serving, tenant: &str) -> Vec<ListedModel> {
+    let mut listed: Vec<_> = door.catalog.callable(tenant).into_iter().map(listed_model).collect();
     // A model of several types is there once for each.
     listed.dedup_by(|next, model| next.name == model.name);
-    Ok(listed)
+    listed
 }
 
 fn listed_model(callable: Callable) -> ListedModel {

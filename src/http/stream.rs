@@ -6,12 +6,12 @@ use super::{
     error::Fault,
     serving::Serving,
     way::route_headers,
-    words::{SharedWriter, passing},
+    words::Words,
 };
 use crate::{
     gate::{Gate, Inside, PartysCall, Patience, Refusal, ended_unread},
     invoke::{CallError, ForwardAnswer, Passed, Piece, Relayed, RelayedStream, Streamed, WholeAnswer},
-    wire::{Endpoint, Output, Stamp, WriteAnswer},
+    wire::Output,
 };
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream};
@@ -54,47 +54,14 @@ enum Source {
     Passed(Box<Streamed<Passed>>),
 }
 
-/// How it is said.
-struct Words {
-    stamp: Stamp,
-    shared: SharedWriter,
-    endpoint: Endpoint,
-    array: bool,
-    /// Chosen with the first piece.
-    writer: Option<Box<dyn WriteAnswer>>,
-}
-
-impl Words {
-    fn new(stamp: Stamp, shared: SharedWriter, endpoint: Endpoint, array: bool) -> Self {
-        Self { stamp, shared, endpoint, array, writer: None }
-    }
-
-    fn writer(&mut self) -> (&mut dyn WriteAnswer, &Stamp) {
-        let Self { stamp, shared, endpoint, array, writer } = self;
-        let writer =
-            writer.get_or_insert_with(|| shared.lock().take().unwrap_or_else(|| passing(*endpoint, *array)));
-        (writer.as_mut(), stamp)
-    }
-}
-
 impl Begun {
     /// One whose first content is there.
-    pub(super) fn now(
-        stream: RelayedStream,
-        stamp: Stamp,
-        writer: SharedWriter,
-        endpoint: Endpoint,
-        array: bool,
-        deadline: Instant,
-    ) -> Self {
+    pub(super) fn now(stream: RelayedStream, words: Words, deadline: Instant) -> Self {
         let RelayedStream { mut headers, mut pieces } = stream;
         if let Some(news) = pieces.news() {
             route_headers(&news.route, &mut headers);
         }
-        let words = (endpoint != Endpoint::Speech).then(|| Words::new(stamp, writer, endpoint, array));
-        if words.is_some() {
-            event_headers(&mut headers, array);
-        }
+        let words = event_headers(&words, &mut headers).then_some(words);
         let source = Source::Relayed(Box::new(pieces));
         Self { status: StatusCode::OK, headers, source, words, deadline, said: Instant::now() }
     }
@@ -102,17 +69,14 @@ impl Begun {
     /// One whose first content is late, of a call that began then.
     pub(super) fn late(
         call: BoxFuture<'static, Result<Relayed, CallError>>,
-        stamp: Stamp,
-        writer: SharedWriter,
-        endpoint: Endpoint,
-        array: bool,
+        words: Words,
         deadline: Instant,
         began: Instant,
     ) -> Self {
         let mut headers = HeaderMap::new();
-        event_headers(&mut headers, array);
-        let words = Some(Words::new(stamp, writer, endpoint, array));
-        Self { status: StatusCode::OK, headers, source: Source::Waiting(call), words, deadline, said: began }
+        event_headers(&words, &mut headers);
+        let (source, words) = (Source::Waiting(call), Some(words));
+        Self { status: StatusCode::OK, headers, source, words, deadline, said: began }
     }
 
     /// One that is passed on unread.
@@ -156,11 +120,13 @@ impl Begun {
     }
 }
 
-fn event_headers(headers: &mut HeaderMap, array: bool) {
-    let kind = if array { "application/json" } else { "text/event-stream; charset=utf-8" };
+/// Adds what a stream of events has. False where the answer is none.
+fn event_headers(words: &Words, headers: &mut HeaderMap) -> bool {
+    let Some(kind) = words.stream_type() else { return false };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(BUFFERING, HeaderValue::from_static("no"));
+    true
 }
 
 /// An answer that goes out.
@@ -280,22 +246,17 @@ impl Pouring {
     }
 
     fn say(&mut self, piece: Piece, out: &mut Vec<u8>) {
-        let Some(words) = &mut self.words else {
-            if let Piece::Bytes(bytes) = piece {
-                out.extend_from_slice(&bytes);
-            }
-            return;
-        };
-        let (writer, stamp) = words.writer();
-        match piece {
-            Piece::Same { frame, events } => {
+        match (piece, self.words.as_mut().map(Words::writer)) {
+            (Piece::Bytes(bytes), _) => out.extend_from_slice(&bytes),
+            (Piece::Same { frame, events }, Some((writer, _))) => {
                 for event in &events {
                     writer.heard(event);
                 }
                 writer.frame(&frame.name, &frame.data, out);
             }
-            Piece::Translated(event) => writer.event(stamp, event, out),
-            Piece::Bytes(bytes) => out.extend_from_slice(&bytes),
+            (Piece::Translated(event), Some((writer, stamp))) => writer.event(stamp, event, out),
+            // What has no words has no frames.
+            (Piece::Same { .. } | Piece::Translated(_), None) => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! The token of a request, wherever the vendors' clients put a key.
 
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use crate::gate::bearer;
+use http::{HeaderMap, HeaderValue};
 
 /// Where clients put a key, beside `authorization` and the query: Anthropic's, Google's and Azure's.
 const HEADERS: [&str; 3] = ["x-api-key", "x-goog-api-key", "api-key"];
@@ -10,6 +11,7 @@ const QUERY: &str = "key";
 /// Finds the token: in `authorization: Bearer …`, `x-api-key`, `x-goog-api-key`, `api-key` or `?key=`.
 pub fn token<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> Option<&'r str> {
     bearer(headers)
+        .filter(|token| !token.is_empty())
         .or_else(|| HEADERS.iter().find_map(|name| headers.get(*name).and_then(text)))
         .or_else(|| query?.split('&').find_map(|pair| pair.strip_prefix(QUERY)?.strip_prefix('=')))
         .filter(|token| !token.is_empty())
@@ -17,11 +19,6 @@ pub fn token<'r>(headers: &'r HeaderMap, query: Option<&'r str>) -> Option<&'r s
 
 fn text(value: &HeaderValue) -> Option<&str> {
     value.to_str().ok().map(str::trim)
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let (scheme, secret) = text(headers.get(AUTHORIZATION)?)?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim()).filter(|secret| !secret.is_empty())
 }
 
 /// The query without the token.

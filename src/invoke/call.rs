@@ -66,6 +66,17 @@ impl CallMode {
     }
 }
 
+/// An answer leaves this much before the time that its caller gives: 2 % of it, and at least this long. So the caller gets
+/// the reason instead of its own timeout.
+const LEAST_MARGIN: Duration = Duration::from_millis(10);
+const MARGIN_SHARE: u32 = 50;
+
+/// How long a call may take whose caller waits for that long.
+#[must_use]
+pub fn time_within(given: Duration) -> Duration {
+    given.saturating_sub((given / MARGIN_SHARE).max(LEAST_MARGIN))
+}
+
 impl Call {
     /// When its answer must be on its way.
     #[must_use]

@@ -42,7 +42,7 @@ mod waiting;
 mod walk;
 
 pub use budget::RetryBudget;
-pub use call::{Call, CallOptions};
+pub use call::{Call, CallOptions, time_within};
 pub use engine::{Engine, MAX_LEASES};
 pub use error::CallError;
 pub use explain::{ExplainInput, Explanation, Reason, explain};

@@ -16,8 +16,6 @@ const MOST_CONNECTIONS: usize = 1_000_000;
 
 /// What the largest message is, unless that is set, in bytes.
 const MESSAGE: usize = 32 << 20;
-/// How long a client may take nothing of an answer, unless that is set.
-const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 /// What requests take together, unless that is set: this much, or so many of the largest messages.
 const REQUESTS: (usize, usize) = (256 << 20, 8);
 
@@ -32,7 +30,7 @@ pub(super) fn resolve(
         problems.add("max-calls-per-connection", "must not be 0");
     }
     let max_message_size = size("max-message-size", raw.max_message_size.clone(), MESSAGE, problems);
-    let send_timeout = time("send-timeout", raw.send_timeout.take(), SEND_TIMEOUT, problems);
+    let send_timeout = time("send-timeout", raw.send_timeout.take(), Duration::from_secs(60), problems);
     let [certificate, key, client_ca] =
         [raw.tls_cert.take(), raw.tls_key.take(), raw.tls_client_ca.take()].map(given_path);
     match [certificate.is_some(), key.is_some(), client_ca.is_some()] {
@@ -59,24 +57,15 @@ pub(super) fn resolve(
     ServerOptions { door, max_strangers, max_connections, max_connection_age, streams_per_connection, tls }
 }
 
-/// How vendors' protocols are served over HTTP. Problems with what gRPC has too are told where that is resolved.
-pub(super) fn http(
-    raw: &mut RawSettings,
-    default_deadline: Duration,
-    problems: &mut Problems,
-) -> HttpOptions {
-    let mut told = Problems::default();
+/// How vendors' protocols are served over HTTP: as gRPC is, where they have the same settings.
+pub(super) fn http(raw: &mut RawSettings, grpc: &DoorOptions, problems: &mut Problems) -> HttpOptions {
     let allowed = raw.allowed_hosts.take().unwrap_or_default();
     let allowed_hosts = AllowedHosts::read(&allowed).unwrap_or_else(|entry| {
         problems.add("allowed-hosts", &format!("{entry} is no name of a host"));
         AllowedHosts::default()
     });
-    HttpOptions {
-        max_body: size("max-message-size", raw.max_message_size.clone(), MESSAGE, &mut told),
-        send_timeout: time("send-timeout", raw.send_timeout.clone(), SEND_TIMEOUT, &mut told),
-        default_deadline,
-        allowed_hosts,
-    }
+    let DoorOptions { max_message_size, send_timeout, default_deadline } = *grpc;
+    HttpOptions { max_body: max_message_size, send_timeout, default_deadline, allowed_hosts }
 }
 
 fn connections(raw: &RawSettings, problems: &mut Problems) -> usize {

@@ -16,6 +16,7 @@
 mod answer;
 pub(crate) mod anthropic;
 mod assemble;
+mod carried;
 mod chat;
 pub(crate) mod cohere;
 mod embedding;

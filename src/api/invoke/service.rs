@@ -4,7 +4,7 @@ use crate::{
     api::{deadline::client_timeout, from_pb, pb, status},
     balance::OnBreak,
     catalog::{Caller, Catalog},
-    invoke::{Call, CallOptions, Engine},
+    invoke::{Call, CallOptions, Engine, time_within},
     provider::ModelType,
 };
 use std::{sync::Arc, time::Duration};
@@ -12,10 +12,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, metadata::MetadataMap};
 
-/// The engine stops this much before the client's deadline: 2 % of the time, and at least this long. So the client gets
-/// the reason instead of its own timeout.
-const LEAST_MARGIN: Duration = Duration::from_millis(10);
-const MARGIN_SHARE: u32 = 50;
 /// How long the name of a flow may be, in characters.
 const MAX_FLOW: usize = 256;
 
@@ -53,7 +49,6 @@ impl InvokeApi {
     ) -> Result<Call, Status> {
         let began = Instant::now();
         let given = client_timeout(metadata.as_ref()).unwrap_or(self.default_deadline);
-        let margin = (given / MARGIN_SHARE).max(LEAST_MARGIN);
         let key = key.unwrap_or_default();
         let Asked { tenant, max_attempts, on_break } = call_in(caller, &key, model_type, options)?;
         if let Some(notes) = options.and_then(|options| options.metadata.as_ref()) {
@@ -66,7 +61,7 @@ impl InvokeApi {
             .map_err(|error| status::from_catalog(error.under("key")))?;
         let options = CallOptions {
             began,
-            deadline: began + given.saturating_sub(margin),
+            deadline: began + time_within(given),
             max_attempts,
             fallback: !options.is_some_and(|options| options.disable_fallback),
             tokens,

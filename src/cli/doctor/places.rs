@@ -64,7 +64,7 @@ pub(super) async fn redis(settings: &Settings) -> Report {
         report.ok("redis", "not set: state lies in the process");
         return report;
     };
-    let facts = match RedisFacts::of(options, LIMIT).await {
+    let facts = match RedisFacts::of(options, LIMIT.max(options.command_timeout)).await {
         Ok(facts) => facts,
         Err(error) => {
             report.failure("redis", error.to_string(), "start it, or correct --redis-url");

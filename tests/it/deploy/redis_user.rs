@@ -133,7 +133,7 @@ async fn the_documented_user_may_do_all_that_rota_does() {
     scene.ask_stream().await.unwrap();
     let request = GetLoadBalancingConfigsRequest { key: Some(scene.key.clone()), ..Default::default() };
     client.get_load_balancing_configs(request).await.unwrap();
-    let found = String::from_utf8(one.output(&["doctor", "--redis-timeout", "5s"]).stdout).unwrap();
+    let found = String::from_utf8(one.output(&["doctor", "--redis-timeout", "60s"]).stdout).unwrap();
     assert!(found.contains("all that is needed"), "{found}");
     let mut operator = one.operator().await;
     let request = DeleteTenantRequest { tenant_id: scene.tenant.clone() };

@@ -2,6 +2,7 @@
 
 use super::thought::TAG;
 use crate::wire::tree;
+use memchr::memmem;
 use serde_json::Value;
 
 /// The body without thinking that other kinds of provider have made; none where there is none, and the body goes on as it
@@ -24,19 +25,9 @@ pub fn without_foreign(body: &[u8]) -> Option<Vec<u8>> {
     found.then(|| request.to_string().into_bytes())
 }
 
-/// Whether the tag stands anywhere. Every body is searched, so what cannot be the end of one is skipped.
+/// Whether the tag stands anywhere. Every body is searched.
 fn has_tag(body: &[u8]) -> bool {
-    let tag = TAG.as_bytes();
-    let mut end = tag.len();
-    while let Some(window) = end.checked_sub(tag.len()).and_then(|start| body.get(start..end)) {
-        if window == tag {
-            return true;
-        }
-        let last = window.last();
-        let behind = tag.iter().rev().skip(1).position(|byte| Some(byte) == last);
-        end += behind.map_or(tag.len(), |place| place + 1);
-    }
-    false
+    memmem::find(body, TAG.as_bytes()).is_some()
 }
 
 fn is_foreign(block: &Value) -> bool {

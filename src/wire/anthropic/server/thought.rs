@@ -7,18 +7,15 @@
 //! What comes back is a client's word like any other. It says no more than a caller of gRPC may say in `reasoning`. What
 //! cannot be read is left out, as the thinking of another kind is.
 
-use crate::wire::{Keys, Reasoning, tree};
+use crate::wire::{Reasoning, carried::is_kind, tree};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 /// The kind of provider that speaks this protocol. What it signs goes back to it as it came.
 pub(super) const KIND: &str = "anthropic";
 
 /// What such a signature begins with.
 pub(super) const TAG: &str = "rota1.";
-
-/// The names of kinds are not longer.
-const LONGEST_KIND: usize = 64;
 
 /// Whether the provider that made it speaks this protocol.
 pub(super) fn is_own(piece: &Reasoning) -> bool {
@@ -51,18 +48,8 @@ pub(super) fn signature(piece: &Reasoning) -> String {
 
 /// All of a piece but its text.
 fn tagged(piece: &Reasoning) -> String {
-    let mut fields = Map::new();
-    for (name, text) in [("signature", &piece.signature), ("data", &piece.data), ("id", &piece.id)] {
-        if !text.is_empty() {
-            fields.insert(name.to_owned(), text.clone().into());
-        }
-    }
-    if piece.index != 0 {
-        fields.insert("index".to_owned(), piece.index.into());
-    }
-    if !piece.extra.is_empty() {
-        fields.insert("extra".to_owned(), piece.extra.clone().into());
-    }
+    let mut fields = piece.fields();
+    fields.retain(|name, _| !is_told_beside(name));
     format!("{TAG}{}.{}", piece.kind, BASE64_URL_SAFE_NO_PAD.encode(Value::from(fields).to_string()))
 }
 
@@ -86,35 +73,27 @@ pub(super) fn redacted(data: String, place: i32) -> Option<Reasoning> {
 
 fn untagged(text: &str) -> Option<Reasoning> {
     let (kind, text) = text.split_once('.')?;
-    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     // Nobody needs one back whose kind is not known, and Anthropic's own has no tag.
-    if kind.is_empty() || kind == KIND || kind.len() > LONGEST_KIND || !kind.bytes().all(is_name) {
+    if kind == KIND || !is_kind(kind) {
         return None;
     }
     let json = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
     let Value::Object(mut fields) = tree::nested(&json).ok()? else { return None };
-    let mut text = |name: &str| match fields.shift_remove(name) {
-        None => Some(String::new()),
-        Some(Value::String(text)) => Some(text),
-        Some(_) => None,
-    };
-    let (signature, data, id) = (text("signature")?, text("data")?, text("id")?);
-    let index = match fields.shift_remove("index") {
-        None => 0,
-        Some(index) => i32::try_from(index.as_i64()?).ok().filter(|index| *index >= 0)?,
-    };
-    let extra = match fields.shift_remove("extra") {
-        None => Keys::default(),
-        Some(Value::Object(extra)) => extra.into(),
-        Some(_) => return None,
-    };
-    Some(Reasoning { signature, data, id, kind: kind.to_owned(), index, extra, ..Reasoning::default() })
+    fields.retain(|name, _| !is_told_beside(name));
+    Some(Reasoning { kind: kind.to_owned(), ..Reasoning::take(&mut fields)? })
+        .filter(|piece| piece.index >= 0)
+}
+
+/// Whether a field stands beside the JSON: the kind before it, the text in its block.
+fn is_told_beside(name: &str) -> bool {
+    matches!(name, "kind" | "text")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use serde_json::Map;
 
     fn read(block: &Value, place: i32) -> Option<Reasoning> {
         let text = |name: &str| block[name].as_str().unwrap().to_owned();

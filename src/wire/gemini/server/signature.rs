@@ -5,14 +5,14 @@
 //! whole, and as bytes in base64, of which some SDKs change the alphabet. A client could write one by itself. It says nothing
 //! then that it could not say to the provider otherwise; what has not the right form is refused.
 
-use crate::wire::{Reasoning, Tree};
+use crate::wire::{Reasoning, Tree, carried::is_kind};
 use base64::{
     Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
     prelude::BASE64_STANDARD,
 };
 use serde::de::DeserializeSeed as _;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// What a signature of ours begins with. In base64 these six bytes are eight characters, whatever follows.
 const MARK: &str = "rota:1";
@@ -31,29 +31,8 @@ const CONFIG: GeneralPurposeConfig =
 
 /// A signature that holds these pieces.
 pub(super) fn pack(pieces: &[Reasoning]) -> String {
-    let pieces: Vec<Value> = pieces.iter().map(written).collect();
+    let pieces: Vec<Value> = pieces.iter().map(|piece| piece.fields().into()).collect();
     BASE64_STANDARD.encode(format!("{MARK}{}", Value::Array(pieces)))
-}
-
-fn written(piece: &Reasoning) -> Value {
-    let mut out = Map::new();
-    let texts = [
-        ("kind", &piece.kind),
-        ("text", &piece.text),
-        ("signature", &piece.signature),
-        ("data", &piece.data),
-        ("id", &piece.id),
-    ];
-    for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
-        out.insert(name.to_owned(), text.clone().into());
-    }
-    if piece.index != 0 {
-        out.insert("index".into(), piece.index.into());
-    }
-    if !piece.extra.is_empty() {
-        out.insert("extra".into(), piece.extra.clone().into());
-    }
-    out.into()
 }
 
 /// Whether a signature is marked.
@@ -81,33 +60,9 @@ pub(super) fn unpack(signature: &str) -> Option<Vec<Reasoning>> {
 
 fn piece(value: Value) -> Option<Reasoning> {
     let Value::Object(mut fields) = value else { return None };
-    let mut text = |name: &str| match fields.shift_remove(name) {
-        None => Some(String::new()),
-        Some(Value::String(text)) => Some(text),
-        Some(_) => None,
-    };
-    let mut piece = Reasoning {
-        kind: text("kind")?,
-        text: text("text")?,
-        signature: text("signature")?,
-        data: text("data")?,
-        id: text("id")?,
-        ..Reasoning::default()
-    };
-    let is_kind = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if piece.kind.is_empty() || piece.kind.len() > 64 || !piece.kind.chars().all(is_kind) {
-        return None;
-    }
-    if let Some(index) = fields.shift_remove("index") {
-        let index = usize::try_from(index.as_u64()?).ok().filter(|index| *index <= MOST_PIECES)?;
-        piece.index = i32::try_from(index).ok()?;
-    }
-    match fields.shift_remove("extra") {
-        None => {}
-        Some(Value::Object(extra)) => piece.extra = extra.into(),
-        Some(_) => return None,
-    }
-    fields.is_empty().then_some(piece)
+    let piece = Reasoning::take(&mut fields)?;
+    let is_placed = usize::try_from(piece.index).is_ok_and(|index| index <= MOST_PIECES);
+    (is_kind(&piece.kind) && is_placed && fields.is_empty()).then_some(piece)
 }
 
 #[cfg(test)]

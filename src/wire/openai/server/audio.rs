@@ -1,7 +1,7 @@
 //! Recordings and speech: `POST /v1/audio/transcriptions`, `/v1/audio/translations`, `/v1/audio/speech`
 //! (<https://platform.openai.com/docs/api-reference/audio>).
 
-use super::{fields::Fields, head::write, once::Once};
+use super::{fields::Fields, frames::write, once::Once};
 use crate::wire::{Asked, FieldError, FormField, Input, Output, SpeechRequest, SpokenRequest};
 use serde_json::{Map, Value, json};
 

@@ -4,6 +4,7 @@
 //! <https://github.com/openai/openai-python/blob/main/src/openai/lib/streaming/chat/_completions.py>).
 
 use super::{
+    frames,
     head::{self, Head, Kind},
     said,
     thoughts::Told,
@@ -104,7 +105,7 @@ impl ChatWriter {
         if self.usage_wanted {
             chunk.insert("usage".to_owned(), Value::Null);
         }
-        head::event(&head::write(&chunk), out);
+        frames::event(&frames::write(&chunk), out);
     }
 
     /// The choices that begin with that one: all before it begin first, as accumulators count.
@@ -197,7 +198,7 @@ impl WriteAnswer for ChatWriter {
         if let Some(usage) = usage {
             answer.insert("usage".to_owned(), head::usage(&usage));
         }
-        head::write(&answer)
+        frames::write(&answer)
     }
 
     fn event(&mut self, stamp: &Stamp, event: ChatEvent, out: &mut Vec<u8>) {
@@ -246,7 +247,7 @@ impl WriteAnswer for ChatWriter {
     }
 
     fn frame(&mut self, _name: &str, data: &[u8], out: &mut Vec<u8>) {
-        head::frame(data, out);
+        frames::frame(data, out);
     }
 
     fn end(&mut self, stamp: &Stamp, out: &mut Vec<u8>) {
@@ -254,12 +255,8 @@ impl WriteAnswer for ChatWriter {
         for index in open {
             self.tell_annotations(stamp, index, out);
         }
-        if let Some(usage) = self.usage.take().filter(|_| self.usage_wanted) {
-            let mut chunk = self.head.piece(stamp, CHUNK, Vec::new());
-            chunk.insert("usage".to_owned(), head::usage(&usage));
-            head::event(&head::write(&chunk), out);
-        }
-        head::done(out);
+        let told = self.usage.take().filter(|_| self.usage_wanted);
+        self.head.end(stamp, CHUNK, told, out);
     }
 
     fn error(&mut self, _stamp: &Stamp, error: &ErrorReport, out: &mut Vec<u8>) {
@@ -267,7 +264,7 @@ impl WriteAnswer for ChatWriter {
     }
 
     fn keep_alive(&self) -> &'static [u8] {
-        head::KEEP_ALIVE
+        frames::KEEP_ALIVE
     }
 }
 

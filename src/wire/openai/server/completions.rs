@@ -4,6 +4,7 @@
 use super::{
     chat::{parameters, usage_wanted},
     fields::Fields,
+    frames,
     head::{self, Head, Kind},
 };
 use crate::wire::{
@@ -86,7 +87,7 @@ impl WriteAnswer for Writer {
         if let Some(usage) = usage {
             answer.insert("usage".to_owned(), head::usage(&usage));
         }
-        head::write(&answer)
+        frames::write(&answer)
     }
 
     fn event(&mut self, stamp: &Stamp, event: ChatEvent, out: &mut Vec<u8>) {
@@ -105,7 +106,7 @@ impl WriteAnswer for Writer {
         if self.usage_wanted {
             chunk.insert("usage".to_owned(), Value::Null);
         }
-        head::event(&head::write(&chunk), out);
+        frames::event(&frames::write(&chunk), out);
     }
 
     fn heard(&mut self, event: &ChatEvent) {
@@ -115,16 +116,12 @@ impl WriteAnswer for Writer {
     }
 
     fn frame(&mut self, _name: &str, data: &[u8], out: &mut Vec<u8>) {
-        head::frame(data, out);
+        frames::frame(data, out);
     }
 
     fn end(&mut self, stamp: &Stamp, out: &mut Vec<u8>) {
-        if let Some(usage) = self.usage.take().filter(|_| self.usage_wanted) {
-            let mut chunk = self.head.piece(stamp, COMPLETION, Vec::new());
-            chunk.insert("usage".to_owned(), head::usage(&usage));
-            head::event(&head::write(&chunk), out);
-        }
-        head::done(out);
+        let told = self.usage.take().filter(|_| self.usage_wanted);
+        self.head.end(stamp, COMPLETION, told, out);
     }
 
     fn error(&mut self, _stamp: &Stamp, error: &ErrorReport, out: &mut Vec<u8>) {
@@ -132,7 +129,7 @@ impl WriteAnswer for Writer {
     }
 
     fn keep_alive(&self) -> &'static [u8] {
-        head::KEEP_ALIVE
+        frames::KEEP_ALIVE
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     fields::{Fields, Path},
-    head::write,
+    frames::write,
     once::Once,
 };
 use crate::wire::{

@@ -3,7 +3,7 @@
 //! at `code`: LangChain for `context_length_exceeded` (`langchain_openai/chat_models/base.py`), others for
 //! `insufficient_quota`, which no waiting helps against (<https://github.com/langchain-ai/langchainjs/issues/1929>).
 
-use super::head::write;
+use super::frames::write;
 use crate::wire::ErrorReport;
 use serde_json::{Value, json};
 

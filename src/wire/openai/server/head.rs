@@ -1,16 +1,12 @@
 //! What OpenAI's answers have in common, chats and completions: what they say of themselves, their usage, and how they
 //! end.
 
-use super::error;
+use super::{
+    error,
+    frames::{DONE, event, write},
+};
 use crate::wire::{AnswerHead, ErrorReport, Stamp, TokenUsage};
-use serde::Serialize;
 use serde_json::{Map, Value, json};
-
-/// What ends a stream (<https://platform.openai.com/docs/api-reference/chat-streaming>).
-const DONE: &[u8] = b"[DONE]";
-
-/// A comment (<https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream>): clients skip it.
-pub(super) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 
 /// What an answer says of itself, in each piece the same.
 #[derive(Default)]
@@ -65,6 +61,16 @@ impl Head {
         out.insert("choices".to_owned(), choices.into());
         out
     }
+
+    /// Appends what ends a stream, with what was used where the caller is told.
+    pub(super) fn end(&mut self, stamp: &Stamp, kind: Kind, used: Option<TokenUsage>, out: &mut Vec<u8>) {
+        if let Some(used) = used {
+            let mut chunk = self.piece(stamp, kind, Vec::new());
+            chunk.insert("usage".to_owned(), usage(&used));
+            event(&write(&chunk), out);
+        }
+        event(DONE, out);
+    }
 }
 
 /// What an answer is called.
@@ -106,33 +112,6 @@ pub(super) fn usage(usage: &TokenUsage) -> Value {
     })
 }
 
-/// Writes JSON.
-pub(super) fn write(value: &impl Serialize) -> Vec<u8> {
-    // No key of ours is anything but text, which is all that could fail.
-    serde_json::to_vec(value).unwrap_or_default()
-}
-
-/// Appends one event of a stream: a line `data:` and nothing else, as clients that cut at empty lines need it
-/// (<https://github.com/langgenius/dify/issues/15120>).
-pub(super) fn event(data: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"data: ");
-    // Between the tokens of JSON a line's end is no more than a space. Within them there is none.
-    out.extend(data.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-    out.extend_from_slice(b"\n\n");
-}
-
-/// Appends a frame as the provider sent it. What ends the stream comes at its end.
-pub(super) fn frame(data: &[u8], out: &mut Vec<u8>) {
-    if data.trim_ascii() != DONE {
-        event(data, out);
-    }
-}
-
-/// Appends what ends a stream.
-pub(super) fn done(out: &mut Vec<u8>) {
-    event(DONE, out);
-}
-
 /// Appends an error that breaks a stream off.
 pub(super) fn failure(report: &ErrorReport, out: &mut Vec<u8>) {
     event(&error::body(report), out);
@@ -141,15 +120,6 @@ pub(super) fn failure(report: &ErrorReport, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_event_is_one_line() {
-        let mut out = Vec::new();
-        frame(b"{\"a\":\r\n1}", &mut out);
-        frame(b" [DONE]", &mut out);
-        done(&mut out);
-        assert_eq!(String::from_utf8(out).unwrap(), "data: {\"a\":  1}\n\ndata: [DONE]\n\n");
-    }
 
     #[test]
     fn what_was_said_first_counts() {

@@ -11,6 +11,7 @@ pub mod embeddings;
 pub mod error;
 mod fields;
 mod foreign;
+mod frames;
 mod head;
 pub mod images;
 mod messages;

@@ -3,7 +3,7 @@
 use super::{
     content::content,
     fields::{Fields, Path},
-    head::write,
+    frames::write,
     once::Once,
 };
 use crate::wire::{

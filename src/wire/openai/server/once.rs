@@ -1,6 +1,6 @@
 //! Answers that are no streams.
 
-use super::head;
+use super::{frames, head};
 use crate::wire::{ChatEvent, ErrorReport, Output, Stamp, WriteAnswer};
 
 /// Writes one answer as a whole, by a function of it.
@@ -33,7 +33,7 @@ impl<F: FnMut(&Stamp, Output) -> Vec<u8> + Send + Sync> WriteAnswer for Once<F> 
     fn event(&mut self, _stamp: &Stamp, _event: ChatEvent, _out: &mut Vec<u8>) {}
 
     fn frame(&mut self, _name: &str, data: &[u8], out: &mut Vec<u8>) {
-        head::frame(data, out);
+        frames::frame(data, out);
     }
 
     fn end(&mut self, _stamp: &Stamp, _out: &mut Vec<u8>) {}
@@ -43,6 +43,6 @@ impl<F: FnMut(&Stamp, Output) -> Vec<u8> + Send + Sync> WriteAnswer for Once<F> 
     }
 
     fn keep_alive(&self) -> &'static [u8] {
-        head::KEEP_ALIVE
+        frames::KEEP_ALIVE
     }
 }

@@ -3,7 +3,7 @@
 
 use super::{
     fields::{Fields, Path},
-    head::write,
+    frames::write,
     once::Once,
 };
 use crate::wire::{Asked, FieldError, Input, Output, RerankReply, RerankRequest, Stamp};

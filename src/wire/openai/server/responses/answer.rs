@@ -2,6 +2,7 @@
 
 use super::{
     super::error,
+    field::field,
     passed::{self, Passed},
     pieces::pieces,
     request::Echo,
@@ -212,7 +213,7 @@ impl WriteAnswer for Writer {
         }
         self.stamp(stamp);
         let mut pen = Pen::new(out, self.sequence);
-        let report = &ErrorReport { field: super::field(&report.field), ..report.clone() };
+        let report = &ErrorReport { field: field(&report.field), ..report.clone() };
         let error = error::error(report);
         let mut body = error.clone();
         if let Some(body) = body.as_object_mut() {

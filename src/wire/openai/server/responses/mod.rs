@@ -2,6 +2,7 @@
 //! for providers that do not have it. Pure.
 //!
 //! - `request`: the fields of the request in the words that every driver knows, which are those of chat completions.
+//! - `field`: what this API calls a field.
 //! - `items`: the conversation, which is a list of items here and a list of messages there.
 //! - `sealed`: what a provider needs back of its reasoning, on its way through the client.
 //! - `pieces`: what an answer says, put in such an order that no two of its items are interleaved.
@@ -13,6 +14,7 @@
 //! the provider would have to run.
 
 mod answer;
+mod field;
 mod items;
 mod passed;
 mod pieces;
@@ -25,6 +27,8 @@ mod told;
 use crate::wire::{Asked, FieldError, Input, WriteAnswer};
 use answer::Writer;
 
+pub use field::field;
+
 /// Reads a request for translation.
 ///
 /// # Errors
@@ -32,23 +36,6 @@ use answer::Writer;
 pub fn read(body: &[u8]) -> Result<Asked, FieldError> {
     let (chat, echo) = request::read(body)?;
     Ok(Asked { input: Input::Chat(Box::new(chat)), writer: Box::new(Writer::new(echo)) })
-}
-
-/// A field as this API names it, where a driver names it in the words of chat completions.
-#[must_use]
-pub fn field(name: &str) -> String {
-    let name = name.strip_prefix("parameters.").unwrap_or(name);
-    let ours = match name {
-        "max_completion_tokens" | "max_tokens" => "max_output_tokens",
-        "reasoning_effort" => "reasoning.effort",
-        "response_format" => "text.format",
-        "verbosity" => "text.verbosity",
-        "logprobs" => "top_logprobs",
-        // Which item it was, a message does not say.
-        messages if messages.starts_with("messages") => "input",
-        other => other,
-    };
-    ours.to_owned()
 }
 
 /// Writes the answer to a request that is not read, because it goes to a provider that has this API.

@@ -5,35 +5,19 @@
 //! What comes back is a client's word like any other. It says no more than a caller of gRPC may say in `reasoning`. What
 //! cannot be read is left out, as what another router or OpenAI has written is.
 
-use crate::wire::{Reasoning, tree::tree};
+use crate::wire::{Reasoning, carried::is_kind, tree::tree};
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// What it begins with: whose it is, and the version.
 const TAG: &str = "rota1.";
 
-/// The names of kinds are not longer.
-const LONGEST_KIND: usize = 64;
-
 /// Seals pieces. None where nobody needs one of them back.
 pub(super) fn seal(pieces: &[Reasoning]) -> Option<String> {
-    let pieces: Vec<Value> = pieces.iter().filter(|piece| !piece.kind.is_empty()).map(fields).collect();
+    let told = pieces.iter().filter(|piece| !piece.kind.is_empty());
+    let pieces: Vec<Value> = told.map(|piece| piece.fields().into()).collect();
     (!pieces.is_empty())
         .then(|| format!("{TAG}{}", BASE64_URL_SAFE_NO_PAD.encode(Value::from(pieces).to_string())))
-}
-
-fn fields(piece: &Reasoning) -> Value {
-    let Reasoning { text, signature, data, id, kind, index, extra } = piece;
-    let texts = [("kind", kind), ("text", text), ("signature", signature), ("data", data), ("id", id)];
-    let texts = texts.into_iter().filter(|(_, text)| !text.is_empty());
-    let mut fields: Map<_, _> = texts.map(|(name, text)| (name.to_owned(), text.as_str().into())).collect();
-    if *index != 0 {
-        fields.insert("index".to_owned(), (*index).into());
-    }
-    if !extra.is_empty() {
-        fields.insert("extra".to_owned(), extra.clone().into());
-    }
-    fields.into()
 }
 
 /// Opens what was sealed; nothing where it was not sealed here. Its values count among those of the request.
@@ -51,32 +35,8 @@ pub(super) fn open(text: &str) -> Vec<Reasoning> {
 
 fn piece(value: Value) -> Option<Reasoning> {
     let Value::Object(mut fields) = value else { return None };
-    let mut text = |name: &str| match fields.shift_remove(name) {
-        None => Some(String::new()),
-        Some(Value::String(text)) => Some(text),
-        Some(_) => None,
-    };
-    let mut piece = Reasoning {
-        kind: text("kind")?,
-        text: text("text")?,
-        signature: text("signature")?,
-        data: text("data")?,
-        id: text("id")?,
-        ..Reasoning::default()
-    };
-    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-    if piece.kind.is_empty() || piece.kind.len() > LONGEST_KIND || !piece.kind.bytes().all(is_name) {
-        return None;
-    }
-    if let Some(index) = fields.shift_remove("index") {
-        piece.index = i32::try_from(index.as_i64()?).ok()?;
-    }
-    match fields.shift_remove("extra") {
-        None => {}
-        Some(Value::Object(extra)) => piece.extra = extra.into(),
-        Some(_) => return None,
-    }
-    fields.is_empty().then_some(piece)
+    let piece = Reasoning::take(&mut fields)?;
+    (is_kind(&piece.kind) && fields.is_empty()).then_some(piece)
 }
 
 #[cfg(test)]
