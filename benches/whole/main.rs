@@ -47,6 +47,9 @@ use tempfile::TempDir;
 
 /// Names the program of an earlier version, which is measured beside this one: a pair in each repetition.
 const BEFORE: &str = "BENCH_BEFORE";
+/// Rota by its HTTP door, which hands the bodies of the same protocol on as they are.
+const HTTP: &str = "rota over HTTP, embedded";
+const HTTP_REDIS: &str = "rota over HTTP, Redis";
 /// Who calls at a time, where nothing else is said.
 const CALLERS: usize = 64;
 /// Calls that come whatever becomes of those before, half as many as the embedded Rota serves at most.
@@ -122,6 +125,19 @@ async fn bench(wanted: &[&str]) {
             ]
         }
     };
+    // The same replicas by their other door.
+    let http = [(HTTP, &embedded, &embedded_scenes, 0), (HTTP_REDIS, &fleet, &fleet_scenes, redis.port())];
+    let mut over_http = Vec::new();
+    for (name, rota, scenes, redis) in http {
+        over_http.push(Server {
+            name,
+            address: rota.http().await,
+            pid: rota.id(),
+            scenes: scenes.clone(),
+            redis,
+            http: Some(Vec::new()),
+        });
+    }
     let nginx = nginx(&upstream, &folder).await;
     let peers = peers::start(&upstream, &folder).await;
 
@@ -146,7 +162,7 @@ async fn bench(wanted: &[&str]) {
             name: "rota, embedded",
             address: embedded.address().to_owned(),
             pid: embedded.id(),
-            scenes: embedded_scenes,
+            scenes: embedded_scenes.clone(),
             redis: 0,
             http: None,
         },
@@ -154,7 +170,7 @@ async fn bench(wanted: &[&str]) {
             name: "rota, Redis",
             address: fleet.address().to_owned(),
             pid: fleet.id(),
-            scenes: fleet_scenes,
+            scenes: fleet_scenes.clone(),
             redis: redis.port(),
             http: None,
         },
@@ -167,6 +183,7 @@ async fn bench(wanted: &[&str]) {
         redis: *redis,
         http: None,
     }));
+    servers.extend(over_http);
     if let Some((process, address)) = &nginx {
         let server = Server {
             name: "nginx",
@@ -196,7 +213,11 @@ async fn bench(wanted: &[&str]) {
             tenant: scene.map(|scene| scene.tenant.clone()).unwrap_or_default(),
             model: model.to_owned(),
             call: if server.http.is_some() { Call::Http } else { call },
-            headers: server.http.clone().unwrap_or_default(),
+            headers: {
+                let token =
+                    scene.map(|scene| ("authorization".to_owned(), format!("Bearer {}", scene.token)));
+                server.http.iter().flatten().cloned().chain(token).collect()
+            },
             callers,
             rate,
             seconds,
@@ -225,7 +246,7 @@ async fn bench(wanted: &[&str]) {
             row("stream of 100", Call::Stream, "chunks-100", READERS, 0.0);
             row("stream of 20, one reader", Call::Stream, "chunks-20", 1, 0.0);
         }
-        if server.name != "relay" && server.name != "nginx" {
+        if server.name != "relay" && server.http.is_none() {
             row("lease pair", Call::Lease, "chat", CALLERS, 0.0);
         }
     }
@@ -274,6 +295,7 @@ async fn bench(wanted: &[&str]) {
         }
     }
     report::rows(&rows);
+    report::ratios(&rows);
     report::against_before(&rows);
     if !picks.is_empty() {
         report::picks(&picks);

@@ -1,7 +1,7 @@
 //! Prints what was measured as tables.
 
 use super::{
-    CALLERS, Row,
+    CALLERS, HTTP, HTTP_REDIS, Row,
     load::Outcome,
     store::{MEMBERS, ROWS},
 };
@@ -36,6 +36,26 @@ pub fn rows(rows: &[Row]) {
     let kept: Vec<_> = rows.iter().map(|row| (&row.name, &row.plan.call, &row.outcomes)).collect();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::write(folder.join("bench.json"), serde_json::to_string_pretty(&kept).unwrap()).unwrap();
+}
+
+/// Prints what a call over HTTP costs beside the same call over gRPC, and beside nginx: the median of the repetitions, each a
+/// pair in one run, with the least and the most.
+pub fn ratios(rows: &[Row]) {
+    let find = |what: &str, who: &str| rows.iter().find(|row| row.name == format!("{what} · {who}"));
+    let mut lines = Vec::new();
+    for what in ["unary", "stream of 20", "stream of 100"] {
+        for (own, others) in [(HTTP, ["rota, embedded", "nginx"]), (HTTP_REDIS, ["rota, Redis", "nginx"])] {
+            for other in others {
+                let (Some(row), Some(beside)) = (find(what, own), find(what, other)) else { continue };
+                let pairs = row.outcomes.iter().zip(&beside.outcomes);
+                let (least, median, most) = middle(pairs.map(|(one, other)| cpu(one) / cpu(other)));
+                lines.push(format!("| {} | {other} | {median:.2} ({least:.2} to {most:.2}) |", row.name));
+            }
+        }
+    }
+    if !lines.is_empty() {
+        println!("\n### CPU a call over HTTP, as a multiple\n\n| | of | |\n|-|-|-|\n{}", lines.join("\n"));
+    }
 }
 
 /// Prints how much more or less a call costs than with the program of [`super::BEFORE`]: the median of the repetitions,
