@@ -67,9 +67,9 @@ soak: ## Steady load with edits and failures for SOAK_SECONDS (1800); writes doc
 	@scripts/test-setup.sh
 	SOAK_SECONDS=$(SOAK_SECONDS) cargo test --locked --test it -- --ignored --nocapture nothing_grows_over_a_long_time
 
-attacks: ## Attack what tenants share in full size, one attack after the other. Takes a quarter of an hour.
+attacks: ## Attack what tenants share in full size, one attack after the other. Builds a release; takes a quarter of an hour.
 	@scripts/test-setup.sh
-	cargo test --locked --test it -- --ignored --nocapture --test-threads 1 attacks::
+	cargo test --locked --release --test it -- --ignored --nocapture --test-threads 1 attacks::
 
 peers: target/peers/requirements.txt ## Call LiteLLM's proxy through Rota. Installs 750 MB under target/.
 	cargo test --locked --test it -- --ignored peers

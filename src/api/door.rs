@@ -18,7 +18,7 @@ use crate::{
 };
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::{HeaderMap, HeaderName, Request, Response, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request::Parts};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::Full;
 use std::{
@@ -144,7 +144,7 @@ impl Inner {
         let began = Instant::now();
         let given = client_timeout(&head.headers);
         head.extensions.insert(caller);
-        head.headers = needed(&head.headers);
+        keep_needed(&mut head);
         let work = async {
             let request = self.received(head, body, operation.name, &mut counted).await?;
             let mut routes = self.routes.clone();
@@ -211,7 +211,7 @@ impl Inner {
             return Answer::refused(status::from_refusal(Refusal::Overloaded), None);
         };
         let (mut head, body) = request.into_parts();
-        head.headers = needed(&head.headers);
+        keep_needed(&mut head);
         let over = CancellationToken::new();
         let packed = head.headers.get(&ENCODING).is_some_and(|name| name != "identity");
         let body = if packed {
@@ -284,15 +284,18 @@ impl HttpBody for Public {
     }
 }
 
-/// The headers that a service looks at. The others can be many, and need not be kept while a call lasts.
-fn needed(headers: &HeaderMap) -> HeaderMap {
+/// Keeps what a service looks at: the path and a few headers. They are copied, because each is a piece of all that was read
+/// from the connection at once, and would keep that in memory while the call lasts.
+fn keep_needed(head: &mut Parts) {
     let mut needed = HeaderMap::new();
     for name in [TIMEOUT, ENCODING] {
-        if let Some(value) = headers.get(&name) {
-            needed.insert(name, value.clone());
+        let copied = head.headers.get(&name).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        if let Some(value) = copied {
+            needed.insert(name, value);
         }
     }
-    needed
+    head.headers = needed;
+    head.uri = head.uri.path().parse().unwrap_or_default();
 }
 
 /// Notes the status where these headers hold it.

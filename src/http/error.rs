@@ -18,7 +18,6 @@ use http::{
     HeaderName, HeaderValue, Response, StatusCode,
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
-use std::time::Duration;
 use tonic::Code;
 
 const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
@@ -33,7 +32,6 @@ pub struct Fault {
     pub report: ErrorReport,
     /// What metrics and traces call it.
     pub outcome: &'static str,
-    retry_after: Option<Duration>,
     should_retry: Option<bool>,
     allow: Option<&'static str>,
     route: Option<Box<Route>>,
@@ -45,9 +43,9 @@ impl Fault {
             status: status.as_u16(),
             reason: reason.to_owned(),
             message: shortened(message.into()),
-            field: String::new(),
+            ..ErrorReport::default()
         };
-        Self { report, outcome, retry_after: None, should_retry: Some(false), allow: None, route: None }
+        Self { report, outcome, should_retry: Some(false), allow: None, route: None }
     }
 
     /// The body is larger than it may be.
@@ -95,7 +93,7 @@ impl Fault {
         let body = match protocol {
             Protocol::OpenAi => openai::server::error::body(&self.report),
             Protocol::Anthropic => anthropic::server::error::body(&self.report, id),
-            Protocol::Gemini => gemini::server::error::body_with(&self.report, self.retry_after),
+            Protocol::Gemini => gemini::server::error::body(&self.report),
         };
         let status = match protocol {
             Protocol::Anthropic => anthropic::server::error::status(self.report.status),
@@ -108,7 +106,7 @@ impl Fault {
         if let Some(should) = self.should_retry {
             headers.insert(SHOULD_RETRY, HeaderValue::from_static(if should { "true" } else { "false" }));
         }
-        if let Some(after) = self.retry_after {
+        if let Some(after) = self.report.retry_after {
             // Whole seconds (RFC 9110, section 10.2.3), never too early; OpenAI's clients know milliseconds too.
             headers.insert(RETRY_AFTER, HeaderValue::from(after.as_millis().div_ceil(1000) as u64));
             headers.insert(RETRY_AFTER_MS, HeaderValue::from(after.as_millis() as u64));
@@ -131,7 +129,7 @@ impl From<Problem> for Fault {
         let (status, outcome) = status(&problem);
         let Problem { reason, message, retry_after, detail, .. } = problem;
         let mut fault = Self::new(status, outcome, &reason, message);
-        fault.retry_after = retry_after;
+        fault.report.retry_after = retry_after;
         fault.should_retry = match &*reason {
             "DRAINING" | "OVERLOADED" => Some(true),
             // The client's own rule: nothing was tried yet, and it is told when to come again.

@@ -164,7 +164,7 @@ pub struct RawSettings {
     #[arg(long, global = true, env = "ROTA_MAX_CONNECTIONS", value_name = "COUNT", help_heading = LIMITS)]
     pub max_connections: Option<usize>,
     /// The most connections at once that have shown no valid token yet. The oldest is closed for a further one
-    /// [default: 2000]
+    /// [default: 500]
     #[arg(long, global = true, env = "ROTA_MAX_CONNECTIONS_WITHOUT_TOKEN", value_name = "COUNT", help_heading = LIMITS)]
     pub max_connections_without_token: Option<usize>,
     /// The most calls at once. Further ones are refused as OVERLOADED [default: 10000]

@@ -47,7 +47,7 @@ pub(super) fn resolve(
     }
     let tls = certificate.zip(key).map(|(certificate, key)| Tls { certificate, key, client_ca });
     let max_connections = connections(raw, problems);
-    let max_strangers = raw.max_connections_without_token.unwrap_or(2000);
+    let max_strangers = raw.max_connections_without_token.unwrap_or(500);
     if max_strangers == 0 || max_strangers > MOST_CONNECTIONS {
         problems.add("max-connections-without-token", "is a number from 1 to 1000000");
     }

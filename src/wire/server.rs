@@ -7,6 +7,7 @@ use super::{
     RerankReply, RerankRequest, SpeechReply, SpeechRequest, SpokenRequest,
 };
 use bytes::Bytes;
+use std::time::Duration;
 
 /// Whose words a door speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -139,7 +140,7 @@ pub struct Stamp {
 }
 
 /// An error, to be written in a protocol's own form.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct ErrorReport {
     /// The HTTP status.
     pub status: u16,
@@ -149,6 +150,8 @@ pub struct ErrorReport {
     pub message: String,
     /// The field of the request that is wrong; empty: none.
     pub field: String,
+    /// How long the client is asked to stay away, where that is known.
+    pub retry_after: Option<Duration>,
 }
 
 /// Writes the answer to one request, as its protocol has it.

@@ -334,7 +334,7 @@ async fn large_answers_are_bounded_together() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "make attacks: answers of 90 MiB"]
 async fn answers_of_90_mib_are_bounded_together() {
-    large_answers(12, 90, 512).await;
+    large_answers(12, 90, 1024).await;
 }
 
 /// Answers that are small on the wire, or dense, and large in memory.

@@ -82,7 +82,13 @@ mod tests {
     use super::*;
 
     fn report(status: u16, reason: &str, message: &str, field: &str) -> ErrorReport {
-        ErrorReport { status, reason: reason.into(), message: message.into(), field: field.into() }
+        ErrorReport {
+            status,
+            reason: reason.into(),
+            message: message.into(),
+            field: field.into(),
+            ..ErrorReport::default()
+        }
     }
 
     #[test]

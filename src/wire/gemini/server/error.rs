@@ -27,18 +27,12 @@ fn status(http: u16) -> &'static str {
 /// The body of an answer that is an error.
 #[must_use]
 pub fn body(error: &ErrorReport) -> Vec<u8> {
-    body_with(error, None)
-}
-
-/// The same, where the client is asked to stay away for so long.
-#[must_use]
-pub fn body_with(error: &ErrorReport, retry_after: Option<Duration>) -> Vec<u8> {
-    value(error, retry_after).to_string().into_bytes()
+    value(error).to_string().into_bytes()
 }
 
 /// An error with its details
 /// (<https://github.com/googleapis/googleapis/blob/master/google/rpc/error_details.proto>).
-pub(super) fn value(error: &ErrorReport, retry_after: Option<Duration>) -> Value {
+fn value(error: &ErrorReport) -> Value {
     let mut details = Vec::new();
     if !error.reason.is_empty() {
         details.push(detail("ErrorInfo", json!({"reason": error.reason, "domain": DOMAIN})));
@@ -47,7 +41,7 @@ pub(super) fn value(error: &ErrorReport, retry_after: Option<Duration>) -> Value
         let violation = json!({"field": error.field, "description": error.message});
         details.push(detail("BadRequest", json!({"fieldViolations": [violation]})));
     }
-    if let Some(delay) = retry_after {
+    if let Some(delay) = error.retry_after {
         details.push(detail("RetryInfo", json!({"retryDelay": seconds(delay)})));
     }
     json!({"error": {
@@ -74,7 +68,7 @@ fn seconds(delay: Duration) -> String {
 /// What comes of an output of another sort. The engine gives none.
 pub(super) fn unexpected() -> Vec<u8> {
     let message = "the answer is of another sort than what was asked for".to_owned();
-    body(&ErrorReport { status: 500, reason: "INTERNAL".into(), message, field: String::new() })
+    body(&ErrorReport { status: 500, reason: "INTERNAL".into(), message, ..ErrorReport::default() })
 }
 
 #[cfg(test)]
@@ -83,7 +77,13 @@ mod tests {
     use crate::wire::ProviderError;
 
     fn report(status: u16, field: &str) -> ErrorReport {
-        ErrorReport { status, reason: "NO_GOOD".into(), message: "no".into(), field: field.into() }
+        ErrorReport {
+            status,
+            reason: "NO_GOOD".into(),
+            message: "no".into(),
+            field: field.into(),
+            ..ErrorReport::default()
+        }
     }
 
     #[test]
@@ -93,7 +93,7 @@ mod tests {
             {"@type": "type.googleapis.com/google.rpc.BadRequest", "fieldViolations": [{"field": "tools[0]", "description": "no"}]},
         ]}});
         assert_eq!(body(&report(400, "tools[0]")), expected.to_string().into_bytes());
-        let waits = value(&report(429, ""), Some(Duration::from_millis(1500)));
+        let waits = value(&ErrorReport { retry_after: Some(Duration::from_millis(1500)), ..report(429, "") });
         assert_eq!(
             waits["error"]["details"][1],
             json!({"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "1.500s"})
@@ -126,7 +126,7 @@ mod tests {
             (529, "INTERNAL"),
         ];
         for (http, name) in table {
-            assert_eq!(value(&report(http, ""), None)["error"]["status"], name, "{http}");
+            assert_eq!(value(&report(http, ""))["error"]["status"], name, "{http}");
         }
     }
 }

@@ -250,7 +250,7 @@ fn an_error_ends_a_stream_for_every_reader() {
         status: 503,
         reason: "UPSTREAM_UNAVAILABLE".into(),
         message: "gone".into(),
-        field: String::new(),
+        ..ErrorReport::default()
     };
     let body = String::from_utf8(error::body(&report)).unwrap();
     for (framing, begun, alone) in [

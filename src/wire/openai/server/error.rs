@@ -99,6 +99,7 @@ mod tests {
                 reason: reason.into(),
                 message: "a \"word\"".into(),
                 field: field.into(),
+                ..ErrorReport::default()
             };
             serde_json::from_slice::<Value>(&body(&report)).unwrap()["error"].clone()
         };

@@ -354,8 +354,12 @@ fn thinking_of_anthropics_stands_where_it_stood() {
 fn an_error_in_the_stream_has_its_type() {
     let mut out = Vec::new();
     let mut writer = Writer::default();
-    let report =
-        ErrorReport { status: 503, reason: "OVERLOADED".into(), message: "m".into(), field: String::new() };
+    let report = ErrorReport {
+        status: 503,
+        reason: "OVERLOADED".into(),
+        message: "m".into(),
+        ..ErrorReport::default()
+    };
     writer.error(&stamp(), &report, &mut out);
     let expected = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"m\"}}\n\n";
     assert_eq!(String::from_utf8(out).unwrap(), expected);

@@ -226,7 +226,7 @@ fn a_failure_and_a_sign_of_life_are_events_of_their_own() {
         status: 503,
         reason: "UPSTREAM_CONNECTION".into(),
         message: "m\nn".into(),
-        field: String::new(),
+        ..ErrorReport::default()
     };
     ChatWriter::default().error(&stamp(), &report, &mut out);
     let text = String::from_utf8(out).unwrap();

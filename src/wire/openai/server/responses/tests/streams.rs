@@ -272,6 +272,7 @@ fn an_error_ends_the_stream() {
         reason: "UPSTREAM_RATE_LIMITED".into(),
         message: "slow down".into(),
         field: "parameters.reasoning_effort".into(),
+        ..ErrorReport::default()
     };
     for begun in [true, false] {
         let (mut writer, mut out) = (passing(), Vec::new());
