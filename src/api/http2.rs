@@ -1,16 +1,27 @@
 //! One connection of HTTP/2: its windows, its pings, its calls, its end.
 //!
-//! Until the peer has shown a valid token its windows are narrow: what it can make this process hold is little.
+//! Until the peer has shown a valid token its windows are narrow, and few of its calls are taken at once: what it can make this
+//! process hold is little.
 
 use super::door::Door;
 use crate::gate::Connection;
 use bytes::Bytes;
 use h2::{
-    Ping, PingPong,
-    server::{Builder, Connection as Http2},
+    Ping, PingPong, RecvStream,
+    server::{Builder, Connection as Http2, SendResponse},
 };
-use std::{pin::pin, time::Duration};
-use tokio::time::{sleep, timeout};
+use http::Request;
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
 
 /// How often a peer is pinged. A peer that does not answer in time is gone, and what it held is given back.
 const PING: Duration = Duration::from_secs(30);
@@ -27,6 +38,9 @@ const WIDE: u32 = 1 << 20;
 const SMALL_FRAMES: usize = 512 << 10;
 /// How much of an answer HTTP/2 may hold, in bytes.
 const MAX_UNSENT: usize = 64 << 10;
+/// How many calls of a peer that has shown no valid token are taken at once: those that may last without one, and some that
+/// wait to be refused. Each that is taken costs several KiB.
+const STRANGERS_CALLS: usize = 12;
 /// Windows cannot change while the peer has still to acknowledge what they were.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -59,19 +73,26 @@ pub(super) async fn serve(
     };
     let mut lost = pin!(lost(http2.ping_pong()));
     let (mut is_ending, mut width) = (false, Width::Narrow);
+    let (places, mut place) = (Arc::new(Semaphore::new(STRANGERS_CALLS)), None);
     loop {
+        let takes_calls = width != Width::Narrow || place.is_some();
         tokio::select! {
             biased;
-            call = http2.accept() => match call {
+            call = poll_fn(|cx| next(&mut http2, takes_calls, cx)) => match call {
                 Some(call) => {
                     let (request, respond) = call?;
                     if peer.is_deaf_stranger() {
                         return Ok(());
                     }
-                    tokio::spawn(door.clone().answer(peer.clone(), request, respond));
+                    let (answer, place) = (door.clone().answer(peer.clone(), request, respond), place.take());
+                    tokio::spawn(async move {
+                        answer.await;
+                        drop(place);
+                    });
                 }
                 None => return Ok(()),
             },
+            free = places.clone().acquire_owned(), if !takes_calls => place = free.ok(),
             () = &mut shown, if width == Width::Narrow => width = widened(&mut http2),
             () = sleep(AGAIN), if width == Width::Widening => width = widened(&mut http2),
             () = &mut ends, if !is_ending => {
@@ -82,6 +103,19 @@ pub(super) async fn serve(
             () = &mut lost => return Ok(()),
         }
     }
+}
+
+/// Drives the connection, and takes its next call where it may. None: it has ended.
+#[expect(clippy::type_complexity, reason = "what h2 gives")]
+fn next(
+    http2: &mut Http2<Connection, Bytes>,
+    takes_calls: bool,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>> {
+    if takes_calls {
+        return http2.poll_accept(cx);
+    }
+    http2.poll_closed(cx).map(|closed| closed.err().map(Err))
 }
 
 /// How wide the windows of a connection are.

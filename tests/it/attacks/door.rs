@@ -174,7 +174,7 @@ async fn strangers(connections: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_without_a_token_holds_little() {
-    strangers(300).await;
+    strangers(150).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
