@@ -125,19 +125,6 @@ async fn bench(wanted: &[&str]) {
             ]
         }
     };
-    // The same replicas by their other door.
-    let http = [(HTTP, &embedded, &embedded_scenes, 0), (HTTP_REDIS, &fleet, &fleet_scenes, redis.port())];
-    let mut over_http = Vec::new();
-    for (name, rota, scenes, redis) in http {
-        over_http.push(Server {
-            name,
-            address: rota.http().await,
-            pid: rota.id(),
-            scenes: scenes.clone(),
-            redis,
-            http: Some(Vec::new()),
-        });
-    }
     let nginx = nginx(&upstream, &folder).await;
     let peers = peers::start(&upstream, &folder).await;
 
@@ -183,7 +170,12 @@ async fn bench(wanted: &[&str]) {
         redis: *redis,
         http: None,
     }));
-    servers.extend(over_http);
+    // The same replicas by their other door.
+    let http = [(HTTP, &embedded, embedded_scenes, 0), (HTTP_REDIS, &fleet, fleet_scenes, redis.port())];
+    for (name, rota, scenes, redis) in http {
+        let address = rota.http().await;
+        servers.push(Server { name, address, pid: rota.id(), scenes, redis, http: Some(Vec::new()) });
+    }
     if let Some((process, address)) = &nginx {
         let server = Server {
             name: "nginx",

@@ -4,7 +4,7 @@
 //! process hold is little.
 
 use super::door::Door;
-use crate::gate::Connection;
+use crate::gate::{Connection, MOST_PUBLIC};
 use bytes::Bytes;
 use h2::{
     Ping, PingPong, RecvStream,
@@ -40,7 +40,7 @@ const SMALL_FRAMES: usize = 512 << 10;
 const MAX_UNSENT: usize = 64 << 10;
 /// How many calls of a peer that has shown no valid token are taken at once: those that may last without one, and some that
 /// wait to be refused. Each that is taken costs several KiB.
-const STRANGERS_CALLS: usize = 12;
+const STRANGERS_CALLS: usize = MOST_PUBLIC + 4;
 /// Windows cannot change while the peer has still to acknowledge what they were.
 const AGAIN: Duration = Duration::from_millis(10);
 
@@ -92,7 +92,8 @@ pub(super) async fn serve(
                 }
                 None => return Ok(()),
             },
-            free = places.clone().acquire_owned(), if !takes_calls => place = free.ok(),
+            // Made where it is polled alone: most calls need none.
+            free = async { places.clone().acquire_owned().await }, if !takes_calls => place = free.ok(),
             () = &mut shown, if width == Width::Narrow => width = widened(&mut http2),
             () = sleep(AGAIN), if width == Width::Widening => width = widened(&mut http2),
             () = &mut ends, if !is_ending => {

@@ -30,7 +30,7 @@ pub use admission::{Gate, Inside};
 pub use connections::{Connection, Connections};
 pub use drain::Drain;
 pub use panics::ContainedBody;
-pub use peer::{Peer, PublicCall};
+pub use peer::{MOST_PUBLIC, Peer, PublicCall};
 pub use refusal::Refusal;
 pub use shares::Bound;
 pub use tenant_limits::{CallLimits, PartysCall};

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 /// How many bytes of answers may wait for one connection to take them. What the system buffers comes on top.
 const MOST_UNSENT: usize = 64 << 10;
 /// How many calls without a token one connection may have at once: health checks and watches, and reflection.
-const MOST_PUBLIC: usize = 8;
+pub const MOST_PUBLIC: usize = 8;
 /// How many of them may be reflection.
 const MOST_REFLECTION: usize = 2;
 
